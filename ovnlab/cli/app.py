@@ -1,0 +1,81 @@
+"""The application: all commands, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ovnlab import __version__
+from ovnlab.cli import files, labs, machine, output, tools, vms
+from ovnlab.errors import OvnlabError
+from ovnlab.state import state_root, storage_error
+
+app = typer.Typer(
+    name="ovnlab",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output.line(f"ovnlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _ovnlab(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A multi-node OVN lab from one YAML file.
+
+    \b
+    ovnlab up topologies/3node.yaml
+    ovnlab bind vm1=worker1 vm2=worker2
+    ovnlab ping vm1 vm2
+    ovnlab down
+    """
+
+
+for group in (labs, vms, tools, files, machine):
+    group.register(app)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; returns its exit code. No traceback leaves here."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    words = list(argv[: argv.index("--")]) if "--" in argv else list(argv)
+    try:
+        return int(app(list(argv), standalone_mode=False, prog_name="ovnlab") or 0)
+    except OvnlabError as problem:
+        output.error(problem, json="--json" in words)
+        return problem.exit_code
+    except typer.TyperException as problem:
+        problem.show()
+        return problem.exit_code
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("ovnlab: interrupted\n")
+        sys.stderr.flush()
+        os._exit(130)  # scripts that still run on nodes are not waited for
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as problem:
+        output.error(storage_error(problem, state_root()), json="--json" in words)
+        return 3
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends ovnlab as Ctrl-C does: what this run began is taken back."""
+    raise KeyboardInterrupt

@@ -1,0 +1,117 @@
+"""validate, schema, render: topology files, without a lab."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ovnlab.cli import output
+from ovnlab.cli.options import JsonOption, NameOption, ProviderOption, SetOption, TopologyArgument
+from ovnlab.errors import UsageError
+from ovnlab.shipped import find_topology
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(validate)
+    app.command()(schema)
+    app.command()(render)
+
+
+def validate(
+    topology: TopologyArgument = None,
+    provider: ProviderOption = None,
+    name: NameOption = None,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Check a file; with --json, print it with everything decided that it leaves open.
+
+    \b
+    ovnlab validate topologies/3node.yaml
+    """
+    from ovnlab.topology.load import load  # noqa: PLC0415  pydantic, needed by few commands
+    from ovnlab.topology.unsupported import find  # noqa: PLC0415
+
+    path = find_topology(topology)
+    loaded = load(path, settings=settings or (), name=name, provider=provider)
+    refused = [
+        loaded.source.mistake(where, message, at_key=True).located(path) for where, message in find(loaded.model)
+    ]
+    if json:
+        output.as_json(valid=True, unsupported=refused, topology=msgspec.to_builtins(loaded.topology))
+        return 0
+    found = loaded.topology
+    output.line(
+        f"{path}: lab {found.name}, {len(found.nodes)} nodes, {len(found.switches)} switches, "
+        f"{len(found.routers)} routers, {len(found.vms)} fake VMs"
+    )
+    for text in refused:
+        output.line(f"note: {text}")
+    return 0
+
+
+def schema(json: JsonOption = False) -> int:
+    """Print the JSON schema of topology files, for editors.
+
+    \b
+    ovnlab schema > topology.schema.json
+    """
+    from ovnlab.topology.schema import schema_text  # noqa: PLC0415  pydantic
+
+    if json:
+        output.as_json(schema=msgspec.json.decode(schema_text()))
+    else:
+        output.line(schema_text().rstrip())
+    return 0
+
+
+def render(
+    topology: TopologyArgument = None,
+    provider: ProviderOption = None,
+    name: NameOption = None,
+    settings: SetOption = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="REGEX", help="Only scripts whose title this is found in.")
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write a file each instead of printing.")
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """Print every script that `up` of a new lab would run, in order.
+
+    \b
+    ovnlab render topologies/3node.yaml
+    ovnlab render routed --only northbound
+    """
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.lab import Lab  # noqa: PLC0415
+    from ovnlab.topology.load import load  # noqa: PLC0415
+
+    loaded = load(find_topology(topology), settings=settings or (), name=name, provider=provider)
+    loaded.refuse_unsupported()
+    try:
+        wanted = re.compile(only or "")
+    except re.error as problem:
+        raise UsageError(f"--only {only}: is no regular expression: {problem}") from None
+    scripts = [
+        (title, text) for title, text in Lab(loaded.topology.name, Quiet()).render(loaded.topology) if wanted.search(title)
+    ]
+    if into is not None:
+        for title, text in scripts:
+            path = Path(into) / title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        output.line(f"wrote {len(scripts)} scripts to {into}")
+    elif json:
+        output.as_json(scripts=[{"title": title, "text": text} for title, text in scripts])
+    else:
+        for title, text in scripts:
+            output.line(output.coloured(f"##### {title}", "bold"))
+            output.line(text)
+    return 0

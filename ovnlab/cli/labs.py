@@ -1,0 +1,255 @@
+"""up, down, ls, status, logs: labs as wholes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ovnlab.cli import output
+from ovnlab.cli.options import (
+    JsonOption,
+    LabOption,
+    NameOption,
+    ProviderOption,
+    SetOption,
+    TopologyArgument,
+    complete_labs,
+    complete_targets,
+)
+from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.shipped import find_topology
+from ovnlab.state import LabFolder
+from ovnlab.state import labs as existing_labs
+from ovnlab.waiting import CLOCK
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command("ls")(list_labs)
+    app.command()(status)
+    app.command()(logs)
+
+
+def up(
+    topology: TopologyArgument = None,
+    provider: ProviderOption = None,
+    name: NameOption = None,
+    settings: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="With --dry-run: exit with 5 if there is something to do.")
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Bring a lab up, or make it what the file says now.
+
+    \b
+    ovnlab up topologies/3node.yaml
+    ovnlab up routed --name mine --set underlay.mtu=9000
+    ovnlab up topologies/3node.yaml --dry-run
+    """
+    from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.lab import Request, prepare  # noqa: PLC0415
+
+    if exit_code and not dry_run:
+        raise UsageError("--exit-code goes with --dry-run")
+    began = CLOCK.monotonic()
+    path = find_topology(topology)
+    request = Request(path, tuple(settings or ()), name, provider)
+    with progress() as reporter:
+        lab, wanted, digest = prepare(request, reporter)
+        source, named = str(Path(path).resolve()), _is_named(name, path, wanted.name)
+        if dry_run:
+            outcome = lab.dry_run(wanted, source=source, named=named)
+        else:
+            outcome = lab.up(wanted, source=source, named=named, digest=digest)
+    steps = outcome.plan.steps()
+    seconds = CLOCK.monotonic() - began
+    if json:
+        output.as_json(
+            lab=wanted.name, dry_run=dry_run, began=outcome.began, steps=steps, seconds=round(seconds, 3)
+        )
+    elif dry_run:
+        output.line("\n".join(steps) or f"lab {wanted.name}: nothing to do")
+    elif not steps:
+        output.line(f"lab {wanted.name} is up: nothing to do")
+    else:
+        for step in () if outcome.began else steps:
+            output.line(step)
+        bound = sum(vm.chassis is not None for vm in wanted.vms)
+        output.line(
+            f"lab {wanted.name} is up: {_count(len(wanted.nodes), 'node')}, {_count(len(wanted.switches), 'switch')}, "
+            f"{_count(len(wanted.routers), 'router')}, {bound} of {_count(len(wanted.vms), 'fake VM')} bound "
+            f"({seconds:.1f} s)"
+        )
+    return 5 if exit_code and steps else 0
+
+
+def _is_named(option: str | None, path: str, name: str) -> bool:
+    """Whether the person named the lab, rather than the file's stem."""
+    return option is not None or Path(path).stem != name
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def down(
+    labs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LAB]...", help="Labs; the only one there is if omitted.", autocompletion=complete_labs),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All labs of this user.")] = False,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Remove labs and every trace of them; their logs stay. Nothing there is success.
+
+    \b
+    ovnlab down
+    ovnlab down 3node routed
+    ovnlab down --all
+    """
+    from ovnlab.cli.progress import progress  # noqa: PLC0415
+    from ovnlab.lab import Lab  # noqa: PLC0415
+
+    names = [*(labs or ()), *([lab] if lab else ())]
+    there = [folder.name for folder in existing_labs()]
+    if every:
+        names = there
+    elif not names:
+        if len(there) > 1:
+            raise UsageError(f"there are several labs: {', '.join(there)}", hint="say which, or --all")
+        names = there
+    with progress() as reporter:
+        removed = [name for name in names if Lab(name, reporter).down()]
+    if json:
+        output.as_json(removed=removed)
+    elif removed:
+        output.line(f"removed {', '.join(removed)}")
+    else:
+        output.line("nothing to remove")
+    return 0
+
+
+def list_labs(json: JsonOption = False) -> int:
+    """List the labs of this user.
+
+    \b
+    ovnlab ls
+    """
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.lab import Lab  # noqa: PLC0415
+
+    rows = []
+    for folder in existing_labs():
+        lab = Lab(folder.name, Quiet())
+        wanted = lab.stored.topology if lab.stored else None
+        running = len(lab.provider.running())
+        nodes = len(wanted.nodes) if wanted else 0
+        state = "up" if running and running == nodes else "partly up" if running else "down"
+        rows.append((lab.name, state, wanted.provider if wanted else "?", running, nodes, lab.stored))
+    if json:
+        output.as_json(
+            labs=[
+                {
+                    "name": name,
+                    "state": state,
+                    "provider": provider,
+                    "nodes_running": running,
+                    "nodes": nodes,
+                    "topology": stored.source if stored else None,
+                }
+                for name, state, provider, running, nodes, stored in rows
+            ]
+        )
+    elif not rows:
+        output.line("no labs (`ovnlab up` makes one)")
+    else:
+        cells = [
+            (name, state, provider, f"{running}/{nodes}", stored.source if stored else "")
+            for name, state, provider, running, nodes, stored in rows
+        ]
+        colours = {"up": "green", "partly up": "yellow", "down": "red"}
+        output.table(("LAB", "STATE", "PROVIDER", "NODES", "TOPOLOGY"), cells, colours=colours)
+    return 0
+
+
+def status(lab: LabOption = None, json: JsonOption = False) -> int:
+    """Show a lab: nodes, daemons, versions, chassis, tunnels, ports and where they are bound.
+
+    \b
+    ovnlab status
+    ovnlab status --json
+    """
+    from ovnlab.cli import showing  # noqa: PLC0415
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.status import status as lab_status  # noqa: PLC0415
+
+    found = lab_status(find(lab, Quiet()))
+    if json:
+        output.as_json(**found.as_dict())
+    else:
+        showing.show(found)
+    return 0
+
+
+def logs(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[NODE]", help="One node; all if omitted.", autocompletion=complete_targets),
+    ] = None,
+    daemon: Annotated[
+        str | None, typer.Argument(metavar="[DAEMON]", help="One daemon, such as ovn-controller.")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of each log's last lines.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they grow.")] = False,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Show the ends of a lab's logs, also after it is down.
+
+    \b
+    ovnlab logs
+    ovnlab logs worker1 ovn-controller -n 50 -f
+    """
+    import subprocess  # noqa: PLC0415
+
+    folder = _log_folder(lab)
+    paths = sorted(folder.logs.glob(f"{target or '**'}/**/{daemon or '*'}.log")) if target or daemon else sorted(
+        folder.logs.rglob("*.log")
+    )
+    if not paths:
+        there = sorted({path.stem for path in folder.logs.rglob("*.log")})
+        hint = f"there are logs of {', '.join(there)}" if there else ""
+        raise OvnlabError("there are no such logs", where=str(folder.logs), hint=hint)
+    if json:
+        contents = {str(path): path.read_text(errors="replace").splitlines()[-lines:] if lines else [] for path in paths}
+        output.as_json(lab=folder.name, logs=contents)
+        return 0
+    more = ["-F"] if follow else []
+    try:
+        return subprocess.run(["tail", "-v", f"-n{lines}", *more, *map(str, paths)], check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def _log_folder(lab: str | None) -> LabFolder:
+    """The lab that is meant, which may be gone: its logs are not."""
+    if lab is not None:
+        return LabFolder(lab)
+    there = existing_labs()
+    if not there:
+        folder = LabFolder("any").logs.parent
+        there = [LabFolder(path.name) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    if len(there) == 1:
+        return there[0]
+    if not there:
+        raise OvnlabError("there is no lab and no log of one", hint="`ovnlab up` makes one")
+    raise UsageError(f"there are several labs: {', '.join(x.name for x in there)}", hint="say which with --lab")

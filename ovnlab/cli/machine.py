@@ -1,0 +1,53 @@
+"""doctor: this machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ovnlab.cli import output
+from ovnlab.cli.options import JsonOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Run what mends it, with sudo where needed.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Say what this machine lacks for a lab, and the command that mends it. Exit code 3 if something is missing.
+
+    \b
+    ovnlab doctor
+    ovnlab doctor --fix
+    """
+    from ovnlab.doctor import examine, mend  # noqa: PLC0415
+
+    findings = examine()
+    if fix:
+        mend(findings, lambda text: _say(f"ovnlab: {text}"))
+        findings = examine()
+    if json:
+        output.as_json(
+            ok=all(finding.ok for finding in findings),
+            findings=[
+                {"name": f.name, "ok": f.ok, "message": f.message, "fix": f.command or None} for f in findings
+            ],
+        )
+    else:
+        for finding in findings:
+            mark = output.coloured("ok  ", "green") if finding.ok else output.coloured("FAIL", "red")
+            output.line(f"{mark}  {finding.name}: {finding.message}")
+            if not finding.ok and finding.command:
+                output.line(f"      → {finding.command}")
+    return 0 if all(finding.ok for finding in findings) else 3
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,89 @@
+"""What commands print: data on stdout, for people or as JSON; everything else on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ovnlab.errors import OvnlabError, TopologyError
+
+SCHEMA_VERSION = 1
+
+
+def as_json(**values: Any) -> None:
+    """One JSON object on stdout."""
+    encoded = msgspec.json.encode({"schema_version": SCHEMA_VERSION, **values})
+    sys.stdout.write(msgspec.json.format(encoded).decode() + "\n")
+
+
+def line(text: str = "") -> None:
+    """A line on stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def is_colourful(stream: Any) -> bool:
+    """Whether a stream is a terminal that wants colour (no-color.org)."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36, "bold": 1, "dim": 2}
+
+
+def coloured(text: str, colour: str, *, stream: Any = None) -> str:
+    """`text` in a colour where the stream (stdout) shows colours."""
+    if not text or not is_colourful(stream or sys.stdout):
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, colours: Mapping[str, str] | None = None) -> None:
+    """Aligned columns on stdout. A cell that is a key of `colours` gets that colour."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    line(coloured(_aligned(headings, widths), "dim"))
+    for row in rows:
+        cells = [
+            coloured(cell, (colours or {}).get(cell, "")) + " " * (width - len(cell))
+            if cell in (colours or {})
+            else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        line("  ".join(cells).rstrip())
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def error(problem: OvnlabError, *, json: bool) -> None:
+    """An error on stderr, for the person who gets it; as JSON on stdout as well where that was asked for."""
+    if json:
+        as_json(error=_error_object(problem))
+    if isinstance(problem, TopologyError):
+        sys.stderr.write("\n".join(mistake.located(problem.path) for mistake in problem.mistakes) + "\n")
+        return
+    sys.stderr.write(f"{coloured('ovnlab:', 'red', stream=sys.stderr)} {problem}\n")
+    for text in problem.detail.splitlines():
+        sys.stderr.write(f"    {text}\n")
+    if problem.hint:
+        sys.stderr.write(f"  {coloured('→', 'yellow', stream=sys.stderr)} {problem.hint}\n")
+
+
+def _error_object(problem: OvnlabError) -> dict[str, Any]:
+    common = {"kind": type(problem).__name__, "exit_code": problem.exit_code}
+    if isinstance(problem, TopologyError):
+        mistakes = [
+            {"file": problem.path, "line": m.line, "column": m.column, "message": m.message, "hint": m.hint}
+            for m in problem.mistakes
+        ]
+        return {**common, "mistakes": mistakes}
+    return {
+        **common,
+        "message": problem.message,
+        "where": problem.where,
+        "hint": problem.hint,
+        "detail": problem.detail,
+    }

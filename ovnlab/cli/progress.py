@@ -1,0 +1,88 @@
+"""Progress on stderr: a live picture on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ovnlab.lab import Reporter
+from ovnlab.waiting import CLOCK
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+
+class Lines:
+    """A line for each step; nothing about single nodes."""
+
+    def step(self, text: str) -> None:
+        """Say it."""
+        sys.stderr.write(f"ovnlab: {text}\n")
+
+    note = step
+
+    def node(self, name: str, doing: str) -> None:
+        """Too much for a log."""
+
+
+class Quiet(Lines):
+    """Only what the person should know."""
+
+    def step(self, text: str) -> None:
+        """Too much for a command that is done in no time."""
+
+
+class Picture:
+    """What the lab is at, and below it each node, with the time that it took so far."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.began = CLOCK.monotonic()
+        self.text = "looking"
+        self.nodes: dict[str, str] = {}
+
+    def step(self, text: str) -> None:
+        """A new step begins: what nodes did in the last one is over."""
+        self.text = text
+        self.nodes = dict.fromkeys(self.nodes, "")
+
+    def node(self, name: str, doing: str) -> None:
+        """What a node is at."""
+        self.nodes[name] = doing
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.live.console.print(f"ovnlab: {text}", highlight=False, markup=False)
+
+    def __rich__(self) -> Table:
+        from rich.spinner import Spinner  # noqa: PLC0415  loaded already: this is drawn by rich
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table.grid(padding=(0, 2))
+        elapsed = f"{CLOCK.monotonic() - self.began:.1f} s"
+        table.add_row(Spinner("dots", Text(f" {self.text}", style="bold")), Text(elapsed, style="dim"))
+        for name, doing in sorted(self.nodes.items()):
+            mark, style = ("✓", "green") if doing == "done" else ("·", "cyan")
+            shown = "" if doing == "done" else doing
+            table.add_row(Text(f"  {mark} {name}", style=style), Text(shown, style="dim"))
+        return table
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Reporter]:
+    """The reporter that fits where stderr goes."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield Lines()
+        return
+    from rich.console import Console  # noqa: PLC0415  40 ms that only a terminal is worth
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(console=Console(stderr=True), transient=True, refresh_per_second=12) as live:
+        picture = Picture(live)
+        live.update(picture)
+        yield picture

@@ -1,0 +1,199 @@
+"""What this machine lacks, and the command that mends it. Things are tried, not looked up."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovnlab import software
+from ovnlab.errors import SurroundingsError
+from ovnlab.state import NEEDED_BYTES, cache_root, state_root
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a lab needs. `fix` is a command as an argument list, empty where there is none to give."""
+
+    name: str
+    ok: bool
+    message: str
+    fix: tuple[str, ...] = ()
+    needs_root: bool = False
+
+    @property
+    def command(self) -> str:
+        """The fix as it would be typed."""
+        words = (*(("sudo",) if self.needs_root and os.geteuid() else ()), *self.fix)
+        return shlex.join(words) if self.fix else ""
+
+
+def examine() -> list[Finding]:
+    """All that a local lab needs of this machine."""
+    return [
+        _python(),
+        _programs(),
+        _tun(),
+        _namespaces(),
+        *_folders(),
+        _software(),
+    ]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", sys.version_info >= (3, 11), f"Python {version}, 3.11 or newer is needed")
+
+
+def _programs() -> Finding:
+    needed = {"unshare": "util-linux", "nsenter": "util-linux", "setsid": "util-linux", "mount": "mount"}
+    path = os.pathsep.join(software.SEARCHED)
+    missing = {program: package for program, package in needed.items() if shutil.which(program, path=path) is None}
+    if not missing:
+        return Finding("programs", True, f"{', '.join(needed)} are there")
+    packages = sorted(set(missing.values()))
+    return Finding(
+        "programs", False, f"{', '.join(missing)} not found", ("apt-get", "install", "-y", *packages), needs_root=True
+    )
+
+
+def _tun() -> Finding:
+    """Internal ports of the userspace datapath are TAP devices."""
+    device = Path("/dev/net/tun")
+    try:
+        os.close(os.open(device, os.O_RDWR))
+    except FileNotFoundError:
+        fix = ("sh", "-c", "mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200")
+        return Finding("tun", False, "there is no /dev/net/tun", fix, needs_root=True)
+    except PermissionError:
+        fix = ("chmod", "0666", "/dev/net/tun")
+        return Finding("tun", False, "/dev/net/tun is not accessible for you", fix, needs_root=True)
+    except OSError as error:
+        fix = ("modprobe", "tun")
+        return Finding("tun", False, f"/dev/net/tun does not work: {error.strerror}", fix, needs_root=True)
+    return Finding("tun", True, "/dev/net/tun is accessible")
+
+
+_SYSCTLS = (
+    ("kernel.apparmor_restrict_unprivileged_userns", "0", lambda value: value == "1"),
+    ("kernel.unprivileged_userns_clone", "1", lambda value: value == "0"),
+    ("user.max_user_namespaces", "15000", lambda value: value == "0"),
+    ("user.max_net_namespaces", "15000", lambda value: value == "0"),
+)  # fmt: skip
+"""What forbids namespaces to an ordinary user: the setting, its mended value, and when it forbids."""
+
+
+def _namespaces() -> Finding:
+    """Make the namespaces of a lab, with a bridge, a veth and an overlay in them, and let them end."""
+    script = (
+        "set -e; ip link add name b type bridge; ip link add name v type veth peer name w;"
+        " mkdir -p {0}/a {0}/b {0}/m;"
+        " mount -t overlay{1} -o lowerdir={0}/a:{0}/b overlay {0}/m"
+    )
+    root = os.geteuid() == 0
+    user = () if root else ("--user", "--map-root-user")
+    namespaces = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc")
+    with tempfile.TemporaryDirectory(prefix="ovnlab-doctor-") as scratch:
+        made = _try(["unshare", *user, *namespaces, "true"])
+        if made is not None:
+            return _forbidden(made)
+        if shutil.which("ip") is None:
+            return Finding("namespaces", True, "namespaces can be made")
+        command = script.format(scratch, "" if root else " -o userxattr")
+        failed = _try(["unshare", *user, *namespaces, "sh", "-c", command])
+    if failed is None:
+        return Finding("namespaces", True, "namespaces, bridge, veth and overlay can be made")
+    return Finding("namespaces", False, f"in namespaces of its own, a lab cannot make what it needs: {failed}")
+
+
+def _try(argv: Sequence[str]) -> str | None:
+    """None where a command succeeds, otherwise the last line of what it said."""
+    try:
+        result = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = result.stderr.strip().splitlines()
+    return None if result.returncode == 0 else (lines[-1] if lines else f"exit code {result.returncode}")
+
+
+def _forbidden(said: str) -> Finding:
+    for name, value, forbids in _SYSCTLS:
+        path = Path("/proc/sys") / name.replace(".", "/")
+        try:
+            current = path.read_text().strip()
+        except OSError:
+            continue
+        if forbids(current):
+            fix = ("sysctl", "-w", f"{name}={value}")
+            return Finding("namespaces", False, f"namespaces are forbidden: {name} is {current}", fix, needs_root=True)
+    advice = "as root it may work" if os.geteuid() else "a container needs CAP_SYS_ADMIN for it"
+    return Finding("namespaces", False, f"namespaces cannot be made: {said} ({advice})")
+
+
+def _folders() -> Iterator[Finding]:
+    for name, path, variable in (
+        ("state folder", state_root(), "XDG_STATE_HOME"),
+        ("cache folder", cache_root(), "XDG_CACHE_HOME"),
+    ):
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            fix = ("chown", "-R", str(os.geteuid()), str(there)) if there == path else ()
+            yield Finding(name, False, f"{there} is not writable for you (or set {variable})", fix, needs_root=True)
+        elif (free := shutil.disk_usage(there).free) < NEEDED_BYTES * 4:
+            yield Finding(name, False, f"only {free // 2**20} MiB are free in {there} (or set {variable})")
+        else:
+            yield Finding(name, True, f"{path}, {free // 2**30} GiB free")
+
+
+def _software() -> Finding:
+    """OVS and OVN that are downloaded, that are installed, or that can be downloaded."""
+    return next(filter(None, (look() for look in (_cached, _installed, _obtainable))))
+
+
+def _cached() -> Finding | None:
+    found = software.cached()
+    return _has(found.versions, "downloaded") if found else None
+
+
+def _installed() -> Finding | None:
+    try:
+        return _has(software.installed().versions, "installed")
+    except SurroundingsError:
+        return None
+
+
+def _has(versions: dict[str, str], how: str) -> Finding:
+    wanted = ("openvswitch-switch", "ovn-host", "ovs-vswitchd", "ovn-controller")
+    shown = ", ".join(f"{name} {versions[name]}" for name in wanted if name in versions)
+    return Finding("software", True, f"{shown} ({how})")
+
+
+def _obtainable() -> Finding:
+    fix = ("apt-get", "install", "-y", *software.PACKAGES)
+    if shutil.which("apt-get") and shutil.which("dpkg-deb"):
+        return Finding("software", True, "OVS and OVN are downloaded by the first `ovnlab up`")
+    return Finding("software", False, "there are no OVS and OVN, and no apt-get to download them", fix, needs_root=True)
+
+
+def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
+    """Run the fix of everything that is not right, through sudo where that is needed, each said first.
+
+    Raises SurroundingsError where a fix fails.
+    """
+    for finding in findings:
+        if finding.ok or not finding.fix:
+            continue
+        say(f"running: {finding.command}")
+        argv = ["sudo", *finding.fix] if finding.needs_root and os.geteuid() else list(finding.fix)
+        try:
+            result = subprocess.run(argv, check=False)
+        except FileNotFoundError:
+            raise SurroundingsError(f"there is no {argv[0]} here", hint=f"as root: {shlex.join(finding.fix)}") from None
+        if result.returncode != 0:
+            raise SurroundingsError(f"`{finding.command}` failed with exit code {result.returncode}")

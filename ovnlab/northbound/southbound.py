@@ -1,0 +1,51 @@
+"""What ovn-northd and the chassis made of the logical network: the Southbound database (ovn-sb(5))."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from invoke.context import Context
+
+from ovnlab.ovsdb import listed, rows
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+
+COLUMNS = {
+    "Chassis": ("_uuid", "name", "encaps"),
+    "Encap": ("_uuid", "type", "ip"),
+    "Port_Binding": ("logical_port", "chassis", "tunnel_key"),
+}
+
+
+@dataclass(frozen=True)
+class PortBinding:
+    """Where a logical port is bound, by the name of its chassis, and its key in tunnels."""
+
+    chassis: str | None
+    tunnel_key: int
+
+
+@dataclass(frozen=True)
+class Southbound:
+    """The encapsulation of each chassis by its name, and the bindings of logical ports by theirs."""
+
+    chassis: Mapping[str, str]
+    ports: Mapping[str, PortBinding]
+
+
+def read(central: Context) -> Southbound:
+    """Chassis and port bindings, in one ovn-sbctl."""
+    script = render("node/southbound.sh.j2", tables=COLUMNS)
+    return parse(run_script(central, script, where="central: reading the Southbound database"))
+
+
+def parse(printed: str) -> Southbound:
+    """What templates/node/southbound.sh.j2 printed."""
+    chassis, encaps, bindings = map(rows, printed.splitlines())
+    names = {row["_uuid"]: row["name"] for row in chassis}
+    kinds = {row["_uuid"]: row["type"] for row in encaps}
+    return Southbound(
+        {row["name"]: "+".join(sorted(kinds[uuid] for uuid in listed(row["encaps"]))) for row in chassis},
+        {row["logical_port"]: PortBinding(names.get(str(row["chassis"])), row["tunnel_key"]) for row in bindings},
+    )

@@ -1,0 +1,155 @@
+"""What is missing between a topology and a lab as it is. Pure: looks at nothing, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ovnlab.northbound.change import Change, changes
+from ovnlab.northbound.live import LiveRow
+from ovnlab.northbound.rows import wanted
+from ovnlab.tasks.daemons import external_ids
+from ovnlab.tasks.probe import NodeState
+from ovnlab.topology.resolved import VM, Node, Topology
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A lab as it is: the nodes that run, what each is like, and the logical network.
+
+    `rows` is None where the Northbound database cannot be asked.
+    """
+
+    nodes: Mapping[str, NodeState]
+    rows: Sequence[LiveRow] | None
+
+    def located(self, vm: str) -> list[str]:
+        """The nodes that have a port of that name, however it got there."""
+        return [name for name, state in self.nodes.items() if any(bound.name == vm for bound in state.vms)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that `up` has to do, by what it is done to. Empty where the lab is as the topology says."""
+
+    add: Mapping[str, str] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    configure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    unbind: Mapping[str, tuple[VM, ...]] = field(default_factory=dict)
+    bind: Mapping[str, tuple[VM, ...]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return any((self.add, self.remove, self.configure, self.changes, self.unbind, self.bind))
+
+    def steps(self) -> list[str]:
+        """A line for each thing to do, with its reason."""
+        return list(self._steps())
+
+    def _steps(self) -> Iterator[str]:
+        for name, reason in self.add.items():
+            yield f"add node {name}: {reason}"
+        for name in self.remove:
+            yield f"remove node {name}: the topology does not have it any more"
+        for name, reasons in self.configure.items():
+            yield f"configure {name}: {'; '.join(reasons)}"
+        for change in self.changes:
+            yield str(change)
+        for name, vms in self.unbind.items():
+            for vm in vms:
+                yield f"unbind {vm.name} from {name}"
+        for name, vms in self.bind.items():
+            for vm in vms:
+                yield f"bind {vm.name} to {name}"
+
+
+def plan(topology: Topology, seen: Seen, *, known: Sequence[str] = ()) -> Plan:
+    """What makes a lab what the topology says; `known` are nodes that it had before, running or not."""
+    names = [node.name for node in topology.nodes]
+    gone = [name for name in [*seen.nodes, *known] if name not in names]
+    rows = seen.rows or ()
+    unbind, bind = bindings(topology, seen, rows)
+    return Plan(
+        add={name: _why_added(name, known) for name in names if name not in seen.nodes},
+        remove=tuple(dict.fromkeys(gone)),
+        configure={
+            node.name: reasons
+            for node in topology.nodes
+            if node.name in seen.nodes and (reasons := tuple(_differences(topology, node, seen.nodes[node.name])))
+        },
+        changes=tuple(changes(topology.name, wanted(topology), rows)),
+        unbind=unbind,
+        bind=bind,
+    )
+
+
+def _why_added(name: str, known: Sequence[str]) -> str:
+    return "it is not running" if name in known else "it is missing"
+
+
+def daemons(node: Node) -> list[str]:
+    """The daemons that a node runs, by the names of their pidfiles."""
+    central = ["ovnnb_db", "ovnsb_db", "ovn-northd"] if node.central else []
+    controller = ["ovn-controller"] if node.chassis else []
+    return [*central, "ovsdb-server", "ovs-vswitchd", *controller]
+
+
+def _differences(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
+    """In what a node is not as the topology says."""
+    for daemon in daemons(node):
+        if daemon not in state.daemons:
+            yield f"{daemon} does not run"
+    if not node.chassis and "ovn-controller" in state.daemons:
+        yield "ovn-controller runs, and it is no chassis"
+    if "ovsdb-server" in state.daemons:
+        for key, value in external_ids(topology, node).items():
+            if state.external_ids.get(key) != value:
+                yield f"{key} is {state.external_ids.get(key, 'not set')} instead of {value}"
+        for bridge in ("br-int", "eth1"):
+            if bridge not in state.bridges:
+                yield f"there is no bridge {bridge}"
+    if "ovs-vswitchd" in state.daemons:
+        if node.cidr not in state.underlay_addresses:
+            yield f"eth1 has {', '.join(state.underlay_addresses) or 'no address'} instead of {node.cidr}"
+        if state.underlay_mac != node.mac:
+            yield f"eth1 has MAC {state.underlay_mac or 'none'} instead of {node.mac}"
+        if state.underlay_mtu != topology.underlay.mtu:
+            yield f"eth1 has MTU {state.underlay_mtu} instead of {topology.underlay.mtu}"
+
+
+Bindings = dict[str, tuple[VM, ...]]
+
+
+def bindings(topology: Topology, seen: Seen, rows: Sequence[LiveRow]) -> tuple[Bindings, Bindings]:
+    """Which fake VMs leave which node, and which are bound, anew or again, to which.
+
+    A fake VM that the file does not bind stays where it is; one that `ovnlab bind` made as well.
+    """
+    by_bind = {row.name for row in rows if row.by_bind}
+    unbind: dict[str, list[VM]] = {}
+    bind: dict[str, list[VM]] = {}
+    staying = {name: state for name, state in seen.nodes.items() if topology.node(name)}
+    seen = Seen(staying, rows)
+    homes = {vm.name: vm.chassis or next(iter(seen.located(vm.name)), None) for vm in topology.vms}
+    for vm in topology.vms:
+        home = homes[vm.name]
+        if home is not None and not _is_bound_as(vm, seen.nodes.get(home)):
+            bind.setdefault(home, []).append(vm)
+    for name, state in seen.nodes.items():
+        for bound in state.vms:
+            if bound.vm is None:
+                continue
+            wanted_here = homes.get(bound.name) == name or (bound.name not in homes and bound.name in by_bind)
+            if not wanted_here:
+                unbind.setdefault(name, []).append(bound.vm)
+            elif bound.name not in homes and not bound.is_as(bound.vm):
+                bind.setdefault(name, []).append(bound.vm)
+    return _frozen(unbind), _frozen(bind)
+
+
+def _is_bound_as(vm: VM, state: NodeState | None) -> bool:
+    return state is not None and any(bound.name == vm.name and bound.is_as(vm) for bound in state.vms)
+
+
+def _frozen(bindings: Mapping[str, list[VM]]) -> Bindings:
+    return {name: tuple(vms) for name, vms in bindings.items()}

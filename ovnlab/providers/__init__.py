@@ -1,0 +1,1 @@
+"""Providers make the machines that a lab's nodes are."""

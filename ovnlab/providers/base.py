@@ -1,0 +1,48 @@
+"""What a node and a provider are. Nothing here knows how a node is made or reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from invoke.context import Context
+
+from ovnlab.topology.resolved import Topology
+
+
+class Node(Protocol):
+    """A machine of a running lab: a name and a way to run things on it."""
+
+    name: str
+
+    @property
+    def context(self) -> Context:
+        """Where tasks run: `context.run(command)` runs on the node, as root."""
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The command to run here, on this machine, so that `argv` runs on the node."""
+
+
+class Provider(Protocol):
+    """Makes and removes the machines of one lab."""
+
+    def is_up(self) -> bool:
+        """Whether the lab holds any machine."""
+
+    def running(self) -> frozenset[str]:
+        """The names of the nodes that are there and alive."""
+
+    def add(self, topology: Topology, names: Sequence[str]) -> None:
+        """Make nodes of the topology, each ready to run commands. Begins the lab where it is not there."""
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove nodes and all that they wrote, their logs excepted."""
+
+    def destroy(self) -> None:
+        """Remove the whole lab, from any state that it may be in."""
+
+    def node(self, name: str) -> Node:
+        """A node that is running."""
+
+    def render(self, topology: Topology) -> list[tuple[str, str]]:
+        """What is run to make the machines: titles and texts, in order."""

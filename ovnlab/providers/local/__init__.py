@@ -1,0 +1,1 @@
+"""Nodes as Linux namespaces on this machine, as root or as an ordinary user."""

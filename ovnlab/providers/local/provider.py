@@ -1,0 +1,227 @@
+"""The local provider: a lab inside its own namespaces, each node in further ones.
+
+One holder process per lab owns a network, mount, PID, UTS and IPC namespace (and a user namespace where
+the user is not root). When it ends, the kernel ends and removes all that is in them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.providers.local import processes
+from ovnlab.providers.local.context import NamespaceContext, enter
+from ovnlab.state import LabFolder, Software
+from ovnlab.tasks.script import run_script, tail
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Topology, interface_name
+from ovnlab.waiting import wait_until
+
+END_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class LocalNode:
+    """A node held by process `pid`."""
+
+    name: str
+    pid: int
+
+    @cached_property
+    def context(self) -> NamespaceContext:
+        """Runs commands in the node."""
+        return NamespaceContext(self.pid)
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The nsenter that runs `argv` in the node."""
+        return enter(self.pid, argv)
+
+
+class LocalProvider:
+    """One lab on this machine."""
+
+    def __init__(self, folder: LabFolder, software: Software | None = None) -> None:
+        self.folder = folder
+        self.software = software
+
+    @property
+    def _script(self) -> str:
+        return str(self.folder.path / "node.sh")
+
+    def _lab_init(self) -> int | None:
+        """The lab's PID 1 as this machine numbers it; None where the lab is not up."""
+        try:
+            holder = int((self.folder.path / "holder.pid").read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        if not self._is_held():
+            return None
+        script = str(self.folder.path / "lab.sh")
+        return next((pid for pid in processes.children(holder) if script in processes.arguments(pid)), None)
+
+    def _is_held(self) -> bool:
+        """Whether a holder lives. It inherits a lock, so there is no process number to mistake."""
+        try:
+            descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def is_up(self) -> bool:
+        """Whether the lab's holder lives."""
+        return self._is_held()
+
+    def pids(self) -> dict[str, int]:
+        """The PID 1 of each node that is alive, as this machine numbers it."""
+        init = self._lab_init()
+        return dict(processes.node_inits(init, self._script)) if init else {}
+
+    def running(self) -> frozenset[str]:
+        """The names of the nodes that are alive."""
+        return frozenset(self.pids())
+
+    def node(self, name: str) -> LocalNode:
+        """A running node. Raises OvnlabError where it is not running."""
+        pids = self.pids()
+        if name not in pids:
+            raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
+        return LocalNode(name, pids[name])
+
+    def add(self, topology: Topology, names: Sequence[str]) -> None:
+        """Make nodes, and the lab around them where it is not there."""
+        self._write_files(topology, names)
+        if not self._is_held():
+            self._start_holder(topology)
+        init = self._lab_init()
+        if init is None:
+            raise OvnlabError("the lab ended while nodes were being added", where=self.folder.name)
+        script = render("local/nodes.sh.j2", folder=self.folder.path, nodes=self._links(names))
+        try:
+            run_script(NamespaceContext(init), script, where=f"{self.folder.name}: adding nodes")
+        except OvnlabError as error:
+            error.detail = self._node_logs(names) or error.detail
+            raise
+
+    def _links(self, names: Sequence[str]) -> list[dict[str, str]]:
+        return [
+            {"name": name, "link": interface_name(name), "logs": str(self.folder.node_logs(name))}
+            for name in names
+        ]
+
+    def _node_logs(self, names: Sequence[str]) -> str:
+        paths = (self.folder.node_logs(name) / "node.log" for name in names)
+        return "\n".join(tail(path.read_text(errors="replace")) for path in paths if path.exists()).strip()
+
+    def _write_files(self, topology: Topology, names: Sequence[str]) -> None:
+        """What the nodes' own mounts are laid on."""
+        for name in names:
+            own, logs = self.folder.node(name), self.folder.node_logs(name)
+            for part in ("etc/openvswitch", "etc/ovn", "lib/openvswitch", "lib/ovn"):
+                (own / part).mkdir(parents=True, exist_ok=True)
+            for part in ("openvswitch", "ovn"):
+                (logs / part).mkdir(parents=True, exist_ok=True)
+            (own / "etc/hostname").write_text(f"{name}\n")
+        # In place: nodes that are running have this very file mounted.
+        (self.folder.path / "hosts").write_text(hosts(topology))
+        for title, text in self._scripts(topology):
+            (self.folder.path / title).write_text(text)
+
+    def _scripts(self, topology: Topology) -> list[tuple[str, str]]:
+        values = {
+            "name": topology.name,
+            "folder": self.folder.path,
+            "rootless": os.geteuid() != 0,
+            "tree": self.software.tree if self.software else None,
+        }
+        return [(name, render(f"local/{name}.j2", **values)) for name in ("holder.sh", "lab.sh", "node.sh")]
+
+    def _start_holder(self, topology: Topology) -> None:
+        """Start the holder, which inherits the lock that says it lives, and wait for its `ready`."""
+        log = self.folder.logs / "lab.log"
+        (self.folder.path / "holder.pid").unlink(missing_ok=True)
+        descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with log.open("wb") as errors:
+                starting = subprocess.Popen(
+                    ["setsid", "--fork", "sh", str(self.folder.path / "holder.sh")],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    pass_fds=[descriptor],
+                    cwd="/",
+                )
+        finally:
+            os.close(descriptor)
+        assert starting.stdout is not None  # noqa: S101  it is a pipe
+        with starting.stdout:
+            answer = starting.stdout.readline()
+        starting.wait()
+        if answer == b"ready\n":
+            return
+        detail = tail(log.read_text(errors="replace"))
+        raise SurroundingsError(
+            "the lab's namespaces could not be made",
+            where=topology.name,
+            detail=detail,
+            hint="`ovnlab doctor` says what this machine lacks",
+        )
+
+    def remove(self, names: Sequence[str]) -> None:
+        """End nodes and remove what they wrote."""
+        pids = self.pids()
+        for name in names:
+            if name in pids:
+                processes.kill(pids[name])
+        init = self._lab_init()
+        if init is not None:
+            gone = lambda: True if not self.running() & set(names) else None  # noqa: E731
+            wait_until(f"the end of {', '.join(names)}", gone, timeout=END_TIMEOUT)
+            script = render("local/remove.sh.j2", nodes=self._links(names))
+            run_script(NamespaceContext(init), script, where=f"{self.folder.name}: removing nodes")
+        for name in names:
+            shutil.rmtree(self.folder.node(name), ignore_errors=True)
+
+    def destroy(self) -> None:
+        """End the lab and remove its files; its logs stay."""
+        wait_until(f"the end of lab {self.folder.name}", self._end, timeout=END_TIMEOUT)
+        self.folder.remove()
+
+    def _end(self) -> bool | None:
+        """One attempt to end the lab; True once nothing of it lives.
+
+        PID 1 is killed rather than the holder, which waits for it: when the holder has ended, so has
+        everything else.
+        """
+        if not self._is_held():
+            return True
+        try:
+            holder = int((self.folder.path / "holder.pid").read_text())
+        except (FileNotFoundError, ValueError):
+            return None  # it is just being started
+        for pid in processes.children(holder) or [holder]:
+            processes.kill(pid)
+        return None
+
+    def render(self, topology: Topology) -> list[tuple[str, str]]:
+        """The scripts that make the lab's namespaces."""
+        names = [node.name for node in topology.nodes]
+        nodes = render("local/nodes.sh.j2", folder=self.folder.path, nodes=self._links(names))
+        return [*((f"local/{title}", text) for title, text in self._scripts(topology)), ("local/nodes.sh", nodes)]
+
+
+def hosts(topology: Topology) -> str:
+    """/etc/hosts of every node."""
+    return render("node/hosts.j2", nodes=[(node.ip, node.name) for node in topology.nodes])

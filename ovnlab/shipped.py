@@ -1,0 +1,25 @@
+"""What is shipped with ovnlab and meant to be read and changed: templates/ and topologies/.
+
+They stand at the top of the repository; the wheel carries them inside the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+_ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.parent
+
+TEMPLATES = _ROOT / "templates"
+TOPOLOGIES = _ROOT / "topologies"
+DEFAULT_TOPOLOGY = TOPOLOGIES / "3node.yaml"
+
+
+def find_topology(given: str | None) -> str:
+    """The path of a topology: as given, or a shipped one by its name; 3node where nothing is given."""
+    if given is None:
+        return str(DEFAULT_TOPOLOGY)
+    shipped = TOPOLOGIES / f"{given}.yaml"
+    if "/" not in given and not Path(given).exists() and shipped.is_file():
+        return str(shipped)
+    return given

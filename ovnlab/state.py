@@ -1,0 +1,203 @@
+"""Where ovnlab keeps what, and the lab's stored state: for finding labs, never for believing them.
+
+    $XDG_STATE_HOME/ovnlab/labs/NAME/       a lab: lab.json, and what its nodes write
+    $XDG_STATE_HOME/ovnlab/labs/NAME.lock   who is working on it
+    $XDG_STATE_HOME/ovnlab/logs/NAME/       its logs, which outlive it
+    $XDG_CACHE_HOME/ovnlab/                 what can be made again
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.topology.resolved import Topology
+from ovnlab.waiting import wait_until
+
+SCHEMA_VERSION = 1
+LOCK_TIMEOUT = 600.0
+NEEDED_BYTES = 64 * 1024 * 1024
+"""What must be free for a lab to begin: its databases, and logs to say why when something fails."""
+
+
+class Software(msgspec.Struct, frozen=True):
+    """The OVS and OVN that nodes run: a tree that is laid over /usr, or None for what is installed.
+
+    `key` addresses its content; `versions` are of its packages.
+    """
+
+    kind: str
+    tree: str | None
+    key: str
+    versions: dict[str, str]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What is remembered of a lab between two commands.
+
+    `source` is the file that it was made from and `digest` of that file's content and all that was put
+    over it; with the same digest the topology need not be worked out again.
+    """
+
+    source: str
+    named: bool
+    digest: str
+    topology: Topology
+    software: Software
+    schema_version: int = SCHEMA_VERSION
+
+
+def state_root() -> Path:
+    """The folder of this user's labs."""
+    return platformdirs.user_state_path("ovnlab", appauthor=False)
+
+
+def cache_root() -> Path:
+    """The folder of what can be made again."""
+    return platformdirs.user_cache_path("ovnlab", appauthor=False)
+
+
+class LabFolder:
+    """The files of one lab."""
+
+    def __init__(self, name: str, root: Path | None = None) -> None:
+        self.name = name
+        self.root = root or state_root()
+        self.path = self.root / "labs" / name
+        self.logs = self.root / "logs" / name
+        self.lock_file = self.root / "labs" / f"{name}.lock"
+
+    def exists(self) -> bool:
+        """Whether anything of the lab is there."""
+        return self.path.is_dir()
+
+    def node(self, name: str) -> Path:
+        """What a node writes, its logs excepted."""
+        return self.path / "nodes" / name
+
+    def node_logs(self, name: str) -> Path:
+        """A node's /var/log."""
+        return self.logs / name
+
+    def stored(self) -> Stored | None:
+        """The stored state, None where there is none or it is of no use."""
+        try:
+            stored = msgspec.json.decode((self.path / "lab.json").read_bytes(), type=Stored)
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+            return None
+        return stored if stored.schema_version == SCHEMA_VERSION else None
+
+    def store(self, stored: Stored) -> None:
+        """Write the stored state, all of it or nothing."""
+        scratch = self.path / "lab.json.new"
+        scratch.write_bytes(msgspec.json.format(msgspec.json.encode(stored)))
+        scratch.replace(self.path / "lab.json")
+
+    def create(self) -> None:
+        """Make the lab's folders, private to the user.
+
+        Raises SurroundingsError where the state folder is not the user's, or full.
+        """
+        for path in (self.root, self.root / "labs", self.path, self.path / "nodes", self.logs):
+            _private_folder(path)
+        free = shutil.disk_usage(self.path).free
+        if free < NEEDED_BYTES:
+            raise SurroundingsError(
+                f"only {free // 2**20} MiB are free where labs are kept, {NEEDED_BYTES // 2**20} are needed",
+                where=str(self.root),
+                hint="make room there, or set XDG_STATE_HOME to a folder with more",
+            )
+
+    def remove(self) -> None:
+        """Remove everything of the lab but its logs and its lock."""
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise storage_error(error, self.path) from None
+
+    @contextlib.contextmanager
+    def locked(self, on_wait: Callable[[str], None], *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+        """Hold the lab's lock; `on_wait` is told who has it meanwhile.
+
+        Raises Timeout after `timeout` seconds.
+        """
+        _private_folder(self.root)
+        _private_folder(self.root / "labs")
+        descriptor = self._try_lock()
+        if descriptor is None:
+            owner = self._lock_owner()
+            on_wait(owner)
+            descriptor = wait_until(f"the lock of lab {self.name}, held by {owner}", self._try_lock, timeout=timeout)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()} {' '.join(['ovnlab', *sys.argv[1:]])}".encode(), 0)
+            yield
+        finally:
+            if not self.path.exists():
+                self.lock_file.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def _try_lock(self) -> int | None:
+        """A descriptor that holds the lock. The file may be removed by who held it: then it is another one."""
+        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == self.lock_file.stat().st_ino:
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+        return None
+
+    def _lock_owner(self) -> str:
+        try:
+            pid, _, command = self.lock_file.read_text().partition(" ")
+        except OSError:
+            return "another ovnlab"
+        return f"process {pid} ({command})" if pid else "another ovnlab"
+
+
+def labs() -> list[LabFolder]:
+    """The labs of this user that anything is there of, by name."""
+    folder = state_root() / "labs"
+    try:
+        return [LabFolder(path.name) for path in sorted(folder.iterdir()) if path.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _private_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = path.stat().st_uid
+    except OSError as error:
+        raise storage_error(error, path) from None
+    if owner != os.geteuid() or not os.access(path, os.W_OK | os.X_OK):
+        raise SurroundingsError(
+            f"belongs to user {owner}, and you are user {os.geteuid()}",
+            where=str(path),
+            hint=f"sudo chown -R {os.geteuid()} {path}, or set XDG_STATE_HOME to a folder of your own",
+        )
+
+
+def storage_error(error: OSError, path: Path) -> OvnlabError:
+    """What an error of the file system means to a person."""
+    where = str(error.filename or path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SurroundingsError("the disk is full", where=where, hint="make room there")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = f"make it writable for user {os.geteuid()}, or set XDG_STATE_HOME and XDG_CACHE_HOME"
+        return SurroundingsError(f"cannot be written: {error.strerror}", where=where, hint=hint)
+    return SurroundingsError(f"cannot be used: {error.strerror}", where=where)

@@ -1,0 +1,54 @@
+"""Runs a shell script on a node in one round trip."""
+
+from __future__ import annotations
+
+import io
+
+from invoke.context import Context
+from invoke.exceptions import CommandTimedOut
+
+from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, Timeout
+
+TIMEOUT = 60.0
+TAIL = 12
+"""Lines of output that an error shows."""
+
+
+class _Whole(io.StringIO):
+    """A script as standard input, read in one piece. invoke would ask for it byte by byte."""
+
+    def read(self, size: int | None = None, /) -> str:
+        del size
+        return super().read()
+
+
+def run_script(context: Context, script: str, *, where: str, timeout: float = TIMEOUT) -> str:
+    """What the script prints.
+
+    `where` names the node and the step in errors: CommandFailed with the end of what was printed, Timeout
+    after `timeout` seconds, SurroundingsError where the disk is full.
+    """
+    try:
+        result = context.run(
+            "sh -s", in_stream=_Whole(script), hide=True, pty=False, warn=True, echo_stdin=False, timeout=timeout
+        )
+    except CommandTimedOut as error:
+        raise Timeout(f"gave up after {timeout:g} s", where=where, detail=tail(error.result.stderr)) from None
+    if result is None or not result.ok:
+        raise failure(where, result.exited if result else 1, result.stderr if result else "")
+    return str(result.stdout)
+
+
+def failure(where: str, exited: int, stderr: str) -> OvnlabError:
+    """The error that a failed script means."""
+    if "No space left on device" in stderr:
+        return SurroundingsError("the disk is full", where=where, hint="make room there", detail=tail(stderr))
+    said = [line.removeprefix("ovnlab: ") for line in stderr.splitlines() if line.startswith("ovnlab: ")]
+    message = said[-1] if said else f"a command ended with exit code {exited}"
+    return CommandFailed(message, where=where, exited=exited, detail=tail(stderr))
+
+
+def tail(text: str) -> str:
+    """The last lines of what a command printed, without our own summary."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("ovnlab: ")]
+    return "\n".join(lines[-TAIL:])

@@ -1,0 +1,511 @@
+"""What a topology file may say: the typed model behind the YAML, its JSON schema and docs/topology.md.
+
+This is the grammar, all of it, whether or not this version of ovnlab can do it: what it cannot is refused
+in `unsupported`. What has to agree between parts of the file is in `check`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LAB_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def _text(example: str, check: Callable[[str], str]) -> Any:
+    """A validator for text: refuses what is no text, then lets `check` return it in its usual form."""
+
+    def validate(value: object) -> str:
+        if not isinstance(value, str):
+            raise PydanticCustomError("text", "must be text such as {example}", {"example": example})
+        try:
+            return check(value)
+        except ValueError as error:
+            raise PydanticCustomError("text", "{problem}", {"problem": str(error)}) from None
+
+    return BeforeValidator(validate)
+
+
+def _name(value: str) -> str:
+    if len(value) > 63:
+        raise ValueError(f"a name has at most 63 characters, this one has {len(value)}")
+    if not NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no name: letters, digits, '.', '_' and '-', a letter or digit first")
+    return value
+
+
+def _lab_name(value: str) -> str:
+    if not 1 <= len(value) <= 32:
+        raise ValueError(f"the name of a lab has 1 to 32 characters, this one has {len(value)}")
+    if not LAB_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no name for a lab: lower-case letters, digits and '-', no '-' first")
+    return value
+
+
+def _mac(value: str) -> str:
+    if not MAC.fullmatch(value):
+        raise ValueError(f"{value!r} is no MAC address: six pairs of hex digits such as 0a:00:00:00:00:01")
+    if int(value[:2], 16) & 1:
+        raise ValueError(f"{value!r} is a multicast address (its first octet is odd): no interface can have it")
+    if value == "00:00:00:00:00:00":
+        raise ValueError("a MAC address of zeros is no interface's")
+    return value.lower()
+
+
+def _ip(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        if "/" in value:
+            raise ValueError(f"{value!r} must be an address without prefix length") from None
+        raise ValueError(f"{value!r} is no IP address") from None
+
+
+def _ip_or_dhcp(value: str) -> str:
+    return value if value == "dhcp" else _ip(value)
+
+
+def _ip_or_network(value: str) -> str:
+    return _network(value) if "/" in value else _ip(value)
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        try:
+            meant = ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f"{value!r} is no subnet such as 192.168.0.0/24") from None
+        raise ValueError(f"{value!r} has bits behind its prefix length; did you mean {meant}?") from None
+
+
+def _interface(value: str) -> str:
+    if "/" not in value:
+        raise ValueError(f"{value!r} needs a prefix length, such as {value}/24")
+    try:
+        return str(ipaddress.ip_interface(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is no address with prefix length such as 192.168.0.1/24") from None
+
+
+def _interface_name(value: str) -> str:
+    if not NAME.fullmatch(value) or len(value) > 15:
+        raise ValueError(f"{value!r} is no interface name: at most 15 letters, digits, '.', '_' and '-'")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{value!r} must be NAME:PORT or ADDRESS:PORT")
+    return value
+
+
+def _vip(value: str) -> str:
+    if MAC.fullmatch(value):
+        raise ValueError(f"{value!r} is a MAC address, not ADDRESS or ADDRESS:PORT")
+    host, bracket, port = value.rpartition("]:") if value.startswith("[") else value.rpartition(":")
+    address = host.removeprefix("[") if bracket else value
+    if value.count(":") > 1 and not bracket.startswith("]"):
+        address, port = value, ""
+    try:
+        ipaddress.ip_address(address)
+        if bracket and port and not 0 < int(port) < 65536:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{value!r} must be ADDRESS or ADDRESS:PORT") from None
+    return value
+
+
+def _memory(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]*[MG]", value):
+        raise ValueError(f"{value!r} is no amount of memory such as 512M or 2G")
+    return value
+
+
+def _sha256(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError("must be the 64 hex digits of a SHA-256 sum")
+    return value.lower()
+
+
+def _any(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if "\0" in value:
+        raise ValueError("must not hold a NUL character")
+    return value
+
+
+def _string(description: str, **more: object) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "description": description, **more})
+
+
+Name = Annotated[str, _text("worker1", _name), _string("a name", pattern=f"^{NAME.pattern}$", maxLength=63)]
+LabName = Annotated[
+    str, _text("3node", _lab_name), _string("a lab's name", pattern=f"^{LAB_NAME.pattern}$", maxLength=32)
+]
+Mac = Annotated[str, _text("0a:00:00:00:00:01", _mac), _string("a MAC address", pattern=f"^{MAC.pattern}$")]
+Ip = Annotated[str, _text("192.168.0.11", _ip), _string("an IPv4 or IPv6 address")]
+IpOrDhcp = Annotated[str, _text("192.168.0.11", _ip_or_dhcp), _string("an address, or dhcp")]
+IpOrNetwork = Annotated[str, _text("192.168.0.0/24", _ip_or_network), _string("an address or a subnet")]
+Network = Annotated[str, _text("192.168.0.0/24", _network), _string("a subnet with prefix length")]
+Interface = Annotated[str, _text("192.168.0.1/24", _interface), _string("an address with prefix length")]
+InterfaceName = Annotated[str, _text("br-ex", _interface_name), _string("an interface", maxLength=15)]
+Endpoint = Annotated[str, _text("vm2:22", _endpoint), _string("NAME:PORT or ADDRESS:PORT")]
+Vip = Annotated[str, _text("192.168.0.100:80", _vip), _string("ADDRESS or ADDRESS:PORT")]
+Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
+Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
+Text = Annotated[str, _text("a word", _any), _string("text")]
+Encap = Literal["geneve", "vxlan"]
+
+
+class _Or:
+    """Adds a further form to the JSON schema of a type, one that a validator turns into the first."""
+
+    def __init__(self, *forms: dict[str, object]) -> None:
+        self.forms = forms
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [handler(core), *self.forms]}
+
+
+class _OrItem:
+    """Adds to the JSON schema of a list that one item may stand alone."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        return {"anyOf": [schema["items"], schema]}
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _empty_is_default(value: object) -> object:
+    return {} if value is None else value
+
+
+def _names_or_mapping(value: object) -> object:
+    """A list of names means entries with nothing said about them."""
+    if not isinstance(value, list):
+        return value
+    names = [name for name in value if isinstance(name, str)]
+    if len(names) != len(value):
+        raise PydanticCustomError("names", "must be a list of names, or a mapping")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise PydanticCustomError("names", "{name} stands here twice", {"name": repr(twice)})
+    return dict.fromkeys(names)
+
+
+_LIST_OF_NAMES: dict[str, object] = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+_OneOrMore = (BeforeValidator(_listed), _OrItem())
+_MayBeEmpty = (BeforeValidator(_empty_is_default), _Or({"type": "null"}))
+
+
+class Part(BaseModel):
+    """A mapping of the file: unknown keys are mistakes, and nothing is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class Origin(Part):
+    """Where a component comes from: exactly one of git, tarball, path and distro."""
+
+    git: Text | None = None
+    """URL of a git repository."""
+    ref: Text | None = None
+    """Branch, tag or commit of `git`."""
+    tarball: Text | None = None
+    """A file or a URL."""
+    sha256: Sha256 | None = None
+    """The checksum of `tarball`."""
+    path: Text | None = None
+    """A working tree, uncommitted changes included."""
+    distro: bool = False
+    """The distribution's source package."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(map(bool, (self.git, self.tarball, self.path, self.distro))) != 1:
+            raise PydanticCustomError("origin", "needs exactly one of git, tarball, path and distro: true")
+        if self.ref and not self.git:
+            raise PydanticCustomError("origin", "ref goes with git")
+        if self.sha256 and not self.tarball:
+            raise PydanticCustomError("origin", "sha256 goes with tarball")
+        return self
+
+
+def _word_or_mapping(value: object) -> str:
+    return "mapping" if isinstance(value, dict | BaseModel) else "word"
+
+
+OriginOrPackages = Annotated[
+    Annotated[Literal["packages"], Tag("word")] | Annotated[Origin, Tag("mapping")],
+    Discriminator(_word_or_mapping),
+]
+
+
+class Build(Part):
+    """OVS and OVN from chosen origins."""
+
+    ovs: OriginOrPackages = "packages"
+    """The OVS that runs."""
+    ovn: OriginOrPackages = "packages"
+    """The OVN that runs."""
+    ovn_library: Origin | None = None
+    """The OVS that OVN is compiled against; the one that it pins where nothing is said."""
+    profile: Literal["fast", "perf", "debug"] = "fast"
+    """How it is compiled; debug is -O0 -g."""
+    cflags: Text | None = None
+    """Compiler flags instead of a profile's."""
+    build_on: Name | None = None
+    """The node to build on instead of this machine."""
+
+
+Software = Annotated[
+    Annotated[Literal["packages", "system"], Tag("word")] | Annotated[Build, Tag("mapping")],
+    Discriminator(_word_or_mapping),
+]
+
+
+class Underlay(Part):
+    """The network between the nodes."""
+
+    subnet: Network = "192.168.50.0/24"
+    """Nodes without an ip get one from here, in order; its first address is left free."""
+    mtu: Annotated[int, Field(ge=1280, le=65000)] = 1500
+    """In bytes. Fake VMs get what the encapsulation leaves of it."""
+
+
+class PhysicalNetwork(Part):
+    """A provider network: a further NIC, a bridge and a bridge mapping."""
+
+    subnet: Annotated[list[Network], *_OneOrMore] = []
+    """Nodes on it without an address get one from here."""
+    bridge: InterfaceName
+    """The bridge that carries it on each node."""
+
+
+class Node(Part):
+    """A machine of the lab."""
+
+    role: Literal["central", "worker", "gateway", "host"] = "worker"
+    """central has the databases and ovn-northd, gateway is a chassis with enable-chassis-as-gw, host has no
+    OVN."""
+    ip: Ip | None = None
+    """Its address on the underlay."""
+    encap: Encap | None = None
+    """An encapsulation other than the lab's."""
+    chassis: bool = True
+    """Whether a central runs an ovn-controller as well."""
+    physical: Annotated[
+        dict[Name, Ip | None], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)
+    ] = {}
+    """The physical networks that it is on, and its address on each."""
+    software: Software | None = None
+    """A version of its own."""
+    cpus: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processors, where nodes are VMs."""
+    memory: Memory | None = None
+    """Memory, where nodes are VMs."""
+    image: Text | None = None
+    """Disk image or box, where nodes are VMs."""
+    uri: Text | None = None
+    """The libvirt connection that it is defined on."""
+    host: Text | None = None
+    """Where it is reached by SSH."""
+    user: Text | None = None
+    """Who logs in by SSH."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The port of its SSH server."""
+    key: Text | None = None
+    """The private key for SSH."""
+
+
+class Port(Part):
+    """A logical switch port and the fake VM of the same name."""
+
+    mac: Mac | None = None
+    """Its MAC address; chosen and kept where nothing is said."""
+    ip: Annotated[list[IpOrDhcp], *_OneOrMore] = []
+    """Its addresses; one of each of the switch's subnets where nothing is said; dhcp asks OVN for one."""
+    chassis: Name | None = None
+    """The node that `up` binds it to."""
+    mtu: Annotated[int, Field(ge=68, le=65000)] | None = None
+    """In bytes; what the encapsulation leaves where nothing is said."""
+
+
+class Switch(Part):
+    """A logical switch."""
+
+    subnet: Annotated[list[Network], *_OneOrMore] = []
+    """Ports without an ip get one from here, in order; its first address is left for a router."""
+    dhcp: bool = False
+    """OVN's own DHCP, and fake VMs ask it."""
+    ports: dict[Name, Annotated[Port, *_MayBeEmpty]] = {}
+    """Its ports by name: the fake VMs."""
+    physical_network: Name | None = None
+    """The physical network that a localnet port joins it to."""
+    vlan: Annotated[int, Field(ge=1, le=4094)] | None = None
+    """The VLAN tag of that localnet port."""
+
+
+class RouterPort(Part):
+    """A logical router port, on the switch that it is named for."""
+
+    ip: Annotated[list[Interface], *_OneOrMore]
+    """Its addresses with prefix length."""
+    mac: Mac | None = None
+    """Its MAC address; chosen and kept where nothing is said."""
+    gateway_chassis: list[Name] = []
+    """Gateways for it, the preferred first."""
+
+
+class Route(Part):
+    """A static route."""
+
+    prefix: Network
+    """What it leads to."""
+    nexthop: Ip
+    """The router that it goes through."""
+
+
+class Nat(Part):
+    """A NAT rule of a router."""
+
+    type: Literal["snat", "dnat", "dnat_and_snat"]
+    """As in OVN's NAT table."""
+    external: Ip
+    """The address outside."""
+    logical: IpOrNetwork
+    """The address or network inside."""
+    port: Name | None = None
+    """The port whose chassis does it (distributed NAT)."""
+
+
+class Router(Part):
+    """A logical router."""
+
+    ports: dict[Name, RouterPort] = {}
+    """Its ports by the name of the switch that each is on."""
+    routes: list[Route] = []
+    """Its static routes."""
+    nat: list[Nat] = []
+    """Its NAT rules."""
+
+
+class Acl(Part):
+    """An access rule of a switch."""
+
+    switch: Name
+    """The switch that it is on."""
+    direction: Literal["from-lport", "to-lport"]
+    """Seen from the port."""
+    priority: Annotated[int, Field(ge=0, le=32767)]
+    """Higher comes first."""
+    match: Text
+    """An OVN match expression."""
+    action: Literal["allow", "allow-related", "allow-stateless", "drop", "reject"]
+    """What happens to what matches."""
+
+
+class LoadBalancer(Part):
+    """A load balancer and where it is applied."""
+
+    vip: Vip
+    """The address and port that clients use."""
+    backends: list[Vip]
+    """Where they end up."""
+    protocol: Literal["tcp", "udp", "sctp"] = "tcp"
+    """What is balanced."""
+    switches: list[Name] = []
+    """Switches that have it."""
+    routers: list[Name] = []
+    """Routers that have it."""
+
+
+class Logical(Part):
+    """The logical network."""
+
+    switches: dict[Name, Annotated[Switch, *_MayBeEmpty]] = {}
+    """Logical switches by name."""
+    routers: dict[Name, Annotated[Router, *_MayBeEmpty]] = {}
+    """Logical routers by name."""
+    acls: list[Acl] = []
+    """Access rules."""
+    load_balancers: dict[Name, LoadBalancer] = {}
+    """Load balancers by name."""
+
+
+class Check(Part):
+    """Something that must hold in the running lab: exactly one of ping and tcp."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    ping: Text | None = None
+    """A fake VM, a node or an address that is pinged."""
+    tcp: Endpoint | None = None
+    """NAME:PORT or ADDRESS:PORT that is connected to."""
+    source: Annotated[Name, Field(alias="from")]
+    """The fake VM or node that tries it."""
+    expect: Literal["reachable", "unreachable", "refused"] = "reachable"
+    """What must come of it."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.ping is None) == (self.tcp is None):
+            raise PydanticCustomError("check", "needs exactly one of ping and tcp")
+        return self
+
+
+class TopologyFile(Part):
+    """A topology file."""
+
+    name: LabName | None = None
+    """The lab's name; the file's stem where nothing is said."""
+    provider: Literal["local", "libvirt", "vagrant", "ssh"] = "local"
+    """What the nodes are."""
+    datapath: Literal["auto", "kernel", "netdev"] = "auto"
+    """OVS's datapath; auto is the kernel's where there is one."""
+    encap: Encap = "geneve"
+    """The encapsulation between chassis."""
+    tls: bool = False
+    """ssl: everywhere, with a CA of the lab's own."""
+    software: Software = "packages"
+    """How OVS and OVN get onto the nodes."""
+    underlay: Annotated[Underlay, *_MayBeEmpty] = Underlay()
+    """The network between the nodes."""
+    physical_networks: dict[Name, PhysicalNetwork] = {}
+    """Provider networks by name."""
+    nodes: Annotated[
+        dict[Name, Annotated[Node, *_MayBeEmpty]], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)
+    ]
+    """The machines: a list of names, or a mapping."""
+    logical: Annotated[Logical, *_MayBeEmpty] = Logical()
+    """The logical network."""
+    checks: list[Check] = []
+    """What every `ovnlab test` of it checks beyond the usual."""

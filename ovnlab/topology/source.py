@@ -1,0 +1,136 @@
+"""YAML text as plain data, with the line and column of every key and value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from ovnlab.errors import Mistake, TopologyError
+
+MAX_NODES = 500_000
+"""Values in one file, aliases expanded: more is a mistake or an attack (the 'billion laughs')."""
+
+Key = str | int
+Where = tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of a file, and where its parts stand. Lines and columns count from 1."""
+
+    path: str
+    data: dict[object, object]
+    keys: dict[Where, tuple[int, int]]
+    values: dict[Where, tuple[int, int]]
+    mistakes: tuple[Mistake, ...] = ()
+    options: dict[Where, str] = field(default_factory=dict)
+    """Places whose value comes from the command line, and the option that it comes from."""
+
+    def mistake(self, where: Where, message: str, hint: str = "", *, at_key: bool = False) -> Mistake:
+        """A mistake at a place: where its value stands, or its key."""
+        line, column = self.key(where) if at_key else self.value(where)
+        option = next((text for start, text in self.options.items() if where[: len(start)] == start), "")
+        return Mistake(line, column, message, hint, option)
+
+    def key(self, where: Where) -> tuple[int, int]:
+        """Where the key of an entry stands, or what is nearest to it."""
+        return self.keys.get(where) or self.value(where)
+
+    def value(self, where: Where) -> tuple[int, int]:
+        """Where a value stands, or what is nearest to it: the entry that it should be in."""
+        for length in range(len(where), -1, -1):
+            if found := self.values.get(where[:length]):
+                return found
+        return (1, 1)
+
+
+def parse(path: str, content: bytes) -> Source:
+    """Parse YAML 1.2. Duplicate keys are collected as mistakes; what is no YAML raises TopologyError."""
+    text = _decode(path, content)
+    try:
+        return _parse(path, text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problem = " ".join(str(error.problem or error.context).split())
+        raise TopologyError(path, [Mistake(line, column, f"not valid YAML: {problem}")]) from None
+    except RecursionError:
+        raise TopologyError(path, [Mistake(1, 1, "is nested too deeply")]) from None
+    except (YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        # The YAML library lets these through for odd scalars, such as an impossible date.
+        raise TopologyError(path, [Mistake(1, 1, f"not valid YAML: {' '.join(str(error).split())}")]) from None
+
+
+def _decode(path: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
+        mistake = Mistake(line, column, f"not UTF-8 text (byte 0x{content[error.start]:02x})")
+        raise TopologyError(path, [mistake]) from None
+
+
+def _parse(path: str, text: str) -> Source:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_duplicate_keys = True
+    root = yaml.compose(text)
+    if root is None or (isinstance(root, ScalarNode) and not root.value):
+        raise TopologyError(path, [Mistake(0, 0, "is empty", "a topology needs at least `nodes:`")])
+    if not isinstance(root, MappingNode):
+        message = "must be a mapping with keys such as nodes and logical"
+        raise TopologyError(path, [Mistake(*_mark(root), message)])
+    index = _Index()
+    index.walk(root, (), frozenset())
+    if index.fatal:
+        raise TopologyError(path, index.mistakes)
+    data = yaml.constructor.construct_document(root)
+    return Source(path, data, index.keys, index.values, tuple(index.mistakes))
+
+
+def _mark(node: Node) -> tuple[int, int]:
+    return (node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+class _Index:
+    """Collects positions on a walk over the composed nodes."""
+
+    def __init__(self) -> None:
+        self.keys: dict[Where, tuple[int, int]] = {}
+        self.values: dict[Where, tuple[int, int]] = {}
+        self.mistakes: list[Mistake] = []
+        self.fatal = False
+        self.count = 0
+
+    def walk(self, node: Node, where: Where, above: frozenset[int]) -> None:
+        self.count += 1
+        if self.fatal:
+            return
+        if id(node) in above or self.count > MAX_NODES:
+            problem = "refers to itself" if id(node) in above else "is too large once its aliases are expanded"
+            self.mistakes.append(Mistake(*_mark(node), problem))
+            self.fatal = True
+            return
+        self.values[where] = _mark(node)
+        for key, key_mark, child in self._children(node):
+            if key_mark:
+                self.keys[(*where, key)] = key_mark
+            self.walk(child, (*where, key), above | {id(node)})
+
+    def _children(self, node: Node) -> Iterator[tuple[Key, tuple[int, int] | None, Node]]:
+        if isinstance(node, SequenceNode):
+            for number, item in enumerate(node.value):
+                yield number, None, item
+        elif isinstance(node, MappingNode):
+            seen: dict[str, int] = {}
+            for key, value in node.value:
+                name = key.value if isinstance(key, ScalarNode) else "?"
+                if name in seen and name not in ("<<", "?"):
+                    message = f"{name!r} stands here twice; the first is in line {seen[name]}"
+                    self.mistakes.append(Mistake(*_mark(key), message))
+                seen.setdefault(name, _mark(key)[0])
+                yield name, _mark(key), value

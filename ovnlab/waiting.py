@@ -1,0 +1,51 @@
+"""The clock, and waiting for what can be observed. Nothing else in ovnlab looks at the time or sleeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from ovnlab.errors import Timeout
+
+
+class Clock(Protocol):
+    """What waiting needs of time, in seconds."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment in the past."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let that many seconds pass."""
+
+
+CLOCK: Clock = time
+"""The machine's own clock."""
+
+
+Seen = TypeVar("Seen")
+
+
+def wait_until(
+    what: str,
+    look: Callable[[], Seen | None],
+    *,
+    timeout: float,
+    explain: Callable[[], str] = str,
+    clock: Clock = CLOCK,
+) -> Seen:
+    """What `look` returns as soon as it is not None.
+
+    Looks again in growing intervals from 5 to 100 ms. Raises Timeout after `timeout` seconds, with what
+    `explain` tells then.
+    """
+    deadline = clock.monotonic() + timeout
+    pause = 0.005
+    while True:
+        seen = look()
+        if seen is not None:
+            return seen
+        if clock.monotonic() >= deadline:
+            raise Timeout(f"waited {timeout:g} s for {what}", detail=explain())
+        clock.sleep(pause)
+        pause = min(pause * 2, 0.1)
