@@ -74,11 +74,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `up` did, or would do."""
+    """What `up` did, or would do, and how many fake VMs are bound then."""
 
     topology: Topology
     plan: Plan
     began: bool
+    bound: int
 
 
 class Lab:
@@ -177,12 +178,12 @@ class Lab:
             running = self.provider.running()
             try:
                 self.folder.create()
-                done = self._converge(topology)
+                done, bound = self._converge(topology)
                 self.folder.store(Stored(source, named, digest, topology, self.software))
             except (KeyboardInterrupt, SurroundingsError):
                 self._take_back(began, running)
                 raise
-        return Outcome(topology, done, began)
+        return Outcome(topology, done, began, bound)
 
     def _software(self, topology: Topology) -> Software:
         """The software of the lab. A running lab keeps what it runs."""
@@ -194,7 +195,8 @@ class Lab:
         """What `up` would do."""
         self._refuse_other_source(source, named)
         seen = self.look()
-        return Outcome(topology, plan(topology, seen, known=self._known()), began=not seen.nodes)
+        todo = plan(topology, seen, known=self._known())
+        return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
 
     def _known(self) -> list[str]:
         return [node.name for node in self.stored.topology.nodes] if self.stored else []
@@ -216,7 +218,7 @@ class Lab:
             self.reporter.step(f"taking back {', '.join(added)}")
             self.provider.remove(added)
 
-    def _converge(self, topology: Topology) -> Plan:
+    def _converge(self, topology: Topology) -> tuple[Plan, int]:
         """All of the work, in the order in which one thing needs the other."""
         fresh = self.stored is None
         seen = self.look()
@@ -238,7 +240,7 @@ class Lab:
                 first = replace(first, changes=again.changes, unbind=again.unbind, bind=again.bind)
         self._start_controllers_and_bind(topology, started, first)
         self._await(topology, started, first)
-        return first
+        return first, len(first.bound_after(seen))
 
     def _known_nodes(self) -> tuple[resolved.Node, ...]:
         return self.stored.topology.nodes if self.stored else ()
@@ -316,11 +318,12 @@ class Lab:
         if not bound:
             return
         self.reporter.step("waiting for ports to be up")
-        binding.await_up(central.context, [vm.name for vms in bound.values() for vm in vms])
         for_each(
             bound.items(),
             lambda item: binding.await_flows(self.provider.node(item[0]).context, item[0], item[1]),
         )
+        # Only now: of a fake VM that has moved, the database still says that it is up where it was.
+        binding.await_up(central.context, [vm.name for vms in bound.values() for vm in vms])
 
     # ── binding ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,6 +23,10 @@ class Seen:
     nodes: Mapping[str, NodeState]
     rows: Sequence[LiveRow] | None
 
+    def bound(self) -> set[str]:
+        """The names of the fake VMs that are bound somewhere."""
+        return {bound.name for state in self.nodes.values() for bound in state.vms}
+
     def located(self, vm: str) -> list[str]:
         """The nodes that have a port of that name, however it got there."""
         return [name for name, state in self.nodes.items() if any(bound.name == vm for bound in state.vms)]
@@ -41,6 +45,11 @@ class Plan:
 
     def __bool__(self) -> bool:
         return any((self.add, self.remove, self.configure, self.changes, self.unbind, self.bind))
+
+    def bound_after(self, seen: Seen) -> set[str]:
+        """The names of the fake VMs that are bound once it is done."""
+        gone = {vm.name for vms in self.unbind.values() for vm in vms}
+        return (seen.bound() - gone) | {vm.name for vms in self.bind.values() for vm in vms}
 
     def steps(self) -> list[str]:
         """A line for each thing to do, with its reason."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
+import click
 import typer
 
 from ovnlab import __version__
@@ -59,12 +60,12 @@ def run(argv: Sequence[str]) -> int:
     except OvnlabError as problem:
         output.error(problem, json="--json" in words)
         return problem.exit_code
-    except typer.TyperException as problem:
+    except click.ClickException as problem:
         problem.show()
         return problem.exit_code
-    except typer.Exit as stop:
+    except click.exceptions.Exit as stop:
         return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("ovnlab: interrupted\n")
         sys.stderr.flush()
         os._exit(130)  # scripts that still run on nodes are not waited for

@@ -80,10 +80,9 @@ def up(
     else:
         for step in () if outcome.began else steps:
             output.line(step)
-        bound = sum(vm.chassis is not None for vm in wanted.vms)
         output.line(
             f"lab {wanted.name} is up: {_count(len(wanted.nodes), 'node')}, {_count(len(wanted.switches), 'switch')}, "
-            f"{_count(len(wanted.routers), 'router')}, {bound} of {_count(len(wanted.vms), 'fake VM')} bound "
+            f"{_count(len(wanted.routers), 'router')}, {outcome.bound} of {_count(len(wanted.vms), 'fake VM')} bound "
             f"({seconds:.1f} s)"
         )
     return 5 if exit_code and steps else 0

@@ -98,13 +98,14 @@ def parse(printed: str) -> NodeState:
             name, _, found = rest.partition(" ")
             namespaces.setdefault(name, {})[kind] = msgspec.json.decode(found or "[]")
     chassis, bridges, interfaces = tables if len(tables) == 3 else ([], [], [])
+    outside = {link.get("ifname") for link in links}
     eth1 = next((link for link in links if link.get("ifname") == "eth1"), {})
     return NodeState(
         daemons=daemons,
         external_ids=chassis[0]["external_ids"] if chassis else {},
         bridges={row["name"]: row for row in bridges},
         tunnels=tuple(_tunnel(row) for row in interfaces if row["type"] in TUNNELS),
-        vms=tuple(_vm(row, namespaces) for row in interfaces if "iface-id" in row["external_ids"]),
+        vms=tuple(_vm(row, namespaces, outside) for row in interfaces if "iface-id" in row["external_ids"]),
         underlay_addresses=_addresses(eth1),
         underlay_mac=eth1.get("address", ""),
         underlay_mtu=eth1.get("mtu", 0),
@@ -122,10 +123,11 @@ def _addresses(link: Row) -> tuple[str, ...]:
     return tuple(f"{entry['local']}/{entry['prefixlen']}" for entry in found)
 
 
-def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]]) -> BoundVM:
+def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]], outside: set[object]) -> BoundVM:
     ids: dict[str, str] = row["external_ids"]
     name = ids["iface-id"]
-    found = namespaces.get(name, {})
+    # A port that is outside is not in its namespace, whatever an earlier switch may have left in there.
+    found = {} if row["name"] in outside else namespaces.get(name, {})
     link: dict[str, Any] = next((x for x in found.get("vm-links", []) if x.get("ifname") == row["name"]), {})
     is_up = "UP" in link.get("flags", ())
     routes = [*found.get("vm-routes", []), *found.get("vm-routes6", [])]
