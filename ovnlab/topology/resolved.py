@@ -46,6 +46,11 @@ class Node(msgspec.Struct, frozen=True):
         return "central" if self.central else "worker"
 
     @property
+    def integration_mac(self) -> str:
+        """The MAC of br-int, locally administered."""
+        return f"0a{self.mac[2:]}"
+
+    @property
     def cidr(self) -> str:
         """The underlay address with its prefix length."""
         return f"{self.ip}/{self.prefix_length}"
