@@ -177,7 +177,7 @@ class Lab:
             self.provider = LocalProvider(self.folder, self.software)
             running = self.provider.running()
             try:
-                self.folder.create()
+                self.folder.create(afresh=began)
                 done, bound = self._converge(topology)
                 self.folder.store(Stored(source, named, digest, topology, self.software))
             except (KeyboardInterrupt, SurroundingsError):

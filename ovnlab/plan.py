@@ -114,16 +114,16 @@ def _differences(topology: Topology, node: Node, state: NodeState) -> Iterator[s
         for key, value in external_ids(topology, node).items():
             if state.external_ids.get(key) != value:
                 yield f"{key} is {state.external_ids.get(key, 'not set')} instead of {value}"
-        for bridge in ("br-int", "eth1"):
+        for bridge in ("br-int", "br-eth1"):
             if bridge not in state.bridges:
                 yield f"there is no bridge {bridge}"
     if "ovs-vswitchd" in state.daemons:
         if node.cidr not in state.underlay_addresses:
-            yield f"eth1 has {', '.join(state.underlay_addresses) or 'no address'} instead of {node.cidr}"
+            yield f"br-eth1 has {', '.join(state.underlay_addresses) or 'no address'} instead of {node.cidr}"
         if state.underlay_mac != node.mac:
-            yield f"eth1 has MAC {state.underlay_mac or 'none'} instead of {node.mac}"
+            yield f"br-eth1 has MAC {state.underlay_mac or 'none'} instead of {node.mac}"
         if state.underlay_mtu != topology.underlay.mtu:
-            yield f"eth1 has MTU {state.underlay_mtu} instead of {topology.underlay.mtu}"
+            yield f"br-eth1 has MTU {state.underlay_mtu} instead of {topology.underlay.mtu}"
 
 
 Bindings = dict[str, tuple[VM, ...]]

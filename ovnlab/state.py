@@ -103,11 +103,13 @@ class LabFolder:
         scratch.write_bytes(msgspec.json.format(msgspec.json.encode(stored)))
         scratch.replace(self.path / "lab.json")
 
-    def create(self) -> None:
-        """Make the lab's folders, private to the user.
+    def create(self, *, afresh: bool) -> None:
+        """Make the lab's folders, private to the user; `afresh` without the logs of an earlier lab.
 
         Raises SurroundingsError where the state folder is not the user's, or full.
         """
+        if afresh:
+            shutil.rmtree(self.logs, ignore_errors=True)
         for path in (self.root, self.root / "labs", self.path, self.path / "nodes", self.logs):
             _private_folder(path)
         free = shutil.disk_usage(self.path).free

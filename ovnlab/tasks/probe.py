@@ -99,16 +99,16 @@ def parse(printed: str) -> NodeState:
             namespaces.setdefault(name, {})[kind] = msgspec.json.decode(found or "[]")
     chassis, bridges, interfaces = tables if len(tables) == 3 else ([], [], [])
     outside = {link.get("ifname") for link in links}
-    eth1 = next((link for link in links if link.get("ifname") == "eth1"), {})
+    underlay = next((link for link in links if link.get("ifname") == "br-eth1"), {})
     return NodeState(
         daemons=daemons,
         external_ids=chassis[0]["external_ids"] if chassis else {},
         bridges={row["name"]: row for row in bridges},
         tunnels=tuple(_tunnel(row) for row in interfaces if row["type"] in TUNNELS),
         vms=tuple(_vm(row, namespaces, outside) for row in interfaces if "iface-id" in row["external_ids"]),
-        underlay_addresses=_addresses(eth1),
-        underlay_mac=eth1.get("address", ""),
-        underlay_mtu=eth1.get("mtu", 0),
+        underlay_addresses=_addresses(underlay),
+        underlay_mac=underlay.get("address", ""),
+        underlay_mtu=underlay.get("mtu", 0),
     )
 
 

@@ -14,7 +14,7 @@ from ovnlab.topology.source import Where
 Finding = tuple[Where, str]
 AnyNetwork = IPv4Network | IPv6Network
 
-RESERVED = frozenset({"lo", "eth0", "eth1", "phy1", "br-int", "ovs-netdev", "ovs-system", "underlay"})
+RESERVED = frozenset({"lo", "eth0", "eth1", "br-eth1", "br-int", "ovs-netdev", "ovs-system", "underlay"})
 """Names that fake VMs and nodes cannot have, because an interface has them already."""
 
 

@@ -30,7 +30,7 @@ class Underlay(msgspec.Struct, frozen=True):
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A machine of the lab. `mac` is of eth1, the interface that carries the underlay address."""
+    """A machine of the lab. `mac` is that of its underlay address."""
 
     name: str
     central: bool

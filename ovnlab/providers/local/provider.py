@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,6 +138,10 @@ class LocalProvider:
         (self.folder.path / "hosts").write_text(hosts(topology))
         for title, text in self._scripts(topology):
             (self.folder.path / title).write_text(text)
+        tcpdump = self.folder.path / "usr/local/bin/tcpdump"
+        tcpdump.parent.mkdir(parents=True, exist_ok=True)
+        tcpdump.write_text(render("local/tcpdump.py.j2", python=sys.executable))
+        tcpdump.chmod(0o755)
 
     def _scripts(self, topology: Topology) -> list[tuple[str, str]]:
         values = {

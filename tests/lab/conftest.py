@@ -1,0 +1,104 @@
+"""Labs for tests: as root where the tests are run by root, and as an ordinary user always."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.harness import Account, Labs, checkout, interfaces, this_python
+
+ORDINARY = os.environ.get("OVNLAB_TEST_USER", "nobody")
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that other users can get into: pytest's own is private."""
+    folder = Path(f"/var/tmp/ovnlab-tests-{os.getpid()}")  # noqa: S108  removed again below
+    folder.mkdir(mode=0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def root(session_folder: Path) -> Account:
+    if os.geteuid() != 0:
+        pytest.skip("only root can run labs as root")
+    return Account("", this_python(), session_folder / "root")
+
+
+@pytest.fixture(scope="session")
+def make_lab(session_folder: Path) -> tuple[Account, subprocess.CompletedProcess[str]]:
+    """An ordinary user, and what `make lab` in its fresh checkout came to.
+
+    Nothing of what root has is used: the user makes its own virtual environment, and downloads its own
+    packages.
+    """
+    home = session_folder / "ordinary"
+    clone = home / "clone"
+    clone.mkdir(parents=True)
+    checkout(clone)
+    name = ORDINARY if os.geteuid() == 0 else ""
+    if name:
+        subprocess.run(["chown", "-R", f"{name}:", str(home)], check=True)
+    account = Account(name, str(clone / ".venv/bin/python"), home)
+    environment = {**account.environment(home / "state"), "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+    result = subprocess.run(
+        [*account.prefix, "make", "-C", str(clone), "lab"],
+        env=environment, capture_output=True, text=True, check=False, timeout=280,
+    )  # fmt: skip
+    subprocess.run([*account.prefix, str(clone / ".venv/bin/ovnlab"), "down"], env=environment, check=False)
+    return account, result
+
+
+@pytest.fixture(scope="session")
+def ordinary(make_lab: tuple[Account, subprocess.CompletedProcess[str]]) -> Account:
+    account, result = make_lab
+    assert result.returncode == 0, f"make lab: {result.stdout}\n{result.stderr}"
+    return account
+
+
+@pytest.fixture(params=["root", "ordinary"])
+def account(request: pytest.FixtureRequest) -> Account:
+    found: Account = request.getfixturevalue(request.param)
+    return found
+
+
+def _labs(account: Account, folder: Path) -> Iterator[Labs]:
+    network = interfaces()
+    folder.mkdir(mode=0o755)
+    (folder / "scratch").mkdir()
+    if account.name:
+        subprocess.run(["chown", "-R", f"{account.name}:", str(folder)], check=True)
+    labs = Labs(account, folder / "state", folder / "scratch")
+    try:
+        yield labs
+    finally:
+        labs.extra_environment.clear()
+        labs.run("down", "--all")
+        left = labs.audit()
+        shutil.rmtree(folder)
+    assert not left, f"left behind: {left}"
+    assert interfaces() == network, "the machine's own network is another one than before"
+
+
+@pytest.fixture
+def labs(account: Account, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:
+    """The command line as root, and once more as an ordinary user; nothing of its labs may be left."""
+    yield from _labs(account, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")
+
+
+@pytest.fixture
+def user_labs(ordinary: Account, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:
+    """The command line as an ordinary user, for what does not depend on who it is."""
+    yield from _labs(ordinary, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")
+
+
+@pytest.fixture
+def root_labs(root: Account, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:
+    """The command line as root."""
+    yield from _labs(root, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")

@@ -1,0 +1,199 @@
+"""Runs the real command line as a user of this machine, each lab in folders of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TOPOLOGIES = ROOT / "topologies"
+
+# Where /dev/net/tun is for root only, an ordinary user is given one that is as most distributions have it,
+# in a mount namespace of the command: this machine's stays as it is.
+_WITH_TUN = (
+    "mount -t tmpfs tmpfs /mnt && mknod -m 666 /mnt/tun c 10 200 && mount --bind /mnt/tun /dev/net/tun"
+    ' && umount -l /mnt && exec "$@"'
+)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user of this machine that commands run as, the one that runs the tests where `name` is empty."""
+
+    name: str
+    python: str
+    home: Path
+
+    @property
+    def prefix(self) -> list[str]:
+        """What goes before a command to run it as this user."""
+        if not self.name:
+            return []
+        group = pwd.getpwnam(self.name).pw_gid
+        drop = ["setpriv", f"--reuid={self.name}", f"--regid={group}", "--clear-groups"]
+        if os.stat("/dev/net/tun").st_mode & 0o006 == 0o006:
+            return drop
+        return ["unshare", "--mount", "--propagation=private", "sh", "-c", _WITH_TUN, "sh", *drop]
+
+    def environment(self, state: Path, cache: Path | None = None) -> dict[str, str]:
+        """Folders of its own, and nothing of the person's who runs the tests."""
+        kept = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "PIP_", "LANG"))}
+        return {
+            **kept,
+            "HOME": str(self.home),
+            "XDG_STATE_HOME": str(state),
+            "XDG_CACHE_HOME": str(cache or self.home / "cache"),
+            "NO_COLOR": "1",
+        }
+
+
+@dataclass
+class Labs:
+    """The command line of one user, with a state folder of its own."""
+
+    account: Account
+    state: Path
+    scratch: Path
+    cache: Path | None = None
+    extra_environment: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *words: str) -> list[str]:
+        return [*self.account.prefix, self.account.python, "-m", "ovnlab", *words]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**self.account.environment(self.state, self.cache), **self.extra_environment}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A command that goes on in the background, in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*words),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd=self.scratch,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, expect: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """A command and what came of it; its exit code must be `expect`."""
+        result = subprocess.run(
+            self.command(*words),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            input=stdin or "",
+            timeout=240,
+            cwd=self.scratch,
+            check=False,
+        )
+        assert "Traceback" not in result.stderr, result.stderr
+        if expect is not None:
+            said = f"{' '.join(words)}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
+            assert result.returncode == expect, said
+        return result
+
+    def out(self, *words: str, expect: int = 0) -> str:
+        """What a command prints."""
+        return self.run(*words, expect=expect).stdout
+
+    def json(self, *words: str, expect: int = 0) -> dict[str, Any]:
+        """What a command prints with --json."""
+        found: dict[str, Any] = json.loads(self.run(*words, "--json", expect=expect).stdout)
+        assert found["schema_version"] == 1
+        return found
+
+    def on(self, target: str, *command: str, expect: int = 0) -> str:
+        """What a command prints on a node or in a fake VM."""
+        return self.run("exec", target, "--", *command, expect=expect).stdout
+
+    def rows(self, tool: str, *words: str) -> list[dict[str, Any]]:
+        """Rows of a database, by `nbctl` or `sbctl` and a list or find command."""
+        table = json.loads(self.out(tool, "--format=json", "--data=json", *words))
+        return [dict(zip(table["headings"], row, strict=True)) for row in table["data"]]
+
+    def write(self, name: str, text: str) -> str:
+        """The path of a topology file with this text."""
+        path = self.scratch / name
+        path.write_text(text)
+        return str(path)
+
+    def holder(self, lab: str) -> int:
+        return int((self.state / "ovnlab/labs" / lab / "holder.pid").read_text())
+
+    def nodes(self, lab: str) -> dict[str, int]:
+        """The PID 1 of each node, as this machine numbers it."""
+        return {
+            argv[2]: pid
+            for pid, argv in processes_with(f"{self.state}/ovnlab/labs/{lab}/node.sh")
+            if argv[0] == "sh" and namespaced(pid)
+        }
+
+    def audit(self) -> list[str]:
+        """What is left of labs of this user: nothing but logs, if all is well."""
+        left = [f"process {pid}: {' '.join(argv)}" for pid, argv in processes_with(str(self.state))]
+        folder = self.state / "ovnlab/labs"
+        if folder.exists():
+            left += [f"file {path}" for path in folder.iterdir()]
+        mounts = Path("/proc/self/mounts").read_text()
+        if str(self.state) in mounts:
+            left.append("a mount")
+        return left
+
+
+def processes_with(word: str) -> list[tuple[int, list[str]]]:
+    """The processes of this machine with a word in their arguments, the one that asks excepted."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit() or int(path.name) == os.getpid():
+            continue
+        try:
+            argv = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+        except OSError:
+            continue
+        if any(word in argument for argument in argv):
+            found.append((int(path.name), argv))
+    return found
+
+
+def namespaced(pid: int) -> bool:
+    """Whether a process is PID 1 of a PID namespace."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    line = next(line for line in status.splitlines() if line.startswith("NSpid:"))
+    return len(line.split()) > 2 and line.split()[-1] == "1"
+
+
+def interfaces() -> str:
+    """This machine's own network, as `ip` shows it."""
+    shown = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=False).stdout
+    return "\n".join(sorted(line.split(":")[1] for line in shown.splitlines()))
+
+
+def checkout(into: Path) -> None:
+    """Copy the files of this checkout, uncommitted changes included, as a new clone would have them."""
+    listed: Sequence[str] = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    for name in listed:
+        source, target = ROOT / name, into / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+
+
+def this_python() -> str:
+    return sys.executable
