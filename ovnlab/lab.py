@@ -469,7 +469,20 @@ class _Specs:
         taken.update(self.topology.gateways(network))
         return [next(resolved.free_addresses(subnet, taken)) for subnet in subnets]
 
+    def _refuse_taken(self, name: str, network: str) -> None:
+        """Two ports of one switch cannot have one address."""
+        for row in self.rows.values():
+            words = " ".join(row.columns["addresses"]).split()
+            if row.parent != network or row.name == name:
+                continue
+            for given in (self.mac, self.ip and self.ip.partition("/")[0]):
+                if given is not None and given in words:
+                    raise UsageError(f"{given} is in use by {row.name}")
+        if self.ip and self.ip.partition("/")[0] in self.topology.gateways(network):
+            raise UsageError(f"{self.ip} is in use by the router of {network}")
+
     def _vm(self, name: str, network: str, mac: str, ips: Sequence[str]) -> VM:
+        self._refuse_taken(name, network)
         switch = self.topology.switch(network)
         addresses = tuple(_with_prefix_length(ip, switch.subnets if switch else ()) for ip in ips)
         versions = {ipaddress.ip_interface(address).version for address in addresses}

@@ -33,7 +33,10 @@ class Provider(Protocol):
         """The names of the nodes that are there and alive."""
 
     def add(self, topology: Topology, names: Sequence[str]) -> None:
-        """Make nodes of the topology, each ready to run commands. Begins the lab where it is not there."""
+        """Make nodes of the topology, each ready to run commands, and tell all of them about one another.
+
+        Begins the lab where it is not there.
+        """
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove nodes and all that they wrote, their logs excepted."""

@@ -34,8 +34,9 @@ def run_script(context: Context, script: str, *, where: str, timeout: float = TI
         )
     except CommandTimedOut as error:
         raise Timeout(f"gave up after {timeout:g} s", where=where, detail=tail(error.result.stderr)) from None
-    if result is None or not result.ok:
-        raise failure(where, result.exited if result else 1, result.stderr if result else "")
+    assert result is not None  # noqa: S101  invoke returns None for a dry run only
+    if result.failed:
+        raise failure(where, result.exited, result.stderr)
     return str(result.stdout)
 
 

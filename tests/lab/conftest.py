@@ -68,7 +68,7 @@ def account(request: pytest.FixtureRequest) -> Account:
     return found
 
 
-def _labs(account: Account, folder: Path) -> Iterator[Labs]:
+def labs_in(account: Account, folder: Path) -> Iterator[Labs]:
     network = interfaces()
     folder.mkdir(mode=0o755)
     (folder / "scratch").mkdir()
@@ -89,16 +89,16 @@ def _labs(account: Account, folder: Path) -> Iterator[Labs]:
 @pytest.fixture
 def labs(account: Account, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:
     """The command line as root, and once more as an ordinary user; nothing of its labs may be left."""
-    yield from _labs(account, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")
+    yield from labs_in(account, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")
 
 
 @pytest.fixture
 def user_labs(ordinary: Account, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:
     """The command line as an ordinary user, for what does not depend on who it is."""
-    yield from _labs(ordinary, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")
+    yield from labs_in(ordinary, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")
 
 
 @pytest.fixture
 def root_labs(root: Account, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:
     """The command line as root."""
-    yield from _labs(root, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")
+    yield from labs_in(root, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")

@@ -103,6 +103,8 @@ class LocalProvider:
     def add(self, topology: Topology, names: Sequence[str]) -> None:
         """Make nodes, and the lab around them where it is not there."""
         self._write_files(topology, names)
+        if not names:
+            return
         if not self._is_held():
             self._start_holder(topology)
         init = self._lab_init()

@@ -1,0 +1,267 @@
+"""`up` makes a lab what the file says: it does what is missing, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.harness import TOPOLOGIES, Labs, processes_with
+
+ROUTED = (TOPOLOGIES / "routed.yaml").read_text()
+
+NOTHING = "lab routed is up: nothing to do\n"
+
+
+def versions(labs: Labs) -> dict[str, str]:
+    """The version of every row that a topology makes, which any change to it would change."""
+    tables = ("Logical_Switch", "Logical_Switch_Port", "Logical_Router", "Logical_Router_Port")
+    select = [{"op": "select", "table": table, "where": [], "columns": ["_uuid", "_version"]} for table in tables]
+    asked = json.dumps(["OVN_Northbound", *select])
+    answer = labs.on("central", "ovsdb-client", "transact", "unix:/run/ovn/ovnnb_db.sock", asked)
+    rows = [row for result in json.loads(answer) for row in result["rows"]]
+    assert rows
+    return {row["_uuid"][1]: row["_version"][1] for row in rows}
+
+
+def daemons(labs: Labs) -> dict[tuple[str, str], int]:
+    """The process of every daemon, as its node numbers it."""
+    found = labs.json("status")
+    return {(node["name"], d["name"]): d["pid"] for node in found["nodes"] for d in node["daemons"]}
+
+
+def reachable(labs: Labs, source: str = "vm1", destination: str = "vm2") -> bool:
+    result = labs.run("ping", source, destination, "-c", "2", expect=None)
+    return result.returncode == 0
+
+
+@pytest.fixture
+def routed(labs: Labs) -> Iterator[str]:
+    path = labs.write("routed.yaml", ROUTED)
+    labs.run("up", path)
+    yield path
+
+
+def test_second_up_does_nothing(labs: Labs, routed: str) -> None:
+    before = versions(labs), daemons(labs), labs.out("nbctl", "get", "NB_Global", ".", "nb_cfg")
+    assert labs.out("up", routed) == NOTHING
+    assert (versions(labs), daemons(labs), labs.out("nbctl", "get", "NB_Global", ".", "nb_cfg")) == before
+    assert labs.json("up", routed)["steps"] == []
+    labs.run("up", routed, "--dry-run", "--exit-code")
+
+
+@pytest.mark.parametrize("daemon", ["ovn-controller", "ovs-vswitchd", "ovsdb-server"])
+def test_a_killed_daemon_is_brought_back(user_labs: Labs, daemon: str) -> None:
+    path = user_labs.write("routed.yaml", ROUTED)
+    user_labs.run("up", path)
+    before = daemons(user_labs)
+    user_labs.on("worker1", "kill", "-9", str(before["worker1", daemon]))
+    assert f"{daemon} does not run" in user_labs.out("up", path, "--dry-run", "--exit-code", expect=5)
+    user_labs.run("up", path)
+    assert reachable(user_labs)
+    after = daemons(user_labs)
+    assert after["worker1", daemon] is not None
+    same = {key: pid for key, pid in before.items() if key != ("worker1", daemon)}
+    assert {key: after[key] for key in same} == same, "another daemon was restarted too"
+    assert user_labs.out("up", path) == NOTHING
+
+
+@pytest.mark.parametrize("daemon", ["ovn-northd", "ovnsb_db", "ovnnb_db"])
+def test_a_killed_central_daemon_is_brought_back(user_labs: Labs, daemon: str) -> None:
+    path = user_labs.write("routed.yaml", ROUTED)
+    user_labs.run("up", path)
+    user_labs.run("nbctl", "ls-add", "by-hand")
+    user_labs.on("central", "kill", "-9", str(daemons(user_labs)["central", daemon]))
+    user_labs.run("up", path)
+    assert reachable(user_labs)
+    assert "by-hand" in user_labs.out("nbctl", "show")
+    assert user_labs.out("up", path) == NOTHING
+
+
+def test_a_node_that_died_is_brought_back(labs: Labs, routed: str) -> None:
+    nodes = labs.nodes("routed")
+    assert sorted(nodes) == ["central", "worker1", "worker2"]
+    os.kill(nodes["worker2"], signal.SIGKILL)
+    assert "add node worker2: it is not running" in labs.out("up", routed, "--dry-run")
+    assert labs.json("ls")["labs"][0]["state"] == "partly up"
+    labs.run("up", routed)
+    assert reachable(labs)
+    after = labs.nodes("routed")
+    assert (after["central"], after["worker1"]) == (nodes["central"], nodes["worker1"])
+    assert labs.out("up", routed) == NOTHING
+
+
+def test_a_central_that_died_keeps_its_databases(user_labs: Labs) -> None:
+    path = user_labs.write("routed.yaml", ROUTED)
+    user_labs.run("up", path)
+    user_labs.run("nbctl", "ls-add", "by-hand")
+    os.kill(user_labs.nodes("routed")["central"], signal.SIGKILL)
+    user_labs.run("up", path)
+    assert "by-hand" in user_labs.out("nbctl", "show")
+    assert reachable(user_labs)
+
+
+def test_up_after_a_reboot_brings_everything_back(labs: Labs) -> None:
+    """A reboot is the end of all processes, with the files left."""
+    labs.run("up", "3node")
+    labs.run("bind", "vm1=worker1", "vm2=worker2")
+    labs.run("bind", "extra", "worker1", "--network", "network1")
+    labs.run("nbctl", "lsp-add", "network1", "by-hand")
+    os.kill(labs.holder("3node"), signal.SIGKILL)
+    while processes_with(str(labs.state)):
+        time.sleep(0.01)
+    assert labs.json("ls")["labs"][0]["state"] == "down"
+    labs.run("up", "3node")
+    assert reachable(labs)
+    assert reachable(labs, "extra", "vm2")
+    assert "by-hand" in labs.out("nbctl", "show")
+    assert labs.out("up", "3node") == "lab 3node is up: nothing to do\n"
+
+
+def changed(labs: Labs, old: str, new: str) -> list[str]:
+    """What `up` does after a change of the file, which a further `up` must find complete."""
+    assert old in ROUTED
+    path = labs.write("routed.yaml", ROUTED.replace(old, new))
+    planned = labs.json("up", path, "--dry-run")["steps"]
+    done: list[str] = labs.json("up", path)["steps"]
+    assert planned, "nothing was planned"
+    assert labs.out("up", path) == NOTHING
+    return done
+
+
+def test_a_further_node(labs: Labs, routed: str) -> None:
+    assert changed(labs, "  worker2: {", "  worker3: {}\n  worker2: {")[0] == "add node worker3: it is missing"
+    status = labs.json("status")
+    peers = {node["name"]: {t["peer"] for t in node["tunnels"] if t["working"]} for node in status["nodes"]}
+    assert peers["worker1"] == {"central", "worker2", "worker3"}
+    assert labs.on("worker1", "getent", "hosts", "worker3").split()[1] == "worker3"
+    labs.run("bind", "vm1", "worker3")
+    assert reachable(labs)
+
+
+def test_a_node_less(labs: Labs, routed: str) -> None:
+    text = ROUTED.replace("  worker1: {ip: 192.168.50.100}\n", "").replace("chassis: worker1", "chassis: central")
+    path = labs.write("routed.yaml", text)
+    steps = labs.json("up", path)["steps"]
+    assert "remove node worker1: the topology does not have it any more" in steps
+    assert labs.out("up", path) == NOTHING
+    assert reachable(labs)
+    assert "worker1" not in labs.nodes("routed")
+    assert [row["name"] for row in labs.rows("sbctl", "list", "Chassis")].count("worker1") == 0
+
+
+def test_another_underlay_address(user_labs: Labs) -> None:
+    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
+    steps = changed(user_labs, "worker1: {ip: 192.168.50.100}", "worker1: {ip: 192.168.50.77}")
+    assert any("ovn-encap-ip is 192.168.50.100 instead of 192.168.50.77" in step for step in steps)
+    assert "192.168.50.77/24" in user_labs.on("worker1", "ip", "address", "show", "dev", "eth1")
+    assert "192.168.50.100" not in user_labs.on("worker1", "ip", "address")
+    assert user_labs.on("central", "getent", "hosts", "worker1").split()[0] == "192.168.50.77"
+    assert reachable(user_labs)
+
+
+def test_another_central_address(user_labs: Labs) -> None:
+    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
+    changed(user_labs, "ip: 192.168.50.10}", "ip: 192.168.50.11}")
+    assert reachable(user_labs)
+    user_labs.run("nbctl", "--wait=hv", "--timeout=10", "sync")
+
+
+def test_another_encapsulation(labs: Labs, routed: str) -> None:
+    changed(labs, "name: routed", "name: routed\nencap: vxlan")
+    kinds = {t["encap"] for node in labs.json("status")["nodes"] for t in node["tunnels"]}
+    assert kinds == {"vxlan"}
+    assert reachable(labs)
+    assert "mtu 1450" in labs.on("vm1", "ip", "link", "show", "vm1")
+
+
+def test_another_address_of_a_port(labs: Labs, routed: str) -> None:
+    changed(labs, "ip: 192.168.1.11", "ip: 192.168.1.99")
+    shown = labs.on("vm2", "ip", "address")
+    assert "192.168.1.99/24" in shown
+    assert "192.168.1.11" not in shown
+    assert "default via 192.168.1.1" in labs.on("vm2", "ip", "route")
+    assert reachable(labs)
+
+
+def test_a_port_on_another_chassis(labs: Labs, routed: str) -> None:
+    steps = changed(labs, "ip: 192.168.1.11, chassis: worker2", "ip: 192.168.1.11, chassis: central")
+    assert steps == ["unbind vm2 from worker2", "bind vm2 to central"]
+    assert labs.on("worker2", "ip", "netns", "list") == ""
+    assert reachable(labs)
+
+
+def test_another_port_and_one_less(labs: Labs, routed: str) -> None:
+    vm1 = '        vm1: {mac: "40:44:00:00:00:01", ip: 192.168.0.11, chassis: worker1}\n'
+    changed(labs, vm1, "        vm3: {chassis: worker1}\n")
+    assert labs.on("worker1", "ip", "netns", "list").split()[0] == "vm3"
+    assert "port vm1" not in labs.out("nbctl", "show")
+    assert reachable(labs, "vm3", "vm2")
+
+
+def test_a_port_on_another_switch(user_labs: Labs) -> None:
+    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
+    vm1 = '        vm1: {mac: "40:44:00:00:00:01", ip: 192.168.0.11, chassis: worker1}\n'
+    moved = ROUTED.replace(vm1, "").replace("        vm2:", "        vm1: {ip: 192.168.1.12, chassis: worker1}\n        vm2:")
+    moved = moved.replace("      ports:\n    network2", "    network2")
+    path = user_labs.write("routed.yaml", moved)
+    user_labs.run("up", path)
+    assert reachable(user_labs)
+    assert "ttl=64" in user_labs.out("ping", "vm1", "vm2")
+    assert user_labs.out("up", path) == NOTHING
+
+
+def test_a_router_less(labs: Labs, routed: str) -> None:
+    path = labs.write("routed.yaml", ROUTED[: ROUTED.index("  routers:")])
+    labs.run("up", path)
+    assert "router" not in labs.out("nbctl", "show")
+    assert labs.on("vm1", "ip", "route").split()[:3] == ["192.168.0.0/24", "dev", "vm1"]
+    assert not reachable(labs)
+    assert labs.out("up", path) == NOTHING
+
+
+def test_what_a_person_added_stays(labs: Labs, routed: str) -> None:
+    labs.run("nbctl", "ls-add", "mine", "--", "lsp-add", "mine", "my-port", "--", "lr-add", "my-router")
+    labs.run("nbctl", "lsp-add", "network1", "my-other-port")
+    labs.run("nbctl", "set", "Logical_Switch_Port", "vm1", "external_ids:mine=yes", "options:mtu_request=1300")
+    assert labs.out("up", routed) == NOTHING
+    changed(labs, "ip: 192.168.1.11", "ip: 192.168.1.99")
+    shown = labs.out("nbctl", "show")
+    for name in ("mine", "my-port", "my-router", "my-other-port"):
+        assert name in shown
+    assert labs.out("nbctl", "get", "Logical_Switch_Port", "vm1", "external_ids:mine").strip() == "yes"
+
+
+def test_a_row_that_was_changed_by_hand_is_put_right_and_said(labs: Labs, routed: str) -> None:
+    labs.run("nbctl", "lsp-set-addresses", "vm1", "40:44:00:00:00:09 192.168.0.99")
+    labs.run("nbctl", "lsp-del", "vm2")
+    steps = labs.json("up", routed)["steps"]
+    was, wanted = "40:44:00:00:00:09 192.168.0.99", "40:44:00:00:00:01 192.168.0.11"
+    assert f"change logical switch port vm1: addresses is {was} instead of {wanted}" in steps
+    assert "add logical switch port vm2: it is missing" in steps
+    assert reachable(labs)
+    assert labs.out("up", routed) == NOTHING
+
+
+def test_a_name_that_somebody_else_took_is_an_error(user_labs: Labs) -> None:
+    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
+    user_labs.run("nbctl", "ls-add", "network3")
+    path = user_labs.write("routed.yaml", ROUTED.replace("  routers:", "    network3: {}\n  routers:"))
+    error = user_labs.run("up", path, expect=1).stderr
+    assert "there is a logical switch network3 already that ovnlab did not make" in error
+    assert "ovnlab nbctl ls-del network3" in error
+    assert reachable(user_labs)
+
+
+def test_dry_run_of_a_new_lab_changes_nothing(user_labs: Labs) -> None:
+    steps: list[Any] = user_labs.json("up", "routed", "--dry-run", "--exit-code", expect=5)["steps"]
+    assert "add node central: it is missing" in steps
+    assert "add logical router router1: it is missing" in steps
+    assert "bind vm1 to worker1" in steps
+    assert user_labs.audit() == []
+    assert user_labs.json("ls")["labs"] == []
