@@ -176,8 +176,10 @@ class Lab:
             self.software = self._software(topology)
             self.provider = LocalProvider(self.folder, self.software)
             running = self.provider.running()
+            # Without a digest until all is done: the next `up` reads the file again.
             try:
                 self.folder.create(afresh=began)
+                self.folder.store(Stored(source, named, "", topology, self.software))
                 done, bound = self._converge(topology)
                 self.folder.store(Stored(source, named, digest, topology, self.software))
             except (KeyboardInterrupt, SurroundingsError):
@@ -223,7 +225,6 @@ class Lab:
         fresh = self.stored is None
         seen = self.look()
         first = plan(topology, seen, known=self._known())
-        self.folder.store(self._begun(topology))
         if first.remove:
             self._remove_nodes(topology, first.remove)
         if first.add:
@@ -244,12 +245,6 @@ class Lab:
 
     def _known_nodes(self) -> tuple[resolved.Node, ...]:
         return self.stored.topology.nodes if self.stored else ()
-
-    def _begun(self, topology: Topology) -> Stored:
-        """What is stored while `up` works: no digest, so that the next `up` looks at everything again."""
-        assert self.software is not None  # noqa: S101  set before anything is begun
-        source, named = (self.stored.source, self.stored.named) if self.stored else ("", True)
-        return Stored(source, named, "", topology, self.software)
 
     def _remove_nodes(self, topology: Topology, names: Sequence[str]) -> None:
         self.reporter.step(f"removing {', '.join(names)}")
@@ -383,11 +378,11 @@ class Lab:
 
     def down(self) -> bool:
         """Remove the lab and every trace of it but its logs; whether anything was there."""
-        if not self.folder.exists():
+        if not self.folder.exists() and not self.folder.lock_file.exists():
             return False
         with self.locked():
             if not self.folder.exists():
-                return False
+                return False  # and the lock of an `up` that was killed before it began goes now
             self.provider.destroy()
         return True
 

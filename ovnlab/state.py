@@ -180,6 +180,11 @@ def labs() -> list[LabFolder]:
         return []
 
 
+def locks() -> list[str]:
+    """The names of labs that somebody works on, or was working on when it was killed."""
+    return sorted(path.stem for path in (state_root() / "labs").glob("*.lock"))
+
+
 def _private_folder(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

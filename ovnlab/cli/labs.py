@@ -20,7 +20,7 @@ from ovnlab.cli.options import (
 )
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.shipped import find_topology
-from ovnlab.state import LabFolder
+from ovnlab.state import LabFolder, locks
 from ovnlab.state import labs as existing_labs
 from ovnlab.waiting import CLOCK
 
@@ -120,7 +120,7 @@ def down(
     names = [*(labs or ()), *([lab] if lab else ())]
     there = [folder.name for folder in existing_labs()]
     if every:
-        names = there
+        names = sorted({*there, *locks()})
     elif not names:
         if len(there) > 1:
             raise UsageError(f"there are several labs: {', '.join(there)}", hint="say which, or --all")

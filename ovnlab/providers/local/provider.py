@@ -57,21 +57,27 @@ class LocalProvider:
 
     def _lab_init(self) -> int | None:
         """The lab's PID 1 as this machine numbers it; None where the lab is not up."""
-        try:
-            holder = int((self.folder.path / "holder.pid").read_text())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
         if not self._is_held():
             return None
         script = str(self.folder.path / "lab.sh")
-        return next((pid for pid in processes.children(holder) if script in processes.arguments(pid)), None)
+        holder = self._holder()
+        candidates = processes.children(holder) if holder else processes.find(script)
+        return next((pid for pid in candidates if script in processes.arguments(pid)), None)
+
+    def _holder(self) -> int | None:
+        """The process number that the holder wrote down; None where that file is lost."""
+        try:
+            return int((self.folder.path / "holder.pid").read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
 
     def _is_held(self) -> bool:
         """Whether a holder lives. It inherits a lock, so there is no process number to mistake."""
         try:
             descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            # Somebody removed it: then only a look at all processes tells.
+            return self.folder.exists() and bool(processes.find(str(self.folder.path / "lab.sh")))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -214,11 +220,9 @@ class LocalProvider:
         """
         if not self._is_held():
             return True
-        try:
-            holder = int((self.folder.path / "holder.pid").read_text())
-        except (FileNotFoundError, ValueError):
-            return None  # it is just being started
-        for pid in processes.children(holder) or [holder]:
+        holder = self._holder()
+        found = processes.find(str(self.folder.path / "lab.sh"))
+        for pid in found or ([holder] if holder else []):
             processes.kill(pid)
         return None
 
