@@ -96,9 +96,12 @@ class Lab:
     @property
     def topology(self) -> Topology:
         """What the lab was last brought up as. Raises OvnlabError where that is not known."""
-        if self.stored is None:
-            raise OvnlabError(f"there is no lab {self.name}", hint=_existing_labs())
-        return self.stored.topology
+        if self.stored is not None:
+            return self.stored.topology
+        if self.folder.exists():
+            hint = f"`ovnlab up` of its topology goes on with it, `ovnlab down {self.name}` removes it"
+            raise OvnlabError(f"what lab {self.name} was made from is lost", hint=hint)
+        raise OvnlabError(f"there is no lab {self.name}", hint=_existing_labs())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -121,7 +124,10 @@ class Lab:
 
     def central(self) -> Node:
         """The node with the Northbound and Southbound databases."""
-        return self.node(self.topology.central.name)
+        name = self.topology.central.name
+        if not self.provider.is_up():
+            raise OvnlabError(f"lab {self.name} is down", hint="`ovnlab up` brings it back")
+        return self.node(name)
 
     def unknown(self, name: str) -> OvnlabError:
         """The error for a name that is neither a node nor a fake VM of the lab."""
@@ -232,7 +238,12 @@ class Lab:
             self.provider.add(topology, list(first.add))
         elif topology.nodes != self._known_nodes():
             self.provider.add(topology, [])
-        started = [node for node in topology.nodes if node.name in first.add or node.name in first.configure]
+        unfinished = self.stored is not None and not self.stored.digest
+        started = [
+            node
+            for node in topology.nodes
+            if node.name in first.add or node.name in first.configure or unfinished
+        ]
         if started:
             self._start_switches(topology, started)
             if not fresh:
@@ -338,10 +349,10 @@ class Lab:
                     raise self.unknown(name)
                 if not node.chassis:
                     raise UsageError(f"{name} is no chassis: it runs no ovn-controller")
+            central = self.central()
             seen = self.look()
             specs = _Specs(self, seen, network, ip, mac)
             vms = {name: specs.of(name) for name in wanted}
-            central = self.central()
             change.apply(central.context, specs.changes)
             leaving = {
                 name: tuple(vm for vm in vms.values() if name in seen.located(vm.name) and wanted[vm.name] != name)
@@ -415,10 +426,14 @@ class _Specs:
         self.switches = {row.name for row in seen.rows or () if row.table == "Logical_Switch"}
         self.bound = {bound.name: bound for state in seen.nodes.values() for bound in state.vms}
         self.network, self.ip, self.mac = network, ip, mac
+        self.given: set[str] = set()
         self.changes: list[change.Change] = []
 
     def of(self, name: str) -> VM:
         """What `name` is bound as: the file's word, else the port that is there, else a new one."""
+        if not resolved.NAME.fullmatch(name) or name in resolved.RESERVED or self.topology.node(name):
+            hint = "letters, digits, '.', '_' and '-', and no node's or interface's name"
+            raise UsageError(f"{name!r} cannot be the name of a fake VM", hint=hint)
         vm = self.topology.vm(name)
         if vm is not None and name in self.rows:
             if self.network or self.ip or self.mac:
@@ -439,11 +454,11 @@ class _Specs:
         bound = self.bound.get(row.name)
         if bound is not None and bound.vm is not None and not (self.ip or self.mac):
             return bound.vm
-        words = " ".join(row.columns["addresses"]).split()
-        fixed = bool(words) and ":" in words[0]
-        mac = self.mac or (words[0] if fixed else generated_mac(self.topology.name, row.parent or "", row.name))
-        ips = [self.ip] if self.ip else [word for word in words[1:] if fixed]
-        return self._vm(row.name, row.parent or "", mac, ips)
+        words = _address_words(row)
+        macs = [word for word in words if resolved.MAC.fullmatch(word)]
+        chosen = generated_mac(self.topology.name, row.parent or "", row.name)
+        ips = [self.ip] if self.ip else [word for word in words if _is_ip(word)]
+        return self._vm(row.name, row.parent or "", self.mac or next(iter(macs), chosen), ips)
 
     def _new(self, name: str, network: str) -> VM:
         if network not in self.switches:
@@ -457,17 +472,19 @@ class _Specs:
         return vm
 
     def _free_ips(self, network: str, subnets: Sequence[str]) -> list[str]:
-        taken = {
-            word for row in self.rows.values() if row.parent == network
-            for word in " ".join(row.columns["addresses"]).split()[1:]
-        }
-        taken.update(self.topology.gateways(network))
-        return [next(resolved.free_addresses(subnet, taken)) for subnet in subnets]
+        here = [row for row in self.rows.values() if row.parent == network]
+        taken = {word for row in here for word in _address_words(row) if _is_ip(word)}
+        taken.update(self.topology.gateways(network), self.given)
+        ips = [next(resolved.free_addresses(subnet, taken), None) for subnet in subnets]
+        if None in ips:
+            raise UsageError(f"{network} has no free address left", hint="--ip gives one of your own")
+        self.given.update(filter(None, ips))
+        return [ip for ip in ips if ip]
 
     def _refuse_taken(self, name: str, network: str) -> None:
         """Two ports of one switch cannot have one address."""
         for row in self.rows.values():
-            words = " ".join(row.columns["addresses"]).split()
+            words = _address_words(row)
             if row.parent != network or row.name == name:
                 continue
             for given in (self.mac, self.ip and self.ip.partition("/")[0]):
@@ -491,11 +508,26 @@ def _with_prefix_length(ip: str, subnets: Sequence[str]) -> str:
     if "/" in ip:
         return str(interface)
     for subnet in map(ipaddress.ip_network, subnets):
+        if subnet.num_addresses > 2 and interface.ip in (subnet.network_address, subnet.broadcast_address):
+            raise UsageError(f"{ip} is the network or broadcast address of {subnet}")
         if interface.ip in subnet:
             return f"{ip}/{subnet.prefixlen}"
     if subnets:
         raise UsageError(f"{ip} is outside {' and '.join(subnets)}")
     return str(interface)
+
+
+def _address_words(row: live.LiveRow) -> list[str]:
+    """MAC and IP addresses of a port, and words such as dynamic (ovn-nb(5), Logical_Switch_Port addresses)."""
+    return " ".join(row.columns["addresses"]).split()
+
+
+def _is_ip(word: str) -> bool:
+    try:
+        ipaddress.ip_address(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_vm(bound: BoundVM) -> VM:

@@ -84,7 +84,7 @@ def plan(topology: Topology, seen: Seen, *, known: Sequence[str] = ()) -> Plan:
         configure={
             node.name: reasons
             for node in topology.nodes
-            if node.name in seen.nodes and (reasons := tuple(_differences(topology, node, seen.nodes[node.name])))
+            if node.name in seen.nodes and (reasons := tuple(_differences(topology, node, seen)))
         },
         changes=tuple(changes(topology.name, wanted(topology), rows)),
         unbind=unbind,
@@ -103,8 +103,9 @@ def daemons(node: Node) -> list[str]:
     return [*central, "ovsdb-server", "ovs-vswitchd", *controller]
 
 
-def _differences(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
+def _differences(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
     """In what a node is not as the topology says."""
+    state = seen.nodes[node.name]
     for daemon in daemons(node):
         if daemon not in state.daemons:
             yield f"{daemon} does not run"
@@ -124,6 +125,17 @@ def _differences(topology: Topology, node: Node, state: NodeState) -> Iterator[s
             yield f"br-eth1 has MAC {state.underlay_mac or 'none'} instead of {node.mac}"
         if state.underlay_mtu != topology.underlay.mtu:
             yield f"br-eth1 has MTU {state.underlay_mtu} instead of {topology.underlay.mtu}"
+        yield from _missing_tunnels(topology, node, seen)
+
+
+def _missing_tunnels(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
+    """The peers that a chassis has no tunnel to, though both run."""
+    working = {tunnel.remote_ip for tunnel in seen.nodes[node.name].tunnels if tunnel.working}
+    for peer in topology.chassis if node.chassis else ():
+        known = seen.nodes.get(peer.name)
+        there = known is not None and known.external_ids.get("ovn-encap-ip") == peer.ip
+        if peer.name != node.name and there and peer.ip not in working:
+            yield f"there is no tunnel to {peer.name}"
 
 
 Bindings = dict[str, tuple[VM, ...]]
@@ -134,7 +146,9 @@ def bindings(topology: Topology, seen: Seen, rows: Sequence[LiveRow]) -> tuple[B
 
     A fake VM that the file does not bind stays where it is; one that `ovnlab bind` made as well.
     """
-    by_bind = {row.name for row in rows if row.by_bind}
+    switches = {switch.name for switch in topology.switches}
+    foreign = {row.name for row in rows if row.table == "Logical_Switch" and row.mark is None}
+    by_bind = {row.name for row in rows if row.by_bind and row.parent in switches | foreign}
     unbind: dict[str, list[VM]] = {}
     bind: dict[str, list[VM]] = {}
     staying = {name: state for name, state in seen.nodes.items() if topology.node(name)}

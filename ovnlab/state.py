@@ -20,8 +20,8 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from ovnlab.errors import OvnlabError, SurroundingsError
-from ovnlab.topology.resolved import Topology
+from ovnlab.errors import OvnlabError, SurroundingsError, UsageError
+from ovnlab.topology.resolved import LAB_NAME, Topology
 from ovnlab.waiting import wait_until
 
 SCHEMA_VERSION = 1
@@ -71,6 +71,8 @@ class LabFolder:
     """The files of one lab."""
 
     def __init__(self, name: str, root: Path | None = None) -> None:
+        if not LAB_NAME.fullmatch(name):
+            raise UsageError(f"{name!r} cannot be the name of a lab", hint="lower-case letters, digits and '-'")
         self.name = name
         self.root = root or state_root()
         self.path = self.root / "labs" / name
@@ -175,9 +177,10 @@ def labs() -> list[LabFolder]:
     """The labs of this user that anything is there of, by name."""
     folder = state_root() / "labs"
     try:
-        return [LabFolder(path.name) for path in sorted(folder.iterdir()) if path.is_dir()]
+        names = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
     except FileNotFoundError:
         return []
+    return [LabFolder(name) for name in names if LAB_NAME.fullmatch(name)]
 
 
 def locks() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import typer
 
 from ovnlab import __version__
 from ovnlab.cli import files, labs, machine, output, tools, vms
-from ovnlab.errors import OvnlabError
+from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.state import state_root, storage_error
 
 app = typer.Typer(
@@ -54,6 +55,9 @@ for group in (labs, vms, tools, files, machine):
 def run(argv: Sequence[str]) -> int:
     """Run one command; returns its exit code. No traceback leaves here."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):  # a name that is no text is shown, not stumbled over
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     words = list(argv[: argv.index("--")]) if "--" in argv else list(argv)
     try:
         return int(app(list(argv), standalone_mode=False, prog_name="ovnlab") or 0)
@@ -61,7 +65,10 @@ def run(argv: Sequence[str]) -> int:
         output.error(problem, json="--json" in words)
         return problem.exit_code
     except click.ClickException as problem:
-        problem.show()
+        if "--json" in words:
+            output.error(UsageError(problem.format_message()), json=True)
+        else:
+            problem.show()
         return problem.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -75,6 +82,12 @@ def run(argv: Sequence[str]) -> int:
     except OSError as problem:
         output.error(storage_error(problem, state_root()), json="--json" in words)
         return 3
+    except Exception as problem:  # noqa: BLE001  a mistake of ours, told in one line all the same
+        if os.environ.get("OVNLAB_TRACEBACK"):
+            raise
+        hint = "this is a mistake in ovnlab: please report it with what OVNLAB_TRACEBACK=1 shows"
+        output.error(OvnlabError(f"{type(problem).__name__}: {problem}", hint=hint), json="--json" in words)
+        return 1
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -62,7 +62,7 @@ def up(
     request = Request(path, tuple(settings or ()), name, provider)
     with progress() as reporter:
         lab, wanted, digest = prepare(request, reporter)
-        source, named = str(Path(path).resolve()), _is_named(name, path, wanted.name)
+        source, named = str(Path(path).resolve()), name is not None
         if dry_run:
             outcome = lab.dry_run(wanted, source=source, named=named)
         else:
@@ -82,15 +82,10 @@ def up(
             output.line(step)
         output.line(
             f"lab {wanted.name} is up: {_count(len(wanted.nodes), 'node')}, {_count(len(wanted.switches), 'switch')}, "
-            f"{_count(len(wanted.routers), 'router')}, {outcome.bound} of {_count(len(wanted.vms), 'fake VM')} bound "
+            f"{_count(len(wanted.routers), 'router')}, {_count(outcome.bound, 'fake VM')} bound "
             f"({seconds:.1f} s)"
         )
     return 5 if exit_code and steps else 0
-
-
-def _is_named(option: str | None, path: str, name: str) -> bool:
-    """Whether the person named the lab, rather than the file's stem."""
-    return option is not None or Path(path).stem != name
 
 
 def _count(number: int, noun: str) -> str:
@@ -221,9 +216,11 @@ def logs(
     import subprocess  # noqa: PLC0415
 
     folder = _log_folder(lab)
-    paths = sorted(folder.logs.glob(f"{target or '**'}/**/{daemon or '*'}.log")) if target or daemon else sorted(
-        folder.logs.rglob("*.log")
-    )
+    paths = [
+        path
+        for path in sorted(folder.logs.rglob("*.log"))
+        if target in (None, path.relative_to(folder.logs).parts[0]) and daemon in (None, path.stem)
+    ]
     if not paths:
         there = sorted({path.stem for path in folder.logs.rglob("*.log")})
         hint = f"there are logs of {', '.join(there)}" if there else ""

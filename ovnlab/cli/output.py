@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsons
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,9 @@ SCHEMA_VERSION = 1
 
 def as_json(**values: Any) -> None:
     """One JSON object on stdout."""
-    encoded = msgspec.json.encode({"schema_version": SCHEMA_VERSION, **values})
-    sys.stdout.write(msgspec.json.format(encoded).decode() + "\n")
+    plain = msgspec.to_builtins({"schema_version": SCHEMA_VERSION, **values})
+    # Not msgspec's own encoder: an argument that is no text must not end in an error of its own.
+    sys.stdout.write(jsons.dumps(plain, indent=2) + "\n")
 
 
 def line(text: str = "") -> None:

@@ -9,7 +9,7 @@ from invoke.context import Context
 
 from ovnlab.errors import OvnlabError
 from ovnlab.northbound.live import LiveRow
-from ovnlab.northbound.rows import MARK, Value, WantedRow
+from ovnlab.northbound.rows import BY_BIND, MARK, Value, WantedRow
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
@@ -40,14 +40,21 @@ def changes(lab: str, wanted: Sequence[WantedRow], live: Sequence[LiveRow]) -> l
 
     Raises OvnlabError where a row of somebody else's has a name that the lab needs.
     """
-    ours = {(row.table, row.name): row for row in live if row.mark == lab}
-    _refuse_foreign(wanted, [row for row in live if row.mark != lab])
+    names = _keys(wanted)
+    ours = {
+        (row.table, row.name): row
+        for row in live
+        if row.mark == lab or (row.by_bind and ((row.table, row.name) in names or _loses_parent(row, live, lab, names)))
+    }
+    others = [row for row in live if (row.table, row.name) not in ours]
+    _refuse_foreign(wanted, others)
     kept = {(row.table, row.name) for row in wanted if _is_kept(row, ours.get((row.table, row.name)))}
     removals = [
-        remove(row, "the topology does not have it any more" if key not in _keys(wanted) else "it moves")
+        remove(row, "the topology does not have it any more" if key not in names else "it moves")
         for key, row in ours.items()
         if key not in kept
     ]
+    _refuse_taking_along(removals, others)
     made = [
         change
         for row in wanted
@@ -63,6 +70,24 @@ def _keys(wanted: Sequence[WantedRow]) -> set[tuple[str, str]]:
 def _is_kept(row: WantedRow, live: LiveRow | None) -> bool:
     """A row that has another parent now is made anew: it cannot be moved."""
     return live is not None and live.parent == row.parent
+
+
+def _loses_parent(row: LiveRow, live: Sequence[LiveRow], lab: str, names: set[tuple[str, str]]) -> bool:
+    """Whether the switch that a port is on is ours, and goes."""
+    key = ("Logical_Switch", str(row.parent))
+    return key not in names and any((other.table, other.name) == key and other.mark == lab for other in live)
+
+
+def _refuse_taking_along(removals: Sequence[Change], others: Sequence[LiveRow]) -> None:
+    """What a person put on a switch or router of ours is not removed with it."""
+    going = {change.name for change in removals if change.table in _ADD}
+    for row in others:
+        if row.parent in going:
+            raise OvnlabError(
+                f"{row.parent} is to go, and there is a {_KIND[row.table]} {row.name} on it that ovnlab did not make",
+                where="Northbound database",
+                hint=f"remove that first: ovnlab nbctl {_DELETE[row.table]} {row.name}",
+            )
 
 
 def _refuse_foreign(wanted: Sequence[WantedRow], others: Sequence[LiveRow]) -> None:
@@ -133,11 +158,12 @@ def _update(row: WantedRow, live: LiveRow) -> Change | None:
     differing = {column: value for column, value in row.columns.items() if not _same(value, live.columns[column])}
     if not differing:
         return None
+    adopt = ((("remove", row.table, live.uuid, "external_ids", BY_BIND),) if live.by_bind else ())
     words = [word for item in differing.items() for word in _assign(*item)]
     reason = "; ".join(
         f"{column} is {_shown(live.columns[column])} instead of {_shown(value)}" for column, value in differing.items()
     )
-    return Change("change", row.table, row.name, reason, (("set", row.table, live.uuid, *words),))
+    return Change("change", row.table, row.name, reason, (("set", row.table, live.uuid, *words), *adopt))
 
 
 def _same(wanted: Value, live: object) -> bool:

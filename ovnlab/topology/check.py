@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from ovnlab.topology.model import Router, Switch, TopologyFile
+from ovnlab.topology.resolved import RESERVED, free_addresses
 from ovnlab.topology.source import Where
 
 Finding = tuple[Where, str]
 AnyNetwork = IPv4Network | IPv6Network
-
-RESERVED = frozenset({"lo", "eth0", "eth1", "br-eth1", "br-int", "ovs-netdev", "ovs-system", "underlay"})
-"""Names that fake VMs and nodes cannot have, because an interface has them already."""
-
 
 def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     """Everything in the file that contradicts something else in it.
@@ -94,8 +92,21 @@ def _underlay(file: TopologyFile) -> Iterator[Finding]:
         if node.ip in taken:
             yield where, f"{node.ip} is the address of {taken[node.ip]} already"
         taken.setdefault(node.ip, name)
-    if subnet.num_addresses - 3 < len(file.nodes) - len(taken):
+    yield from _usable(("underlay", "subnet"), subnet)
+    wanting = sum(node.ip is None for node in file.nodes.values())
+    if not _has_free(str(subnet), taken, wanting):
         yield ("underlay", "subnet"), f"{subnet} has too few addresses for {len(file.nodes)} nodes"
+
+
+def _usable(where: Where, subnet: AnyNetwork) -> Iterator[Finding]:
+    """Some subnets are nobody's: the kernel routes them elsewhere."""
+    if subnet.is_multicast or subnet.is_loopback or subnet.is_unspecified or subnet.prefixlen == 0:
+        yield where, f"{subnet} cannot be a subnet: multicast, loopback or everything"
+
+
+def _has_free(subnet: str, taken: Iterable[str], wanted: int) -> bool:
+    """Whether a subnet has that many addresses to give out."""
+    return sum(1 for _ in itertools.islice(free_addresses(subnet, taken), wanted)) == wanted
 
 
 def _address(where: Where, ip: str, subnets: list[AnyNetwork], of: str) -> Iterator[Finding]:
@@ -130,6 +141,7 @@ def _shared_names(file: TopologyFile) -> Iterator[Finding]:
                 if name in owners:
                     where = ("logical", "routers", router_name, "ports", switch_name)
                     yield where, f"the port {name!r} that joins them has the name of {owners[name]}"
+                owners.setdefault(name, f"the port between {router_name} and {switch_name}")
 
 
 def _macs(file: TopologyFile) -> Iterator[Finding]:
@@ -168,6 +180,8 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
             node = file.nodes.get(port.chassis)
             if node is not None and (not node.chassis or node.role == "host"):
                 yield (*at, "chassis"), f"{port.chassis} is no chassis: it runs no ovn-controller"
+        if port.mtu is not None and port.mtu < 1280 and (":" in "".join(port.ip) or any(s.version == 6 for s in subnets)):
+            yield (*at, "mtu"), f"IPv6 needs an MTU of 1280 at least, {name} has {port.mtu}"
         for number, ip in enumerate(port.ip):
             if ip == "dhcp":
                 if not switch.dhcp:
@@ -183,9 +197,9 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
                 yield place, f"{ip} is the address of {taken[ip]} already"
             taken.setdefault(ip, name)
     for subnet in subnets:
+        yield from _usable((*where, "subnet"), subnet)
         wanting = sum(not port.ip for port in switch.ports.values())
-        used = sum(ipaddress.ip_address(ip) in subnet for ip in taken)
-        if wanting and subnet.num_addresses - 3 - used < wanting:
+        if not _has_free(str(subnet), taken, wanting):
             yield (*where, "subnet"), f"{subnet} has too few addresses for the ports of {where[-1]}"
     if switch.physical_network is not None:
         at = (*where, "physical_network")
@@ -213,8 +227,13 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
         subnets = [ipaddress.ip_network(subnet) for subnet in switch.subnet] if switch else []
         for number, ip in enumerate(port.ip):
             place = (*at, "ip", number)
+            if ip in port.ip[:number]:
+                yield place, f"{ip} stands here twice"
             if subnets:
                 yield from _address(place, ip.partition("/")[0], subnets, name)
+            meant = next((subnet for subnet in subnets if ipaddress.ip_interface(ip).ip in subnet), None)
+            if meant is not None and meant != ipaddress.ip_interface(ip).network:
+                yield place, f"{ip} has another prefix length than {meant} of {name}"
             yield from _same_router_address(file, place, ip, str(where[-1]), name)
         for number, chassis in enumerate(port.gateway_chassis):
             yield from _unknown((*at, "gateway_chassis", number), chassis, "node", names.nodes)

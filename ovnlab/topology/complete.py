@@ -18,7 +18,7 @@ from ovnlab.topology.resolved import (
     Underlay,
     free_addresses,
     generated_mac,
-    overhead,
+    vm_mtu,
 )
 
 
@@ -26,7 +26,7 @@ def complete(file: model.TopologyFile, *, default_name: str) -> Topology:
     """The topology of a file that holds together (`check` found nothing in it)."""
     name = file.name or default_name
     nodes = tuple(_nodes(name, file))
-    mtu = file.underlay.mtu - overhead(node.encap for node in nodes)
+    mtu = vm_mtu(file.underlay.mtu, nodes)
     routers = tuple(_router(name, router_name, router) for router_name, router in file.logical.routers.items())
     topology = Topology(
         name=name,

@@ -18,7 +18,7 @@ from ovnlab.errors import Mistake, TopologyError, UsageError
 from ovnlab.topology import check, complete, resolved, unsupported
 from ovnlab.topology.file import read
 from ovnlab.topology.model import TopologyFile
-from ovnlab.topology.source import Source, Where, parse
+from ovnlab.topology.source import Source, Where, parse, parse_value
 
 PRUNING_ROUNDS = 8
 """How often what is wrong is taken out to see what else is wrong in what remains."""
@@ -95,7 +95,7 @@ def _apply(source: Source, settings: Sequence[str]) -> None:
             elif not isinstance(parent[part], dict):
                 raise UsageError(f"{option}: {part} is a single value and holds no keys")
             parent = parent[part]
-        parent[where[-1]] = parse(option, f"value: {text}".encode()).data["value"] if text.strip() else ""
+        parent[where[-1]] = parse_value(option, text)
         source.options[where] = option
 
 
@@ -106,6 +106,7 @@ def _validate(source: Source) -> tuple[TopologyFile | None, list[Mistake]]:
     agree in the remainder is found in the same run.
     """
     mistakes: list[Mistake] = []
+    pruned: set[Where] = set()
     try:
         remaining = copy.deepcopy(source.data)
         for _ in range(PRUNING_ROUNDS):
@@ -114,7 +115,12 @@ def _validate(source: Source) -> tuple[TopologyFile | None, list[Mistake]]:
             except ValidationError as error:
                 details = error.errors(include_url=False)
                 located = [(_where(remaining, detail["loc"]), detail) for detail in details]
-                mistakes.extend(_mistake(source, where, detail) for where, detail in located)
+                mistakes.extend(
+                    _mistake(source, where, detail)
+                    for where, detail in located
+                    if not (detail["type"] == "missing" and (*where, detail["loc"][-1]) in pruned)
+                )
+                pruned.update(where for where, _ in located)
                 if not all(_prune(remaining, where) for where, _ in located):
                     break
     except RecursionError:
@@ -142,6 +148,8 @@ def _mistake(source: Source, where: Where, detail: ErrorDetails) -> Mistake:
         known = _known_keys(loc[:-1])
         hint = _did_you_mean(str(loc[-1]), known)
         return source.mistake(where, f"unknown key {loc[-1]!r}", hint, at_key=True)
+    if kind == "missing" and where[-1:] == loc[-1:]:
+        return source.mistake(where, f"{loc[-1]!r} is empty", at_key=True)
     if kind == "missing":
         return source.mistake(where, f"{loc[-1]!r} is missing{_in(where)}", at_key=True)
     name = f"{where[-1]}: " if where and isinstance(where[-1], str) else ""

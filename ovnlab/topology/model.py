@@ -25,9 +25,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-LAB_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+from ovnlab.topology.resolved import LAB_NAME, MAC, NAME
+
 
 
 def _text(example: str, check: Callable[[str], str]) -> Any:
@@ -72,6 +71,8 @@ def _mac(value: str) -> str:
 
 def _ip(value: str) -> str:
     try:
+        if "%" in value:
+            raise ValueError
         return str(ipaddress.ip_address(value))
     except ValueError:
         if "/" in value:
@@ -89,12 +90,16 @@ def _ip_or_network(value: str) -> str:
 
 def _network(value: str) -> str:
     try:
+        if "/" not in value:
+            raise ValueError
         return str(ipaddress.ip_network(value))
     except ValueError:
         try:
             meant = ipaddress.ip_network(value, strict=False)
         except ValueError:
             raise ValueError(f"{value!r} is no subnet such as 192.168.0.0/24") from None
+        if "/" not in value:
+            raise ValueError(f"{value!r} needs a prefix length, such as 192.168.0.0/24") from None
         raise ValueError(f"{value!r} has bits behind its prefix length; did you mean {meant}?") from None
 
 
@@ -160,9 +165,9 @@ def _string(description: str, **more: object) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": description, **more})
 
 
-Name = Annotated[str, _text("worker1", _name), _string("a name", pattern=f"^{NAME.pattern}$", maxLength=63)]
+Name = Annotated[str, _text("worker1", _name), _string("a name", pattern=f"^{NAME.pattern}$")]
 LabName = Annotated[
-    str, _text("3node", _lab_name), _string("a lab's name", pattern=f"^{LAB_NAME.pattern}$", maxLength=32)
+    str, _text("3node", _lab_name), _string("a lab's name", pattern=f"^{LAB_NAME.pattern}$")
 ]
 Mac = Annotated[str, _text("0a:00:00:00:00:01", _mac), _string("a MAC address", pattern=f"^{MAC.pattern}$")]
 Ip = Annotated[str, _text("192.168.0.11", _ip), _string("an IPv4 or IPv6 address")]
@@ -230,6 +235,14 @@ class Part(BaseModel):
     """A mapping of the file: unknown keys are mistakes, and nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_default(cls, data: Any) -> Any:
+        """A key with nothing behind it is as good as left out."""
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
 
 
 class Origin(Part):
@@ -377,7 +390,7 @@ class Switch(Part):
 class RouterPort(Part):
     """A logical router port, on the switch that it is named for."""
 
-    ip: Annotated[list[Interface], *_OneOrMore]
+    ip: Annotated[list[Interface], Field(min_length=1), *_OneOrMore]
     """Its addresses with prefix length."""
     mac: Mac | None = None
     """Its MAC address; chosen and kept where nothing is said."""

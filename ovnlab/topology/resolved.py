@@ -9,9 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""Names of nodes, fake VMs, switches and routers."""
+
+LAB_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+"""Names of labs."""
+
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
+"""MAC addresses."""
+
+RESERVED = frozenset(
+    {"lo", "all", "default", "eth0", "eth1", "br-eth1", "br-int", "ovs-netdev", "ovs-system", "underlay"}
+)
+"""Names that nodes and fake VMs cannot have, because an interface or the kernel's settings have them already."""
 
 IFNAMSIZ = 15
 """Longest name of a Linux network interface, in bytes (netdevice(7))."""
@@ -20,6 +35,11 @@ GENEVE_OVERHEAD = 58
 VXLAN_OVERHEAD = 50
 """Bytes that the encapsulation adds over an IPv4 underlay: Ethernet 14 + IPv4 20 + UDP 8 + header 8, and 8
 for OVN's Geneve option (ovn-architecture(7), Tunnel Encapsulations)."""
+
+
+LARGEST_VM_MTU = 1500
+"""The userspace datapath takes no more from a port once that is in another namespace: it cannot see its MTU there,
+and reads packets of Ethernet's usual size."""
 
 
 class Underlay(msgspec.Struct, frozen=True):
@@ -134,8 +154,8 @@ class Topology(msgspec.Struct, frozen=True):
 
     @property
     def vm_mtu(self) -> int:
-        """What the encapsulation leaves of the underlay's MTU, in bytes."""
-        return self.underlay.mtu - overhead(node.encap for node in self.nodes)
+        """What the encapsulation leaves of the underlay's MTU, and OVS takes of a fake VM, in bytes."""
+        return vm_mtu(self.underlay.mtu, self.nodes)
 
     def node(self, name: str) -> Node | None:
         """The node of that name, None where there is none."""
@@ -160,6 +180,11 @@ def _first(
     addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address], version: int
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return next((address for address in addresses if address.version == version), None)
+
+
+def vm_mtu(underlay: int, nodes: Iterable[Node]) -> int:
+    """The MTU of fake VMs, in bytes, over an underlay with that MTU."""
+    return min(underlay - overhead(node.encap for node in nodes), LARGEST_VM_MTU)
 
 
 def overhead(encaps: Iterable[str]) -> int:

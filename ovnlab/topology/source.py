@@ -65,6 +65,15 @@ def parse(path: str, content: bytes) -> Source:
         raise TopologyError(path, [Mistake(1, 1, f"not valid YAML: {' '.join(str(error).split())}")]) from None
 
 
+def parse_value(option: str, text: str) -> object:
+    """One value, as it would stand behind a key. Raises TopologyError, in the name of the option."""
+    try:
+        value: object = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
+        raise TopologyError(option, [Mistake(0, 0, f"{text!r} is not valid YAML")]) from None
+    return text if value is None and text not in ("null", "~") else value
+
+
 def _decode(path: str, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")

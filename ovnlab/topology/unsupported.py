@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from ovnlab.topology.model import Build, Logical, Node, Router, Switch, TopologyFile
+from ovnlab.topology.resolved import LARGEST_VM_MTU
 from ovnlab.topology.source import Where
 
 Finding = tuple[Where, str]
@@ -30,6 +31,8 @@ def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
         yield ("nodes", name), True, "a cluster of several centrals"
     for name, node in file.nodes.items():
         yield from _node(("nodes", name), node)
+        mixed = node.encap not in (None, file.encap)
+        yield ("nodes", name, "encap"), mixed, "more than one encapsulation in a lab"
     yield from _logical(file.logical)
     yield ("checks",), bool(file.checks), "checking what the file lists"
 
@@ -58,6 +61,8 @@ def _switch(where: Where, switch: Switch) -> Iterator[tuple[Where, bool, str]]:
     yield (*where, "physical_network"), switch.physical_network is not None, "a localnet port"
     for name, port in switch.ports.items():
         yield (*where, "ports", name, "ip"), "dhcp" in port.ip, "ip: dhcp"
+        large = (port.mtu or 0) > LARGEST_VM_MTU
+        yield (*where, "ports", name, "mtu"), large, f"an MTU above {LARGEST_VM_MTU} in a fake VM"
 
 
 def _router(where: Where, router: Router) -> Iterator[tuple[Where, bool, str]]:

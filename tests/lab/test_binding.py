@@ -68,7 +68,9 @@ def test_bind_elsewhere_moves(three: Labs) -> None:
 
 def test_unbind_takes_everything_away(three: Labs) -> None:
     three.run("bind", "vm1", "worker1")
-    background = three.start("exec", "vm1", "--", "sleep", "1000")
+    background = three.start("exec", "vm1", "--", "sh", "-c", "echo begun; exec sleep 1000")
+    assert background.stdout is not None
+    assert background.stdout.readline() == "begun\n"
     three.run("unbind", "vm1")
     assert background.wait(timeout=10) != 0
     assert background.communicate() is not None
@@ -143,8 +145,8 @@ logical:
       ports:
         vm1: {{chassis: worker1}}
         vm2: {{chassis: worker2}}
-        vm3: {{chassis: worker1, mtu: 1600}}
-        vm4: {{chassis: worker2, mtu: 1600}}
+        vm3: {{chassis: worker1, mtu: 1500}}
+        vm4: {{chassis: worker2, mtu: 1500}}
 """
     labs.run("up", labs.write("mtu.yaml", text))
     payload = mtu - 28  # IPv4 and ICMP headers

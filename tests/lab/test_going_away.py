@@ -26,7 +26,9 @@ logical:
 
 def test_down_leaves_nothing_but_logs(labs: Labs) -> None:
     labs.run("up", "routed")
-    running = labs.start("exec", "vm1", "--", "sleep", "1000")
+    running = labs.start("exec", "vm1", "--", "sh", "-c", "echo begun; exec sleep 1000")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "begun\n"
     assert labs.out("down") == "removed routed\n"
     assert running.wait(timeout=10) != 0
     running.communicate()

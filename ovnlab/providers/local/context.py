@@ -45,6 +45,11 @@ class NamespaceRunner(Local):
             start_new_session=True,
         )
 
+    def send_interrupt(self, interrupt: KeyboardInterrupt) -> None:
+        """End the command: an interrupt is for ovnlab, and the command has no terminal to be told by."""
+        self.kill()
+        raise interrupt
+
     def kill(self) -> None:
         """End the command and all that it started in its session."""
         try:
