@@ -59,34 +59,39 @@ def _programs() -> Finding:
         return Finding("programs", True, f"{', '.join(needed)} are there")
     packages = sorted(set(missing.values()))
     return Finding(
-        "programs", False, f"{', '.join(missing)} not found", ("apt-get", "install", "-y", *packages), needs_root=True
+        "programs",
+        False,
+        f"{', '.join(missing)} not found",
+        ("apt-get", "install", "-y", *packages),
+        needs_root=True,
     )
 
 
 def _tun() -> Finding:
     """Internal ports of the userspace datapath are TAP devices."""
     device = Path("/dev/net/tun")
+    fix: tuple[str, ...]
     try:
         os.close(os.open(device, os.O_RDWR))
     except FileNotFoundError:
+        message = "there is no /dev/net/tun"
         fix = ("sh", "-c", "mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200")
-        return Finding("tun", False, "there is no /dev/net/tun", fix, needs_root=True)
     except PermissionError:
-        fix = ("chmod", "0666", "/dev/net/tun")
-        return Finding("tun", False, "/dev/net/tun is not accessible for you", fix, needs_root=True)
+        message, fix = "/dev/net/tun is not accessible for you", ("chmod", "0666", "/dev/net/tun")
     except OSError as error:
-        fix = ("modprobe", "tun")
-        return Finding("tun", False, f"/dev/net/tun does not work: {error.strerror}", fix, needs_root=True)
-    return Finding("tun", True, "/dev/net/tun is accessible")
+        message, fix = f"/dev/net/tun does not work: {error.strerror}", ("modprobe", "tun")
+    else:
+        return Finding("tun", True, "/dev/net/tun is accessible")
+    return Finding("tun", False, message, fix, needs_root=True)
 
 
 _SYSCTLS = (
-    ("kernel.apparmor_restrict_unprivileged_userns", "0", lambda value: value == "1"),
-    ("kernel.unprivileged_userns_clone", "1", lambda value: value == "0"),
-    ("user.max_user_namespaces", "15000", lambda value: value == "0"),
-    ("user.max_net_namespaces", "15000", lambda value: value == "0"),
-)  # fmt: skip
-"""What forbids namespaces to an ordinary user: the setting, its mended value, and when it forbids."""
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("user.max_user_namespaces", "0", "15000"),
+    ("user.max_net_namespaces", "0", "15000"),
+)
+"""What forbids namespaces to an ordinary user: the setting, the value that forbids, and one that does not."""
 
 
 def _namespaces() -> Finding:
@@ -123,14 +128,14 @@ def _try(argv: Sequence[str]) -> str | None:
 
 
 def _forbidden(said: str) -> Finding:
-    for name, value, forbids in _SYSCTLS:
+    for name, forbids, allows in _SYSCTLS:
         path = Path("/proc/sys") / name.replace(".", "/")
         try:
             current = path.read_text().strip()
         except OSError:
             continue
-        if forbids(current):
-            fix = ("sysctl", "-w", f"{name}={value}")
+        if current == forbids:
+            fix = ("sysctl", "-w", f"{name}={allows}")
             return Finding("namespaces", False, f"namespaces are forbidden: {name} is {current}", fix, needs_root=True)
     advice = "as root it may work" if os.geteuid() else "a container needs CAP_SYS_ADMIN for it"
     return Finding("namespaces", False, f"namespaces cannot be made: {said} ({advice})")

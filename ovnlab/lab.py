@@ -53,7 +53,11 @@ class Request:
 
     def digest(self, content: bytes) -> str:
         """Addresses all that the topology depends on."""
-        parts = [__version__.encode(), self.path.encode(), repr((self.settings, self.name, self.provider)).encode()]
+        parts = [
+            __version__.encode(),
+            self.path.encode(),
+            repr((self.settings, self.name, self.provider)).encode(),
+        ]
         return hashlib.sha256(b"\0".join([*parts, content])).hexdigest()
 
 
@@ -240,9 +244,7 @@ class Lab:
             self.provider.add(topology, [])
         unfinished = self.stored is not None and not self.stored.digest
         started = [
-            node
-            for node in topology.nodes
-            if node.name in first.add or node.name in first.configure or unfinished
+            node for node in topology.nodes if node.name in first.add or node.name in first.configure or unfinished
         ]
         if started:
             self._start_switches(topology, started)
@@ -274,9 +276,7 @@ class Lab:
 
         for_each(nodes, start)
 
-    def _start_controllers_and_bind(
-        self, topology: Topology, started: Sequence[resolved.Node], todo: Plan
-    ) -> None:
+    def _start_controllers_and_bind(self, topology: Topology, started: Sequence[resolved.Node], todo: Plan) -> None:
         """Controllers, the logical network and bindings need the switches, and nothing of one another."""
         central = self.provider.node(topology.central.name)
         for_each(todo.unbind.items(), lambda item: self._unbind(*item))
@@ -334,7 +334,12 @@ class Lab:
     # ── binding ──────────────────────────────────────────────────────────────────────────────────────
 
     def bind(
-        self, wanted: Mapping[str, str], *, network: str | None = None, ip: str | None = None, mac: str | None = None
+        self,
+        wanted: Mapping[str, str],
+        *,
+        network: str | None = None,
+        ip: str | None = None,
+        mac: str | None = None,
     ) -> dict[str, VM]:
         """Bind fake VMs to nodes, by name; one bound elsewhere moves. Returns what they are now.
 
@@ -359,9 +364,7 @@ class Lab:
                 for name in seen.nodes
             }
             for_each([item for item in leaving.items() if item[1]], lambda item: self._unbind(*item))
-            homes = {
-                name: tuple(vm for vm in vms.values() if wanted[vm.name] == name) for name in wanted.values()
-            }
+            homes = {name: tuple(vm for vm in vms.values() if wanted[vm.name] == name) for name in wanted.values()}
             self.reporter.step(f"binding {', '.join(wanted)}")
             for_each(homes.items(), lambda item: self._bind(*item))
             self._await_bound(central, homes)
@@ -572,8 +575,6 @@ def prepare(request: Request, reporter: Reporter) -> tuple[Lab, Topology, str]:
             return Lab(folder.name, reporter), stored.topology, digest
     from ovnlab.topology.load import load_text  # noqa: PLC0415  pydantic costs as much as all else together
 
-    loaded = load_text(
-        request.path, content, settings=request.settings, name=request.name, provider=request.provider
-    )
+    loaded = load_text(request.path, content, settings=request.settings, name=request.name, provider=request.provider)
     loaded.refuse_unsupported()
     return Lab(loaded.topology.name, reporter), loaded.topology, digest

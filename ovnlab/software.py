@@ -26,7 +26,15 @@ from ovnlab.state import Software, cache_root, storage_error
 PACKAGES = ("openvswitch-switch", "ovn-central", "ovn-host", "iproute2", "iputils-ping", "tcpdump", "ethtool")
 """OVS, OVN, and the tools that nodes need or that people expect on one."""
 
-PROGRAMS = ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovn-northd", "ovn-controller", "ovn-nbctl", "ovn-sbctl")
+PROGRAMS = (
+    "ovsdb-server",
+    "ovs-vswitchd",
+    "ovs-vsctl",
+    "ovn-northd",
+    "ovn-controller",
+    "ovn-nbctl",
+    "ovn-sbctl",
+)
 """What a lab cannot do without."""
 
 OLDEST = {"ovs-vswitchd": (2, 13), "ovn-controller": (20, 3)}
@@ -188,7 +196,13 @@ def _apt_options(scratch: Path) -> list[str]:
 def _run(argv: Sequence[str], failed: str) -> None:
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     result = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False, env=environment
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env=environment,
     )
     if result.returncode == 0:
         return
@@ -223,7 +237,11 @@ def _name_and_version(archive: Path) -> tuple[str, str]:
 
 def _key(versions: dict[str, str]) -> str:
     """What addresses a tree: its packages and versions, the distribution and the architecture."""
-    parts = [_distribution(), platform.machine(), *(f"{name}={version}" for name, version in versions.items())]
+    parts = [
+        _distribution(),
+        platform.machine(),
+        *(f"{name}={version}" for name, version in versions.items()),
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -1,9 +1,9 @@
 """Where ovnlab keeps what, and the lab's stored state: for finding labs, never for believing them.
 
-    $XDG_STATE_HOME/ovnlab/labs/NAME/       a lab: lab.json, and what its nodes write
-    $XDG_STATE_HOME/ovnlab/labs/NAME.lock   who is working on it
-    $XDG_STATE_HOME/ovnlab/logs/NAME/       its logs, which outlive it
-    $XDG_CACHE_HOME/ovnlab/                 what can be made again
+$XDG_STATE_HOME/ovnlab/labs/NAME/       a lab: lab.json, and what its nodes write
+$XDG_STATE_HOME/ovnlab/labs/NAME.lock   who is working on it
+$XDG_STATE_HOME/ovnlab/logs/NAME/       its logs, which outlive it
+$XDG_CACHE_HOME/ovnlab/                 what can be made again
 """
 
 from __future__ import annotations

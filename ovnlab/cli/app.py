@@ -82,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
     except OSError as problem:
         output.error(storage_error(problem, state_root()), json="--json" in words)
         return 3
-    except Exception as problem:  # noqa: BLE001  a mistake of ours, told in one line all the same
+    except Exception as problem:
         if os.environ.get("OVNLAB_TRACEBACK"):
             raise
         hint = "this is a mistake in ovnlab: please report it with what OVNLAB_TRACEBACK=1 shows"

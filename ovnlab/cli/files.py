@@ -79,7 +79,8 @@ def render(
         str | None, typer.Option("--only", metavar="REGEX", help="Only scripts whose title this is found in.")
     ] = None,
     into: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write a file each instead of printing.")
+        str | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write a file each instead of printing."),
     ] = None,
     json: JsonOption = False,
 ) -> int:
@@ -100,7 +101,9 @@ def render(
     except re.error as problem:
         raise UsageError(f"--only {only}: is no regular expression: {problem}") from None
     scripts = [
-        (title, text) for title, text in Lab(loaded.topology.name, Quiet()).render(loaded.topology) if wanted.search(title)
+        (title, text)
+        for title, text in Lab(loaded.topology.name, Quiet()).render(loaded.topology)
+        if wanted.search(title)
     ]
     if into is not None:
         for title, text in scripts:

@@ -70,9 +70,7 @@ def up(
     steps = outcome.plan.steps()
     seconds = CLOCK.monotonic() - began
     if json:
-        output.as_json(
-            lab=wanted.name, dry_run=dry_run, began=outcome.began, steps=steps, seconds=round(seconds, 3)
-        )
+        output.as_json(lab=wanted.name, dry_run=dry_run, began=outcome.began, steps=steps, seconds=round(seconds, 3))
     elif dry_run:
         output.line("\n".join(steps) or f"lab {wanted.name}: nothing to do")
     elif not steps:
@@ -96,7 +94,9 @@ def _count(number: int, noun: str) -> str:
 def down(
     labs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LAB]...", help="Labs; the only one there is if omitted.", autocompletion=complete_labs),
+        typer.Argument(
+            metavar="[LAB]...", help="Labs; the only one there is if omitted.", autocompletion=complete_labs
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All labs of this user.")] = False,
     lab: LabOption = None,
@@ -226,7 +226,9 @@ def logs(
         hint = f"there are logs of {', '.join(there)}" if there else ""
         raise OvnlabError("there are no such logs", where=str(folder.logs), hint=hint)
     if json:
-        contents = {str(path): path.read_text(errors="replace").splitlines()[-lines:] if lines else [] for path in paths}
+        contents = {
+            str(path): path.read_text(errors="replace").splitlines()[-lines:] if lines else [] for path in paths
+        }
         output.as_json(lab=folder.name, logs=contents)
         return 0
     more = ["-F"] if follow else []

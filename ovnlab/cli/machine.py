@@ -35,9 +35,7 @@ def doctor(
     if json:
         output.as_json(
             ok=all(finding.ok for finding in findings),
-            findings=[
-                {"name": f.name, "ok": f.ok, "message": f.message, "fix": f.command or None} for f in findings
-            ],
+            findings=[{"name": f.name, "ok": f.ok, "message": f.message, "fix": f.command or None} for f in findings],
         )
     else:
         for finding in findings:

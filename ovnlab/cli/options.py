@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ovnlab.shipped import TOPOLOGIES
-from ovnlab.state import LabFolder, labs
+from ovnlab.state import labs
 
 
 def complete_labs(incomplete: str) -> list[str]:
@@ -80,7 +80,5 @@ NodeArgument = Annotated[
 ]
 TargetArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="TARGET", help="A node or a fake VM.", autocompletion=complete_targets, show_default=False
-    ),
+    typer.Argument(metavar="TARGET", help="A node or a fake VM.", autocompletion=complete_targets, show_default=False),
 ]

@@ -33,7 +33,9 @@ def show(status: Status) -> None:
     if status.ports:
         output.line()
         output.table(
-            ("PORT", "SWITCH", "ADDRESSES", "STATE", "CHASSIS", "KEY"), [_port(p) for p in status.ports], colours=_COLOURS
+            ("PORT", "SWITCH", "ADDRESSES", "STATE", "CHASSIS", "KEY"),
+            [_port(p) for p in status.ports],
+            colours=_COLOURS,
         )
 
 

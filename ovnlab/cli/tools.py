@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from ovnlab.lab import Lab
 
 Arguments = Annotated[
-    list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="The tool's own arguments.", show_default=False)
+    list[str] | None,
+    typer.Argument(metavar="[ARGUMENT]...", help="The tool's own arguments.", show_default=False),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for name, function in (("nbctl", nbctl), ("sbctl", sbctl), ("vsctl", vsctl), ("ofctl", ofctl), ("appctl", appctl)):
+    for name, function in (
+        ("nbctl", nbctl),
+        ("sbctl", sbctl),
+        ("vsctl", vsctl),
+        ("ofctl", ofctl),
+        ("appctl", appctl),
+    ):
         app.command(name, context_settings=PASS_ON)(function)
 
 

@@ -50,7 +50,7 @@ def run_on(command: Sequence[str], *, json: bool) -> int:
     """Run a command here; with `json` its output is captured into one object. Its exit code."""
     if not json:
         sys.stdout.flush()
-        os.execvp(command[0], command)  # noqa: S606  an argument list; nothing of ours remains to be done
+        os.execvp(command[0], list(command))  # noqa: S606  an argument list; nothing of ours remains to be done
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     output.as_json(exit_code=result.returncode, stdout=result.stdout, stderr=result.stderr)
     return result.returncode
@@ -69,7 +69,9 @@ def bind(
     network: Annotated[
         str | None, typer.Option("--network", metavar="S", help="Create the port on this logical switch.")
     ] = None,
-    ip: Annotated[str | None, typer.Option("--ip", metavar="I", help="Its address instead of the next free one.")] = None,
+    ip: Annotated[
+        str | None, typer.Option("--ip", metavar="I", help="Its address instead of the next free one.")
+    ] = None,
     mac: Annotated[str | None, typer.Option("--mac", metavar="M", help="Its MAC instead of a chosen one.")] = None,
     lab: LabOption = None,
     json: JsonOption = False,
@@ -93,7 +95,13 @@ def bind(
         output.as_json(
             lab=found.name,
             bound=[
-                {"vm": vm.name, "node": wanted[vm.name], "mac": vm.mac, "addresses": vm.addresses, "mtu": vm.mtu}
+                {
+                    "vm": vm.name,
+                    "node": wanted[vm.name],
+                    "mac": vm.mac,
+                    "addresses": vm.addresses,
+                    "mtu": vm.mtu,
+                }
                 for vm in vms.values()
             ],
         )
@@ -110,7 +118,8 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     pairs = [word.partition("=")[::2] for word in words]
     if not all(vm and node for vm, node in pairs):
         raise UsageError(
-            f"cannot make sense of {' '.join(words)!r}", hint="ovnlab bind VM NODE, or ovnlab bind VM=NODE VM=NODE"
+            f"cannot make sense of {' '.join(words)!r}",
+            hint="ovnlab bind VM NODE, or ovnlab bind VM=NODE VM=NODE",
         )
     if len({vm for vm, _ in pairs}) < len(pairs):
         raise UsageError("a fake VM is named twice", hint="it can be on one node only")
@@ -152,9 +161,7 @@ def unbind(
 
 def execute(
     target: TargetArgument,
-    command: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND...", help="The command.", show_default=False)
-    ],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command.", show_default=False)],
     lab: LabOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -188,11 +195,16 @@ def ping(
     destination: Annotated[
         str,
         typer.Argument(
-            metavar="DST", help="A fake VM, a node or an address.", autocompletion=complete_targets, show_default=False
+            metavar="DST",
+            help="A fake VM, a node or an address.",
+            autocompletion=complete_targets,
+            show_default=False,
         ),
     ],
     count: Annotated[int, typer.Option("--count", "-c", min=1, help="How many.")] = 3,
-    size: Annotated[int | None, typer.Option("--size", "-s", min=0, help="Bytes of payload, not to be fragmented.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", "-s", min=0, help="Bytes of payload, not to be fragmented.")
+    ] = None,
     lab: LabOption = None,
     json: JsonOption = False,
 ) -> int:

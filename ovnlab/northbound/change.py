@@ -158,7 +158,7 @@ def _update(row: WantedRow, live: LiveRow) -> Change | None:
     differing = {column: value for column, value in row.columns.items() if not _same(value, live.columns[column])}
     if not differing:
         return None
-    adopt = ((("remove", row.table, live.uuid, "external_ids", BY_BIND),) if live.by_bind else ())
+    adopt = (("remove", row.table, live.uuid, "external_ids", BY_BIND),) if live.by_bind else ()
     words = [word for item in differing.items() for word in _assign(*item)]
     reason = "; ".join(
         f"{column} is {_shown(live.columns[column])} instead of {_shown(value)}" for column, value in differing.items()

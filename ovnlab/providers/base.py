@@ -13,7 +13,9 @@ from ovnlab.topology.resolved import Topology
 class Node(Protocol):
     """A machine of a running lab: a name and a way to run things on it."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the topology calls it."""
 
     @property
     def context(self) -> Context:

@@ -31,9 +31,7 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
 
 def switch_script(topology: Topology, node: Node) -> str:
     """Starts databases and switch, and sets what the chassis is, before any controller runs."""
-    return render(
-        "node/switch.sh.j2", node=node, mtu=topology.underlay.mtu, external_ids=external_ids(topology, node)
-    )
+    return render("node/switch.sh.j2", node=node, mtu=topology.underlay.mtu, external_ids=external_ids(topology, node))
 
 
 def controller_script(node: Node) -> str:

@@ -30,7 +30,13 @@ def run_script(context: Context, script: str, *, where: str, timeout: float = TI
     """
     try:
         result = context.run(
-            "sh -s", in_stream=_Whole(script), hide=True, pty=False, warn=True, echo_stdin=False, timeout=timeout
+            "sh -s",
+            in_stream=_Whole(script),
+            hide=True,
+            pty=False,
+            warn=True,
+            echo_stdin=False,
+            timeout=timeout,
         )
     except CommandTimedOut as error:
         raise Timeout(f"gave up after {timeout:g} s", where=where, detail=tail(error.result.stderr)) from None

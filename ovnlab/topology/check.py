@@ -16,6 +16,7 @@ from ovnlab.topology.source import Where
 Finding = tuple[Where, str]
 AnyNetwork = IPv4Network | IPv6Network
 
+
 def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     """Everything in the file that contradicts something else in it.
 
@@ -122,7 +123,7 @@ def _address(where: Where, ip: str, subnets: list[AnyNetwork], of: str) -> Itera
 
 def _shared_names(file: TopologyFile) -> Iterator[Finding]:
     """Nodes, fake VMs and the ports between switches and routers share one set of names."""
-    owners = {name: "a node" for name in file.nodes}
+    owners = dict.fromkeys(file.nodes, "a node")
     for name in RESERVED.intersection(file.nodes):
         yield ("nodes", name), f"{name!r} is the name of an interface that every lab has"
     for switch_name, switch in file.logical.switches.items():
@@ -180,7 +181,11 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
             node = file.nodes.get(port.chassis)
             if node is not None and (not node.chassis or node.role == "host"):
                 yield (*at, "chassis"), f"{port.chassis} is no chassis: it runs no ovn-controller"
-        if port.mtu is not None and port.mtu < 1280 and (":" in "".join(port.ip) or any(s.version == 6 for s in subnets)):
+        if (
+            port.mtu is not None
+            and port.mtu < 1280
+            and (":" in "".join(port.ip) or any(s.version == 6 for s in subnets))
+        ):
             yield (*at, "mtu"), f"IPv6 needs an MTU of 1280 at least, {name} has {port.mtu}"
         for number, ip in enumerate(port.ip):
             if ip == "dhcp":
@@ -211,7 +216,7 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
 def _overlaps(where: Where, networks: list[tuple[str, AnyNetwork]]) -> Iterator[Finding]:
     for number, (label, network) in enumerate(networks):
         for other_label, other in networks[:number]:
-            if network.version == other.version and network.overlaps(other):  # type: ignore[arg-type]
+            if network.version == other.version and network.overlaps(other):
                 yield where, f"{label} overlaps {other_label}"
 
 
@@ -258,7 +263,7 @@ def _overlapping_ports(
 ) -> Iterator[Finding]:
     for label, network in here:
         for other_label, other in there:
-            if network.version == other.version and network.overlaps(other):  # type: ignore[arg-type]
+            if network.version == other.version and network.overlaps(other):
                 yield where, f"{label} overlaps {other_label} on the same router"
 
 

@@ -39,9 +39,7 @@ class Loaded:
             raise TopologyError(self.source.path, mistakes)
 
 
-def load(
-    path: str, *, settings: Sequence[str] = (), name: str | None = None, provider: str | None = None
-) -> Loaded:
+def load(path: str, *, settings: Sequence[str] = (), name: str | None = None, provider: str | None = None) -> Loaded:
     """The topology in a file, with `--set KEY=VALUE` settings, a name and a provider put over it.
 
     Raises TopologyError with every mistake, UsageError for a setting that is no KEY=VALUE.
@@ -134,8 +132,8 @@ def _where(data: object, loc: tuple[int | str, ...]) -> Where:
     for part in loc:
         if isinstance(data, dict) and part in data:
             data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
+        elif isinstance(data, list) and part in range(len(data)):
+            data = data[int(part)]
         else:
             continue
         where = (*where, part)

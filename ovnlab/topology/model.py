@@ -28,7 +28,6 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from ovnlab.topology.resolved import LAB_NAME, MAC, NAME
 
 
-
 def _text(example: str, check: Callable[[str], str]) -> Any:
     """A validator for text: refuses what is no text, then lets `check` return it in its usual form."""
 
@@ -166,9 +165,7 @@ def _string(description: str, **more: object) -> WithJsonSchema:
 
 
 Name = Annotated[str, _text("worker1", _name), _string("a name", pattern=f"^{NAME.pattern}$")]
-LabName = Annotated[
-    str, _text("3node", _lab_name), _string("a lab's name", pattern=f"^{LAB_NAME.pattern}$")
-]
+LabName = Annotated[str, _text("3node", _lab_name), _string("a lab's name", pattern=f"^{LAB_NAME.pattern}$")]
 Mac = Annotated[str, _text("0a:00:00:00:00:01", _mac), _string("a MAC address", pattern=f"^{MAC.pattern}$")]
 Ip = Annotated[str, _text("192.168.0.11", _ip), _string("an IPv4 or IPv6 address")]
 IpOrDhcp = Annotated[str, _text("192.168.0.11", _ip_or_dhcp), _string("an address, or dhcp")]
@@ -190,18 +187,14 @@ class _Or:
     def __init__(self, *forms: dict[str, object]) -> None:
         self.forms = forms
 
-    def __get_pydantic_json_schema__(
-        self, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"anyOf": [handler(core), *self.forms]}
 
 
 class _OrItem:
     """Adds to the JSON schema of a list that one item may stand alone."""
 
-    def __get_pydantic_json_schema__(
-        self, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core)
         return {"anyOf": [schema["items"], schema]}
 
@@ -335,9 +328,7 @@ class Node(Part):
     """An encapsulation other than the lab's."""
     chassis: bool = True
     """Whether a central runs an ovn-controller as well."""
-    physical: Annotated[
-        dict[Name, Ip | None], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)
-    ] = {}
+    physical: Annotated[dict[Name, Ip | None], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)] = {}
     """The physical networks that it is on, and its address on each."""
     software: Software | None = None
     """A version of its own."""
@@ -514,9 +505,7 @@ class TopologyFile(Part):
     """The network between the nodes."""
     physical_networks: dict[Name, PhysicalNetwork] = {}
     """Provider networks by name."""
-    nodes: Annotated[
-        dict[Name, Annotated[Node, *_MayBeEmpty]], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)
-    ]
+    nodes: Annotated[dict[Name, Annotated[Node, *_MayBeEmpty]], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)]
     """The machines: a list of names, or a mapping."""
     logical: Annotated[Logical, *_MayBeEmpty] = Logical()
     """The logical network."""

@@ -225,7 +225,7 @@ def free_addresses(subnet: str, taken: Iterable[str]) -> Iterator[str]:
     first = network.network_address + (2 if network.num_addresses > 4 else 1)
     last = network.broadcast_address - (1 if network.version == 4 else 0)
     address = first
-    while address <= last:
+    while int(address) <= int(last):
         if address not in used:
             yield str(address)
         address += 1

@@ -18,7 +18,7 @@ ORDINARY = os.environ.get("OVNLAB_TEST_USER", "nobody")
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that other users can get into: pytest's own is private."""
-    folder = Path(f"/var/tmp/ovnlab-tests-{os.getpid()}")  # noqa: S108  removed again below
+    folder = Path(f"/var/tmp/ovnlab-tests-{os.getpid()}")
     folder.mkdir(mode=0o755)
     yield folder
     shutil.rmtree(folder)
@@ -46,7 +46,10 @@ def make_lab(session_folder: Path) -> tuple[Account, subprocess.CompletedProcess
     if name:
         subprocess.run(["chown", "-R", f"{name}:", str(home)], check=True)
     account = Account(name, str(clone / ".venv/bin/python"), home)
-    environment = {**account.environment(home / "state"), "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+    environment = {
+        **account.environment(home / "state"),
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+    }
     result = subprocess.run(
         [*account.prefix, "make", "-C", str(clone), "lab"],
         env=environment, capture_output=True, text=True, check=False, timeout=280,

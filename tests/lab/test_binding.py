@@ -49,7 +49,10 @@ def chassis_of(labs: Labs, port: str) -> str | None:
 
 def test_bind_returns_when_packets_pass(three: Labs) -> None:
     said = three.json("bind", "vm1=worker1", "vm2=worker2")["bound"]
-    assert [(vm["vm"], vm["node"], vm["mtu"]) for vm in said] == [("vm1", "worker1", 1442), ("vm2", "worker2", 1442)]
+    assert [(vm["vm"], vm["node"], vm["mtu"]) for vm in said] == [
+        ("vm1", "worker1", 1442),
+        ("vm2", "worker2", 1442),
+    ]
     # The very first packet must come back: flows, ARP answers and tunnel neighbours are there.
     assert "1 received" in three.on("vm1", "ping", "-c1", "-W1", "192.168.0.12")
 
@@ -82,7 +85,17 @@ def test_unbind_takes_everything_away(three: Labs) -> None:
 
 def test_a_port_that_the_file_does_not_know(three: Labs) -> None:
     three.run("bind", "vm1", "worker1")
-    three.run("bind", "new", "worker2", "--network", "network1", "--ip", "192.168.0.77", "--mac", "0A:00:00:00:00:77")
+    three.run(
+        "bind",
+        "new",
+        "worker2",
+        "--network",
+        "network1",
+        "--ip",
+        "192.168.0.77",
+        "--mac",
+        "0A:00:00:00:00:77",
+    )
     shown = three.on("new", "ip", "address", "show", "dev", "new")
     assert "0a:00:00:00:00:77" in shown
     assert "192.168.0.77/24" in shown
@@ -153,7 +166,9 @@ logical:
     for source, destination in (("vm1", "vm2"), ("vm3", "vm4")):
         assert "2 received" in labs.out("ping", source, destination, "-c", "2", "-s", str(payload))
         labs.run("ping", source, destination, "-c", "1", "-s", str(payload + 1), expect=4)
-    capture = labs.start("exec", "worker2", "--", "tcpdump", "-vnn", "--immediate-mode", "-c1", "-i", "eth1", "greater 1400")
+    capture = labs.start(
+        "exec", "worker2", "--", "tcpdump", "-vnn", "--immediate-mode", "-c1", "-i", "eth1", "greater 1400"
+    )
     assert capture.stderr is not None
     next(line for line in capture.stderr if "listening on" in line)
     labs.run("ping", "vm1", "vm2", "-c", "1", "-s", str(payload))
@@ -208,11 +223,20 @@ def test_long_names(user_labs: Labs) -> None:
         (["vm1"], "ovnlab bind VM NODE"),
         (["vm1=worker1", "vm1=worker2"], "named twice"),
         (["new", "worker1", "--network", "network7"], "there is no logical switch 'network7'"),
-        (["new", "worker1", "--network", "network1", "--ip", "10.0.0.1"], "10.0.0.1 is outside 192.168.0.0/24"),
-        (["new", "worker1", "--network", "network1", "--ip", "192.168.0.11"], "192.168.0.11 is in use by vm1"),
+        (
+            ["new", "worker1", "--network", "network1", "--ip", "10.0.0.1"],
+            "10.0.0.1 is outside 192.168.0.0/24",
+        ),
+        (
+            ["new", "worker1", "--network", "network1", "--ip", "192.168.0.11"],
+            "192.168.0.11 is in use by vm1",
+        ),
         (["new", "worker1", "--network", "network1", "--ip", "nonsense"], "is no IP address"),
         (["new", "worker1", "--network", "network1", "--mac", "01:00:00:00:00:01"], "is no MAC address"),
-        (["new", "worker1", "--network", "network1", "--mac", "40:44:00:00:00:01"], "40:44:00:00:00:01 is in use by vm1"),
+        (
+            ["new", "worker1", "--network", "network1", "--mac", "40:44:00:00:00:01"],
+            "40:44:00:00:00:01 is in use by vm1",
+        ),
         (["eth1", "worker1", "--network", "network1"], "cannot be the name of a fake VM"),
         (["vm1", "worker1", "--ip", "192.168.0.50"], "from the topology"),
     ],

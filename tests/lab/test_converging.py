@@ -207,7 +207,9 @@ def test_another_port_and_one_less(labs: Labs, routed: str) -> None:
 def test_a_port_on_another_switch(user_labs: Labs) -> None:
     user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
     vm1 = '        vm1: {mac: "40:44:00:00:00:01", ip: 192.168.0.11, chassis: worker1}\n'
-    moved = ROUTED.replace(vm1, "").replace("        vm2:", "        vm1: {ip: 192.168.1.12, chassis: worker1}\n        vm2:")
+    moved = ROUTED.replace(vm1, "").replace(
+        "        vm2:", "        vm1: {ip: 192.168.1.12, chassis: worker1}\n        vm2:"
+    )
     moved = moved.replace("      ports:\n    network2", "    network2")
     path = user_labs.write("routed.yaml", moved)
     user_labs.run("up", path)

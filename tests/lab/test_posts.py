@@ -153,7 +153,9 @@ def test_routing_and_ovn_trace(labs: Labs) -> None:
         (keys["network1"], keys["network1-router1"], keys["vm1"], "reply"),
     ]
     flows = labs.out("ofctl", "worker2", "dump-flows", "br-int")
-    assert re.search(rf"n_packets=[1-9]\d*.*reg15=0x{keys['vm2']:x},metadata=0x{keys['network2']:x} actions=output", flows)
+    assert re.search(
+        rf"n_packets=[1-9]\d*.*reg15=0x{keys['vm2']:x},metadata=0x{keys['network2']:x} actions=output", flows
+    )
 
 
 def test_hosts_of_the_lab_are_known_by_name(labs: Labs) -> None:

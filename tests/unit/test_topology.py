@@ -128,7 +128,7 @@ def test_a_file_that_is_none(tmp_path: Path, kind: str) -> None:
 def test_settings_are_put_over_the_file_and_named_in_mistakes() -> None:
     assert topology(NODES, settings=["underlay.mtu=1400"]).underlay.mtu == 1400
     assert topology("nodes: [central]", settings=["nodes.central.role=central"]).central.name == "central"
-    with pytest.raises(TopologyError, match="--set underlay.mtu: mtu: must be a whole number"):
+    with pytest.raises(TopologyError, match=r"--set underlay\.mtu: mtu: must be a whole number"):
         topology(NODES, settings=["underlay.mtu=much"])
     with pytest.raises(UsageError, match="must be KEY=VALUE"):
         topology(NODES, settings=["nonsense"])
@@ -152,11 +152,17 @@ def test_everything_is_decided_and_stays_so() -> None:
         ("10.0.0.2/24",),
         ("10.0.0.9/24", "fd00::9/64"),
     ]
-    assert [vm.gateways for vm in found.vms] == [("10.0.0.1", "fd00::1"), ("10.0.0.1",), ("10.0.0.1", "fd00::1")]
+    assert [vm.gateways for vm in found.vms] == [
+        ("10.0.0.1", "fd00::1"),
+        ("10.0.0.1",),
+        ("10.0.0.1", "fd00::1"),
+    ]
     assert {vm.mtu for vm in found.vms} == {1442}
 
 
-@pytest.mark.parametrize(("encap", "underlay", "mtu"), [("geneve", 1500, 1442), ("vxlan", 1500, 1450), ("geneve", 9000, 1500)])
+@pytest.mark.parametrize(
+    ("encap", "underlay", "mtu"), [("geneve", 1500, 1442), ("vxlan", 1500, 1450), ("geneve", 9000, 1500)]
+)
 def test_fake_vms_get_what_the_encapsulation_leaves(encap: str, underlay: int, mtu: int) -> None:
     text = f"{NODES}encap: {encap}\nunderlay: {{mtu: {underlay}}}\nlogical: {{switches: {{s: {{ports: {{v: }}}}}}}}\n"
     assert topology(text).vms[0].mtu == mtu
@@ -188,7 +194,14 @@ def test_what_cannot_be_done_yet_is_refused_and_valid(text: str) -> None:
 def test_the_whole_grammar_is_accepted() -> None:
     """The example of the format's description, shortened by nothing."""
     loaded = load(str(Path(__file__).with_name("everything.yaml")))
-    assert {node.name for node in loaded.topology.nodes} == {"central", "worker1", "worker2", "gw1", "gw2", "host1"}
+    assert {node.name for node in loaded.topology.nodes} == {
+        "central",
+        "worker1",
+        "worker2",
+        "gw1",
+        "gw2",
+        "host1",
+    }
     with pytest.raises(TopologyError):
         loaded.refuse_unsupported()
 
@@ -213,7 +226,10 @@ def test_the_schema_accepts_what_the_loader_accepts(path: Path) -> None:
     jsonschema.Draft202012Validator(json.loads(schema_text())).validate(data)
 
 
-@pytest.mark.parametrize("text", ["nodes: {c: {role: centrl}}", "nodes: {c: {}}\nfoo: 1", "nodes: {c: {ip: 3}}", "nodes: {c: {cpus: x}}"])
+@pytest.mark.parametrize(
+    "text",
+    ["nodes: {c: {role: centrl}}", "nodes: {c: {}}\nfoo: 1", "nodes: {c: {ip: 3}}", "nodes: {c: {cpus: x}}"],
+)
 def test_the_schema_refuses_what_the_loader_refuses(text: str) -> None:
     data = YAML(typ="safe", pure=True).load(text)
     assert not jsonschema.Draft202012Validator(json.loads(schema_text())).is_valid(data)
@@ -228,7 +244,11 @@ _keys = st.one_of(st.sampled_from(sorted(TopologyFile.model_fields)), st.sampled
     ["central", "role", "ip", "switches", "routers", "ports", "subnet", "mac", "chassis", "git", "mtu", "vip", "from"]),
     st.text(max_size=6),
 )  # fmt: skip
-_data = st.recursive(_scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=4), max_leaves=20)
+_data = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=4),
+    max_leaves=20,
+)
 
 
 def _only_its_own_error(content: bytes) -> None:

@@ -56,7 +56,7 @@ def node_inits(lab_init: int, script: str) -> Iterator[tuple[str, int]]:
 
 def find(script: str) -> list[int]:
     """The processes of this machine that run `sh SCRIPT` as PID 1 of their PID namespace."""
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [pid for pid in pids if arguments(pid)[1:2] == [script] and is_init(pid)]
 
 

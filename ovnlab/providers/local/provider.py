@@ -125,8 +125,7 @@ class LocalProvider:
 
     def _links(self, names: Sequence[str]) -> list[dict[str, str]]:
         return [
-            {"name": name, "link": interface_name(name), "logs": str(self.folder.node_logs(name))}
-            for name in names
+            {"name": name, "link": interface_name(name), "logs": str(self.folder.node_logs(name))} for name in names
         ]
 
     def _node_logs(self, names: Sequence[str]) -> str:
@@ -230,7 +229,10 @@ class LocalProvider:
         """The scripts that make the lab's namespaces."""
         names = [node.name for node in topology.nodes]
         nodes = render("local/nodes.sh.j2", folder=self.folder.path, nodes=self._links(names))
-        return [*((f"local/{title}", text) for title, text in self._scripts(topology)), ("local/nodes.sh", nodes)]
+        return [
+            *((f"local/{title}", text) for title, text in self._scripts(topology)),
+            ("local/nodes.sh", nodes),
+        ]
 
 
 def hosts(topology: Topology) -> str:
