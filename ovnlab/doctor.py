@@ -34,13 +34,19 @@ class Finding:
         return shlex.join(words) if self.fix else ""
 
 
+def require(finding: Finding) -> None:
+    """Raise SurroundingsError where something is not as a lab needs it."""
+    if not finding.ok:
+        raise SurroundingsError(finding.message, where=finding.name, hint=finding.command or "`ovnlab doctor` says more")
+
+
 def examine() -> list[Finding]:
     """All that a local lab needs of this machine."""
     return [
         _python(),
         _programs(),
-        _tun(),
-        _namespaces(),
+        tun(),
+        namespaces(),
         *_folders(),
         _software(),
     ]
@@ -67,7 +73,7 @@ def _programs() -> Finding:
     )
 
 
-def _tun() -> Finding:
+def tun() -> Finding:
     """Internal ports of the userspace datapath are TAP devices."""
     device = Path("/dev/net/tun")
     fix: tuple[str, ...]
@@ -94,7 +100,7 @@ _SYSCTLS = (
 """What forbids namespaces to an ordinary user: the setting, the value that forbids, and one that does not."""
 
 
-def _namespaces() -> Finding:
+def namespaces() -> Finding:
     """Make the namespaces of a lab, with a bridge, a veth and an overlay in them, and let them end."""
     script = (
         "set -e; ip link add name b type bridge; ip link add name v type veth peer name w;"

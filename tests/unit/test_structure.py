@@ -17,9 +17,10 @@ LAYERS = [
     ["topology"],
     ["state", "tasks"],
     ["software", "northbound"],
+    ["doctor"],
     ["providers", "plan"],
     ["lab"],
-    ["status", "doctor"],
+    ["status"],
     ["cli"],
     ["__main__"],
 ]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ovnlab import doctor
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.providers.local import processes
 from ovnlab.providers.local.context import NamespaceContext, enter
@@ -161,6 +162,7 @@ class LocalProvider:
 
     def _start_holder(self, topology: Topology) -> None:
         """Start the holder, which inherits the lock that says it lives, and wait for its `ready`."""
+        doctor.require(doctor.tun())
         log = self.folder.logs / "lab.log"
         (self.folder.path / "holder.pid").unlink(missing_ok=True)
         descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -183,6 +185,7 @@ class LocalProvider:
         starting.wait()
         if answer == b"ready\n":
             return
+        doctor.require(doctor.namespaces())
         detail = tail(log.read_text(errors="replace"))
         raise SurroundingsError(
             "the lab's namespaces could not be made",
