@@ -37,7 +37,9 @@ class Finding:
 def require(finding: Finding) -> None:
     """Raise SurroundingsError where something is not as a lab needs it."""
     if not finding.ok:
-        raise SurroundingsError(finding.message, where=finding.name, hint=finding.command or "`ovnlab doctor` says more")
+        raise SurroundingsError(
+            finding.message, where=finding.name, hint=finding.command or "`ovnlab doctor` says more"
+        )
 
 
 def examine() -> list[Finding]:

@@ -227,7 +227,7 @@ _MayBeEmpty = (BeforeValidator(_empty_is_default), _Or({"type": "null"}))
 class Part(BaseModel):
     """A mapping of the file: unknown keys are mistakes, and nothing is converted silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,231 @@
+"""The figures of the README, each as a ratio to a floor that is measured in the same run, in turn.
+
+python -m benchmarks                 all of them
+python -m benchmarks up bind         some
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ovnlab.lab import Lab
+from ovnlab.software import provide
+from ovnlab.topology.resolved import VM
+
+HERE = Path(__file__).parent
+OVNLAB = [sys.executable, "-m", "ovnlab"]
+
+
+class _Silent:
+    """Hears nothing."""
+
+    def step(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def node(self, name: str, doing: str) -> None: ...
+
+
+def seconds(do: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    do()
+    return time.perf_counter() - began
+
+
+def ovnlab(*words: str) -> str:
+    result = subprocess.run([*OVNLAB, *words], capture_output=True, text=True, check=False)
+    if result.returncode:
+        sys.exit(f"ovnlab {' '.join(words)}: {result.stderr}")
+    return result.stdout
+
+
+def in_turn(runs: int, **what: Callable[[], float]) -> dict[str, float]:
+    """The median seconds of several things, done in turn so that a busy machine is busy for all of them."""
+    taken: dict[str, list[float]] = {name: [] for name in what}
+    for _ in range(runs):
+        for name, measure in what.items():
+            taken[name].append(measure())
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def say(name: str, found: float, floor: float, floor_name: str, budget: str) -> None:
+    ratio = f"{found / floor:.2f} × {floor_name} ({floor * 1000:.0f} ms)"
+    print(f"{name:34} {found * 1000:7.0f} ms   {ratio:42} budget: {budget}", flush=True)
+
+
+def _floor(scratch: Path, br_int: str = "first") -> float:
+    """Start the floor's lab, and end it again (not counted)."""
+    os.environ["BR_INT"] = br_int
+    tree = provide("packages", lambda _: None).tree
+    folder = scratch / "floor"
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        ["sh", str(HERE / "floor.sh"), str(folder), str(tree)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    answer = process.stdout.readline()
+    taken = time.perf_counter() - began
+    process.communicate("\n")
+    shutil.rmtree(folder)
+    if answer != "ready\n":
+        sys.exit("the floor did not start")
+    return taken
+
+
+def _up() -> float:
+    taken = seconds(lambda: ovnlab("up", "3node"))
+    ovnlab("down")
+    return taken
+
+
+def bench_up(scratch: Path) -> None:
+    """`ovnlab up` of three nodes."""
+    found = in_turn(9, floor=lambda: _floor(scratch), plain=lambda: _floor(scratch, "later"), up=_up)
+    say("up, 3 nodes", found["up"], found["plain"], "a plain script", "1.5 ×")
+    say("", found["up"], found["floor"], "one that makes br-int first", "")
+
+
+def bench_commands(scratch: Path) -> None:
+    """What people type often."""
+    del scratch
+    ovnlab("up", "3node")
+    python = [sys.executable, "-c", "pass"]
+    found = in_turn(
+        9,
+        python=lambda: seconds(lambda: subprocess.run(python, check=True)),
+        version=lambda: seconds(lambda: ovnlab("--version")),
+        up=lambda: seconds(lambda: ovnlab("up", "3node")),
+        status=lambda: seconds(lambda: ovnlab("status")),
+    )
+    ovnlab("down")
+    say("--version", found["version"], found["python"], "python -c pass", "150 ms")
+    say("up, nothing to do", found["up"], found["python"], "python -c pass", "300 ms")
+    say("status, 3 nodes", found["status"], found["python"], "python -c pass", "300 ms")
+
+
+def _memory(lab: str) -> float:
+    """The memory of a lab's processes in MiB, what they share counted once (proc(5), smaps_rollup, Pss)."""
+    script = str(Lab(lab, _Silent()).folder.path)
+    namespaces = {
+        os.readlink(f"/proc/{path.name}/ns/user") + os.readlink(f"/proc/{path.name}/ns/pid")
+        for path in Path("/proc").iterdir()
+        if path.name.isdigit() and script in _arguments(path)
+    }
+    total = 0
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit():
+            continue
+        try:
+            inside = os.readlink(path / "ns/user") + os.readlink(path / "ns/pid") in namespaces
+            lines = (path / "smaps_rollup").read_text().splitlines() if inside else []
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
+
+
+def _arguments(path: Path) -> str:
+    try:
+        argv = (path / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+    return argv if argv.startswith("sh\0") else ""
+
+
+def bench_many(scratch: Path) -> None:
+    """Many chassis: time and memory must grow with their number, and no faster."""
+    for count in (10, 25, 50):
+        nodes = "".join(f"  n{number}: {{}}\n" for number in range(count - 1))
+        path = scratch / f"many{count}.yaml"
+        path.write_text(f"name: many{count}\nnodes:\n  central: {{role: central}}\n{nodes}")
+        taken = seconds(lambda path=path: ovnlab("up", str(path)))  # type: ignore[misc]
+        memory = _memory(f"many{count}")
+        ovnlab("down", f"many{count}")
+        print(
+            f"{f'up, {count} chassis':34} {taken * 1000:7.0f} ms   {taken * 1000 / count:.0f} ms and "
+            f"{memory / count:.0f} MiB a chassis{'':13} budget: 50 MiB, linear",
+            flush=True,
+        )
+
+
+BY_HAND = """set -eu
+ovs-vsctl{% for vm in vms %} -- add-port br-int {{ vm.interface }} -- set Interface {{ vm.interface }} type=internal \\
+    external_ids:iface-id={{ vm.name }}{% endfor %}
+
+ip -batch - <<'END'
+{% for vm in vms %}
+netns add {{ vm.name }}
+link set {{ vm.interface }} netns {{ vm.name }}
+{% endfor %}
+END
+{% for vm in vms %}
+ip -n {{ vm.name }} -batch - <<'END'
+link set {{ vm.interface }} address {{ vm.mac }} mtu 1442 up
+address add {{ vm.addresses[0] }} dev {{ vm.interface }}
+END
+{% endfor %}
+"""
+
+
+def bench_bind(scratch: Path) -> None:
+    """Binding 200 fake VMs, against what a person would write by hand for the same chassis."""
+    import jinja2  # noqa: PLC0415
+
+    count = 200
+    ports = "".join(f"        v{number}: {{}}\n" for number in range(count))
+    text = (
+        "name: bind\nnodes: {central: {role: central}, worker1: }\n"
+        f"logical:\n  switches:\n    net:\n      subnet: 10.0.0.0/16\n      ports:\n{ports}"
+    )
+    path = scratch / "bind.yaml"
+    path.write_text(text)
+    ovnlab("up", str(path))
+    lab = Lab("bind", _Silent())
+    vms: Sequence[VM] = lab.topology.vms
+    script = jinja2.Template(BY_HAND, trim_blocks=True).render(vms=vms)
+    names = [vm.name for vm in vms]
+
+    def by_hand() -> float:
+        argv = lab.node("worker1").command(["sh", "-s"])
+        taken = seconds(lambda: subprocess.run(argv, input=script, text=True, check=True))
+        wait = [word for name in names for word in ("--", "wait-until", "Logical_Switch_Port", name, "up=true")]
+        taken += seconds(lambda: ovnlab("nbctl", "--timeout=60", *wait))
+        ovnlab("unbind", *names)
+        return taken
+
+    def by_ovnlab() -> float:
+        taken = seconds(lambda: ovnlab("bind", *(f"{name}=worker1" for name in names)))
+        ovnlab("unbind", *names)
+        return taken
+
+    found = in_turn(3, floor=by_hand, bind=by_ovnlab)
+    ovnlab("down")
+    say(f"bind, {count} fake VMs", found["bind"], found["floor"], "by hand", "one transaction")
+
+
+BENCHMARKS = {"up": bench_up, "commands": bench_commands, "many": bench_many, "bind": bench_bind}
+
+
+def main(names: Sequence[str]) -> None:
+    """Run benchmarks by name, with a state folder of their own."""
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        sys.exit(f"there is {', '.join(BENCHMARKS)}")
+    provide("packages", lambda _: None)
+    with tempfile.TemporaryDirectory(prefix="ovnlab-bench-", dir="/var/tmp") as folder:
+        os.environ["XDG_STATE_HOME"] = f"{folder}/state"
+        os.environ["NO_COLOR"] = "1"
+        try:
+            for name in names or BENCHMARKS:
+                BENCHMARKS[name](Path(folder))
+        finally:
+            ovnlab("down", "--all")
+
+
+main(sys.argv[1:])

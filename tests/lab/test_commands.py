@@ -1,0 +1,214 @@
+"""The command line: what it prints, as what, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import labs_in
+from tests.lab.harness import Account, Labs
+
+
+@pytest.fixture(scope="module")
+def running(ordinary: Account, session_folder: Path) -> Iterator[Labs]:
+    """A routed lab that these tests only look at."""
+    for labs in labs_in(ordinary, session_folder / "commands"):
+        labs.run("up", "routed")
+        yield labs
+
+
+def test_exec_passes_arguments_output_and_exit_code(running: Labs) -> None:
+    hostile = "a b'c\"d$HOME;`id`\\n*"
+    assert running.on("worker1", "printf", "%s", hostile) == hostile
+    assert running.on("vm1", "printf", "%s", hostile) == hostile
+    assert running.run("exec", "worker1", "--", "sh", "-c", "exit 42", expect=42).stdout == ""
+    assert running.run("exec", "vm1", "--", "sh", "-c", "exit 43", expect=43).stdout == ""
+    running.run("exec", "worker1", "no-such-program", expect=127)
+    running.run("exec", "vm1", "no-such-program", expect=127)
+    assert running.on("worker1", "ls", "-d", "/") == "/\n"
+    fed = running.run("exec", "worker1", "--", "cat", stdin="through\n")
+    assert fed.stdout == "through\n"
+
+
+def test_exec_does_not_pass_the_environment_on(running: Labs) -> None:
+    running.extra_environment["SECRET"] = "x"
+    assert "SECRET" not in running.on("worker1", "env")
+    assert "SECRET" not in running.on("vm1", "env")
+    running.extra_environment.clear()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nbctl", "lsp-list", "network1"], "(vm1)"),
+        (["sbctl", "--bare", "--columns=name", "list", "Chassis"], "worker2"),
+        (["vsctl", "worker1", "get", "Open_vSwitch", ".", "external_ids:system-id"], "worker1"),
+        (["ofctl", "worker1", "dump-ports-desc", "br-int"], "vm1"),
+        (["appctl", "worker1", "dpif/show"], "br-int"),
+        (["appctl", "worker1", "-t", "ovn-controller", "connection-status"], "connected"),
+        (["logs", "worker1", "ovn-controller"], "ovn-controller.log"),
+        (["status"], "all 6 running"),
+        (["ls"], "routed"),
+    ],
+)
+def test_tools_are_at_the_right_place(running: Labs, words: list[str], said: str) -> None:
+    assert said in running.out(*words)
+
+
+JSON = [
+    ["up", "routed"], ["up", "routed", "--dry-run"], ["ls"], ["status"], ["validate", "routed"], ["schema"],
+    ["render", "routed"], ["doctor"], ["ping", "vm1", "vm2", "-c", "1"], ["logs"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", JSON, ids=lambda words: "-".join(words))
+def test_json_is_one_object_with_a_schema_version(running: Labs, words: list[str]) -> None:
+    found = json.loads(running.out(*words, "--json"))
+    assert found["schema_version"] == 1
+    assert len(found) > 1
+
+
+def test_json_of_what_runs_elsewhere(running: Labs) -> None:
+    assert running.json("bind", "vm1", "worker1")["bound"][0]["addresses"] == ["192.168.0.11/24"]
+    for words in (["exec", "--json", "worker1", "--", "sh", "-c", "echo out; echo err >&2; exit 3"],):
+        found = json.loads(running.run(*words, expect=3).stdout)
+        assert (found["exit_code"], found["stdout"], found["stderr"]) == (3, "out\n", "err\n")
+    for words in (["nbctl", "--json", "show"], ["vsctl", "--json", "worker1", "show"]):
+        assert json.loads(running.out(*words))["exit_code"] == 0
+
+
+def test_status_tells_what_the_daemons_say(running: Labs) -> None:
+    status = running.json("status")
+    assert status["state"] == "up"
+    central = status["nodes"][0]
+    assert [daemon["name"] for daemon in central["daemons"]] == [
+        "ovnnb_db", "ovnsb_db", "ovn-northd", "ovsdb-server", "ovs-vswitchd", "ovn-controller",
+    ]  # fmt: skip
+    shown = running.on("central", "ovs-vswitchd", "--version").splitlines()[0].split()[-1]
+    versions = {daemon["name"]: daemon["version"] for daemon in central["daemons"]}
+    assert versions["ovs-vswitchd"] == shown
+    assert versions["ovn-northd"] == running.on("central", "ovn-northd", "--version").splitlines()[0].split()[-1]
+    port = next(port for port in status["ports"] if port["name"] == "vm2")
+    assert (port["switch"], port["chassis"], port["up"]) == ("network2", "worker2", True)
+    assert port["tunnel_key"] == int(running.out("sbctl", "get", "Port_Binding", "vm2", "tunnel_key"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["exec", "worker9", "--", "true"], 2, "has no node or fake VM 'worker9'"),
+        (["exec", "wroker1", "--", "true"], 2, "did you mean worker1?"),
+        (["vsctl", "vm1", "show"], 2, "has no node or fake VM 'vm1'"),
+        (["ping", "vm1", "192.168.0.250", "-c", "1"], 4, "did not answer"),
+        (["ping", "vm1", "nobody"], 2, "has no node or fake VM 'nobody'"),
+        (["status", "--lab", "nowhere"], 1, "there is no lab nowhere"),
+        (["status", "--lab", "../x"], 2, "cannot be the name of a lab"),
+        (["down", "../x"], 2, "cannot be the name of a lab"),
+        (["up", "no/such.yaml"], 2, "no/such.yaml: there is no such file"),
+        (["up", "routed", "--set", "x"], 2, "must be KEY=VALUE"),
+        (["up", "routed", "--exit-code"], 2, "--exit-code goes with --dry-run"),
+        (["up", "routed", "--provider", "libvirt"], 2, "provider libvirt (only local, on this machine) cannot be done"),
+        (["render", "routed", "--only", "("], 2, "is no regular expression"),
+        (["logs", "worker1", "no-such-daemon"], 1, "there are logs of"),
+        (["logs", "../.."], 1, "there are no such logs"),
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["status", "--nonsense"], 2, "No such option"),
+    ],
+)
+def test_errors_say_what_and_what_to_do(running: Labs, words: list[str], code: int, said: str) -> None:
+    result = running.run(*words, expect=code)
+    assert said in result.stderr
+    if words[0] not in ("exec", "vsctl"):
+        as_json = running.run(*words, "--json", expect=code)
+        assert json.loads(as_json.stdout).get("error", {"exit_code": code})["exit_code"] == code
+
+
+def test_rendered_scripts_are_what_is_run(running: Labs) -> None:
+    """They are complete and idempotent: run by hand on the nodes, they change nothing of the lab."""
+    scripts = running.json("render", "routed")["scripts"]
+    titles = [script["title"] for script in scripts]
+    assert titles[0] == "local/holder.sh"
+    assert {"central/switch.sh", "worker1/switch.sh", "worker1/bind.sh", "central/northbound.sh"} <= set(titles)
+    for script in scripts:
+        node, _, step = script["title"].partition("/")
+        if step in ("switch.sh", "controller.sh", "bind.sh", "tunnels.sh", "announce.sh", "registered.sh"):
+            running.run("exec", node, "--", "sh", "-s", stdin=script["text"])
+    assert running.out("up", "routed") == "lab routed is up: nothing to do\n"
+    running.run("ping", "vm1", "vm2")
+    for script in scripts:
+        subprocess.run(["sh", "-n"], input=script["text"], text=True, check=True)
+
+
+def test_completion_knows_labs_nodes_and_vms(running: Labs) -> None:
+    def complete(line: str) -> set[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_OVNLAB_COMPLETE": "complete_bash"}
+        environment = {**running.environment, **words}
+        script = str(Path(running.account.python).with_name("ovnlab"))
+        command = [*running.account.prefix, script]
+        shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+        return set(shown.split())
+
+    assert complete("ovnlab exec w") == {"worker1", "worker2"}
+    assert complete("ovnlab bind v") == {"vm1", "vm2"}
+    assert complete("ovnlab bind vm1=w") == {"vm1=worker1", "vm1=worker2"}
+    assert complete("ovnlab down r") == {"routed"}
+    assert "single" in complete("ovnlab up s")
+    assert "status" in complete("ovnlab st")
+
+
+def test_a_terminal_sees_progress_and_a_pipe_plain_lines(user_labs: Labs) -> None:
+    piped = user_labs.run("up", "single").stderr
+    assert piped.splitlines()[0] == "ovnlab: adding a node"
+    assert "\x1b" not in piped
+    user_labs.run("down")
+    shown = _on_a_terminal(user_labs, "up", "single")
+    assert "\x1b[" in shown
+    assert re.search(r"starting databases and switches.*\d\.\d s", shown, re.DOTALL)
+    assert "lab single is up: 1 node" in shown
+    coloured = _on_a_terminal(user_labs, "status")
+    assert "\x1b[32m" in coloured
+    user_labs.extra_environment["NO_COLOR"] = "1"
+    assert "\x1b[32m" not in _on_a_terminal(user_labs, "status", colour=False)
+
+
+def _on_a_terminal(labs: Labs, *words: str, colour: bool = True) -> str:
+    """What a command shows on a terminal of its own."""
+    main, terminal = pty.openpty()
+    environment = {**labs.environment, "TERM": "xterm-256color"}
+    if colour:
+        environment.pop("NO_COLOR")
+    process = subprocess.Popen(
+        labs.command(*words), env=environment, stdin=terminal, stdout=terminal, stderr=terminal, close_fds=True
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while chunk := os.read(main, 65536):
+            shown += chunk
+    except OSError:  # how a terminal says that nobody has it open any more
+        pass
+    os.close(main)
+    assert process.wait() == 0
+    return shown.decode()
+
+
+def test_version_is_told(user_labs: Labs) -> None:
+    assert re.fullmatch(r"ovnlab \d+\.\d+\.\d+\n", user_labs.out("--version"))
+
+
+def test_down_lab_is_told_to_be_down(user_labs: Labs) -> None:
+    user_labs.run("up", "single")
+    import signal  # noqa: PLC0415
+
+    os.kill(user_labs.holder("single"), signal.SIGKILL)
+    assert "is not running" in user_labs.run("exec", "ovn", "--", "true", expect=1).stderr
+    assert "lab single is down" in user_labs.run("nbctl", "show", expect=1).stderr
+    assert "lab single is down" in user_labs.run("bind", "vm1", "ovn", expect=1).stderr
+    assert user_labs.json("status")["state"] == "down"

@@ -1,0 +1,72 @@
+"""Every command that the documentation shows, run; and what the README says that they print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from tests.lab.harness import ROOT, Labs
+
+DOCS = ROOT / "docs"
+
+
+def console(path: Path) -> list[tuple[str, str]]:
+    """The commands of a document's console blocks, each with what stands below it."""
+    found: list[tuple[str, str]] = []
+    for block in re.findall(r"```console\n(.*?)```", path.read_text(), re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((command, output))
+    return found
+
+
+def masked(text: str) -> str:
+    """Text without what is another at each run: times, and the numbers of interfaces."""
+    text = re.sub(r"\d+\.\d+(/\d+\.\d+)* ?m?s|time \d+ms|@if\d+ *", "*", text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def run(labs: Labs, command: str) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    assert words[0] == "ovnlab"
+    labs.scratch.joinpath("topologies").mkdir(exist_ok=True)
+    for topology in (ROOT / "topologies").glob("*.yaml"):
+        (labs.scratch / "topologies" / topology.name).write_text(topology.read_text())
+    return labs.run(*words[1:])
+
+
+def test_the_transcripts_of_the_readme_are_true(user_labs: Labs) -> None:
+    commands = console(ROOT / "README.md")
+    assert len(commands) >= 10
+    for command, output in commands:
+        assert masked(run(user_labs, command).stdout) == masked(output), command
+
+
+def test_the_commands_of_the_tutorial_work(user_labs: Labs) -> None:
+    commands = console(DOCS / "tutorial.md")
+    assert len(commands) >= 25
+    for command, _ in commands:
+        run(user_labs, command)
+
+
+def test_the_commands_in_the_shipped_topologies_work(user_labs: Labs) -> None:
+    for path in sorted((ROOT / "topologies").glob("*.yaml")):
+        comment = "\n".join(line[2:] for line in path.read_text().splitlines() if line.startswith("# "))
+        comment = re.sub(r"\s*\\\n\s*|(?<=&&)\n\s*", " ", comment)
+        commands = [line.strip() for line in comment.splitlines() if line.strip().startswith("ovnlab ")]
+        assert len(commands) >= 5
+        for line in commands:
+            command = re.split(r"\s{3,}", line)[0]
+            if "tcpdump" in command:
+                continue  # waits for packets of another terminal: tests/lab/test_posts.py does that
+            run(user_labs, command)
+
+
+def test_every_help_has_an_example(user_labs: Labs) -> None:
+    listed = user_labs.out("--help").split("Commands:")[1]
+    names = [line.split()[0] for line in listed.splitlines() if re.match(r"  \w", line)]
+    assert len(names) >= 19
+    for name in names:
+        assert re.search(rf"^  ovnlab {name}\b", user_labs.out(name, "--help"), re.MULTILINE), name
