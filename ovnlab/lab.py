@@ -309,15 +309,20 @@ class Lab:
     def _await(self, topology: Topology, started: Sequence[resolved.Node], todo: Plan) -> None:
         """Ready: chassis registered, `--wait=hv sync` answered, tunnels in place, ports up, flows installed."""
         central = self.provider.node(topology.central.name)
-        if started or todo.changes:
-            self.reporter.step("waiting for the chassis to follow")
-            daemons.await_registered(central.context, [node.name for node in started if node.chassis])
         chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
-        if len(chassis) > 1:
-            self.reporter.step("waiting for tunnels")
-            contexts = {node.name: self.provider.node(node.name).context for node in chassis}
-            for_each(chassis, lambda node: daemons.await_tunnels(contexts[node.name], topology, node))
-            for_each(chassis, lambda node: daemons.announce(contexts[node.name], node))
+        peers = chassis if len(chassis) > 1 else ()
+        contexts = {node.name: self.provider.node(node.name).context for node in peers}
+        if started or todo.changes or peers:
+            self.reporter.step("waiting for chassis and tunnels")
+
+        def wait(node: resolved.Node | None) -> None:
+            if node is None:
+                daemons.await_registered(central.context, [node.name for node in started if node.chassis])
+            else:
+                daemons.await_tunnels(contexts[node.name], topology, node)
+
+        for_each([*([None] if started or todo.changes else []), *peers], wait)
+        for_each(peers, lambda node: daemons.announce(contexts[node.name], node))
         self._await_bound(central, todo.bind)
 
     def _await_bound(self, central: Node, bound: Mapping[str, Sequence[VM]]) -> None:

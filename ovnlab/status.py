@@ -105,7 +105,11 @@ def status(lab: Lab) -> Status:
         topology=lab.stored.source if lab.stored else "",
         software=dict(lab.software.versions) if lab.software else {},
         nodes=found,
-        ports=tuple(_port(row, southbound) for row in (rows if isinstance(rows, list) else ()) if _is_vm(row)),
+        ports=tuple(
+            _port(row, southbound)
+            for row in sorted(rows if isinstance(rows, list) else (), key=lambda row: row.name)
+            if _is_vm(row)
+        ),
     )
 
 
@@ -139,7 +143,7 @@ def _node(lab: Lab, name: str, state: NodeState | None, southbound: Southbound) 
         ),
         tunnels=tuple(
             TunnelStatus(peers.get(t.remote_ip, "?"), t.remote_ip, t.encap, t.working)
-            for t in (state.tunnels if state else ())
+            for t in sorted(state.tunnels if state else (), key=lambda tunnel: tunnel.name)
         ),
     )
 
