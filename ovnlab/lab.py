@@ -6,9 +6,13 @@ import contextlib
 import difflib
 import hashlib
 import ipaddress
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from ovnlab import __version__
 from ovnlab import software as artefact
@@ -20,7 +24,7 @@ from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
 from ovnlab.providers.base import Node
 from ovnlab.providers.local.provider import LocalProvider
-from ovnlab.state import LabFolder, Software, Stored, labs
+from ovnlab.state import LabFolder, Software, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
@@ -52,12 +56,10 @@ class Request:
     provider: str | None = None
 
     def digest(self, content: bytes) -> str:
-        """Addresses all that the topology depends on."""
-        parts = [
-            __version__.encode(),
-            self.path.encode(),
-            repr((self.settings, self.name, self.provider)).encode(),
-        ]
+        """Addresses all that the topology depends on, this program included."""
+        code = max(path.stat().st_mtime_ns for path in Path(resolved.__file__).parent.glob("*.py"))
+        options = (str(Path(self.path).absolute()), self.settings, self.name, self.provider, __version__, code)
+        parts = [repr(options).encode()]
         return hashlib.sha256(b"\0".join([*parts, content])).hexdigest()
 
 
@@ -175,7 +177,7 @@ class Lab:
 
     # ── coming up ────────────────────────────────────────────────────────────────────────────────────
 
-    def up(self, topology: Topology, *, source: str, named: bool, digest: str) -> Outcome:
+    def up(self, topology: Topology, *, source: str, named: bool) -> Outcome:
         """Make the lab what the topology says.
 
         Interrupted, it takes back what it began: the lab, or the nodes that it added.
@@ -186,12 +188,11 @@ class Lab:
             self.software = self._software(topology)
             self.provider = LocalProvider(self.folder, self.software)
             running = self.provider.running()
-            # Without a digest until all is done: the next `up` reads the file again.
             try:
                 self.folder.create(afresh=began)
-                self.folder.store(Stored(source, named, "", topology, self.software))
+                self.folder.store(Stored(source, topology, self.software, complete=False))
                 done, bound = self._converge(topology)
-                self.folder.store(Stored(source, named, digest, topology, self.software))
+                self.folder.store(Stored(source, topology, self.software, complete=True))
             except (KeyboardInterrupt, SurroundingsError):
                 self._take_back(began, running)
                 raise
@@ -242,7 +243,7 @@ class Lab:
             self.provider.add(topology, list(first.add))
         elif topology.nodes != self._known_nodes():
             self.provider.add(topology, [])
-        unfinished = self.stored is not None and not self.stored.digest
+        unfinished = self.stored is not None and not self.stored.complete
         started = [
             node for node in topology.nodes if node.name in first.add or node.name in first.configure or unfinished
         ]
@@ -567,19 +568,29 @@ def find(name: str | None, reporter: Reporter) -> Lab:
     return running[0]
 
 
-def prepare(request: Request, reporter: Reporter) -> tuple[Lab, Topology, str]:
-    """The lab that a request is for, its topology, and the digest that stands for both.
+def prepare(request: Request, reporter: Reporter) -> tuple[Lab, Topology]:
+    """The lab that a request is for, and its topology.
 
-    A topology that the lab was made from already is taken from its stored state: nothing is parsed.
+    A topology that was worked out before is taken from the cache: reading and checking a file costs more than all
+    else that a command loads.
     """
     content = read(request.path)
-    digest = request.digest(content)
-    for folder in labs():
-        stored = folder.stored()
-        if stored is not None and stored.digest == digest:
-            return Lab(folder.name, reporter), stored.topology, digest
-    from ovnlab.topology.load import load_text  # noqa: PLC0415  pydantic costs as much as all else together
+    cached = cache_root() / "topologies" / f"{request.digest(content)}.json"
+    try:
+        topology = msgspec.json.decode(cached.read_bytes(), type=Topology)
+    except (OSError, msgspec.DecodeError):
+        topology = _loaded(request, content)
+        with contextlib.suppress(OSError):  # it is no more than faster the next time
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            scratch = cached.with_suffix(f".{os.getpid()}")
+            scratch.write_bytes(msgspec.json.encode(topology))
+            scratch.replace(cached)
+    return Lab(topology.name, reporter), topology
+
+
+def _loaded(request: Request, content: bytes) -> Topology:
+    from ovnlab.topology.load import load_text  # noqa: PLC0415  brings pydantic and the YAML parser
 
     loaded = load_text(request.path, content, settings=request.settings, name=request.name, provider=request.provider)
     loaded.refuse_unsupported()
-    return Lab(loaded.topology.name, reporter), loaded.topology, digest
+    return loaded.topology

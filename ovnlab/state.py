@@ -45,15 +45,13 @@ class Software(msgspec.Struct, frozen=True):
 class Stored(msgspec.Struct, frozen=True):
     """What is remembered of a lab between two commands.
 
-    `source` is the file that it was made from and `digest` of that file's content and all that was put
-    over it; with the same digest the topology need not be worked out again.
+    `source` is the file that it was made from; `complete` is False while `up` works, and after an `up` that failed.
     """
 
     source: str
-    named: bool
-    digest: str
     topology: Topology
     software: Software
+    complete: bool
     schema_version: int = SCHEMA_VERSION
 
 

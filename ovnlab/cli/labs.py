@@ -61,12 +61,12 @@ def up(
     path = find_topology(topology)
     request = Request(path, tuple(settings or ()), name, provider)
     with progress() as reporter:
-        lab, wanted, digest = prepare(request, reporter)
+        lab, wanted = prepare(request, reporter)
         source, named = str(Path(path).resolve()), name is not None
         if dry_run:
             outcome = lab.dry_run(wanted, source=source, named=named)
         else:
-            outcome = lab.up(wanted, source=source, named=named, digest=digest)
+            outcome = lab.up(wanted, source=source, named=named)
     steps = outcome.plan.steps()
     seconds = CLOCK.monotonic() - began
     if json:
