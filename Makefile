@@ -11,7 +11,8 @@ BIN := .venv/bin
 .PHONY: lab test lint bench clean
 
 lab: .venv/installed
-	@set -e; $(BIN)/ovnlab doctor >/dev/null || $(BIN)/ovnlab doctor; \
+	@set -e; found=$$($(BIN)/ovnlab doctor) || { \
+		printf '%s\n\n%s\n' "$$found" 'Mend it as shown, or with: $(BIN)/ovnlab doctor --fix'; exit 3; }; \
 	run() { printf '\n$$ %s\n' "$$*"; $(BIN)/"$$@"; }; \
 	run ovnlab up topologies/3node.yaml; \
 	run ovnlab bind vm1 worker1; \

@@ -87,8 +87,8 @@ def _up() -> float:
 def bench_up(scratch: Path) -> None:
     """`ovnlab up` of three nodes."""
     found = in_turn(9, floor=lambda: _floor(scratch), plain=lambda: _floor(scratch, "later"), up=_up)
-    say("up, 3 nodes", found["up"], found["plain"], "a plain script", "1.5 ×")
-    say("", found["up"], found["floor"], "one that makes br-int first", "")
+    say("up, 3 nodes", found["up"], found["floor"], "a plain script", "1.5 ×")
+    say("", found["up"], found["plain"], "one that leaves br-int to OVN", "")
 
 
 def bench_commands(scratch: Path) -> None:

@@ -205,7 +205,7 @@ def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
         say(f"running: {finding.command}")
         argv = ["sudo", *finding.fix] if finding.needs_root and os.geteuid() else list(finding.fix)
         try:
-            result = subprocess.run(argv, check=False)
+            result = subprocess.run(argv, check=False, stdout=sys.stderr)
         except FileNotFoundError:
             raise SurroundingsError(f"there is no {argv[0]} here", hint=f"as root: {shlex.join(finding.fix)}") from None
         if result.returncode != 0:

@@ -120,7 +120,7 @@ class Lab:
 
     def nodes(self) -> dict[str, Node]:
         """The nodes that run."""
-        return {name: self.provider.node(name) for name in sorted(self.provider.running())}
+        return dict(self.provider.nodes())
 
     def node(self, name: str) -> Node:
         """A node that runs. Raises OvnlabError for a name that the lab does not have."""
@@ -184,23 +184,28 @@ class Lab:
         """
         with self.locked():
             self._refuse_other_source(source, named)
-            began = not self.provider.is_up() and self.stored is None
+            began = not self.folder.exists()
+            files = {node.name for node in topology.nodes if self.folder.node(node.name).exists()}
             self.software = self._software(topology)
             self.provider = LocalProvider(self.folder, self.software)
             running = self.provider.running()
             try:
                 self.folder.create(afresh=began)
-                self.folder.store(Stored(source, topology, self.software, complete=False))
-                done, bound = self._converge(topology)
+                done, bound = self._converge(topology, source)
                 self.folder.store(Stored(source, topology, self.software, complete=True))
             except (KeyboardInterrupt, SurroundingsError):
-                self._take_back(began, running)
+                self._take_back(began, running, files)
                 raise
         return Outcome(topology, done, began, bound)
 
     def _software(self, topology: Topology) -> Software:
-        """The software of the lab. A running lab keeps what it runs."""
-        if self.stored is not None and self.stored.software.kind == topology.software and self.provider.is_up():
+        """The software of the lab. A running lab keeps what it runs. Raises UsageError where it is to have another."""
+        if self.stored is not None and self.provider.running():
+            if self.stored.topology.software != topology.software:
+                raise UsageError(
+                    f"lab {self.name} runs with software {self.stored.topology.software}, which a running lab keeps",
+                    hint=f"`ovnlab down {self.name}` first",
+                )
             return self.stored.software
         return artefact.provide(topology.software, self.reporter.note)
 
@@ -223,19 +228,23 @@ class Lab:
             hint=f"give this one a name of its own with --name, or `ovnlab down {self.name}` first",
         )
 
-    def _take_back(self, began: bool, running: frozenset[str]) -> None:
+    def _take_back(self, began: bool, running: frozenset[str], files: set[str]) -> None:
+        """Of nodes that had files before, only the processes are this run's: their databases stay."""
         if began:
             self.reporter.step(f"taking back lab {self.name}")
             self.provider.destroy()
         elif added := sorted(self.provider.running() - running):
             self.reporter.step(f"taking back {', '.join(added)}")
-            self.provider.remove(added)
+            self.provider.stop([name for name in added if name in files])
+            self.provider.remove([name for name in added if name not in files])
 
-    def _converge(self, topology: Topology) -> tuple[Plan, int]:
+    def _converge(self, topology: Topology, source: str) -> tuple[Plan, int]:
         """All of the work, in the order in which one thing needs the other."""
         fresh = self.stored is None
         seen = self.look()
         first = plan(topology, seen, known=self._known())
+        assert self.software is not None  # noqa: S101  set before anything is begun
+        self.folder.store(Stored(source, topology, self.software, complete=False))
         if first.remove:
             self._remove_nodes(topology, first.remove)
         if first.add:
@@ -247,6 +256,11 @@ class Lab:
         started = [
             node for node in topology.nodes if node.name in first.add or node.name in first.configure or unfinished
         ]
+        if topology.central.name in first.add and not fresh:
+            running = self.provider.nodes()
+            alive = [name for name in seen.nodes if name in running]
+            for_each(alive, lambda name: daemons.disconnect(running[name].context, name))
+            started = list(topology.nodes)
         if started:
             self._start_switches(topology, started)
             if not fresh:
@@ -269,17 +283,19 @@ class Lab:
 
     def _start_switches(self, topology: Topology, nodes: Sequence[resolved.Node]) -> None:
         self.reporter.step("starting databases and switches")
+        running = self.provider.nodes()
 
         def start(node: resolved.Node) -> None:
             self.reporter.node(node.name, "starting databases and switch" if node.central else "starting the switch")
-            daemons.start_switch(self.provider.node(node.name).context, topology, node)
+            daemons.start_switch(running[node.name].context, topology, node)
             self.reporter.node(node.name, "done")
 
         for_each(nodes, start)
 
     def _start_controllers_and_bind(self, topology: Topology, started: Sequence[resolved.Node], todo: Plan) -> None:
         """Controllers, the logical network and bindings need the switches, and nothing of one another."""
-        central = self.provider.node(topology.central.name)
+        running = self.provider.nodes()
+        central = running[topology.central.name]
         for_each(todo.unbind.items(), lambda item: self._unbind(*item))
         jobs: list[tuple[str, object]] = [("controller", node) for node in started]
         if todo.changes:
@@ -292,7 +308,7 @@ class Lab:
             match job:
                 case ("controller", resolved.Node() as node):
                     self.reporter.node(node.name, "starting ovn-controller")
-                    daemons.start_controller(self.provider.node(node.name).context, node)
+                    daemons.start_controller(running[node.name].context, node)
                     self.reporter.node(node.name, "done")
                 case ("northbound", _):
                     change.apply(central.context, todo.changes)
@@ -301,7 +317,7 @@ class Lab:
 
         for_each(jobs, do)
 
-    def _unbind(self, name: str, vms: Sequence[VM]) -> None:
+    def _unbind(self, name: str, vms: Sequence[VM | BoundVM]) -> None:
         binding.unbind(self.provider.node(name).context, name, vms)
 
     def _bind(self, name: str, vms: Sequence[VM]) -> None:
@@ -309,10 +325,11 @@ class Lab:
 
     def _await(self, topology: Topology, started: Sequence[resolved.Node], todo: Plan) -> None:
         """Ready: chassis registered, `--wait=hv sync` answered, tunnels in place, ports up, flows installed."""
-        central = self.provider.node(topology.central.name)
+        running = self.provider.nodes()
+        central = running[topology.central.name]
         chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
         peers = chassis if len(chassis) > 1 else ()
-        contexts = {node.name: self.provider.node(node.name).context for node in peers}
+        contexts = {node.name: running[node.name].context for node in peers}
         if started or todo.changes or peers:
             self.reporter.step("waiting for chassis and tunnels")
 
@@ -365,6 +382,7 @@ class Lab:
             specs = _Specs(self, seen, network, ip, mac)
             vms = {name: specs.of(name) for name in wanted}
             change.apply(central.context, specs.changes)
+            created = [added.name for added in specs.changes]
             leaving = {
                 name: tuple(vm for vm in vms.values() if name in seen.located(vm.name) and wanted[vm.name] != name)
                 for name in seen.nodes
@@ -372,9 +390,21 @@ class Lab:
             for_each([item for item in leaving.items() if item[1]], lambda item: self._unbind(*item))
             homes = {name: tuple(vm for vm in vms.values() if wanted[vm.name] == name) for name in wanted.values()}
             self.reporter.step(f"binding {', '.join(wanted)}")
-            for_each(homes.items(), lambda item: self._bind(*item))
+            try:
+                for_each(homes.items(), lambda item: self._bind(*item))
+            except OvnlabError:
+                self._unbind_new(central, homes, created)
+                raise
             self._await_bound(central, homes)
             return vms
+
+    def _unbind_new(self, central: Node, homes: Mapping[str, Sequence[VM]], created: Sequence[str]) -> None:
+        """Take back fake VMs whose ports were only created to bind them, which failed."""
+        for name, vms in homes.items():
+            new = [vm for vm in vms if vm.name in created]
+            if new:
+                self._unbind(name, new)
+                change.apply(central.context, [change.forget_port(vm.name) for vm in new])
 
     def unbind(self, names: Sequence[str]) -> None:
         """Take fake VMs off their nodes; ports that `bind` created are removed."""
@@ -385,13 +415,12 @@ class Lab:
                 if self.topology.vm(name) is None and not seen.located(name) and name not in made:
                     raise self.unknown(name)
             leaving = {
-                node: tuple(_as_vm(bound) for bound in state.vms if bound.name in names)
-                for node, state in seen.nodes.items()
+                node: tuple(bound for bound in state.vms if bound.name in names) for node, state in seen.nodes.items()
             }
             for_each([item for item in leaving.items() if item[1]], lambda item: self._unbind(*item))
             change.apply(
                 self.central().context,
-                [change.remove(made[name], "it is unbound") for name in names if name in made],
+                [change.remove(made[name], "it is unbound") for name in dict.fromkeys(names) if name in made],
             )
 
     # ── going away ───────────────────────────────────────────────────────────────────────────────────
@@ -440,7 +469,7 @@ class _Specs:
 
     def of(self, name: str) -> VM:
         """What `name` is bound as: the file's word, else the port that is there, else a new one."""
-        if not resolved.NAME.fullmatch(name) or name in resolved.RESERVED or self.topology.node(name):
+        if not resolved.NAME.fullmatch(name) or resolved.is_reserved(name) or self.topology.node(name):
             hint = "letters, digits, '.', '_' and '-', and no node's or interface's name"
             raise UsageError(f"{name!r} cannot be the name of a fake VM", hint=hint)
         vm = self.topology.vm(name)
@@ -450,11 +479,21 @@ class _Specs:
             return vm
         if name in self.rows:
             return self._of_row(self.rows[name])
+        if vm is not None:
+            return self._put_back(vm)
         if self.network is None:
             error = self.lab.unknown(name)
             error.hint = f"{error.hint} — or --network creates a port {name}"
             raise error
         return self._new(name, self.network)
+
+    def _put_back(self, vm: VM) -> VM:
+        """A port of the file that somebody removed by hand."""
+        switch = next(switch.name for switch in self.topology.switches if vm in switch.vms)
+        if switch not in self.switches:
+            raise OvnlabError(f"the logical switch of {vm.name} is not there", hint="`ovnlab up` brings it back")
+        self.changes.append(change.add(vm_port(self.topology.name, switch, vm)))
+        return vm
 
     def _of_row(self, row: live.LiveRow) -> VM:
         """A port that somebody else made, or `bind` did."""
@@ -505,7 +544,13 @@ class _Specs:
     def _vm(self, name: str, network: str, mac: str, ips: Sequence[str]) -> VM:
         self._refuse_taken(name, network)
         switch = self.topology.switch(network)
-        addresses = tuple(_with_prefix_length(ip, switch.subnets if switch else ()) for ip in ips)
+        routed = [
+            n for router in self.topology.routers for p in router.ports if p.switch == network for n in p.networks
+        ]
+        subnets = (
+            switch.subnets if switch and switch.subnets else [str(ipaddress.ip_interface(n).network) for n in routed]
+        )
+        addresses = tuple(_with_prefix_length(ip, subnets) for ip in ips)
         versions = {ipaddress.ip_interface(address).version for address in addresses}
         gateways = [ip for ip in self.topology.gateways(network) if ipaddress.ip_address(ip).version in versions]
         return VM(name=name, mac=mac, addresses=addresses, gateways=tuple(gateways), mtu=self.topology.vm_mtu)
@@ -537,10 +582,6 @@ def _is_ip(word: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _as_vm(bound: BoundVM) -> VM:
-    return bound.vm or VM(name=bound.name, mac=bound.mac, addresses=(), gateways=(), mtu=0)
 
 
 def _existing_labs() -> str:

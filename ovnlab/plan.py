@@ -118,6 +118,7 @@ def _differences(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
         for bridge in ("br-int", "br-eth1"):
             if bridge not in state.bridges:
                 yield f"there is no bridge {bridge}"
+    yield from _not_listening(node, state)
     if "ovs-vswitchd" in state.daemons:
         if node.cidr not in state.underlay_addresses:
             yield f"br-eth1 has {', '.join(state.underlay_addresses) or 'no address'} instead of {node.cidr}"
@@ -126,6 +127,13 @@ def _differences(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
         if state.underlay_mtu != topology.underlay.mtu:
             yield f"br-eth1 has MTU {state.underlay_mtu} instead of {topology.underlay.mtu}"
         yield from _missing_tunnels(topology, node, seen)
+
+
+def _not_listening(node: Node, state: NodeState) -> Iterator[str]:
+    """The databases that run and that the chassis cannot reach."""
+    for daemon, connection in (("ovnnb_db", "ptcp:6641:0.0.0.0"), ("ovnsb_db", "ptcp:6642:0.0.0.0")):
+        if node.central and daemon in state.daemons and connection not in state.connections:
+            yield f"{daemon} does not listen at {connection}"
 
 
 def _missing_tunnels(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:

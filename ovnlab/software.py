@@ -37,8 +37,8 @@ PROGRAMS = (
 )
 """What a lab cannot do without."""
 
-OLDEST = {"ovs-vswitchd": (2, 13), "ovn-controller": (20, 3)}
-"""The first OVN of its own, with its own /run/ovn, and the OVS of that time."""
+OLDEST = {"ovs-vswitchd": (2, 13), "ovn-controller": (21, 3)}
+"""The first that mark an interface as ovn-installed, which binding waits for."""
 
 SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -85,6 +85,8 @@ def _packages(report: Report) -> Software:
 
 
 def _make(folder: Path, reference: Path, report: Report) -> Software:
+    for left in folder.glob("making-*"):  # of one that was killed: nobody else has the lock
+        shutil.rmtree(left, ignore_errors=True)
     if reference.exists():
         report(f"the software in {reference.resolve()} is damaged and is made again")
     try:

@@ -122,12 +122,7 @@ class LabFolder:
 
     def remove(self) -> None:
         """Remove everything of the lab but its logs and its lock."""
-        try:
-            shutil.rmtree(self.path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise storage_error(error, self.path) from None
+        remove_tree(self.path)
 
     @contextlib.contextmanager
     def locked(self, on_wait: Callable[[str], None], *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
@@ -144,7 +139,7 @@ class LabFolder:
             descriptor = wait_until(f"the lock of lab {self.name}, held by {owner}", self._try_lock, timeout=timeout)
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()} {' '.join(['ovnlab', *sys.argv[1:]])}".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid()} {' '.join(['ovnlab', *sys.argv[1:]])}".encode(errors="replace"), 0)
             yield
         finally:
             if not self.path.exists():
@@ -165,7 +160,7 @@ class LabFolder:
 
     def _lock_owner(self) -> str:
         try:
-            pid, _, command = self.lock_file.read_text().partition(" ")
+            pid, _, command = self.lock_file.read_text(errors="replace").partition(" ")
         except OSError:
             return "another ovnlab"
         return f"process {pid} ({command})" if pid else "another ovnlab"
@@ -179,6 +174,21 @@ def labs() -> list[LabFolder]:
     except FileNotFoundError:
         return []
     return [LabFolder(name) for name in names if LAB_NAME.fullmatch(name)]
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it, also what a node made unreadable. Raises SurroundingsError where that fails."""
+    try:
+        for folder, names, _ in os.walk(path):  # top down: what was closed is open before it is walked into
+            for name in names:
+                inner = Path(folder, name)
+                if not inner.is_symlink() and not os.access(inner, os.R_OK | os.W_OK | os.X_OK):
+                    inner.chmod(0o700)
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise storage_error(error, path) from None
 
 
 def locks() -> list[str]:

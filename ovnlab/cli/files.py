@@ -110,7 +110,10 @@ def render(
             path = Path(into) / title
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        output.line(f"wrote {len(scripts)} scripts to {into}")
+        if json:
+            output.as_json(written=[str(Path(into) / title) for title, _ in scripts])
+        else:
+            output.line(f"wrote {len(scripts)} scripts to {into}")
     elif json:
         output.as_json(scripts=[{"title": title, "text": text} for title, text in scripts])
     else:

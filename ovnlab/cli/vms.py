@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -182,9 +183,9 @@ def shell(target: TargetArgument, lab: LabOption = None) -> int:
     ovnlab shell worker1
     """
     place = _find(lab).target(target)
-    named = f'hostname {target}; exec "${{SHELL:-/bin/bash}}" -i' if place.vm else 'exec "${SHELL:-/bin/bash}" -i'
-    program = ["unshare", "--uts", "sh", "-c", named] if place.vm else ["sh", "-c", named]
-    return run_on(place.command(program), json=False)
+    # The prompt shows the name of the host: in a fake VM, its own.
+    renamed = ["unshare", "--uts", "sh", "-c", 'hostname "$0"; exec bash -i', target]
+    return run_on(place.command(renamed if place.vm else ["bash", "-i"]), json=False)
 
 
 def ping(
@@ -218,23 +219,29 @@ def ping(
     place = found.target(source)
     address = _address(found, destination)
     options = [f"-c{count}", "-i0.2", "-W2", *([f"-s{size}", "-Mdo"] if size is not None else [])]
-    result = subprocess.run(
-        place.command(["ping", *options, address]),
-        stdout=subprocess.PIPE if json else None,
-        stderr=subprocess.PIPE if json else None,
-        text=True,
-        check=False,
-    )
-    lost = result.returncode != 0 or (json and f"{count} packets transmitted, {count} received" not in result.stdout)
+    lines = _lines(place.command(["env", "LC_ALL=C", "ping", *options, address]), shown=not json)
+    # Its exit code is 0 if a single packet came back.
+    answered = any(re.match(rf"{count} packets transmitted, {count} received", line) for line in lines)
     if json:
         output.as_json(
-            source=source, destination=destination, address=address, count=count, reachable=not lost,
-            output=f"{result.stdout}{result.stderr}".splitlines(),
-        )  # fmt: skip
-        return 4 if lost else 0
-    if lost:
+            source=source, destination=destination, address=address, count=count, reachable=answered, output=lines
+        )
+        return 0 if answered else 4
+    if not answered:
         raise ChecksFailed(f"{destination} ({address}) did not answer every ping of {source}")
     return 0
+
+
+def _lines(command: Sequence[str], *, shown: bool) -> list[str]:
+    """The lines that a command prints, shown as they come."""
+    found = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for text in process.stdout or ():
+            found.append(text.rstrip("\n"))
+            if shown:
+                output.line(found[-1])
+                sys.stdout.flush()
+    return found
 
 
 def _address(lab: Lab, destination: str) -> str:

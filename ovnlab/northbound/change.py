@@ -153,6 +153,11 @@ def remove(row: LiveRow, reason: str) -> Change:
     return Change("remove", row.table, row.name, reason, ((_DELETE[row.table], row.uuid),))
 
 
+def forget_port(name: str) -> Change:
+    """The change that removes a logical switch port by its name, if it is there."""
+    return Change("remove", "Logical_Switch_Port", name, "it could not be bound", (("--if-exists", "lsp-del", name),))
+
+
 def _update(row: WantedRow, live: LiveRow) -> Change | None:
     """What sets a live row right: columns that we want; in maps only the keys that we want."""
     differing = {column: value for column, value in row.columns.items() if not _same(value, live.columns[column])}

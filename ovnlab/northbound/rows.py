@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -67,8 +67,3 @@ def _router(lab: str, router: Router) -> Iterator[WantedRow]:
 def _router_port(lab: str, router: str, port: RouterPort) -> WantedRow:
     columns: Mapping[str, Value] = {"mac": port.mac, "networks": port.networks, "external_ids": {MARK: lab}}
     return WantedRow("Logical_Router_Port", port.name, columns, parent=router)
-
-
-def names(rows: Sequence[WantedRow], table: str) -> set[str]:
-    """The names of the rows of one table."""
-    return {row.name for row in rows if row.table == table}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from invoke.context import Context
@@ -40,11 +40,17 @@ class Provider(Protocol):
         Begins the lab where it is not there.
         """
 
+    def stop(self, names: Sequence[str]) -> None:
+        """End nodes, and leave what they wrote."""
+
     def remove(self, names: Sequence[str]) -> None:
         """Remove nodes and all that they wrote, their logs excepted."""
 
     def destroy(self) -> None:
         """Remove the whole lab, from any state that it may be in."""
+
+    def nodes(self) -> Mapping[str, Node]:
+        """The nodes that are there and alive, by name."""
 
     def node(self, name: str) -> Node:
         """A node that is running."""

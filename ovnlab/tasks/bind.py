@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from invoke.context import Context
 
 from ovnlab.tasks.daemons import READY_TIMEOUT
+from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import VM
@@ -17,17 +18,17 @@ def bind_script(lab: str, node: str, vms: Sequence[VM]) -> str:
     return render("node/bind.sh.j2", lab=lab, node=node, vms=vms)
 
 
-def unbind_script(node: str, vms: Sequence[VM]) -> str:
+def unbind_script(node: str, vms: Sequence[VM | BoundVM]) -> str:
     """Removes ports and namespaces of fake VMs, and what runs in them."""
     return render("node/unbind.sh.j2", node=node, vms=vms)
 
 
 def bind(context: Context, lab: str, node: str, vms: Sequence[VM]) -> None:
-    """Bind fake VMs to a node, in one ovs-vsctl and one ip -batch."""
+    """Bind fake VMs to a node: one ovs-vsctl, one ip -batch for all namespaces, and one inside each."""
     run_script(context, bind_script(lab, node, vms), where=f"{node}: binding {_names(vms)}")
 
 
-def unbind(context: Context, node: str, vms: Sequence[VM]) -> None:
+def unbind(context: Context, node: str, vms: Sequence[VM | BoundVM]) -> None:
     """Take fake VMs off a node."""
     run_script(context, unbind_script(node, vms), where=f"{node}: unbinding {_names(vms)}")
 
@@ -44,6 +45,6 @@ def await_up(central: Context, vms: Sequence[str]) -> None:
     run_script(central, script, where="central: waiting for ports", timeout=READY_TIMEOUT + 10)
 
 
-def _names(vms: Sequence[VM]) -> str:
+def _names(vms: Sequence[VM | BoundVM]) -> str:
     shown = ", ".join(vm.name for vm in vms[:3])
     return shown if len(vms) <= 3 else f"{shown} and {len(vms) - 3} more"

@@ -82,6 +82,12 @@ def announce(context: Context, node: Node) -> None:
     run_script(context, announce_script(node), where=f"{node.name}: announcing its address")
 
 
+def disconnect(context: Context, node: str) -> None:
+    """End ovn-controller so that it connects anew; its flows and its chassis stay."""
+    script = render("node/disconnect.sh.j2", node=node, timeout=READY_TIMEOUT)
+    run_script(context, script, where=f"{node}: reconnecting", timeout=READY_TIMEOUT + 10)
+
+
 def forget_chassis(central: Context, names: Sequence[str]) -> None:
     """Take chassis that are gone out of the Southbound database."""
     script = render("node/forget.sh.j2", chassis=names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from invoke.context import Context
 from ovnlab.ovsdb import Row, rows
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
-from ovnlab.topology.resolved import VM
+from ovnlab.topology.resolved import MAC, NAME, VM
 
 TUNNELS = ("geneve", "vxlan")
 
@@ -50,7 +51,6 @@ class BoundVM:
     mtu: int
     addresses: tuple[str, ...]
     gateways: tuple[str, ...]
-    installed: bool
     vm: VM | None
 
     def is_as(self, vm: VM) -> bool:
@@ -71,6 +71,7 @@ class NodeState:
     underlay_addresses: tuple[str, ...]
     underlay_mac: str
     underlay_mtu: int
+    connections: frozenset[str]
 
 
 def probe(context: Context, node: str, *, versions: bool = False) -> NodeState:
@@ -84,6 +85,7 @@ def parse(printed: str) -> NodeState:
     daemons: dict[str, Daemon] = {}
     tables: list[list[Row]] = []
     links: list[Row] = []
+    connections: list[str] = []
     namespaces: dict[str, dict[str, list[Row]]] = {}
     for line in printed.splitlines():
         kind, _, rest = line.partition(" ")
@@ -92,6 +94,8 @@ def parse(printed: str) -> NodeState:
             daemons[name] = Daemon(name, int(pid), version[0].split()[-1] if version else "")
         elif kind == "ovs":
             tables.append(rows(rest))
+        elif kind == "connection":
+            connections.append(rest)
         elif kind == "links":
             links = msgspec.json.decode(rest)
         elif kind.startswith("vm-"):
@@ -105,11 +109,17 @@ def parse(printed: str) -> NodeState:
         external_ids=chassis[0]["external_ids"] if chassis else {},
         bridges={row["name"]: row for row in bridges},
         tunnels=tuple(_tunnel(row) for row in interfaces if row["type"] in TUNNELS),
-        vms=tuple(_vm(row, namespaces, outside) for row in interfaces if "iface-id" in row["external_ids"]),
+        vms=tuple(_vm(row, namespaces, outside) for row in interfaces if _is_vm(row)),
+        connections=frozenset(connections),
         underlay_addresses=_addresses(underlay),
         underlay_mac=underlay.get("address", ""),
         underlay_mtu=underlay.get("mtu", 0),
     )
+
+
+def _is_vm(row: Row) -> bool:
+    """A port with an iface-id that can be a fake VM's name. Others are somebody else's, and are left alone."""
+    return NAME.fullmatch(row["external_ids"].get("iface-id", "")) is not None
 
 
 def _tunnel(row: Row) -> Tunnel:
@@ -138,17 +148,25 @@ def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]], outside: set[obje
         mtu=link.get("mtu", 0) if is_up else 0,
         addresses=_addresses(link),
         gateways=tuple(route["gateway"] for route in routes if "gateway" in route and route.get("protocol") != "ra"),
-        installed=ids.get("ovn-installed") == "true",
         vm=None,
     )
     return dataclasses.replace(state, vm=_bound_as(row, ids)) if "ovnlab" in ids else state
 
 
-def _bound_as(row: Row, ids: dict[str, str]) -> VM:
+def _bound_as(row: Row, ids: dict[str, str]) -> VM | None:
+    """What we wrote there; None where it is no longer what we write."""
+    addresses, gateways = ids.get("ovnlab-addresses", "").split(), ids.get("ovnlab-gateways", "").split()
+    try:
+        for word in (*addresses, *gateways):
+            ipaddress.ip_interface(word)
+    except ValueError:
+        return None
+    if not isinstance(row["mac"], str) or not MAC.fullmatch(row["mac"]):
+        return None
     return VM(
         name=ids["iface-id"],
-        mac=row["mac"] if isinstance(row["mac"], str) else "",
-        addresses=tuple(ids.get("ovnlab-addresses", "").split()),
-        gateways=tuple(ids.get("ovnlab-gateways", "").split()),
+        mac=row["mac"],
+        addresses=tuple(addresses),
+        gateways=tuple(gateways),
         mtu=row["mtu_request"] if isinstance(row["mtu_request"], int) else 0,
     )

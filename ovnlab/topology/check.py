@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from ovnlab.topology.model import Router, Switch, TopologyFile
-from ovnlab.topology.resolved import RESERVED, free_addresses
+from ovnlab.topology.resolved import RESERVED, free_addresses, is_reserved
 from ovnlab.topology.source import Where
 
 Finding = tuple[Where, str]
@@ -129,7 +129,7 @@ def _shared_names(file: TopologyFile) -> Iterator[Finding]:
     for switch_name, switch in file.logical.switches.items():
         for name in switch.ports:
             where: Where = ("logical", "switches", switch_name, "ports", name)
-            if name in RESERVED:
+            if is_reserved(name):
                 yield where, f"{name!r} is the name of an interface that every node has"
             if name in owners:
                 yield where, f"{name!r} is the name of {owners[name]} already"

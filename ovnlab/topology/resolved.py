@@ -28,6 +28,15 @@ RESERVED = frozenset(
 )
 """Names that nodes and fake VMs cannot have, because an interface or the kernel's settings have them already."""
 
+TUNNEL_PORT = re.compile(r"ovn-.*-\d+|patch-.*")
+"""Names of ports that ovn-controller makes on br-int."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether something that every node has is called so."""
+    return name in RESERVED or TUNNEL_PORT.fullmatch(name) is not None
+
+
 IFNAMSIZ = 15
 """Longest name of a Linux network interface, in bytes (netdevice(7))."""
 

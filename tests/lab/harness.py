@@ -64,6 +64,7 @@ class Labs:
     scratch: Path
     cache: Path | None = None
     extra_environment: dict[str, str] = field(default_factory=dict)
+    namespaces_before: frozenset[str] = field(default_factory=lambda: frozenset(namespaces()))
 
     def command(self, *words: str) -> list[str]:
         return [*self.account.prefix, self.account.python, "-m", "ovnlab", *words]
@@ -140,14 +141,15 @@ class Labs:
         }
 
     def audit(self) -> list[str]:
-        """What is left of labs of this user: nothing but logs, if all is well."""
+        """What is left of labs of this user: nothing but logs, if all is well.
+
+        Every process of a lab, every interface and every mount is in namespaces that were not there before.
+        """
         left = [f"process {pid}: {' '.join(argv)}" for pid, argv in processes_with(str(self.state))]
+        left += [f"{kind} of {who}" for kind, who in namespaces().items() if kind not in self.namespaces_before]
         folder = self.state / "ovnlab/labs"
         if folder.exists():
             left += [f"file {path}" for path in folder.iterdir()]
-        mounts = Path("/proc/self/mounts").read_text()
-        if str(self.state) in mounts:
-            left.append("a mount")
         return left
 
 
@@ -163,6 +165,20 @@ def processes_with(word: str) -> list[tuple[int, list[str]]]:
             continue
         if any(word in argument for argument in argv):
             found.append((int(path.name), argv))
+    return found
+
+
+def namespaces() -> dict[str, str]:
+    """The namespaces of this machine that any process is in, and one such process of each."""
+    found: dict[str, str] = {}
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit():
+            continue
+        try:
+            for kind in ("net", "mnt", "pid", "uts", "ipc", "user"):
+                found.setdefault(os.readlink(path / "ns" / kind), f"{path.name} {(path / 'comm').read_text().strip()}")
+        except OSError:  # it has ended, or is not ours to see
+            continue
     return found
 
 

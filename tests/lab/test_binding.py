@@ -258,3 +258,39 @@ def shared_three(ordinary: object, session_folder: object, tmp_path_factory: pyt
     for labs in labs_in(ordinary, session_folder / "shared-binding"):
         labs.run("up", "3node")
         yield labs
+
+
+def test_a_port_of_the_file_that_was_removed_by_hand_comes_back(user_three: Labs) -> None:
+    user_three.run("nbctl", "lsp-del", "vm1")
+    user_three.run("bind", "vm1=worker1", "vm2=worker2")
+    assert "2 received" in user_three.out("ping", "vm1", "vm2", "-c", "2")
+    assert user_three.out("up", "3node") == "lab 3node is up: nothing to do\n"
+
+
+def test_a_bind_that_fails_leaves_nothing(user_three: Labs) -> None:
+    user_three.run("nbctl", "ls-add", "bare")
+    user_three.on("worker1", "sh", "-c", "rmdir /run/netns && touch /run/netns")
+    error = user_three.run("bind", "new", "worker1", "--network", "bare", expect=1).stderr
+    assert "worker1: binding new" in error
+    assert "port new" not in user_three.out("nbctl", "show")
+    assert "new" not in user_three.out("vsctl", "worker1", "list-ports", "br-int")
+
+
+def test_a_file_that_is_no_namespace_is_no_obstacle(user_three: Labs) -> None:
+    user_three.on("worker1", "sh", "-c", "mkdir -p /run/netns; touch /run/netns/vm1")
+    assert user_three.json("status")["nodes"][1]["running"]
+    user_three.run("bind", "vm1=worker1", "vm2=worker2")
+    assert "2 received" in user_three.out("ping", "vm1", "vm2", "-c", "2")
+
+
+@pytest.mark.parametrize("name", ["ovn-worker-0", "patch-x", "$(id)", "a b", "../x", "worker2"])
+def test_names_that_no_fake_vm_can_have(shared_three: Labs, name: str) -> None:
+    error = shared_three.run("bind", name, "worker1", "--network", "network1", expect=2).stderr
+    assert "cannot be the name of a fake VM" in error
+
+
+def test_several_new_ones_get_addresses_of_their_own(user_three: Labs) -> None:
+    bound = user_three.json("bind", "n1=worker1", "n2=worker1", "n3=worker2", "--network", "network1")["bound"]
+    assert len({vm["addresses"][0] for vm in bound}) == 3
+    user_three.run("unbind", "n1", "n2", "n2", "n3")
+    assert "port n" not in user_three.out("nbctl", "show")

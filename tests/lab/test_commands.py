@@ -212,3 +212,13 @@ def test_down_lab_is_told_to_be_down(user_labs: Labs) -> None:
     assert "lab single is down" in user_labs.run("nbctl", "show", expect=1).stderr
     assert "lab single is down" in user_labs.run("bind", "vm1", "ovn", expect=1).stderr
     assert user_labs.json("status")["state"] == "down"
+
+
+def test_ping_with_a_lost_packet_is_a_failure(running: Labs) -> None:
+    """Between the first and the last of them, the port of the one that answers is down for a while."""
+    script = "sleep 0.8; ip -n vm2 link set vm2 down; sleep 1; ip -n vm2 link set vm2 up; ip -n vm2 route add default via 192.168.1.1"
+    breaking = running.start("exec", "worker2", "--", "sh", "-c", script)
+    result = running.run("ping", "vm1", "vm2", "-c", "14", expect=4)
+    assert not re.search(r"\b(0|100)% packet loss", result.stdout), "all or nothing was lost"
+    assert "did not answer every ping" in result.stderr
+    breaking.communicate(timeout=20)

@@ -282,3 +282,34 @@ def test_who_does_not_follow_is_named(user_labs: Labs) -> None:
     said = user_labs.run("exec", "central", "--", "sh", "-s", stdin=script, expect=1).stderr
     assert "waited 2 s for chassis to follow the Northbound database: worker2\n" in said
     user_labs.on("worker2", "sh", "-c", "kill -CONT $(cat /run/ovn/ovn-controller.pid)")
+
+
+@pytest.mark.parametrize("tool", ["nbctl", "sbctl"])
+def test_a_database_that_no_longer_listens_is_put_right(user_labs: Labs, tool: str) -> None:
+    path = user_labs.write("routed.yaml", ROUTED)
+    user_labs.run("up", path)
+    user_labs.run(tool, "del-connection")
+    assert "does not listen at ptcp:664" in user_labs.out("up", path)
+    assert user_labs.out("up", path) == NOTHING
+    user_labs.run("nbctl", "--wait=hv", "--timeout=10", "sync")
+
+
+BLOCK = "cd /run/ovn; kill -9 $(cat ovn-controller.pid); rm -f ovn-controller.pid; mkdir ovn-controller.pid; touch ovn-controller.pid/x"
+
+
+def test_a_daemon_that_cannot_start_says_why(user_labs: Labs) -> None:
+    path = user_labs.write("routed.yaml", ROUTED)
+    user_labs.run("up", path)
+    user_labs.on("worker1", "sh", "-c", BLOCK)
+    error = user_labs.run("up", path, expect=1).stderr
+    assert "worker1: starting ovn-controller: exit code" in error
+    assert "from: ovn-controller --detach" in error
+    assert "ovn-controller.pid: " in error
+
+
+def test_other_software_for_a_running_lab_is_refused(user_labs: Labs) -> None:
+    path = user_labs.write("routed.yaml", ROUTED)
+    user_labs.run("up", path)
+    error = user_labs.run("up", path, "--set", "software=system", expect=2).stderr
+    assert "lab routed runs with software packages" in error
+    assert user_labs.out("up", path) == NOTHING

@@ -39,7 +39,7 @@ def bound_chassis(labs: Labs) -> dict[str, str]:
 
 def ttls(labs: Labs, source: str, destination: str) -> set[str]:
     shown = labs.out("ping", source, destination)
-    assert "0% packet loss" in shown
+    assert ", 0% packet loss" in shown
     return set(re.findall(r"ttl=(\d+)", shown))
 
 

@@ -15,7 +15,7 @@ def children(pid: int) -> list[int]:
     """The children of a process, none where it has ended."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # it has ended, or is not ours to see
         return []
 
 
@@ -23,7 +23,7 @@ def arguments(pid: int) -> list[str]:
     """The command line of a process, empty where it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # it has ended, or is not ours to see
         return []
 
 
@@ -31,7 +31,7 @@ def is_init(pid: int) -> bool:
     """Whether a process is PID 1 of its own PID namespace, and alive."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # it has ended, or is not ours to see
         return False
     fields = dict(line.partition(":")[::2] for line in status.splitlines())
     return fields["NSpid"].split()[-1] == "1" and fields["State"].split()[0] not in "ZX"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from ovnlab import doctor
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.providers.local import processes
 from ovnlab.providers.local.context import NamespaceContext, enter
-from ovnlab.state import LabFolder, Software
+from ovnlab.state import LabFolder, Software, remove_tree
 from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Topology, interface_name
@@ -80,7 +79,8 @@ class LocalProvider:
             # Somebody removed it: then only a look at all processes tells.
             return self.folder.exists() and bool(processes.find(str(self.folder.path / "lab.sh")))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared: two that look at once must not take each other for the holder.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         finally:
@@ -100,12 +100,16 @@ class LocalProvider:
         """The names of the nodes that are alive."""
         return frozenset(self.pids())
 
+    def nodes(self) -> dict[str, LocalNode]:
+        """The nodes that are alive, by name."""
+        return {name: LocalNode(name, pid) for name, pid in sorted(self.pids().items())}
+
     def node(self, name: str) -> LocalNode:
         """A running node. Raises OvnlabError where it is not running."""
-        pids = self.pids()
-        if name not in pids:
+        found = self.nodes().get(name)
+        if found is None:
             raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
-        return LocalNode(name, pids[name])
+        return found
 
     def add(self, topology: Topology, names: Sequence[str]) -> None:
         """Make nodes, and the lab around them where it is not there."""
@@ -135,6 +139,11 @@ class LocalProvider:
 
     def _write_files(self, topology: Topology, names: Sequence[str]) -> None:
         """What the nodes' own mounts are laid on."""
+        places = [str(self.folder.path), self.software.tree or "" if self.software else ""]
+        for place in places:
+            if odd := sorted(set(place) & set(':,\\"')):
+                hint = "choose other folders with XDG_STATE_HOME and XDG_CACHE_HOME"
+                raise SurroundingsError(f"overlay mounts cannot have {' '.join(odd)} in a path", where=place, hint=hint)
         for name in names:
             own, logs = self.folder.node(name), self.folder.node_logs(name)
             for part in ("etc/openvswitch", "etc/ovn", "lib/openvswitch", "lib/ovn"):
@@ -148,7 +157,7 @@ class LocalProvider:
             (self.folder.path / title).write_text(text)
         tcpdump = self.folder.path / "usr/local/bin/tcpdump"
         tcpdump.parent.mkdir(parents=True, exist_ok=True)
-        tcpdump.write_text(render("local/tcpdump.py.j2", python=sys.executable))
+        tcpdump.write_text(render("local/tcpdump.py.j2", python=_python_of_nodes()))
         tcpdump.chmod(0o755)
 
     def _scripts(self, topology: Topology) -> list[tuple[str, str]]:
@@ -167,7 +176,7 @@ class LocalProvider:
         (self.folder.path / "holder.pid").unlink(missing_ok=True)
         descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            wait_until("the lab's lock", lambda: _try_flock(descriptor), timeout=END_TIMEOUT)
             with log.open("wb") as errors:
                 starting = subprocess.Popen(
                     ["setsid", "--fork", "sh", str(self.folder.path / "holder.sh")],
@@ -196,6 +205,12 @@ class LocalProvider:
 
     def remove(self, names: Sequence[str]) -> None:
         """End nodes and remove what they wrote."""
+        self.stop(names)
+        for name in names:
+            remove_tree(self.folder.node(name))
+
+    def stop(self, names: Sequence[str]) -> None:
+        """End nodes and leave what they wrote."""
         pids = self.pids()
         for name in names:
             if name in pids:
@@ -206,8 +221,6 @@ class LocalProvider:
             wait_until(f"the end of {', '.join(names)}", gone, timeout=END_TIMEOUT)
             script = render("local/remove.sh.j2", nodes=self._links(names))
             run_script(NamespaceContext(init), script, where=f"{self.folder.name}: removing nodes")
-        for name in names:
-            shutil.rmtree(self.folder.node(name), ignore_errors=True)
 
     def destroy(self) -> None:
         """End the lab and remove its files; its logs stay."""
@@ -236,6 +249,21 @@ class LocalProvider:
             *((f"local/{title}", text) for title, text in self._scripts(topology)),
             ("local/nodes.sh", nodes),
         ]
+
+
+def _python_of_nodes() -> str:
+    """A Python that nodes see: the one that runs this, unless it is below a folder that a node has of its own."""
+    found = os.path.realpath(sys.executable)
+    hidden = ("/tmp/", "/run/", "/var/lib/", "/var/log/")  # noqa: S108  not used, avoided
+    return "/usr/bin/python3" if found.startswith(hidden) or " " in found or len(found) > 100 else found
+
+
+def _try_flock(descriptor: int) -> bool | None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return True
 
 
 def hosts(topology: Topology) -> str:
