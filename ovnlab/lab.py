@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
-import ipaddress
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +14,13 @@ import msgspec
 
 from ovnlab import __version__
 from ovnlab import software as artefact
+from ovnlab.binding import Specs, unknown
 from ovnlab.errors import OvnlabError, SurroundingsError, UsageError
 from ovnlab.northbound import change, live
-from ovnlab.northbound.rows import BY_BIND, vm_port
 from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import Node, Provider
 from ovnlab.providers.local.provider import LocalProvider
 from ovnlab.state import LabFolder, Software, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
@@ -30,7 +28,7 @@ from ovnlab.tasks import daemons
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology import resolved
 from ovnlab.topology.file import read
-from ovnlab.topology.resolved import VM, Topology, generated_mac
+from ovnlab.topology.resolved import VM, Topology
 
 
 class Reporter(Protocol):
@@ -97,7 +95,7 @@ class Lab:
         self.folder = LabFolder(name)
         self.stored = self.folder.stored()
         self.software = software or (self.stored.software if self.stored else None)
-        self.provider = LocalProvider(self.folder, self.software)
+        self.provider: Provider = LocalProvider(self.folder, self.software)
 
     @property
     def topology(self) -> Topology:
@@ -135,12 +133,9 @@ class Lab:
             raise OvnlabError(f"lab {self.name} is down", hint="`ovnlab up` brings it back")
         return self.node(name)
 
-    def unknown(self, name: str) -> OvnlabError:
+    def unknown(self, name: str) -> UsageError:
         """The error for a name that is neither a node nor a fake VM of the lab."""
-        known = [*(node.name for node in self.topology.nodes), *(vm.name for vm in self.topology.vms)]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
-        return UsageError(f"lab {self.name} has no node or fake VM {name!r}", hint=hint)
+        return unknown(self.topology, name)
 
     def states(self, *, versions: bool = False) -> dict[str, NodeState]:
         """What every node that runs is like."""
@@ -379,7 +374,7 @@ class Lab:
                     raise UsageError(f"{name} is no chassis: it runs no ovn-controller")
             central = self.central()
             seen = self.look()
-            specs = _Specs(self, seen, network, ip, mac)
+            specs = Specs(self.topology, seen, network, ip, mac)
             vms = {name: specs.of(name) for name in wanted}
             change.apply(central.context, specs.changes)
             created = [added.name for added in specs.changes]
@@ -452,136 +447,6 @@ class Lab:
             *((f"{node.name}/tunnels.sh", daemons.tunnels_script(topology, node)) for node in topology.chassis),
             *((f"{node.name}/announce.sh", daemons.announce_script(node)) for node in topology.chassis),
         ]
-
-
-class _Specs:
-    """What fake VMs are to be bound as, and the ports that have to be created for that."""
-
-    def __init__(self, lab: Lab, seen: Seen, network: str | None, ip: str | None, mac: str | None) -> None:
-        self.lab = lab
-        self.topology = lab.topology
-        self.rows = {row.name: row for row in seen.rows or () if row.table == "Logical_Switch_Port"}
-        self.switches = {row.name for row in seen.rows or () if row.table == "Logical_Switch"}
-        self.bound = {bound.name: bound for state in seen.nodes.values() for bound in state.vms}
-        self.network, self.ip, self.mac = network, ip, mac
-        self.given: set[str] = set()
-        self.changes: list[change.Change] = []
-
-    def of(self, name: str) -> VM:
-        """What `name` is bound as: the file's word, else the port that is there, else a new one."""
-        if not resolved.NAME.fullmatch(name) or resolved.is_reserved(name) or self.topology.node(name):
-            hint = "letters, digits, '.', '_' and '-', and no node's or interface's name"
-            raise UsageError(f"{name!r} cannot be the name of a fake VM", hint=hint)
-        vm = self.topology.vm(name)
-        if vm is not None and name in self.rows:
-            if self.network or self.ip or self.mac:
-                raise UsageError(f"{name} has its network, ip and mac from the topology: change them there")
-            return vm
-        if name in self.rows:
-            return self._of_row(self.rows[name])
-        if vm is not None:
-            return self._put_back(vm)
-        if self.network is None:
-            error = self.lab.unknown(name)
-            error.hint = f"{error.hint} — or --network creates a port {name}"
-            raise error
-        return self._new(name, self.network)
-
-    def _put_back(self, vm: VM) -> VM:
-        """A port of the file that somebody removed by hand."""
-        switch = next(switch.name for switch in self.topology.switches if vm in switch.vms)
-        if switch not in self.switches:
-            raise OvnlabError(f"the logical switch of {vm.name} is not there", hint="`ovnlab up` brings it back")
-        self.changes.append(change.add(vm_port(self.topology.name, switch, vm)))
-        return vm
-
-    def _of_row(self, row: live.LiveRow) -> VM:
-        """A port that somebody else made, or `bind` did."""
-        if row.columns["type"]:
-            raise UsageError(f"{row.name} is a {row.columns['type']} port, not a fake VM's")
-        bound = self.bound.get(row.name)
-        if bound is not None and bound.vm is not None and not (self.ip or self.mac):
-            return bound.vm
-        words = _address_words(row)
-        macs = [word for word in words if resolved.MAC.fullmatch(word)]
-        chosen = generated_mac(self.topology.name, row.parent or "", row.name)
-        ips = [self.ip] if self.ip else [word for word in words if _is_ip(word)]
-        return self._vm(row.name, row.parent or "", self.mac or next(iter(macs), chosen), ips)
-
-    def _new(self, name: str, network: str) -> VM:
-        if network not in self.switches:
-            close = difflib.get_close_matches(network, self.switches, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(sorted(self.switches)) or 'none'}"
-            raise UsageError(f"there is no logical switch {network!r}", hint=hint)
-        switch = self.topology.switch(network)
-        ips = [self.ip] if self.ip else self._free_ips(network, switch.subnets if switch else ())
-        vm = self._vm(name, network, self.mac or generated_mac(self.topology.name, network, name), ips)
-        self.changes.append(change.add(vm_port(self.topology.name, network, vm, mark=BY_BIND)))
-        return vm
-
-    def _free_ips(self, network: str, subnets: Sequence[str]) -> list[str]:
-        here = [row for row in self.rows.values() if row.parent == network]
-        taken = {word for row in here for word in _address_words(row) if _is_ip(word)}
-        taken.update(self.topology.gateways(network), self.given)
-        ips = [next(resolved.free_addresses(subnet, taken), None) for subnet in subnets]
-        if None in ips:
-            raise UsageError(f"{network} has no free address left", hint="--ip gives one of your own")
-        self.given.update(filter(None, ips))
-        return [ip for ip in ips if ip]
-
-    def _refuse_taken(self, name: str, network: str) -> None:
-        """Two ports of one switch cannot have one address."""
-        for row in self.rows.values():
-            words = _address_words(row)
-            if row.parent != network or row.name == name:
-                continue
-            for given in (self.mac, self.ip and self.ip.partition("/")[0]):
-                if given is not None and given in words:
-                    raise UsageError(f"{given} is in use by {row.name}")
-        if self.ip and self.ip.partition("/")[0] in self.topology.gateways(network):
-            raise UsageError(f"{self.ip} is in use by the router of {network}")
-
-    def _vm(self, name: str, network: str, mac: str, ips: Sequence[str]) -> VM:
-        self._refuse_taken(name, network)
-        switch = self.topology.switch(network)
-        routed = [
-            n for router in self.topology.routers for p in router.ports if p.switch == network for n in p.networks
-        ]
-        subnets = (
-            switch.subnets if switch and switch.subnets else [str(ipaddress.ip_interface(n).network) for n in routed]
-        )
-        addresses = tuple(_with_prefix_length(ip, subnets) for ip in ips)
-        versions = {ipaddress.ip_interface(address).version for address in addresses}
-        gateways = [ip for ip in self.topology.gateways(network) if ipaddress.ip_address(ip).version in versions]
-        return VM(name=name, mac=mac, addresses=addresses, gateways=tuple(gateways), mtu=self.topology.vm_mtu)
-
-
-def _with_prefix_length(ip: str, subnets: Sequence[str]) -> str:
-    """An address with the prefix length that it brings, that its subnet has, or that of a host."""
-    interface = ipaddress.ip_interface(ip)
-    if "/" in ip:
-        return str(interface)
-    for subnet in map(ipaddress.ip_network, subnets):
-        if subnet.num_addresses > 2 and interface.ip in (subnet.network_address, subnet.broadcast_address):
-            raise UsageError(f"{ip} is the network or broadcast address of {subnet}")
-        if interface.ip in subnet:
-            return f"{ip}/{subnet.prefixlen}"
-    if subnets:
-        raise UsageError(f"{ip} is outside {' and '.join(subnets)}")
-    return str(interface)
-
-
-def _address_words(row: live.LiveRow) -> list[str]:
-    """MAC and IP addresses of a port, and words such as dynamic (ovn-nb(5), Logical_Switch_Port addresses)."""
-    return " ".join(row.columns["addresses"]).split()
-
-
-def _is_ip(word: str) -> bool:
-    try:
-        ipaddress.ip_address(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _existing_labs() -> str:

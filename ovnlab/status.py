@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
 from ovnlab.northbound import live
 from ovnlab.northbound.southbound import Southbound, read
 from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
+from ovnlab.providers.base import Node
 from ovnlab.tasks.probe import NodeState, probe
+from ovnlab.topology.resolved import Node as TopologyNode
+from ovnlab.topology.resolved import Topology
 
 
 @dataclass(frozen=True)
@@ -82,59 +88,71 @@ def status(lab: Lab) -> Status:
     topology = lab.topology
     nodes = lab.nodes()
     central = nodes.get(topology.central.name)
+    states: dict[str, NodeState] = {}
+    rows: list[live.LiveRow] = []
+    southbound = Southbound({}, {})
 
-    def ask(name: str) -> NodeState | list[live.LiveRow] | Southbound:
-        if name == "/northbound" and central:
-            return live.read(central.context)
-        if name == "/southbound" and central:
-            return read(central.context)
-        return probe(nodes[name].context, name, versions=True)
+    def look(node: Node) -> None:
+        states[node.name] = probe(node.context, node.name, versions=True)
 
-    questions = [*nodes, *(("/northbound", "/southbound") if central else ())]
-    answers = dict(zip(questions, for_each(questions, lambda name: _answer(ask, name)), strict=True))
-    southbound = answers.get("/southbound")
-    rows = answers.get("/northbound")
-    southbound = southbound if isinstance(southbound, Southbound) else Southbound({}, {})
-    states = {name: state for name in nodes if isinstance(state := answers[name], NodeState)}
-    found = tuple(_node(lab, name, states.get(name), southbound) for name in [n.name for n in topology.nodes])
-    healthy = all(node.running and all(d.running for d in node.daemons) for node in found)
+    def look_at_northbound(node: Node) -> None:
+        rows.extend(live.read(node.context))
+
+    def look_at_southbound(node: Node) -> None:
+        nonlocal southbound
+        southbound = read(node.context)
+
+    questions = [(look, node) for node in nodes.values()]
+    if central is not None:
+        questions += [(look_at_northbound, central), (look_at_southbound, central)]
+    for_each(questions, _ask)
+    found = tuple(
+        _node(topology, node, node.name in nodes, states.get(node.name), southbound) for node in topology.nodes
+    )
+    chassis = {node.name for node in topology.chassis}
     return Status(
         lab=lab.name,
-        state="down" if not nodes else "up" if healthy else "degraded",
+        state="down" if not nodes else "up" if all(_is_well(node, chassis) for node in found) else "degraded",
         provider=topology.provider,
         topology=lab.stored.source if lab.stored else "",
         software=dict(lab.software.versions) if lab.software else {},
         nodes=found,
-        ports=tuple(
-            _port(row, southbound)
-            for row in sorted(rows if isinstance(rows, list) else (), key=lambda row: row.name)
-            if _is_vm(row)
-        ),
+        ports=tuple(_port(row, southbound) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
     )
 
 
-def _answer(ask: Any, name: str) -> Any:
-    """What a node or database answers; None where it cannot, which is what status is there to show."""
-    from ovnlab.errors import OvnlabError  # noqa: PLC0415
-
-    try:
-        return ask(name)
-    except OvnlabError:
-        return None
+def _ask(question: tuple[Callable[[Node], None], Node]) -> None:
+    """Ask, and take silence for an answer: what does not answer is what a status is there to show."""
+    look, node = question
+    with contextlib.suppress(OvnlabError):
+        look(node)
 
 
-def _node(lab: Lab, name: str, state: NodeState | None, southbound: Southbound) -> NodeStatus:
-    node = lab.topology.node(name)
-    assert node is not None  # noqa: S101  the names are the topology's
+def _is_well(node: NodeStatus, chassis: Collection[str]) -> bool:
+    """Whether all of a node is there: its daemons, its place among the chassis, its tunnels."""
+    wanted = set(chassis) - {node.name} if node.name in chassis else set()
+    tunnels = {tunnel.peer for tunnel in node.tunnels if tunnel.working}
+    return (
+        node.running
+        and all(daemon.running for daemon in node.daemons)
+        and (node.registered or node.name not in chassis)
+        and wanted <= tunnels
+    )
+
+
+def _node(
+    topology: Topology, node: TopologyNode, alive: bool, state: NodeState | None, southbound: Southbound
+) -> NodeStatus:
+    """One node; `state` is None where it does not answer, which is not the same as that it is not there."""
     running = state.daemons if state else {}
-    peers = {peer.ip: peer.name for peer in lab.topology.nodes}
+    peers = {peer.ip: peer.name for peer in topology.nodes}
     return NodeStatus(
-        name=name,
+        name=node.name,
         role=node.role,
         ip=node.ip,
-        running=state is not None,
-        registered=name in southbound.chassis,
-        encap=southbound.chassis.get(name, ""),
+        running=alive,
+        registered=node.name in southbound.chassis,
+        encap=southbound.chassis.get(node.name, ""),
         daemons=tuple(
             DaemonStatus(daemon, True, running[daemon].pid, running[daemon].version)
             if daemon in running

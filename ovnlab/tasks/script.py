@@ -31,7 +31,7 @@ def run_script(context: Context, script: str, *, where: str, timeout: float = TI
     try:
         result = context.run(
             "sh -s",
-            in_stream=_Whole(script),
+            in_stream=_Whole(f"{{\n{script}\n}}\n"),  # in braces: sh runs nothing of a script that is cut off
             hide=True,
             pty=False,
             warn=True,

@@ -19,6 +19,7 @@ LAYERS = [
     ["software", "northbound"],
     ["doctor"],
     ["providers", "plan"],
+    ["binding"],
     ["lab"],
     ["status"],
     ["cli"],
