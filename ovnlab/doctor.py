@@ -190,7 +190,9 @@ def _has(versions: dict[str, str], how: str) -> Finding:
 def _obtainable() -> Finding:
     fix = ("apt-get", "install", "-y", *software.PACKAGES)
     if shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        return Finding("software", True, "OVS and OVN are downloaded by the first `ovnlab up`")
+        return Finding(
+            "software", True, "not there yet: the first `ovnlab up` downloads OVS and OVN from the package mirror"
+        )
     return Finding("software", False, "there are no OVS and OVN, and no apt-get to download them", fix, needs_root=True)
 
 

@@ -64,7 +64,6 @@ class Labs:
     scratch: Path
     cache: Path | None = None
     extra_environment: dict[str, str] = field(default_factory=dict)
-    namespaces_before: frozenset[str] = field(default_factory=lambda: frozenset(namespaces()))
 
     def command(self, *words: str) -> list[str]:
         return [*self.account.prefix, self.account.python, "-m", "ovnlab", *words]
@@ -143,10 +142,11 @@ class Labs:
     def audit(self) -> list[str]:
         """What is left of labs of this user: nothing but logs, if all is well.
 
-        Every process of a lab, every interface and every mount is in namespaces that were not there before.
+        A namespace, and with it its interfaces and mounts, lives as long as a process is in it; and every process of a
+        lab sees mounts of the state folder, or was started with its path.
         """
         left = [f"process {pid}: {' '.join(argv)}" for pid, argv in processes_with(str(self.state))]
-        left += [f"{kind} of {who}" for kind, who in namespaces().items() if kind not in self.namespaces_before]
+        left += [f"process {pid} in a lab: {name}" for pid, name in processes_that_see(str(self.state))]
         folder = self.state / "ovnlab/labs"
         if folder.exists():
             left += [f"file {path}" for path in folder.iterdir()]
@@ -168,15 +168,13 @@ def processes_with(word: str) -> list[tuple[int, list[str]]]:
     return found
 
 
-def namespaces() -> dict[str, str]:
-    """The namespaces of this machine that any process is in, and one such process of each."""
-    found: dict[str, str] = {}
-    for path in Path("/proc").iterdir():
-        if not path.name.isdigit():
-            continue
+def processes_that_see(path: str) -> list[tuple[int, str]]:
+    """The processes of this machine whose mounts are of a path: all that are in the mount namespaces of a lab."""
+    found = []
+    for process in Path("/proc").iterdir():
         try:
-            for kind in ("net", "mnt", "pid", "uts", "ipc", "user"):
-                found.setdefault(os.readlink(path / "ns" / kind), f"{path.name} {(path / 'comm').read_text().strip()}")
+            if process.name.isdigit() and path in (process / "mountinfo").read_text():
+                found.append((int(process.name), (process / "comm").read_text().strip()))
         except OSError:  # it has ended, or is not ours to see
             continue
     return found

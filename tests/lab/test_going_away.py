@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.lab.harness import TOPOLOGIES, Account, Labs
+from tests.lab.harness import TOPOLOGIES, Account, Labs, processes_that_see
 
 TWO = """
 name: two
@@ -26,6 +26,10 @@ logical:
 
 def test_down_leaves_nothing_but_logs(labs: Labs) -> None:
     labs.run("up", "routed")
+    inside = [name for _, name in processes_that_see(str(labs.state))]
+    # What the audit looks for is there to be found: seven daemons and a process that holds each node at least.
+    assert inside.count("ovs-vswitchd") == inside.count("ovn-controller") == 3
+    assert labs.audit() != []
     running = labs.start("exec", "vm1", "--", "sh", "-c", "echo begun; exec sleep 1000")
     assert running.stdout is not None
     assert running.stdout.readline() == "begun\n"
