@@ -59,14 +59,17 @@ def say(name: str, found: float, floor: float, floor_name: str, budget: str) -> 
     print(f"{name:34} {found * 1000:7.0f} ms   {ratio:42} budget: {budget}", flush=True)
 
 
-def _floor(scratch: Path, br_int: str = "first") -> float:
+def _floor(scratch: Path, br_int: str = "first", nodes: int = 3) -> float:
     """Start the floor's lab, and end it again (not counted)."""
     os.environ["BR_INT"] = br_int
     tree = provide("packages", lambda _: None).tree
     folder = scratch / "floor"
     began = time.perf_counter()
     process = subprocess.Popen(
-        ["sh", str(HERE / "floor.sh"), str(folder), str(tree)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ["sh", str(HERE / "floor.sh"), str(folder), str(tree), str(nodes - 1)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     answer = process.stdout.readline()
@@ -144,14 +147,11 @@ def bench_many(scratch: Path) -> None:
         nodes = "".join(f"  n{number}: {{}}\n" for number in range(count - 1))
         path = scratch / f"many{count}.yaml"
         path.write_text(f"name: many{count}\nnodes:\n  central: {{role: central}}\n{nodes}")
+        floor = _floor(scratch, nodes=count)
         taken = seconds(lambda path=path: ovnlab("up", str(path)))  # type: ignore[misc]
-        memory = _memory(f"many{count}")
+        memory = _memory(f"many{count}") / count
         ovnlab("down", f"many{count}")
-        print(
-            f"{f'up, {count} chassis':34} {taken * 1000:7.0f} ms   {taken * 1000 / count:.0f} ms and "
-            f"{memory / count:.0f} MiB a chassis{'':13} budget: 50 MiB, linear",
-            flush=True,
-        )
+        say(f"up, {count} chassis, {memory:.0f} MiB each", taken, floor, "a plain script", "50 MiB, linear")
 
 
 BY_HAND = """set -eu

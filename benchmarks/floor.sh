@@ -1,11 +1,11 @@
 #!/bin/sh
-# The floor: a plain shell script that starts the daemons of a 3-node lab, nodes in parallel, and waits for the
-# same: chassis registered, `--wait=hv sync` answered. It has no state, checks nothing, and can do nothing else.
+# The floor: a plain shell script that starts the daemons of a lab, nodes in parallel, and waits for the same:
+# chassis registered, `--wait=hv sync` answered, tunnels there. It has no state, checks nothing, and can do nothing else.
 # With BR_INT=later, ovn-controller makes br-int itself, as its manual page has it: simpler to write, and often a
 # second slower, because it looks for the switch's socket before that is there and then waits.
-# usage: floor.sh FOLDER TREE    (run by `python -m benchmarks`; ends when its standard input does)
+# usage: floor.sh FOLDER TREE WORKERS    (run by `python -m benchmarks`; ends when its standard input does)
 set -eu
-folder=$1 tree=$2
+folder=$1 tree=$2 workers=$3
 user=$([ "$(id -u)" = 0 ] || echo --user --map-root-user)
 option=$([ "$(id -u)" = 0 ] || echo -o userxattr)
 mkdir -p "$folder"
@@ -52,12 +52,12 @@ ovn-controller --detach --no-chdir -vconsole:off --pidfile=/run/ovn/ovn-controll
 END
 
 cat >"$folder/tunnels.sh" <<'END'
-until [ "$(ovs-vsctl --bare --columns=name find interface type=geneve 'ofport>0' | grep -c ovn)" = 2 ]; do sleep 0.02; done
+until [ "$(ovs-vsctl --bare --columns=name find interface type=geneve 'ofport>0' | grep -c ovn)" = "$4" ]; do sleep 0.02; done
 END
 
 cat >"$folder/lab.sh" <<'END'
 set -eu
-folder=$1 tree=$2 option=$3
+folder=$1 tree=$2 workers=$3 option=$4
 mount -t tmpfs tmpfs /run
 mount -t overlay $option -o lowerdir="$tree/usr":/usr overlay /usr
 ip link add underlay type bridge
@@ -68,23 +68,28 @@ start() {
     ip link set "$1" master underlay up
     nsenter --net=/run/netns/"$1" unshare --mount --pid --uts --ipc --fork --kill-child --mount-proc \
         sh -c '. "$3/switch.sh"; echo done >"$3/$1.ready"; read -r _ <"$3/$1.fifo"; . "$3/controller.sh"; echo done >"$3/$1.started"; read -r _ <"$3/$1.fifo"; . "$3/tunnels.sh"; echo done >"$3/$1.started"; exec sleep 1000' \
-        sh "$1" "$2" "$folder" &
+        sh "$1" "$2" "$folder" "$workers" &
 }
-for node in central worker1 worker2; do mkfifo "$folder/$node.fifo" "$folder/$node.ready" "$folder/$node.started"; done
+nodes=central
+wait="wait-until Chassis central"
+for number in $(seq "$workers"); do
+    nodes="$nodes worker$number"
+    wait="$wait -- wait-until Chassis worker$number"
+done
+for node in $nodes; do mkfifo "$folder/$node.fifo" "$folder/$node.ready" "$folder/$node.started"; done
 start central 192.168.50.10
-start worker1 192.168.50.100
-start worker2 192.168.50.101
-for node in central worker1 worker2; do read -r _ <"$folder/$node.ready"; done
-for node in central worker1 worker2; do echo go >"$folder/$node.fifo"; done
-for node in central worker1 worker2; do read -r _ <"$folder/$node.started"; done
+for number in $(seq "$workers"); do start "worker$number" "192.168.50.$((100 + number))"; done
+for node in $nodes; do read -r _ <"$folder/$node.ready"; done
+for node in $nodes; do echo go >"$folder/$node.fifo"; done
+for node in $nodes; do read -r _ <"$folder/$node.started"; done
 nsenter --net=/run/netns/central ovn-sbctl --db=tcp:192.168.50.10:6642 --timeout=30 \
-    wait-until Chassis central -- wait-until Chassis worker1 -- wait-until Chassis worker2
+    $wait
 nsenter --net=/run/netns/central ovn-nbctl --db=tcp:192.168.50.10:6641 --timeout=30 --wait=hv sync
-for node in central worker1 worker2; do echo go >"$folder/$node.fifo"; done
-for node in central worker1 worker2; do read -r _ <"$folder/$node.started"; done
+for node in $nodes; do echo go >"$folder/$node.fifo"; done
+for node in $nodes; do read -r _ <"$folder/$node.started"; done
 echo ready
 read -r _ || :
 END
 
 exec unshare $user --net --mount --pid --uts --ipc --fork --kill-child --mount-proc \
-    sh "$folder/lab.sh" "$folder" "$tree" "${option:--o index=off}"
+    sh "$folder/lab.sh" "$folder" "$tree" "$workers" "${option:--o index=off}"
