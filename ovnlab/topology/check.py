@@ -23,7 +23,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     `data` is the file as it was written: a name counts as known even where its entry has a mistake.
     """
     names = _Names(data)
-    yield from _roles(file)
+    yield from _roles(file, names)
     yield from _underlay(file)
     yield from _shared_names(file)
     yield from _macs(file)
@@ -47,6 +47,12 @@ class _Names:
         self.switches = _keys(logical.get("switches"))
         self.routers = _keys(logical.get("routers"))
         switches = logical.get("switches")
+        nodes = data.get("nodes")
+        roles = (
+            [node.get("role") for node in nodes.values() if isinstance(node, dict)] if isinstance(nodes, dict) else []
+        )
+        # Whoever misspelt a role may have meant central.
+        self.misspelt_role = any(role not in (None, "central", "worker", "gateway", "host") for role in roles)
         self.without_subnet = [
             name
             for name, switch in (switches.items() if isinstance(switches, dict) else ())
@@ -73,8 +79,8 @@ def _unknown(where: Where, name: str, kind: str, known: Iterable[str]) -> Iterat
     yield where, f"there is no {kind} {name!r} ({hint})"
 
 
-def _roles(file: TopologyFile) -> Iterator[Finding]:
-    if not any(node.role == "central" for node in file.nodes.values()):
+def _roles(file: TopologyFile, names: _Names) -> Iterator[Finding]:
+    if not names.misspelt_role and not any(node.role == "central" for node in file.nodes.values()):
         example = next(iter(file.nodes), "central")
         yield ("nodes",), f"no node has role central (such as `{example}: {{role: central}}`)"
     for name, node in file.nodes.items():

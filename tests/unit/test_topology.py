@@ -93,6 +93,12 @@ def test_a_mistake_is_told_with_its_place_and_what_was_meant(text: str, said: st
     assert any(said in line for line in mistakes(text)), mistakes(text)
 
 
+def test_a_misspelt_role_is_one_mistake() -> None:
+    assert mistakes("nodes: {c: {role: centrl}}") == [
+        "lab.yaml:1:19: role: centrl is not one of central, worker, gateway or host (did you mean 'central'?)"
+    ]
+
+
 def test_text_that_is_not_utf8() -> None:
     assert mistakes(b"nodes: {}\nname: \xff\n") == ["lab.yaml:2:7: not UTF-8 text (byte 0xff)"]
 
