@@ -147,7 +147,7 @@ def _unpacked(folder: Path, reference: Path, report: Report) -> Software:
         report("unpacking OVS and OVN (nothing is installed)")
         tree = scratch / "tree"
         for archive in archives:
-            _run(["dpkg-deb", "--extract", str(archive), str(tree)], "unpacking failed")
+            _run(["dpkg-deb", "--extract", str(archive), str(tree)], "unpacking failed", scratch)
         _merge_usr(tree)
         versions = dict(sorted(map(_name_and_version, archives)))
         manifest = _Manifest(versions, _sizes(tree))
@@ -169,11 +169,12 @@ def _download(scratch: Path, report: Report) -> list[Path]:
         (scratch / part).mkdir(parents=True)
     apt = ["apt-get", "-qq", *(f"-o{option}" for option in _apt_options(scratch))]
     report("reading the distribution's package lists")
-    _run([*apt, "update"], "the package lists could not be downloaded")
+    _run([*apt, "update"], "the package lists could not be downloaded", scratch)
     report("downloading OVS and OVN")
     _run(
         [*apt, "--yes", "--download-only", "--reinstall", "--no-install-recommends", "install", *PACKAGES],
         "the packages of OVS and OVN could not be downloaded",
+        scratch,
     )
     return sorted((scratch / "cache/archives").glob("*.deb"))
 
@@ -195,8 +196,9 @@ def _apt_options(scratch: Path) -> list[str]:
     ]
 
 
-def _run(argv: Sequence[str], failed: str) -> None:
-    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+def _run(argv: Sequence[str], failed: str, scratch: Path) -> None:
+    """Run a step; what it leaves behind when it fails is left in the scratch folder, which goes."""
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": str(scratch)}
     result = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
