@@ -40,6 +40,9 @@ PROGRAMS = (
 OLDEST = {"ovs-vswitchd": (2, 13), "ovn-controller": (21, 3)}
 """The first that mark an interface as ovn-installed, which binding waits for."""
 
+STEP_TIMEOUT = 300
+"""Seconds that reading package lists, downloading, or unpacking may take."""
+
 SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 Report = Callable[[str], None]
@@ -147,7 +150,7 @@ def _unpacked(folder: Path, reference: Path, report: Report) -> Software:
         report("unpacking OVS and OVN (nothing is installed)")
         tree = scratch / "tree"
         for archive in archives:
-            _run(["dpkg-deb", "--extract", str(archive), str(tree)], "unpacking failed", scratch)
+            _run(["dpkg-deb", "--extract", str(archive), str(tree)], "unpacking failed")
         _merge_usr(tree)
         versions = dict(sorted(map(_name_and_version, archives)))
         manifest = _Manifest(versions, _sizes(tree))
@@ -169,12 +172,11 @@ def _download(scratch: Path, report: Report) -> list[Path]:
         (scratch / part).mkdir(parents=True)
     apt = ["apt-get", "-qq", *(f"-o{option}" for option in _apt_options(scratch))]
     report("reading the distribution's package lists")
-    _run([*apt, "update"], "the package lists could not be downloaded", scratch)
+    _run([*apt, "update"], "the package lists could not be downloaded")
     report("downloading OVS and OVN")
     _run(
         [*apt, "--yes", "--download-only", "--reinstall", "--no-install-recommends", "install", *PACKAGES],
         "the packages of OVS and OVN could not be downloaded",
-        scratch,
     )
     return sorted((scratch / "cache/archives").glob("*.deb"))
 
@@ -196,18 +198,24 @@ def _apt_options(scratch: Path) -> list[str]:
     ]
 
 
-def _run(argv: Sequence[str], failed: str, scratch: Path) -> None:
-    """Run a step; what it leaves behind when it fails is left in the scratch folder, which goes."""
-    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": str(scratch)}
-    result = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        env=environment,
-    )
+def _run(argv: Sequence[str], failed: str) -> None:
+    """Run a step. What apt leaves in its folder for temporary files when it fails goes with that folder."""
+    with tempfile.TemporaryDirectory(prefix="ovnlab-apt-") as temporary:
+        environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": temporary}
+        try:
+            result = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                env=environment,
+                timeout=STEP_TIMEOUT,
+            )
+        except subprocess.TimeoutExpired:
+            hint = "see whether the package mirror answers: apt-get update"
+            raise SurroundingsError(f"{failed} within {STEP_TIMEOUT} s", where=argv[0], hint=hint) from None
     if result.returncode == 0:
         return
     if "No space left on device" in result.stderr:
