@@ -118,9 +118,10 @@ class Specs:
             switch.subnets if switch and switch.subnets else [str(ipaddress.ip_interface(n).network) for n in routed]
         )
         addresses = tuple(_with_prefix_length(ip, subnets) for ip in ips)
-        versions = {ipaddress.ip_interface(address).version for address in addresses}
-        gateways = [ip for ip in self.topology.gateways(network) if ipaddress.ip_address(ip).version in versions]
-        return VM(name=name, mac=mac, addresses=addresses, gateways=tuple(gateways), mtu=self.topology.vm_mtu)
+        gateways = resolved.usable_gateways(
+            self.topology.gateways(network), [address.partition("/")[0] for address in addresses]
+        )
+        return VM(name=name, mac=mac, addresses=addresses, gateways=gateways, mtu=self.topology.vm_mtu)
 
 
 def _with_prefix_length(ip: str, subnets: Sequence[str]) -> str:

@@ -89,12 +89,12 @@ class Outcome:
 class Lab:
     """A lab by its name, whether or not it is up."""
 
-    def __init__(self, name: str, reporter: Reporter, *, software: Software | None = None) -> None:
+    def __init__(self, name: str, reporter: Reporter) -> None:
         self.name = name
         self.reporter = reporter
         self.folder = LabFolder(name)
         self.stored = self.folder.stored()
-        self.software = software or (self.stored.software if self.stored else None)
+        self.software: Software | None = self.stored.software if self.stored else None
         self.provider: Provider = LocalProvider(self.folder, self.software)
 
     @property
@@ -186,7 +186,7 @@ class Lab:
             running = self.provider.running()
             try:
                 self.folder.create(afresh=began)
-                done, bound = self._converge(topology, source)
+                done, bound = self._converge(topology, source, fresh=began)
                 self.folder.store(Stored(source, topology, self.software, complete=True))
             except (KeyboardInterrupt, SurroundingsError):
                 self._take_back(began, running, files)
@@ -233,9 +233,11 @@ class Lab:
             self.provider.stop([name for name in added if name in files])
             self.provider.remove([name for name in added if name not in files])
 
-    def _converge(self, topology: Topology, source: str) -> tuple[Plan, int]:
-        """All of the work, in the order in which one thing needs the other."""
-        fresh = self.stored is None
+    def _converge(self, topology: Topology, source: str, *, fresh: bool) -> tuple[Plan, int]:
+        """All of the work, in the order in which one thing needs the other.
+
+        A fresh lab has no databases that could hold anything yet, whatever is known of any other.
+        """
         seen = self.look()
         first = plan(topology, seen, known=self._known())
         assert self.software is not None  # noqa: S101  set before anything is begun

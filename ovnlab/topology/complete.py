@@ -18,6 +18,7 @@ from ovnlab.topology.resolved import (
     Underlay,
     free_addresses,
     generated_mac,
+    usable_gateways,
     vm_mtu,
 )
 
@@ -106,9 +107,3 @@ def with_prefix_length(ip: str, subnets: Iterable[str]) -> str:
     address = ipaddress.ip_address(ip)
     network = next(network for network in map(ipaddress.ip_network, subnets) if address in network)
     return f"{ip}/{network.prefixlen}"
-
-
-def usable_gateways(gateways: Iterable[str], ips: Iterable[str]) -> tuple[str, ...]:
-    """The gateways of the address families that a fake VM has."""
-    versions = {ipaddress.ip_address(ip).version for ip in ips}
-    return tuple(gateway for gateway in gateways if ipaddress.ip_address(gateway).version in versions)

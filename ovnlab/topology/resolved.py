@@ -238,3 +238,9 @@ def free_addresses(subnet: str, taken: Iterable[str]) -> Iterator[str]:
         if address not in used:
             yield str(address)
         address += 1
+
+
+def usable_gateways(gateways: Iterable[str], ips: Iterable[str]) -> tuple[str, ...]:
+    """The gateways of the address families that a fake VM has."""
+    versions = {ipaddress.ip_address(ip).version for ip in ips}
+    return tuple(gateway for gateway in gateways if ipaddress.ip_address(gateway).version in versions)

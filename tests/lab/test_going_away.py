@@ -71,6 +71,19 @@ def test_a_damaged_stored_state(user_labs: Labs, content: str) -> None:
     user_labs.run("ping", "vm1", "vm2")
 
 
+def test_a_stored_state_that_is_lost_while_the_lab_is_down(user_labs: Labs) -> None:
+    """What the databases hold is looked at all the same, and stays."""
+    path = user_labs.write("two.yaml", TWO)
+    user_labs.run("up", path)
+    user_labs.run("nbctl", "ls-add", "by-hand")
+    os.kill(user_labs.holder("two"), signal.SIGKILL)
+    (user_labs.state / "ovnlab/labs/two/lab.json").unlink()
+    user_labs.run("up", path)
+    assert "by-hand" in user_labs.out("nbctl", "show")
+    user_labs.run("ping", "vm1", "vm2")
+    assert user_labs.out("up", path) == "lab two is up: nothing to do\n"
+
+
 def test_two_labs_with_the_same_subnet_side_by_side(labs: Labs) -> None:
     labs.run("up", "routed", "--name", "east")
     labs.run("up", "routed", "--name", "west")
