@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.northbound import change, live
-from ovnlab.northbound.rows import BY_BIND, vm_port
+from ovnlab.northbound.rows import switch_port, vm_port
 from ovnlab.plan import Seen
 from ovnlab.topology import resolved
 from ovnlab.topology.resolved import VM, Topology, generated_mac
@@ -28,11 +28,18 @@ class Specs:
     def __init__(self, topology: Topology, seen: Seen, network: str | None, ip: str | None, mac: str | None) -> None:
         self.topology = topology
         self.rows = {row.name: row for row in seen.rows or () if row.table == "Logical_Switch_Port"}
-        self.switches = {row.name for row in seen.rows or () if row.table == "Logical_Switch"}
+        self.switches = {row.name: row.zone for row in seen.rows or () if row.table == "Logical_Switch"}
+        self.seen_rows = seen.rows or ()
         self.bound = {bound.name: bound for state in seen.nodes.values() for bound in state.vms}
         self.network, self.ip, self.mac = network, ip, mac
         self.given: set[str] = set()
         self.changes: list[change.Change] = []
+
+    def zone_of(self, vm: str) -> str:
+        """The zone whose databases have, or get, the port of a fake VM."""
+        if vm in self.rows:
+            return self.rows[vm].zone
+        return next((added.zone for added in self.changes if added.name == vm), "")
 
     def of(self, name: str) -> VM:
         """What `name` is bound as: the file's word, else the port that is there, else a new one."""
@@ -56,10 +63,11 @@ class Specs:
 
     def _put_back(self, vm: VM) -> VM:
         """A port of the file that somebody removed by hand."""
-        switch = next(switch.name for switch in self.topology.switches if vm in switch.vms)
-        if switch not in self.switches:
+        switch = next(switch for switch in self.topology.switches if vm in switch.vms)
+        if switch.name not in self.switches:
             raise OvnlabError(f"the logical switch of {vm.name} is not there", hint="`ovnlab up` brings it back")
-        self.changes.append(change.add(vm_port(self.topology.name, switch, vm)))
+        port = next(port for port in switch.ports if port.name == vm.name)
+        self.changes.append(change.add(switch_port(self.topology, switch, port), self.seen_rows))
         return vm
 
     def _of_row(self, row: live.LiveRow) -> VM:
@@ -83,7 +91,8 @@ class Specs:
         switch = self.topology.switch(network)
         ips = [self.ip] if self.ip else self._free_ips(network, switch.subnets if switch else ())
         vm = self._vm(name, network, self.mac or generated_mac(self.topology.name, network, name), ips)
-        self.changes.append(change.add(vm_port(self.topology.name, network, vm, mark=BY_BIND)))
+        row = vm_port(self.topology.name, network, vm, zone=self.switches[network])
+        self.changes.append(change.add(row, self.seen_rows))
         return vm
 
     def _free_ips(self, network: str, subnets: Sequence[str]) -> list[str]:

@@ -54,10 +54,13 @@ class Mistake:
     hint: str = ""
     option: str = ""
 
+    def place(self, path: str) -> str:
+        """`FILE:LINE:COL`, the form that editors make clickable, or the option that holds it."""
+        return self.option or (f"{path}:{self.line}:{self.column}" if self.line else path)
+
     def located(self, path: str) -> str:
-        """`FILE:LINE:COL: message`, the form that editors make clickable."""
-        place = self.option or (f"{path}:{self.line}:{self.column}" if self.line else path)
-        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        """Where, what, and what to do."""
+        return f"{self.place(path)}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
 class TopologyError(OvnlabError):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from ovnlab import __version__
+from ovnlab import __version__, credentials
 from ovnlab import software as artefact
 from ovnlab.binding import Specs, unknown
 from ovnlab.errors import OvnlabError, SurroundingsError, UsageError
-from ovnlab.northbound import change, live
+from ovnlab.northbound import change, interconnection, live
 from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
@@ -24,11 +24,12 @@ from ovnlab.providers.base import Node, Provider
 from ovnlab.providers.local.provider import LocalProvider
 from ovnlab.state import LabFolder, Software, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
-from ovnlab.tasks import daemons
+from ovnlab.tasks import daemons, databases
+from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology import resolved
 from ovnlab.topology.file import read
-from ovnlab.topology.resolved import VM, Topology
+from ovnlab.topology.resolved import VM, Topology, interface_name
 
 
 class Reporter(Protocol):
@@ -68,11 +69,15 @@ class Target:
     name: str
     node: Node
     vm: str | None = None
+    interface: str = ""
+    address: str = ""
+    is_vlan: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command that runs `argv` there."""
         if self.vm is None:
-            return self.node.command(argv)
+            return self.node.command(["env", *(f"{key}={value}" for key, value in self.environment.items()), *argv])
         return self.node.command(["ip", "netns", "exec", self.vm, "env", *argv])
 
 
@@ -126,12 +131,37 @@ class Lab:
             raise self.unknown(name)
         return self.provider.node(name)
 
-    def central(self) -> Node:
-        """The node with the Northbound and Southbound databases."""
-        name = self.topology.central.name
+    def central(self, zone: str | None = None) -> Node:
+        """A node with the Northbound and Southbound databases of a zone, of the first where none is named.
+
+        Raises UsageError for a zone that the lab does not have, OvnlabError where no such node runs.
+        """
+        zones = self.topology.zones
+        if zone is not None and zone not in zones:
+            raise UsageError(
+                f"lab {self.name} has no zone {zone!r}", hint=f"it has {', '.join(filter(None, zones)) or 'none'}"
+            )
         if not self.provider.is_up():
             raise OvnlabError(f"lab {self.name} is down", hint="`ovnlab up` brings it back")
-        return self.node(name)
+        return self._central(self.topology, zones[0] if zone is None else zone)
+
+    def _central(self, topology: Topology, zone: str) -> Node:
+        """The first node with the databases of a zone that runs."""
+        running = self.provider.nodes()
+        centrals = topology.centrals(zone)
+        return next((running[node.name] for node in centrals if node.name in running), None) or self.node(
+            centrals[0].name
+        )
+
+    def environment(self, node: str) -> dict[str, str]:
+        """What tells ovn-nbctl and ovn-sbctl on a node where the databases of its zone are."""
+        found = self.topology.node(node)
+        if found is None:
+            return {}
+        if found.central:
+            return databases.of_zone(self.topology, found.zone).environment
+        zone = found.zone if found.zone in self.topology.zones else self.topology.zones[0]
+        return databases.from_afar(self.topology, zone).environment if found.ip else {}
 
     def unknown(self, name: str) -> UsageError:
         """The error for a name that is neither a node nor a fake VM of the lab."""
@@ -143,24 +173,54 @@ class Lab:
         found = for_each(nodes.values(), lambda node: probe(node.context, node.name, versions=versions))
         return dict(zip(nodes, found, strict=True))
 
-    def look(self) -> Seen:
-        """The lab as it is."""
+    def look(self, topology: Topology) -> Seen:
+        """The lab as it is, where the topology says that its databases are."""
         states = self.states()
-        central = next((name for name, state in states.items() if "ovnnb_db" in state.daemons), None)
-        rows = live.read(self.provider.node(central).context) if central else None
-        return Seen(states, rows)
+        nodes = self.nodes()
+        zones = [(zone, name) for zone in topology.zones if (name := _with_northbound(topology, zone, states))]
+        rows = for_each(zones, lambda item: live.read(nodes[item[1]].context, Databases(item[0])))
+        first = topology.central.name
+        joined = first in states and "ovn_ic_nb_db" in states[first].daemons
+        transit = interconnection.read(nodes[first].context) if joined else []
+        return Seen(states, [row for found in rows for row in found] if zones else None, transit)
 
     def target(self, name: str) -> Target:
         """A node, or a fake VM where it is bound."""
         if self.topology.node(name) is not None:
-            return Target(name, self.node(name))
+            return Target(name, self.node(name), environment=self.environment(name))
+        vlan = self.topology.vlan(name)
+        if vlan is not None:
+            return replace(self.target(vlan[0].name), name=name, interface=vlan[1].interface)
         home = self.home(name)
         if home is None:
             if self.topology.vm(name) is None:
                 raise self.unknown(name)
             hint = f"ovnlab bind {name} {self.topology.chassis[-1].name}"
             raise OvnlabError("is not bound to a node", where=name, hint=hint)
-        return Target(name, self.node(home[0]), vm=name)
+        return Target(name, self.node(home[0]), vm=name, interface=interface_name(name))
+
+    def places(self, names: Collection[str]) -> dict[str, Target]:
+        """Those of the names that are a node that runs or a fake VM that is bound, with the address of each."""
+        nodes, states = self.nodes(), self.states()
+        bound = {vm.name: (home, vm) for home, state in states.items() for vm in state.vms}
+        found = {}
+        for name in names:
+            vlan = self.topology.vlan(name)
+            if name in nodes:
+                wanted, state = self.topology.node(name), states[name]
+                carriers = [nic.carrier for nic in wanted.nics] if wanted else []
+                own = list(wanted.addresses) if wanted else []
+                own += [_bare(address) for carrier in carriers for address in state.device(carrier).addresses]
+                found[name] = Target(name, nodes[name], address=next(iter(own), ""))
+            elif vlan is not None and vlan[0].name in bound:
+                home = nodes[bound[vlan[0].name][0]]
+                address = _bare(next(iter(vlan[1].addresses), ""))
+                found[name] = Target(name, home, vlan[0].name, vlan[1].interface, address, is_vlan=True)
+            elif name in bound:
+                home_name, vm = bound[name]
+                address = _bare(next(iter(vm.addresses), ""))
+                found[name] = Target(name, nodes[home_name], name, interface_name(name), address)
+        return found
 
     def home(self, vm: str) -> tuple[str, BoundVM] | None:
         """The node that a fake VM is bound to and what it is like there."""
@@ -207,7 +267,7 @@ class Lab:
     def dry_run(self, topology: Topology, *, source: str, named: bool) -> Outcome:
         """What `up` would do."""
         self._refuse_other_source(source, named)
-        seen = self.look()
+        seen = self.look(topology)
         todo = plan(topology, seen, known=self._known())
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
 
@@ -238,7 +298,7 @@ class Lab:
 
         A fresh lab has no databases that could hold anything yet, whatever is known of any other.
         """
-        seen = self.look()
+        seen = self.look(topology)
         first = plan(topology, seen, known=self._known())
         assert self.software is not None  # noqa: S101  set before anything is begun
         self.folder.store(Stored(source, topology, self.software, complete=False))
@@ -247,23 +307,27 @@ class Lab:
         if first.add:
             self.reporter.step(f"adding {len(first.add)} nodes" if len(first.add) > 1 else "adding a node")
             self.provider.add(topology, list(first.add))
-        elif topology.nodes != self._known_nodes():
+        elif first.configure or topology.nodes != self._known_nodes():
             self.provider.add(topology, [])
         unfinished = self.stored is not None and not self.stored.complete
         started = [
             node for node in topology.nodes if node.name in first.add or node.name in first.configure or unfinished
         ]
-        if topology.central.name in first.add and not fresh:
-            running = self.provider.nodes()
-            alive = [name for name in seen.nodes if name in running]
-            for_each(alive, lambda name: daemons.disconnect(running[name].context, name))
-            started = list(topology.nodes)
+        if not fresh:
+            started = self._reconnect(topology, first, seen, started)
         if started:
-            self._start_switches(topology, started)
+            self._start_nodes(topology, started, seen)
             if not fresh:
-                seen = self.look()
+                seen = self.look(topology)
                 again = plan(topology, seen, known=self._known())
-                first = replace(first, changes=again.changes, unbind=again.unbind, bind=again.bind)
+                first = replace(
+                    first,
+                    transit=again.transit,
+                    stale_transit=again.stale_transit,
+                    changes=again.changes,
+                    unbind=again.unbind,
+                    bind=again.bind,
+                )
         self._start_controllers_and_bind(topology, started, first)
         self._await(topology, started, first)
         return first, len(first.bound_after(seen))
@@ -274,29 +338,60 @@ class Lab:
     def _remove_nodes(self, topology: Topology, names: Sequence[str]) -> None:
         self.reporter.step(f"removing {', '.join(names)}")
         self.provider.remove(names)
-        central = topology.central.name
-        if central in self.provider.running():
-            daemons.forget_chassis(self.provider.node(central).context, names)
+        running = self.provider.nodes()
+        before = [node for node in self._known_nodes() if node.name in names]
+        for zone in topology.zones:
+            central = next((running[node.name] for node in topology.centrals(zone) if node.name in running), None)
+            if central is None:
+                continue
+            daemons.forget_chassis(central.context, Databases(zone), names)
+            gone = [f"{databases.protocol(topology)}:{databases.host(node.ip)}" for node in before if node.central]
+            if gone and len(topology.centrals(zone)) > 1:
+                daemons.kick(central.context, gone)
 
-    def _start_switches(self, topology: Topology, nodes: Sequence[resolved.Node]) -> None:
+    def _reconnect(
+        self, topology: Topology, todo: Plan, seen: Seen, started: list[resolved.Node]
+    ) -> list[resolved.Node]:
+        """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""
+        running = self.provider.nodes()
+        for zone in topology.zones:
+            servers = {node.name for node in (topology.relays(zone) or topology.centrals(zone))}
+            if not servers <= set(todo.add):
+                continue
+            mine = [node for node in topology.nodes if node.zone == zone and node.has_switch]
+            alive = [node.name for node in mine if node.name in seen.nodes and node.name in running]
+            for_each(alive, lambda name: daemons.disconnect(running[name].context, name))
+            started += [node for node in mine if node not in started]
+        return [node for node in topology.nodes if node in started]
+
+    def _start_nodes(self, topology: Topology, nodes: Sequence[resolved.Node], seen: Seen) -> None:
+        """Of a cluster the member that founds it comes before those that join."""
         self.reporter.step("starting databases and switches")
         running = self.provider.nodes()
+        founders = {_founder(topology, zone, seen) for zone in topology.zones}
+        papers = credentials.of(self.folder.path / "tls", topology) if topology.control.tls else {}
 
         def start(node: resolved.Node) -> None:
-            self.reporter.node(node.name, "starting databases and switch" if node.central else "starting the switch")
-            daemons.start_switch(running[node.name].context, topology, node)
+            context = running[node.name].context
+            self.reporter.node(node.name, "starting databases and switch" if node.central else "starting")
+            if node.name in papers:
+                daemons.certify(context, node.name, papers[node.name])
+            daemons.start_node(context, topology, node, founds=node.name in founders)
             self.reporter.node(node.name, "done")
 
-        for_each(nodes, start)
+        joining = [node for node in nodes if node.central and node.name not in founders]
+        for_each([node for node in nodes if node not in joining], start)
+        for_each(joining, start)
 
     def _start_controllers_and_bind(self, topology: Topology, started: Sequence[resolved.Node], todo: Plan) -> None:
         """Controllers, the logical network and bindings need the switches, and nothing of one another."""
         running = self.provider.nodes()
-        central = running[topology.central.name]
         for_each(todo.unbind.items(), lambda item: self._unbind(*item))
-        jobs: list[tuple[str, object]] = [("controller", node) for node in started]
-        if todo.changes:
-            jobs.append(("northbound", todo.changes))
+        if todo.transit or todo.stale_transit:
+            context = running[topology.central.name].context
+            daemons.make_transit(context, todo.transit, todo.stale_transit, topology.name)
+        jobs: list[tuple[str, object]] = [("controller", node) for node in started if node.has_switch]
+        jobs.extend(("northbound", zone) for zone in topology.zones if any(c.zone == zone for c in todo.changes))
         jobs.extend(("bind", item) for item in todo.bind.items())
         if jobs:
             self.reporter.step("starting controllers, writing the logical network, binding fake VMs")
@@ -305,10 +400,11 @@ class Lab:
             match job:
                 case ("controller", resolved.Node() as node):
                     self.reporter.node(node.name, "starting ovn-controller")
-                    daemons.start_controller(running[node.name].context, node)
+                    daemons.start_controller(running[node.name].context, topology, node)
                     self.reporter.node(node.name, "done")
-                case ("northbound", _):
-                    change.apply(central.context, todo.changes)
+                case ("northbound", str(zone)):
+                    found = [change for change in todo.changes if change.zone == zone]
+                    change.apply(self._central(topology, zone).context, databases.of_zone(topology, zone), found)
                 case ("bind", (str(name), tuple(vms))):
                     self._bind(name, vms)
 
@@ -323,33 +419,49 @@ class Lab:
     def _await(self, topology: Topology, started: Sequence[resolved.Node], todo: Plan) -> None:
         """Ready: chassis registered, `--wait=hv sync` answered, tunnels in place, ports up, flows installed."""
         running = self.provider.nodes()
-        central = running[topology.central.name]
         chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
-        peers = chassis if len(chassis) > 1 else ()
-        contexts = {node.name: running[node.name].context for node in peers}
-        if started or todo.changes or peers:
+        peers = [node for node in chassis if topology.peers(node)]
+        zones = topology.zones if started or todo.changes else ()
+        if zones or peers:
             self.reporter.step("waiting for chassis and tunnels")
 
-        def wait(node: resolved.Node | None) -> None:
-            if node is None:
-                daemons.await_registered(central.context, [node.name for node in started if node.chassis])
-            else:
-                daemons.await_tunnels(contexts[node.name], topology, node)
+        def wait(what: object) -> None:
+            if isinstance(what, resolved.Node):
+                daemons.await_tunnels(running[what.name].context, topology, what)
+            elif isinstance(what, str):
+                names = [node.name for node in started if node.chassis and node.zone == what]
+                found = databases.of_zone(topology, what)
+                daemons.await_registered(self._central(topology, what).context, found, names)
 
-        for_each([*([None] if started or todo.changes else []), *peers], wait)
-        for_each(peers, lambda node: daemons.announce(contexts[node.name], node))
-        self._await_bound(central, todo.bind)
+        for_each([*zones, *peers], wait)
+        plain = [node for node in topology.nodes if not node.has_switch and node.nics and (peers or node in started)]
+        for_each([*peers, *plain], lambda node: daemons.announce(running[node.name].context, node))
+        self._await_bound(topology, todo.bind)
+        asking = [(node.name, found) for node in started if (found := binding.askers(node, ()))]
+        for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
 
-    def _await_bound(self, central: Node, bound: Mapping[str, Sequence[VM]]) -> None:
+    def _await_bound(self, topology: Topology, bound: Mapping[str, Sequence[VM]]) -> None:
+        """Ports up, flows installed, and addresses there that fake VMs ask for."""
         if not bound:
             return
         self.reporter.step("waiting for ports to be up")
-        for_each(
-            bound.items(),
-            lambda item: binding.await_flows(self.provider.node(item[0]).context, item[0], item[1]),
-        )
+        running = self.provider.nodes()
+        for_each(bound.items(), lambda item: binding.await_flows(running[item[0]].context, item[0], item[1]))
         # Only now: of a fake VM that has moved, the database still says that it is up where it was.
-        binding.await_up(central.context, [vm.name for vms in bound.values() for vm in vms])
+        zones: dict[str, list[str]] = {}
+        for name, vms in bound.items():
+            node = topology.node(name)
+            zones.setdefault(node.zone if node else "", []).extend(vm.name for vm in vms)
+
+        def wait(item: tuple[str, list[str]]) -> None:
+            found = databases.of_zone(topology, item[0])
+            binding.await_up(self._central(topology, item[0]).context, found, item[1])
+
+        for_each(zones.items(), wait)
+        asking = [(name, found) for name, vms in bound.items() if (found := binding.askers(None, vms))]
+        if asking:
+            self.reporter.step("asking for addresses")
+            for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
 
     # ── binding ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -374,11 +486,11 @@ class Lab:
                     raise self.unknown(name)
                 if not node.chassis:
                     raise UsageError(f"{name} is no chassis: it runs no ovn-controller")
-            central = self.central()
-            seen = self.look()
+            seen = self.look(topology)
             specs = Specs(self.topology, seen, network, ip, mac)
             vms = {name: specs.of(name) for name in wanted}
-            change.apply(central.context, specs.changes)
+            self._refuse_other_zone(specs, wanted)
+            self._apply(specs.changes)
             created = [added.name for added in specs.changes]
             leaving = {
                 name: tuple(vm for vm in vms.values() if name in seen.located(vm.name) and wanted[vm.name] != name)
@@ -390,23 +502,38 @@ class Lab:
             try:
                 for_each(homes.items(), lambda item: self._bind(*item))
             except OvnlabError:
-                self._unbind_new(central, homes, created)
+                self._unbind_new(homes, created)
                 raise
-            self._await_bound(central, homes)
+            self._await_bound(topology, homes)
             return vms
 
-    def _unbind_new(self, central: Node, homes: Mapping[str, Sequence[VM]], created: Sequence[str]) -> None:
+    def _refuse_other_zone(self, specs: Specs, wanted: Mapping[str, str]) -> None:
+        """A port is bound in the zone whose databases it is in."""
+        for vm, name in wanted.items():
+            node = self.topology.node(name)
+            zone = specs.zone_of(vm)
+            if node is not None and zone != node.zone:
+                raise UsageError(f"{vm} is in zone {zone}, and {name} in zone {node.zone}")
+
+    def _apply(self, changes: Sequence[change.Change]) -> None:
+        """Make changes, in one transaction for each zone."""
+        for zone in dict.fromkeys(found.zone for found in changes):
+            mine = [found for found in changes if found.zone == zone]
+            change.apply(self.central(zone).context, databases.of_zone(self.topology, zone), mine)
+
+    def _unbind_new(self, homes: Mapping[str, Sequence[VM]], created: Sequence[str]) -> None:
         """Take back fake VMs whose ports were only created to bind them, which failed."""
         for name, vms in homes.items():
             new = [vm for vm in vms if vm.name in created]
             if new:
+                node = self.topology.node(name)
                 self._unbind(name, new)
-                change.apply(central.context, [change.forget_port(vm.name) for vm in new])
+                self._apply([change.forget_port(vm.name, node.zone if node else "") for vm in new])
 
     def unbind(self, names: Sequence[str]) -> None:
         """Take fake VMs off their nodes; ports that `bind` created are removed."""
         with self.locked():
-            seen = self.look()
+            seen = self.look(self.topology)
             made = {row.name: row for row in seen.rows or () if row.by_bind}
             for name in names:
                 if self.topology.vm(name) is None and not seen.located(name) and name not in made:
@@ -415,10 +542,7 @@ class Lab:
                 node: tuple(bound for bound in state.vms if bound.name in names) for node, state in seen.nodes.items()
             }
             for_each([item for item in leaving.items() if item[1]], lambda item: self._unbind(*item))
-            change.apply(
-                self.central().context,
-                [change.remove(made[name], "it is unbound") for name in dict.fromkeys(names) if name in made],
-            )
+            self._apply([change.remove(made[name], "it is unbound") for name in dict.fromkeys(names) if name in made])
 
     # ── going away ───────────────────────────────────────────────────────────────────────────────────
 
@@ -436,19 +560,65 @@ class Lab:
         """Every script that `up` of a new lab would run: titles and texts, in order."""
         bound = bindings(topology, Seen({}, ()), ())[1]
         rows = change.changes(topology.name, wanted_rows(topology), ())
-        return [
-            *self.provider.render(topology),
-            *((f"{node.name}/switch.sh", daemons.switch_script(topology, node)) for node in topology.nodes),
-            *((f"{node.name}/controller.sh", daemons.controller_script(node)) for node in topology.nodes),
-            (f"{topology.central.name}/northbound.sh", change.transaction_script(rows)),
-            *((f"{name}/bind.sh", binding.bind_script(topology.name, name, vms)) for name, vms in bound.items()),
-            (
-                f"{topology.central.name}/registered.sh",
-                daemons.registered_script([node.name for node in topology.chassis]),
+        switches = [node for node in topology.nodes if node.has_switch]
+        founders = {_founder(topology, zone, Seen({}, ())) for zone in topology.zones}
+        found = {zone: databases.of_zone(topology, zone) for zone in topology.zones}
+        asking = {node.name: binding.askers(node, bound.get(node.name, ())) for node in topology.nodes}
+        papers = {node.name: credentials.PLACEHOLDERS for node in topology.nodes if topology.control.tls}
+        scripts = [
+            *((f"{name}/certificate.sh", daemons.certificate_script(name, files)) for name, files in papers.items()),
+            *(
+                (
+                    f"{node.name}/{'switch' if node.has_switch else 'plain'}.sh",
+                    daemons.node_script(topology, node, founds=node.name in founders),
+                )
+                for node in topology.nodes
             ),
+            *((f"{node.name}/controller.sh", daemons.controller_script(topology, node)) for node in switches),
+        ]
+        if topology.transit_switches:
+            names = [switch.name for switch in topology.transit_switches]
+            scripts.append((f"{topology.central.name}/transit.sh", daemons.transit_script(names, (), topology.name)))
+        for zone in topology.zones:
+            mine = [item for item in rows if item.zone == zone]
+            central = topology.centrals(zone)[0].name
+            if mine:
+                scripts.append((f"{central}/northbound.sh", change.transaction_script(mine, found[zone])))
+        scripts.extend(
+            (f"{name}/bind.sh", binding.bind_script(topology.name, name, vms)) for name, vms in bound.items()
+        )
+        for zone in topology.zones:
+            names = [node.name for node in topology.chassis if node.zone == zone]
+            script = daemons.registered_script(found[zone], names)
+            scripts.append((f"{topology.centrals(zone)[0].name}/registered.sh", script))
+        scripts += [
             *((f"{node.name}/tunnels.sh", daemons.tunnels_script(topology, node)) for node in topology.chassis),
             *((f"{node.name}/announce.sh", daemons.announce_script(node)) for node in topology.chassis),
+            *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
+        return [*self.provider.render(topology), *scripts]
+
+
+def _with_northbound(topology: Topology, zone: str, states: Mapping[str, NodeState]) -> str | None:
+    """A node whose Northbound database of a zone can be asked, of a cluster its leader if that is known."""
+    running = [
+        node.name for node in topology.centrals(zone) if "ovnnb_db" in getattr(states.get(node.name), "daemons", ())
+    ]
+    leads = [name for name in running if (m := states[name].clusters.get("nb")) is not None and m.role == "leader"]
+    return next(iter([*leads, *running]), None)
+
+
+def _founder(topology: Topology, zone: str, seen: Seen) -> str:
+    """The central node whose databases the others of its zone join: one that has some, else the first."""
+    centrals = topology.centrals(zone)
+    if any(state.clusters for name, state in seen.nodes.items() if name in {node.name for node in centrals}):
+        return ""
+    return _with_northbound(topology, zone, seen.nodes) or centrals[0].name
+
+
+def _bare(address: str) -> str:
+    """An address without prefix length."""
+    return address.partition("/")[0]
 
 
 def _existing_labs() -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from ovnlab.northbound.change import Change, changes
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted
-from ovnlab.tasks.daemons import external_ids
+from ovnlab.tasks.daemons import TransitSwitch, external_ids, has_ic
+from ovnlab.tasks.databases import NORTHBOUND, SOUTHBOUND, listening
 from ovnlab.tasks.probe import NodeState
 from ovnlab.topology.resolved import VM, Node, Topology
 
@@ -17,11 +18,12 @@ from ovnlab.topology.resolved import VM, Node, Topology
 class Seen:
     """A lab as it is: the nodes that run, what each is like, and the logical network.
 
-    `rows` is None where the Northbound database cannot be asked.
+    `rows` is None where no Northbound database can be asked.
     """
 
     nodes: Mapping[str, NodeState]
     rows: Sequence[LiveRow] | None
+    transit: Sequence[TransitSwitch] = ()
 
     def bound(self) -> set[str]:
         """The names of the fake VMs that are bound somewhere."""
@@ -39,12 +41,15 @@ class Plan:
     add: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     configure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    transit: tuple[str, ...] = ()
+    stale_transit: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     unbind: Mapping[str, tuple[VM, ...]] = field(default_factory=dict)
     bind: Mapping[str, tuple[VM, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return any((self.add, self.remove, self.configure, self.changes, self.unbind, self.bind))
+        network = (self.transit, self.stale_transit, self.changes)
+        return any((self.add, self.remove, self.configure, *network, self.unbind, self.bind))
 
     def bound_after(self, seen: Seen) -> set[str]:
         """The names of the fake VMs that are bound once it is done."""
@@ -62,6 +67,10 @@ class Plan:
             yield f"remove node {name}: the topology does not have it any more"
         for name, reasons in self.configure.items():
             yield f"configure {name}: {'; '.join(reasons)}"
+        for name in self.transit:
+            yield f"add transit switch {name}: it is missing"
+        for name in self.stale_transit:
+            yield f"remove transit switch {name}: the topology does not have it any more"
         for change in self.changes:
             yield str(change)
         for name, vms in self.unbind.items():
@@ -78,6 +87,7 @@ def plan(topology: Topology, seen: Seen, *, known: Sequence[str] = ()) -> Plan:
     gone = [name for name in [*seen.nodes, *known] if name not in names]
     rows = seen.rows or ()
     unbind, bind = bindings(topology, seen, rows)
+    transit = [switch.name for switch in topology.transit_switches]
     return Plan(
         add={name: _why_added(name, known) for name in names if name not in seen.nodes},
         remove=tuple(dict.fromkeys(gone)),
@@ -86,6 +96,10 @@ def plan(topology: Topology, seen: Seen, *, known: Sequence[str] = ()) -> Plan:
             for node in topology.nodes
             if node.name in seen.nodes and (reasons := tuple(_differences(topology, node, seen)))
         },
+        transit=tuple(name for name in transit if name not in {found.name for found in seen.transit}),
+        stale_transit=tuple(
+            found.name for found in seen.transit if found.mark == topology.name and found.name not in transit
+        ),
         changes=tuple(changes(topology.name, wanted(topology), rows)),
         unbind=unbind,
         bind=bind,
@@ -96,53 +110,99 @@ def _why_added(name: str, known: Sequence[str]) -> str:
     return "it is not running" if name in known else "it is missing"
 
 
-def daemons(node: Node) -> list[str]:
+def daemons(topology: Topology, node: Node) -> list[str]:
     """The daemons that a node runs, by the names of their pidfiles."""
+    if not node.has_switch:
+        return ["ovnsb_relay"] if node.role == "relay" else []
     central = ["ovnnb_db", "ovnsb_db", "ovn-northd"] if node.central else []
+    ic_databases = ["ovn_ic_nb_db", "ovn_ic_sb_db"] if has_ic(topology, node) else []
+    ic = ["ovn-ic"] if node.central and len(topology.zones) > 1 else []
     controller = ["ovn-controller"] if node.chassis else []
-    return [*central, "ovsdb-server", "ovs-vswitchd", *controller]
+    return [*central, *ic_databases, *ic, "ovsdb-server", "ovs-vswitchd", *controller]
 
 
 def _differences(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
     """In what a node is not as the topology says."""
     state = seen.nodes[node.name]
-    for daemon in daemons(node):
+    for daemon in daemons(topology, node):
         if daemon not in state.daemons:
             yield f"{daemon} does not run"
     if not node.chassis and "ovn-controller" in state.daemons:
         yield "ovn-controller runs, and it is no chassis"
     if "ovsdb-server" in state.daemons:
         for key, value in external_ids(topology, node).items():
-            if state.external_ids.get(key) != value:
-                yield f"{key} is {state.external_ids.get(key, 'not set')} instead of {value}"
-        for bridge in ("br-int", "br-eth1"):
+            if state.external_ids.get(key, "") != value:
+                yield f"{key} is {state.external_ids.get(key, 'not set')} instead of {value or 'not set'}"
+        for bridge in ("br-int", "br-eth1", *(nic.bridge for nic in node.nics)):
             if bridge not in state.bridges:
                 yield f"there is no bridge {bridge}"
-    yield from _not_listening(node, state)
-    if "ovs-vswitchd" in state.daemons:
-        if node.cidr not in state.underlay_addresses:
-            yield f"br-eth1 has {', '.join(state.underlay_addresses) or 'no address'} instead of {node.cidr}"
-        if state.underlay_mac != node.mac:
-            yield f"br-eth1 has MAC {state.underlay_mac or 'none'} instead of {node.mac}"
-        if state.underlay_mtu != topology.underlay.mtu:
-            yield f"br-eth1 has MTU {state.underlay_mtu} instead of {topology.underlay.mtu}"
+        for bridge in _extra_bridges(topology, node, state):
+            yield f"there is a bridge {bridge}, of no physical network that it is on"
+    yield from _wrong_databases(topology, node, state)
+    if "ovs-vswitchd" in state.daemons or not node.has_switch:
+        yield from _wrong_devices(topology, node, state)
         yield from _missing_tunnels(topology, node, seen)
+    wanted = {_destination(route.prefix): frozenset(route.nexthops) for route in node.routes}
+    for prefix in {*wanted, *state.routes}:
+        if wanted.get(prefix) != state.routes.get(prefix):
+            via, meant = state.routes.get(prefix), wanted.get(prefix)
+            yield f"the route to {prefix} goes {_via(via)} instead of {_via(meant)}"
 
 
-def _not_listening(node: Node, state: NodeState) -> Iterator[str]:
-    """The databases that run and that the chassis cannot reach."""
-    for daemon, connection in (("ovnnb_db", "ptcp:6641:0.0.0.0"), ("ovnsb_db", "ptcp:6642:0.0.0.0")):
-        if node.central and daemon in state.daemons and connection not in state.connections:
+def _extra_bridges(topology: Topology, node: Node, state: NodeState) -> list[str]:
+    wanted = {nic.bridge for nic in node.nics}
+    ours = (name for name, row in state.bridges.items() if row["external_ids"].get("ovnlab") == topology.name)
+    return [name for name in ours if name not in wanted]
+
+
+def _destination(prefix: str) -> str:
+    """A prefix as ip(8) prints it."""
+    return "default" if prefix in ("0.0.0.0/0", "::/0") else prefix
+
+
+def _via(hops: frozenset[str] | None) -> str:
+    return f"via {', '.join(sorted(hops))}" if hops else "nowhere"
+
+
+def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
+    """Devices with another address, MAC or MTU than they should have."""
+    underlay = "br-eth1" if node.has_switch else "eth1"
+    wanted = [(nic.carrier, nic.mac, None if nic.dhcp else nic.addresses, 0) for nic in node.nics]
+    if node.ip:
+        wanted.insert(0, (underlay, node.mac, (node.cidr,), topology.underlay.mtu))
+    for name, mac, addresses, mtu in wanted:
+        device = state.device(name)
+        if addresses is not None and sorted(device.addresses) != sorted(addresses):
+            found = ", ".join(device.addresses) or "no address"
+            yield f"{name} has {found} instead of {', '.join(addresses) or 'none'}"
+        if addresses is None and not device.addresses:
+            yield f"{name} has no address, and asks for one"
+        if device.mac != mac:
+            yield f"{name} has MAC {device.mac or 'none'} instead of {mac}"
+        if mtu and device.mtu != mtu:
+            yield f"{name} has MTU {device.mtu} instead of {mtu}"
+
+
+def _wrong_databases(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
+    """Databases that run and that the chassis cannot reach, or that are in no cluster though they should."""
+    cluster = len(topology.centrals(node.zone)) > 1
+    for daemon, port in (("ovnnb_db", NORTHBOUND), ("ovnsb_db", SOUTHBOUND)):
+        if not node.central or daemon not in state.daemons:
+            continue
+        connection = listening(topology, node, port)
+        if connection not in state.connections:
             yield f"{daemon} does not listen at {connection}"
+        if cluster != (daemon[3:5] in state.clusters):
+            yield f"{daemon} is {'no member' if cluster else 'a member'} of a cluster"
 
 
 def _missing_tunnels(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
     """The peers that a chassis has no tunnel to, though both run."""
     working = {tunnel.remote_ip for tunnel in seen.nodes[node.name].tunnels if tunnel.working}
-    for peer in topology.chassis if node.chassis else ():
+    for peer in topology.peers(node):
         known = seen.nodes.get(peer.name)
         there = known is not None and known.external_ids.get("ovn-encap-ip") == peer.ip
-        if peer.name != node.name and there and peer.ip not in working:
+        if there and peer.ip not in working:
             yield f"there is no tunnel to {peer.name}"
 
 
@@ -166,6 +226,8 @@ def bindings(topology: Topology, seen: Seen, rows: Sequence[LiveRow]) -> tuple[B
         home = homes[vm.name]
         if home is not None and not _is_bound_as(vm, seen.nodes.get(home)):
             bind.setdefault(home, []).append(vm)
+            if (there := _made_otherwise(vm, seen.nodes.get(home))) is not None:
+                unbind.setdefault(home, []).append(there)
     for name, state in seen.nodes.items():
         for bound in state.vms:
             if bound.vm is None:
@@ -176,6 +238,14 @@ def bindings(topology: Topology, seen: Seen, rows: Sequence[LiveRow]) -> tuple[B
             elif bound.name not in homes and not bound.is_as(bound.vm):
                 bind.setdefault(name, []).append(bound.vm)
     return _frozen(unbind), _frozen(bind)
+
+
+def _made_otherwise(vm: VM, state: NodeState | None) -> VM | None:
+    """What is bound there as a fake VM with other VLAN devices or servers, which must go first."""
+    for bound in state.vms if state is not None else ():
+        if bound.name == vm.name and bound.more != vm.more:
+            return bound.vm
+    return None
 
 
 def _is_bound_as(vm: VM, state: NodeState | None) -> bool:

@@ -23,7 +23,18 @@ import msgspec
 from ovnlab.errors import SurroundingsError
 from ovnlab.state import Software, cache_root, storage_error
 
-PACKAGES = ("openvswitch-switch", "ovn-central", "ovn-host", "iproute2", "iputils-ping", "tcpdump", "ethtool")
+PACKAGES = (
+    "openvswitch-switch",
+    "ovn-central",
+    "ovn-host",
+    "ovn-ic",
+    "ovn-ic-db",
+    "iproute2",
+    "iputils-ping",
+    "tcpdump",
+    "ethtool",
+    "isc-dhcp-client",
+)
 """OVS, OVN, and the tools that nodes need or that people expect on one."""
 
 PROGRAMS = (
@@ -69,8 +80,9 @@ def cached() -> Software | None:
 
 
 def _reference() -> Path:
-    """The link to the packages of this distribution and architecture."""
-    return cache_root() / "software" / f"packages-{_distribution()}-{platform.machine()}"
+    """The link to these packages of this distribution and architecture."""
+    asked = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
+    return cache_root() / "software" / f"packages-{_distribution()}-{platform.machine()}-{asked}"
 
 
 def _packages(report: Report) -> Software:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from ovnlab.northbound.southbound import Southbound, read
 from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
 from ovnlab.providers.base import Node
+from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import NodeState, probe
 from ovnlab.topology.resolved import Node as TopologyNode
 from ovnlab.topology.resolved import Topology
@@ -87,32 +89,36 @@ def status(lab: Lab) -> Status:
     """What a lab is like just now: nodes and databases are asked at once, each in one round trip."""
     topology = lab.topology
     nodes = lab.nodes()
-    central = nodes.get(topology.central.name)
     states: dict[str, NodeState] = {}
     rows: list[live.LiveRow] = []
     southbound = Southbound({}, {})
+    found_sb: list[Southbound] = []
 
     def look(node: Node) -> None:
         states[node.name] = probe(node.context, node.name, versions=True)
 
-    def look_at_northbound(node: Node) -> None:
-        rows.extend(live.read(node.context))
+    def look_at_northbound(node: Node, zone: str) -> None:
+        rows.extend(live.read(node.context, Databases(zone)))
 
-    def look_at_southbound(node: Node) -> None:
-        nonlocal southbound
-        southbound = read(node.context)
+    def look_at_southbound(node: Node, zone: str) -> None:
+        found_sb.append(read(node.context, Databases(zone)))
 
-    questions = [(look, node) for node in nodes.values()]
-    if central is not None:
-        questions += [(look_at_northbound, central), (look_at_southbound, central)]
+    questions: list[Callable[[], None]] = [functools.partial(look, node) for node in nodes.values()]
+    for zone in topology.zones:
+        running = [nodes[node.name] for node in topology.centrals(zone) if node.name in nodes]
+        if running:
+            questions.append(functools.partial(look_at_northbound, running[0], zone))
+            questions.append(functools.partial(look_at_southbound, running[0], zone))
     for_each(questions, _ask)
+    for part in found_sb:
+        southbound = Southbound({**southbound.chassis, **part.chassis}, {**southbound.ports, **part.ports})
     found = tuple(
         _node(topology, node, node.name in nodes, states.get(node.name), southbound) for node in topology.nodes
     )
-    chassis = {node.name for node in topology.chassis}
+    well = all(_is_well(topology, wanted, node) for wanted, node in zip(topology.nodes, found, strict=True))
     return Status(
         lab=lab.name,
-        state="down" if not nodes else "up" if all(_is_well(node, chassis) for node in found) else "degraded",
+        state="down" if not nodes else "up" if well else "degraded",
         provider=topology.provider,
         topology=lab.stored.source if lab.stored else "",
         software=dict(lab.software.versions) if lab.software else {},
@@ -121,22 +127,20 @@ def status(lab: Lab) -> Status:
     )
 
 
-def _ask(question: tuple[Callable[[Node], None], Node]) -> None:
+def _ask(question: Callable[[], None]) -> None:
     """Ask, and take silence for an answer: what does not answer is what a status is there to show."""
-    look, node = question
     with contextlib.suppress(OvnlabError):
-        look(node)
+        question()
 
 
-def _is_well(node: NodeStatus, chassis: Collection[str]) -> bool:
+def _is_well(topology: Topology, wanted: TopologyNode, node: NodeStatus) -> bool:
     """Whether all of a node is there: its daemons, its place among the chassis, its tunnels."""
-    wanted = set(chassis) - {node.name} if node.name in chassis else set()
     tunnels = {tunnel.peer for tunnel in node.tunnels if tunnel.working}
     return (
         node.running
         and all(daemon.running for daemon in node.daemons)
-        and (node.registered or node.name not in chassis)
-        and wanted <= tunnels
+        and (node.registered or not wanted.chassis)
+        and {peer.name for peer in topology.peers(wanted)} <= tunnels
     )
 
 
@@ -145,7 +149,7 @@ def _node(
 ) -> NodeStatus:
     """One node; `state` is None where it does not answer, which is not the same as that it is not there."""
     running = state.daemons if state else {}
-    peers = {peer.ip: peer.name for peer in topology.nodes}
+    peers = {peer.ip: peer.name for peer in topology.nodes if peer.ip}
     return NodeStatus(
         name=node.name,
         role=node.role,
@@ -157,7 +161,7 @@ def _node(
             DaemonStatus(daemon, True, running[daemon].pid, running[daemon].version)
             if daemon in running
             else DaemonStatus(daemon, False, None, "")
-            for daemon in expected_daemons(node)
+            for daemon in expected_daemons(topology, node)
         ),
         tunnels=tuple(
             TunnelStatus(peers.get(t.remote_ip, "?"), t.remote_ip, t.encap, t.working)

@@ -37,23 +37,36 @@ def _find(lab: str | None) -> Lab:
     return find(lab, Quiet())
 
 
-def nbctl(arguments: Arguments = None, lab: LabOption = None, json: JsonOption = False) -> int:
-    """Run ovn-nbctl on the central node.
+Zone = Annotated[
+    str | None, typer.Option("--zone", metavar="ZONE", help="The availability zone, where the lab has several.")
+]
+
+
+def _central(tool: str, arguments: list[str] | None, lab: str | None, zone: str | None, *, json: bool) -> int:
+    """Run a tool where the databases of a zone are, and tell it how to reach them."""
+    found = _find(lab)
+    node = found.central(zone)
+    environment = [f"{key}={value}" for key, value in found.environment(node.name).items()]
+    return run_on(node.command(["env", *environment, tool, *(arguments or ())]), json=json)
+
+
+def nbctl(arguments: Arguments = None, zone: Zone = None, lab: LabOption = None, json: JsonOption = False) -> int:
+    """Run ovn-nbctl on a central node.
 
     \b
     ovnlab nbctl show
     ovnlab nbctl --format=json list Logical_Switch_Port
     """
-    return run_on(_find(lab).central().command(["ovn-nbctl", *(arguments or ())]), json=json)
+    return _central("ovn-nbctl", arguments, lab, zone, json=json)
 
 
-def sbctl(arguments: Arguments = None, lab: LabOption = None, json: JsonOption = False) -> int:
-    """Run ovn-sbctl on the central node.
+def sbctl(arguments: Arguments = None, zone: Zone = None, lab: LabOption = None, json: JsonOption = False) -> int:
+    """Run ovn-sbctl on a central node.
 
     \b
     ovnlab sbctl show
     """
-    return run_on(_find(lab).central().command(["ovn-sbctl", *(arguments or ())]), json=json)
+    return _central("ovn-sbctl", arguments, lab, zone, json=json)
 
 
 def vsctl(node: NodeArgument, arguments: Arguments = None, lab: LabOption = None, json: JsonOption = False) -> int:

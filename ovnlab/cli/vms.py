@@ -218,7 +218,8 @@ def ping(
     found = _find(lab)
     place = found.target(source)
     address = _address(found, destination)
-    options = [f"-c{count}", "-i0.2", "-W2", *([f"-s{size}", "-Mdo"] if size is not None else [])]
+    leaving = [f"-I{place.interface}"] if found.topology.vlan(source) else []
+    options = [*leaving, f"-c{count}", "-i0.2", "-W2", *([f"-s{size}", "-Mdo"] if size is not None else [])]
     lines = _lines(place.command(["env", "LC_ALL=C", "ping", *options, address]), shown=not json)
     # Its exit code is 0 if a single packet came back.
     answered = any(re.match(rf"{count} packets transmitted, {count} received", line) for line in lines)
@@ -252,7 +253,12 @@ def _address(lab: Lab, destination: str) -> str:
         pass
     node = lab.topology.node(destination)
     if node is not None:
-        return node.ip
+        if not node.addresses:
+            raise OvnlabError("has no address", where=destination)
+        return node.addresses[0]
+    vlan = lab.topology.vlan(destination)
+    if vlan is not None:
+        return vlan[1].addresses[0].partition("/")[0]
     home = lab.home(destination)
     vm = lab.topology.vm(destination)
     addresses = home[1].addresses if home else vm.addresses if vm else ()

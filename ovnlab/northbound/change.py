@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,16 +10,14 @@ from invoke.context import Context
 
 from ovnlab.errors import OvnlabError
 from ovnlab.northbound.live import LiveRow
-from ovnlab.northbound.rows import BY_BIND, MARK, Value, WantedRow
+from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, NAME_KEY, Value, WantedRow, keys_of
+from ovnlab.northbound.schema import TABLES
+from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
-_KIND = {
-    "Logical_Switch": "logical switch",
-    "Logical_Switch_Port": "logical switch port",
-    "Logical_Router": "logical router",
-    "Logical_Router_Port": "logical router port",
-}
+Key = tuple[str, str, str]
+Command = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,12 @@ class Change:
     table: str
     name: str
     reason: str
-    commands: tuple[tuple[str, ...], ...] = field(repr=False)
+    commands: tuple[Command, ...] = field(repr=False)
+    zone: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verb} {_KIND[self.table]} {self.name}: {self.reason}"
+        where = f" in zone {self.zone}" if self.zone else ""
+        return f"{self.verb} {TABLES[self.table].kind} {self.name}{where}: {self.reason}"
 
 
 def changes(lab: str, wanted: Sequence[WantedRow], live: Sequence[LiveRow]) -> list[Change]:
@@ -40,161 +41,281 @@ def changes(lab: str, wanted: Sequence[WantedRow], live: Sequence[LiveRow]) -> l
 
     Raises OvnlabError where a row of somebody else's has a name that the lab needs.
     """
-    names = _keys(wanted)
-    ours = {
-        (row.table, row.name): row
-        for row in live
-        if row.mark == lab or (row.by_bind and ((row.table, row.name) in names or _loses_parent(row, live, lab, names)))
-    }
-    others = [row for row in live if (row.table, row.name) not in ours]
-    _refuse_foreign(wanted, others)
-    kept = {(row.table, row.name) for row in wanted if _is_kept(row, ours.get((row.table, row.name)))}
-    removals = [
-        remove(row, "the topology does not have it any more" if key not in names else "it moves")
-        for key, row in ours.items()
-        if key not in kept
-    ]
-    _refuse_taking_along(removals, others)
-    made = [
-        change
-        for row in wanted
-        if (change := _update(row, ours[row.table, row.name]) if (row.table, row.name) in kept else add(row))
-    ]
-    return [*_in_order(removals), *made]
+    return _Difference(lab, wanted, live).changes()
 
 
-def _keys(wanted: Sequence[WantedRow]) -> set[tuple[str, str]]:
-    return {(row.table, row.name) for row in wanted}
+class _Difference:
+    """Wanted and live rows, by what tells them apart."""
 
+    def __init__(self, lab: str, wanted: Sequence[WantedRow], live: Sequence[LiveRow], *, alone: bool = False) -> None:
+        self.wanted = wanted
+        self.names = {row.key for row in wanted}
+        going = {row.key for row in live if row.mark == lab and row.key not in self.names}
+        self.ours = {
+            row.key: row
+            for row in live
+            if row.mark == lab
+            or (row.by_bind and (row.key in self.names or (row.zone, "Logical_Switch", row.parent) in going))
+        }
+        self.others = [row for row in live if row.key not in self.ours or self.ours[row.key] is not row]
+        self.kept: set[Key] = set()
+        for row in wanted:
+            if self._is_kept(row):
+                self.kept.add(row.key)
+        self.uuids = {row.key: row.uuid for row in live if row.key in self.kept or alone}
+        self.ids = _ids([row for row in wanted if row.key not in self.kept])
+        self.marked = {row.uuid for row in live if row.mark == lab}
 
-def _is_kept(row: WantedRow, live: LiveRow | None) -> bool:
-    """A row that has another parent now is made anew: it cannot be moved."""
-    return live is not None and live.parent == row.parent
+    def _is_kept(self, row: WantedRow) -> bool:
+        """A row that belongs elsewhere now, or to a row that is made anew, is made anew: it cannot be moved."""
+        live = self.ours.get(row.key)
+        if live is None or live.parent != row.parent:
+            return False
+        parent = (row.zone, row.parent_table, str(row.parent))
+        return row.parent is None or parent in self.kept or parent not in self.names
 
-
-def _loses_parent(row: LiveRow, live: Sequence[LiveRow], lab: str, names: set[tuple[str, str]]) -> bool:
-    """Whether the switch that a port is on is ours, and goes."""
-    key = ("Logical_Switch", str(row.parent))
-    return key not in names and any((other.table, other.name) == key and other.mark == lab for other in live)
-
-
-def _refuse_taking_along(removals: Sequence[Change], others: Sequence[LiveRow]) -> None:
-    """What a person put on a switch or router of ours is not removed with it."""
-    going = {change.name for change in removals if change.table in _ADD}
-    for row in others:
-        if row.parent in going:
-            raise OvnlabError(
-                f"{row.parent} is to go, and there is a {_KIND[row.table]} {row.name} on it that ovnlab did not make",
-                where="Northbound database",
-                hint=f"remove that first: ovnlab nbctl {_DELETE[row.table]} {row.name}",
+    def changes(self) -> list[Change]:
+        self._refuse_foreign()
+        removed = [row for key, row in self.ours.items() if key not in self.kept]
+        self._refuse_taking_along(removed)
+        gone = {row.uuid for row in removed}
+        removals = [
+            remove(
+                row,
+                "the topology does not have it any more" if row.key not in self.names else "it moves",
+                goes_along=row.belongs is not None and row.belongs.uuid in gone,
             )
+            for row in removed
+        ]
+        children = self._children()
+        made = [
+            change
+            for row in self.wanted
+            if (change := self._update(row, self.ours[row.key]) if row.key in self.kept else self._add(row, children))
+        ]
+        return [*sorted(removals, key=lambda change: -list(TABLES).index(change.table)), *made]
+
+    # ── what must not be touched ─────────────────────────────────────────────────────────────────────
+
+    def _refuse_taking_along(self, removed: Sequence[LiveRow]) -> None:
+        """What a person put on a switch or router of ours is not removed with it."""
+        going = {row.uuid: row for row in removed}
+        for row in self.others:
+            if row.belongs is not None and row.belongs.uuid in going:
+                label = row.name or row.uuid
+                raise OvnlabError(
+                    f"{row.parent} is to go, and there is a {TABLES[row.table].kind} {label} on it that ovnlab did not "
+                    "make",
+                    where="Northbound database",
+                    hint=f"remove that first: ovnlab nbctl {' '.join(_removal(row))}",
+                )
+
+    def _refuse_foreign(self) -> None:
+        named = {row.key: row for row in self.others if TABLES[row.table].named}
+        for wanted in self.wanted:
+            if (row := named.get(wanted.key)) is not None:
+                raise OvnlabError(
+                    f"there is a {TABLES[row.table].kind} {row.name} already that ovnlab did not make",
+                    where="Northbound database",
+                    hint=f"rename one of them, or remove it: ovnlab nbctl {' '.join(_removal(row))}",
+                )
+
+    # ── adding ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _children(self) -> dict[Key, dict[str, list[str]]]:
+        """For each row that is new, the names in this transaction of the new rows that belong to it."""
+        found: dict[Key, dict[str, list[str]]] = {}
+        for row in self.wanted:
+            if row.parent is None or row.key in self.kept:
+                continue
+            parent = (row.zone, row.parent_table, row.parent)
+            if parent in self.ids:
+                found.setdefault(parent, {}).setdefault(_column(row), []).append(self.ids[row.key])
+        return found
+
+    def _add(self, row: WantedRow, children: Mapping[Key, Mapping[str, Sequence[str]]]) -> Change:
+        words = [*self._assignments(row, row.values)]
+        words += [f"{column}={','.join(ids)}" for column, ids in children.get(row.key, {}).items()]
+        commands: list[Command] = [(f"--id={self.ids[row.key]}", "create", row.table, *words)]
+        if row.parent is not None and (row.zone, row.parent_table, row.parent) not in self.ids:
+            parent = self.uuids.get((row.zone, row.parent_table, row.parent))
+            if parent is None:
+                commands.insert(0, ("wait-until", row.parent_table, row.parent))  # somebody else makes it
+            commands.append(("add", row.parent_table, parent or row.parent, _column(row), self.ids[row.key]))
+        return Change("add", row.table, row.name, "it is missing", tuple(commands), row.zone)
+
+    def _assignments(self, row: WantedRow, values: Mapping[str, Value]) -> Iterator[str]:
+        references = TABLES[row.table].references
+        for column, value in values.items():
+            if column in references:
+                found = [self._reference(row, references[column], str(name)) for name in value]  # type: ignore[union-attr]
+                if found:
+                    yield f"{column}={','.join(found)}"
+            elif value not in ((), {}):
+                yield from _assign(column, value)
+
+    def _reference(self, row: WantedRow, table: str, name: str) -> str:
+        """A row as a value: its UUID, or its name in this transaction."""
+        key = (row.zone, table, name)
+        return self.ids.get(key) or self.uuids[key]
+
+    # ── changing ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _update(self, row: WantedRow, live: LiveRow) -> Change | None:
+        """What sets a live row right: columns that we want; in shared maps only the keys that are ours."""
+        table = TABLES[row.table]
+        commands: list[Command] = []
+        reasons: list[str] = []
+        setting: list[str] = []
+        for column, value in row.values.items():
+            if column == "name" and table.named:
+                continue
+            found = live.columns[column]
+            if column in table.references:
+                names = [str(name) for name in value]  # type: ignore[union-attr]
+                more = list(self._relink(row, live, column, names))
+                if more:
+                    commands += more
+                    reasons.append(f"{column} is not {', '.join(names) or 'empty'}")
+                continue
+            shared = column in table.shared
+            stale = self._stale(row, live, column) if shared else []
+            commands += [("remove", row.table, live.uuid, column, key) for key in stale]
+            if not _same(value, found, shared=shared):
+                setting += _assign(column, value, shared=shared)
+            elif not stale or column == "external_ids":
+                continue
+            reasons.append(f"{column} is {_shown(found)} instead of {_shown(value)}")
+        if setting:
+            commands.insert(0, ("set", row.table, live.uuid, *setting))
+        if live.by_bind and row.mark[0] == MARK:
+            commands.append(("remove", row.table, live.uuid, "external_ids", BY_BIND))
+        if not commands:
+            return None
+        return Change("change", row.table, row.name, "; ".join(reasons), tuple(commands), row.zone)
+
+    def _stale(self, row: WantedRow, live: LiveRow, column: str) -> list[str]:
+        """The keys of a shared map that we set once and do not want any more."""
+        if column == "external_ids":
+            return [KEYS_KEY] if KEYS_KEY in live.columns[column] and KEYS_KEY not in row.values[column] else []  # type: ignore[operator]
+        before = live.columns["external_ids"].get(KEYS_KEY, "").split()
+        ours = [item.partition(":")[2] for item in before if item.partition(":")[0] == column]
+        wanted = keys_of(row.columns.get(column, {}))
+        return [key for key in ours if key not in wanted and key in live.columns[column]]
+
+    def _relink(self, row: WantedRow, live: LiveRow, column: str, names: Sequence[str]) -> Iterator[Command]:
+        """What makes a column point where it should; of several references others' are left alone."""
+        table = TABLES[row.table]
+        wanted = [self._reference(row, table.references[column], name) for name in names]
+        found = live.columns[column]
+        if column not in table.many:
+            if tuple(wanted) != found:
+                yield (
+                    ("set", row.table, live.uuid, f"{column}={','.join(wanted)}")
+                    if wanted
+                    else (
+                        "clear",
+                        row.table,
+                        live.uuid,
+                        column,
+                    )
+                )
+            return
+        if missing := [uuid for uuid in wanted if uuid not in found]:
+            yield ("add", row.table, live.uuid, column, *missing)
+        if extra := [uuid for uuid in found if uuid not in wanted and uuid in self.marked]:
+            yield ("remove", row.table, live.uuid, column, *extra)
 
 
-def _refuse_foreign(wanted: Sequence[WantedRow], others: Sequence[LiveRow]) -> None:
-    foreign = {(row.table, row.name) for row in others}
-    for row in wanted:
-        if (row.table, row.name) in foreign:
-            raise OvnlabError(
-                f"there is a {_KIND[row.table]} {row.name} already that ovnlab did not make",
-                where="Northbound database",
-                hint=f"rename one of them, or remove it: ovnlab nbctl {_DELETE[row.table]} {row.name}",
-            )
+def _ids(rows: Sequence[WantedRow]) -> dict[Key, str]:
+    """A name in the transaction for each new row: @ and its own, as far as that goes."""
+    found: dict[Key, str] = {}
+    used: set[str] = set()
+    for row in rows:
+        name = f"@{re.sub(r'[^A-Za-z0-9]+', '_', row.name)[:40]}"
+        if name in used:
+            name = f"{name}_{len(used)}"
+        used.add(name)
+        found[row.key] = name
+    return found
 
 
-_ADD = {"Logical_Switch": "ls-add", "Logical_Router": "lr-add"}
-_DELETE = {
-    "Logical_Switch": "ls-del",
-    "Logical_Switch_Port": "lsp-del",
-    "Logical_Router": "lr-del",
-    "Logical_Router_Port": "lrp-del",
-}
-_REMOVAL_ORDER = ("Logical_Switch_Port", "Logical_Router_Port", "Logical_Switch", "Logical_Router")
+def _column(row: WantedRow) -> str:
+    """The column of its parent that holds a row."""
+    return next(column for table, column in TABLES[row.table].belongs if table == row.parent_table)
 
 
-def _in_order(removals: Sequence[Change]) -> list[Change]:
-    """Ports go before what they are on: a switch takes its ports along, and then they could not be removed."""
-    return sorted(removals, key=lambda change: _REMOVAL_ORDER.index(change.table))
+def add(row: WantedRow, live: Sequence[LiveRow]) -> Change:
+    """The change that makes a row that belongs to one that is there."""
+    return _Difference("", [row], live, alone=True).changes()[0]
 
 
-def add(row: WantedRow) -> Change:
-    """The change that makes a row that is missing."""
-    return Change("add", row.table, row.name, "it is missing", tuple(_add_commands(row)))
+def remove(row: LiveRow, reason: str, *, goes_along: bool = False) -> Change:
+    """The change that removes a row; nothing has to be done where it goes along with what it belongs to."""
+    return Change("remove", row.table, row.name, reason, () if goes_along else (_removal(row),), row.zone)
 
 
-def _add_commands(row: WantedRow) -> Iterator[tuple[str, ...]]:
-    columns = dict(row.columns)
-    if row.table in _ADD:
-        yield (_ADD[row.table], row.name)
-    elif row.table == "Logical_Switch_Port":
-        yield ("lsp-add", str(row.parent), row.name)
-    else:
-        networks = columns.pop("networks")
-        yield ("lrp-add", str(row.parent), row.name, str(columns.pop("mac")), *networks)
-    if columns:
-        yield ("set", row.table, row.name, *(word for item in columns.items() for word in _assign(*item)))
+def _removal(row: LiveRow) -> Command:
+    if row.belongs is None:
+        return ("destroy", row.table, row.uuid)
+    return ("remove", row.belongs.table, row.belongs.uuid, row.belongs.column, row.uuid)
 
 
-def _assign(column: str, value: Value) -> list[str]:
-    """The words that set a column in `ovn-nbctl set`: strings in quotes, as OVSDB atoms."""
+def forget_port(name: str, zone: str) -> Change:
+    """The change that removes a logical switch port by its name, if it is there."""
+    commands = (("--if-exists", "lsp-del", name),)
+    return Change("remove", "Logical_Switch_Port", name, "it could not be bound", commands, zone)
+
+
+# ── values as ovn-nbctl writes them (ovs-vsctl(8), Database Values) ──────────────────────────────────────
+
+
+def _assign(column: str, value: Value, *, shared: bool = True) -> list[str]:
+    """The words that set a column: strings in quotes, as OVSDB atoms."""
     if isinstance(value, Mapping):
-        return [f"{column}:{key}={_atom(item)}" for key, item in value.items()]
+        if shared:
+            return [f"{column}:{_atom(key)}={_atom(item)}" for key, item in value.items()]
+        return [f"{column}={{{','.join(f'{_atom(key)}={_atom(item)}' for key, item in value.items())}}}"]
     if isinstance(value, tuple):
         return [f"{column}=[{','.join(map(_atom, value))}]"]
     return [f"{column}={_atom(value)}"]
 
 
-def _atom(value: str) -> str:
+def _atom(value: str | int | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def remove(row: LiveRow, reason: str) -> Change:
-    """The change that removes a row."""
-    return Change("remove", row.table, row.name, reason, ((_DELETE[row.table], row.uuid),))
-
-
-def forget_port(name: str) -> Change:
-    """The change that removes a logical switch port by its name, if it is there."""
-    return Change("remove", "Logical_Switch_Port", name, "it could not be bound", (("--if-exists", "lsp-del", name),))
-
-
-def _update(row: WantedRow, live: LiveRow) -> Change | None:
-    """What sets a live row right: columns that we want; in maps only the keys that we want."""
-    differing = {column: value for column, value in row.columns.items() if not _same(value, live.columns[column])}
-    if not differing:
-        return None
-    adopt = (("remove", row.table, live.uuid, "external_ids", BY_BIND),) if live.by_bind else ()
-    words = [word for item in differing.items() for word in _assign(*item)]
-    reason = "; ".join(
-        f"{column} is {_shown(live.columns[column])} instead of {_shown(value)}" for column, value in differing.items()
-    )
-    return Change("change", row.table, row.name, reason, (("set", row.table, live.uuid, *words), *adopt))
-
-
-def _same(wanted: Value, live: object) -> bool:
+def _same(wanted: Value, live: object, *, shared: bool) -> bool:
     if isinstance(wanted, Mapping):
-        return isinstance(live, dict) and all(live.get(key) == value for key, value in wanted.items())
+        if not isinstance(live, dict):
+            return False
+        return all(live.get(key) == value for key, value in wanted.items()) if shared else dict(wanted) == live
     if isinstance(wanted, tuple):
-        return tuple(sorted(wanted)) == live
+        return tuple(sorted(wanted, key=str)) == live
     return wanted == live
 
 
 def _shown(value: object) -> str:
     if isinstance(value, Mapping):
-        shown = {key: item for key, item in value.items() if key != MARK}
-        return ", ".join(f"{key}={item}" for key, item in shown.items()) or "nothing"
+        hidden = (MARK, NAME_KEY, KEYS_KEY)
+        return ", ".join(f"{key}={item}" for key, item in value.items() if key not in hidden) or "nothing"
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value)) or "nothing"
     return str(value) or "nothing"
 
 
-def transaction_script(changes: Sequence[Change]) -> str:
+def transaction_script(changes: Sequence[Change], databases: Databases) -> str:
     """The shell script that makes changes in one transaction."""
     commands = [command for change in changes for command in change.commands]
-    return render("node/transaction.sh.j2", commands=commands)
+    return render("node/transaction.sh.j2", commands=commands, databases=databases)
 
 
-def apply(central: Context, changes: Sequence[Change]) -> None:
-    """Make changes, all of them or none."""
-    if changes:
-        run_script(central, transaction_script(changes), where="central: writing the Northbound database")
+def apply(central: Context, databases: Databases, changes: Sequence[Change]) -> None:
+    """Make changes to the database of one zone, all of them or none."""
+    if any(change.commands for change in changes):
+        run_script(central, transaction_script(changes, databases), where="central: writing the Northbound database")

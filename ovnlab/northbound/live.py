@@ -8,31 +8,46 @@ from typing import Any
 
 from invoke.context import Context
 
-from ovnlab.northbound.rows import BY_BIND, MARK
+from ovnlab.northbound.rows import BY_BIND, MARK, NAME_KEY
+from ovnlab.northbound.schema import TABLES, Table, holders, read_columns
 from ovnlab.ovsdb import Row, listed, rows
+from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "Logical_Switch": ("_uuid", "name", "ports", "external_ids"),
-    "Logical_Switch_Port": ("_uuid", "name", "type", "addresses", "options", "up", "external_ids"),
-    "Logical_Router": ("_uuid", "name", "ports", "external_ids"),
-    "Logical_Router_Port": ("_uuid", "name", "mac", "networks", "external_ids"),
-}
-"""What is read of each table."""
+COLUMNS = read_columns()
 
-SETS = {("Logical_Switch_Port", "addresses"), ("Logical_Router_Port", "networks")}
+
+@dataclass(frozen=True)
+class Parent:
+    """The row that another one belongs to, and the column that holds it there."""
+
+    table: str
+    name: str
+    uuid: str
+    column: str
 
 
 @dataclass(frozen=True)
 class LiveRow:
-    """A row of the database, with the name of the switch or router that it belongs to."""
+    """A row of the database. `name` is empty where neither a name column nor a mark says one."""
 
     table: str
     uuid: str
     name: str
     columns: Mapping[str, Any]
-    parent: str | None
+    belongs: Parent | None = None
+    zone: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from every other row that has a name."""
+        return (self.zone, self.table, self.name)
+
+    @property
+    def parent(self) -> str | None:
+        """The name of the row that it belongs to."""
+        return self.belongs.name if self.belongs else None
 
     @property
     def mark(self) -> str | None:
@@ -46,32 +61,45 @@ class LiveRow:
         return BY_BIND in self.columns["external_ids"]
 
 
-def read(central: Context) -> list[LiveRow]:
-    """All rows of the tables that ovnlab writes, in one ovn-nbctl."""
-    script = render("node/northbound.sh.j2", tables=COLUMNS)
-    return parse(run_script(central, script, where="central: reading the Northbound database"))
+def read(central: Context, databases: Databases) -> list[LiveRow]:
+    """All rows of the tables that ovnlab writes, of one zone, in one ovn-nbctl."""
+    script = render("node/northbound.sh.j2", tables=COLUMNS, databases=databases)
+    return parse(run_script(central, script, where="central: reading the Northbound database"), databases.zone)
 
 
-def parse(printed: str) -> list[LiveRow]:
+def parse(printed: str, zone: str = "") -> list[LiveRow]:
     """The rows that templates/node/northbound.sh.j2 printed."""
     tables = dict(zip(COLUMNS, map(rows, printed.splitlines()), strict=True))
     parents = {
-        uuid: row["name"]
-        for table in ("Logical_Switch", "Logical_Router")
+        uuid: Parent(table, _name(TABLES[table], row), row["_uuid"], column)
+        for table, columns in holders().items()
         for row in tables[table]
-        for uuid in listed(row["ports"])
+        for column in columns
+        for uuid in listed(row[column])
     }
     return [
-        LiveRow(table, row["_uuid"], row["name"], _columns(table, row), parents.get(row["_uuid"]))
-        for table, found in tables.items()
+        LiveRow(
+            name,
+            row["_uuid"],
+            _name(TABLES[name], row),
+            _columns(TABLES[name], row),
+            parents.get(row["_uuid"]),
+            zone,
+        )
+        for name, found in tables.items()
         for row in found
     ]
 
 
-def _columns(table: str, row: Row) -> dict[str, Any]:
-    """Its columns, with sets as tuples whatever their size."""
+def _name(table: Table, row: Row) -> str:
+    return str(row["name"] if table.named else row["external_ids"].get(NAME_KEY, ""))
+
+
+def _columns(table: Table, row: Row) -> dict[str, Any]:
+    """Its columns, with sets and references as tuples whatever their size."""
+    plural = table.sets | set(table.references)
     return {
-        column: tuple(sorted(listed(value))) if (table, column) in SETS else value
-        for column, value in row.items()
-        if column not in ("_uuid", "name", "ports")
+        column: tuple(sorted(listed(row[column]))) if column in plural else row[column]
+        for column in table.columns
+        if column != "name" or not table.named
     }

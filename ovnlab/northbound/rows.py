@@ -2,68 +2,301 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ovnlab.topology.resolved import VM, Router, RouterPort, Topology
+from ovnlab.northbound.schema import TABLES
+from ovnlab.topology.resolved import (
+    VM,
+    Acl,
+    LoadBalancer,
+    Qos,
+    Router,
+    RouterPort,
+    Switch,
+    SwitchPort,
+    Topology,
+    host_of,
+)
 
-Value: TypeAlias = str | tuple[str, ...] | Mapping[str, str]
-"""A column: a scalar, a set of strings, or a map."""
+Scalar: TypeAlias = str | int | bool
+Value: TypeAlias = Scalar | tuple[str | int, ...] | Mapping[str, str | int]
+"""A column: a scalar, a set, or a map. A reference is a set of the names of rows."""
 
 MARK = "ovnlab"
 BY_BIND = "ovnlab-bind"
 """The mark of a port that `ovnlab bind` made: it is not for `up` to remove."""
 
+NAME_KEY = "ovnlab-name"
+"""Where rows of tables without a name column have the name that they are told apart by."""
+
+KEYS_KEY = "ovnlab-keys"
+"""Which keys of shared maps ovnlab set: those it takes away again."""
+
 
 @dataclass(frozen=True)
 class WantedRow:
-    """A row by its table and name; `parent` is the name of the switch or router that it belongs to."""
+    """A row by its zone, table and name; `parent` and `parent_table` say which row it belongs to."""
 
     table: str
     name: str
     columns: Mapping[str, Value] = field(default_factory=dict)
     parent: str | None = None
+    parent_table: str = ""
+    zone: str = ""
+    mark: tuple[str, str] = ("", "")
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from every other row."""
+        return (self.zone, self.table, self.name)
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """All its columns, with its name, its mark, and the list of keys that are ours."""
+        table = TABLES[self.table]
+        shared = [
+            f"{column}:{key}"
+            for column in sorted(table.shared - {"external_ids"})
+            for key in sorted(keys_of(self.columns.get(column, {})))
+        ]
+        ids = {self.mark[0]: self.mark[1]} if self.mark[0] else {}
+        if shared:
+            ids[KEYS_KEY] = " ".join(shared)
+        named: dict[str, Value] = {"name": self.name} if table.named else {}
+        if not table.named:
+            ids[NAME_KEY] = self.name
+        return {**named, **self.columns, "external_ids": ids}
+
+
+def keys_of(value: Value) -> list[str]:
+    """The keys of a map."""
+    return list(value) if isinstance(value, Mapping) else []
 
 
 def wanted(topology: Topology) -> list[WantedRow]:
-    """All rows that a topology wants, each behind those that it refers to."""
-    return list(_wanted(topology))
+    """All rows that a topology wants, each behind the one that it belongs to."""
+    return list(_Rows(topology).all())
 
 
-def _wanted(topology: Topology) -> Iterator[WantedRow]:
-    lab = topology.name
-    for switch in topology.switches:
-        yield WantedRow("Logical_Switch", switch.name, {"external_ids": {MARK: lab}})
-        for vm in switch.vms:
-            yield vm_port(lab, switch.name, vm)
-    for router in topology.routers:
-        yield from _router(lab, router)
+def vm_port(lab: str, switch: str, vm: VM, *, zone: str, mark: str = BY_BIND) -> WantedRow:
+    """The logical switch port of a fake VM that `ovnlab bind` makes."""
+    return _switch_port(SwitchPort(vm.name, vm.mac, vm.ips), switch, zone, (mark, lab))
 
 
-def vm_port(lab: str, switch: str, vm: VM, *, mark: str = MARK) -> WantedRow:
-    """The logical switch port of a fake VM."""
-    columns: dict[str, Value] = {"addresses": (" ".join([vm.mac, *vm.ips]),), "external_ids": {mark: lab}}
-    return WantedRow("Logical_Switch_Port", vm.name, columns, parent=switch)
+def switch_port(topology: Topology, switch: Switch, port: SwitchPort) -> WantedRow:
+    """A logical switch port of the topology."""
+    return _switch_port(port, switch.name, switch.zone, (MARK, topology.name))
 
 
-def _router(lab: str, router: Router) -> Iterator[WantedRow]:
-    yield WantedRow("Logical_Router", router.name, {"external_ids": {MARK: lab}})
-    for port in router.ports:
-        yield _router_port(lab, router.name, port)
-        yield WantedRow(
-            "Logical_Switch_Port",
-            port.peer,
-            {
-                "type": "router",
-                "addresses": ("router",),
-                "options": {"router-port": port.name},
-                "external_ids": {MARK: lab},
-            },
-            parent=port.switch,
+def _switch_port(port: SwitchPort, switch: str, zone: str, mark: tuple[str, str]) -> WantedRow:
+    columns: dict[str, Value] = {
+        "type": port.type,
+        "addresses": port.addresses,
+        "options": port.options,
+        "tag": (port.tag,) if port.tag else (),
+        "parent_name": (port.parent,) if port.parent else (),
+        "port_security": port.addresses if port.port_security else (),
+        "dhcpv4_options": _optional(port.dhcpv4),
+        "dhcpv6_options": _optional(port.dhcpv6),
+        "ha_chassis_group": _optional(port.ha_chassis_group),
+    }
+    return WantedRow("Logical_Switch_Port", port.name, columns, switch, "Logical_Switch", zone, mark)
+
+
+def _optional(value: str) -> tuple[str, ...]:
+    return (value,) if value else ()
+
+
+class _Rows:
+    """The rows of one topology."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+        self.mark = (MARK, topology.name)
+
+    def all(self) -> Iterator[WantedRow]:
+        topology = self.topology
+        for balancer in topology.load_balancers:
+            yield from self._balancer(balancer)
+        for group in topology.ha_chassis_groups:
+            yield self._row("HA_Chassis_Group", group.name, {}, zone=group.zone)
+            for place, chassis in enumerate(group.chassis):
+                columns: dict[str, Value] = {"chassis_name": chassis, "priority": len(group.chassis) - place}
+                parent = ("HA_Chassis_Group", group.name)
+                yield self._row("HA_Chassis", f"{group.name} {chassis}", columns, zone=group.zone, parent=parent)
+        for switch in topology.switches:
+            yield from self._switch(switch)
+        for router in topology.routers:
+            yield from self._router(router)
+        for zone in topology.zones:
+            for addresses in topology.address_sets:
+                yield self._row("Address_Set", addresses.name, {"addresses": addresses.addresses}, zone=zone)
+        for rule in topology.qos:
+            yield self._qos(rule)
+        yield from self._port_groups()
+        for acl in topology.acls:
+            yield from self._acl(acl)
+
+    def _row(
+        self,
+        table: str,
+        name: str,
+        columns: Mapping[str, Value],
+        *,
+        zone: str,
+        parent: tuple[str, str] = ("", ""),
+    ) -> WantedRow:
+        return WantedRow(table, name, columns, parent[1] or None, parent[0], zone, self.mark)
+
+    # ── switches ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _switch(self, switch: Switch) -> Iterator[WantedRow]:
+        if not switch.transit:  # ovn-ic makes those
+            balancers = [found.name for found in self.topology.load_balancers if switch.name in found.switches]
+            columns: dict[str, Value] = {
+                "other_config": switch.other_config,
+                "load_balancer": tuple(balancers),
+                "dns_records": (switch.name,) if switch.dns else (),
+            }
+            yield self._row("Logical_Switch", switch.name, columns, zone=switch.zone)
+        for options in switch.dhcp:
+            yield self._row(
+                "DHCP_Options", options.name, {"cidr": options.cidr, "options": options.options}, zone=switch.zone
+            )
+        if switch.dns:
+            records = {host.lower(): " ".join(ips) for host, ips in switch.dns.items()}
+            yield self._row("DNS", switch.name, {"records": records}, zone=switch.zone)
+        if switch.physical_network:
+            localnet = SwitchPort(
+                f"ln-{switch.name}",
+                "unknown",
+                (),
+                type="localnet",
+                options={"network_name": switch.physical_network},
+                tag=switch.vlan,
+            )
+            yield switch_port(self.topology, switch, localnet)
+        for port in switch.ports:
+            yield switch_port(self.topology, switch, port)
+
+    # ── routers ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _router(self, router: Router) -> Iterator[WantedRow]:
+        balancers = [found.name for found in self.topology.load_balancers if router.name in found.routers]
+        options = {**({"chassis": router.chassis} if router.chassis else {}), **router.options}
+        columns: dict[str, Value] = {"options": options, "load_balancer": tuple(balancers)}
+        yield self._row("Logical_Router", router.name, columns, zone=router.zone)
+        for port in router.ports:
+            yield from self._router_port(router, port)
+        parent = ("Logical_Router", router.name)
+        for route in router.routes:
+            name = f"{router.name} {route.prefix} via {route.nexthop}"
+            columns = {
+                "ip_prefix": route.prefix,
+                "nexthop": route.nexthop,
+                "output_port": _optional(route.port),
+                "policy": (route.policy,),
+            }
+            yield self._row("Logical_Router_Static_Route", name, columns, zone=router.zone, parent=parent)
+        for nat in router.nat:
+            name = f"{router.name} {nat.type} {nat.external} {nat.logical}"
+            columns = {
+                "type": nat.type,
+                "external_ip": nat.external,
+                "logical_ip": nat.logical,
+                "logical_port": _optional(nat.port),
+                "external_mac": _optional(nat.mac),
+            }
+            yield self._row("NAT", name, columns, zone=router.zone, parent=parent)
+
+    def _router_port(self, router: Router, port: RouterPort) -> Iterator[WantedRow]:
+        advertised = {"address_mode": port.ipv6_ra, "send_periodic": "true"} if port.ipv6_ra else {}
+        columns: dict[str, Value] = {
+            "mac": port.mac,
+            "networks": port.networks,
+            "options": port.options,
+            "ipv6_ra_configs": advertised,
+            "ha_chassis_group": _optional(port.ha_chassis_group),
+        }
+        parent = ("Logical_Router", router.name)
+        yield self._row("Logical_Router_Port", port.name, columns, zone=router.zone, parent=parent)
+        for place, chassis in enumerate(port.gateway_chassis):
+            columns = {"chassis_name": chassis, "priority": len(port.gateway_chassis) - place}
+            own = ("Logical_Router_Port", port.name)
+            yield self._row("Gateway_Chassis", f"{port.name}-{chassis}", columns, zone=router.zone, parent=own)
+        switch = self.topology.switch(port.switch)
+        announces = switch is not None and switch.physical_network and (port.centralized or router.chassis)
+        # The gateway tells the physical network where NAT addresses are now (ovn-nb(5), nat-addresses).
+        addresses = {"nat-addresses": "router"} if announces else {}
+        columns = {
+            "type": "router",
+            "addresses": ("router",),
+            "options": {"router-port": port.name, **addresses},
+        }
+        yield self._row(
+            "Logical_Switch_Port", port.peer, columns, zone=router.zone, parent=("Logical_Switch", port.switch)
         )
 
+    # ── rules and load balancers ─────────────────────────────────────────────────────────────────────
 
-def _router_port(lab: str, router: str, port: RouterPort) -> WantedRow:
-    columns: Mapping[str, Value] = {"mac": port.mac, "networks": port.networks, "external_ids": {MARK: lab}}
-    return WantedRow("Logical_Router_Port", port.name, columns, parent=router)
+    def _port_groups(self) -> Iterator[WantedRow]:
+        """A group in each zone that one of its ports is in, at least in one."""
+        zones = {port.name: switch.zone for switch in self.topology.switches for port in switch.ports}
+        for group in self.topology.port_groups:
+            for zone in dict.fromkeys(zones[port] for port in group.ports) or self.topology.zones[:1]:
+                ports = tuple(port for port in group.ports if zones[port] == zone)
+                yield self._row("Port_Group", group.name, {"ports": ports}, zone=zone)
+
+    def _acl(self, acl: Acl) -> Iterator[WantedRow]:
+        columns: dict[str, Value] = {
+            "direction": acl.direction,
+            "priority": acl.priority,
+            "match": acl.match,
+            "action": acl.action,
+            "log": acl.log,
+            "name": _optional(acl.name),
+            "severity": _optional(acl.severity),
+        }
+        name = f"{acl.owner} {acl.direction} {acl.priority} {acl.match}"
+        parent = ("Port_Group" if acl.on_group else "Logical_Switch", acl.owner)
+        zones = self._group_zones(acl.owner) if acl.on_group else [self.topology.zone_of(acl.owner)]
+        for zone in zones:
+            yield self._row("ACL", name, columns, zone=zone, parent=parent)
+
+    def _group_zones(self, name: str) -> list[str]:
+        return [row.zone for row in self._port_groups() if row.name == name]
+
+    def _qos(self, rule: Qos) -> WantedRow:
+        columns: dict[str, Value] = {
+            "direction": rule.direction,
+            "priority": rule.priority,
+            "match": rule.match,
+            "action": rule.action,
+            "bandwidth": rule.bandwidth,
+        }
+        name = f"{rule.switch} {rule.direction} {rule.priority} {rule.match}"
+        zone = self.topology.zone_of(rule.switch)
+        return self._row("QoS", name, columns, zone=zone, parent=("Logical_Switch", rule.switch))
+
+    def _balancer(self, balancer: LoadBalancer) -> Iterator[WantedRow]:
+        check = balancer.health_check
+        columns: dict[str, Value] = {
+            "vips": {balancer.vip: ",".join(balancer.backends)},
+            "protocol": (balancer.protocol,) if host_of(balancer.vip) != balancer.vip else (),
+            "options": balancer.options,
+            "ip_port_mappings": check.mappings if check else {},
+        }
+        places: Iterable[str] = (*balancer.switches, *balancer.routers)
+        zones = dict.fromkeys(map(self.topology.zone_of, places)) or self.topology.zones[:1]
+        for zone in zones:
+            yield self._row("Load_Balancer", balancer.name, columns, zone=zone)
+            if check:
+                yield self._row(
+                    "Load_Balancer_Health_Check",
+                    f"{balancer.name} {balancer.vip}",
+                    {"vip": balancer.vip, "options": check.options},
+                    zone=zone,
+                    parent=("Load_Balancer", balancer.name),
+                )

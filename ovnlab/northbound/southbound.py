@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from invoke.context import Context
 
 from ovnlab.ovsdb import listed, rows
+from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
@@ -34,9 +35,9 @@ class Southbound:
     ports: Mapping[str, PortBinding]
 
 
-def read(central: Context) -> Southbound:
-    """Chassis and port bindings, in one ovn-sbctl."""
-    script = render("node/southbound.sh.j2", tables=COLUMNS)
+def read(central: Context, databases: Databases) -> Southbound:
+    """Chassis and port bindings of one zone, in one ovn-sbctl."""
+    script = render("node/southbound.sh.j2", tables=COLUMNS, databases=databases)
     return parse(run_script(central, script, where="central: reading the Southbound database"))
 
 

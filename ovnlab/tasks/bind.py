@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from invoke.context import Context
 
 from ovnlab.tasks.daemons import READY_TIMEOUT
+from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
-from ovnlab.topology.resolved import VM
+from ovnlab.topology.resolved import VM, Node
+
+ANSWER_TIMEOUT = 30
+"""Seconds that DHCP and router advertisements may take."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """An interface, in a fake VM's namespace or a host's own (-), that asks for its addresses."""
+
+    name: str
+    namespace: str
+    interface: str
+    asks: tuple[str, ...]
+
+
+def askers(node: Node | None, vms: Sequence[VM]) -> list[Asker]:
+    """What asks for addresses: fake VMs, and a host's NICs."""
+    found = [Asker(vm.name, vm.name, vm.interface, vm.asks) for vm in vms if vm.asks]
+    if node is not None:
+        found += [Asker(f"{node.name}'s {nic.device}", "-", nic.device, ("dhcp4",)) for nic in node.nics if nic.dhcp]
+    return found
 
 
 def bind_script(lab: str, node: str, vms: Sequence[VM]) -> str:
@@ -23,6 +46,11 @@ def unbind_script(node: str, vms: Sequence[VM | BoundVM]) -> str:
     return render("node/unbind.sh.j2", node=node, vms=vms)
 
 
+def ask_script(node: str, found: Sequence[Asker]) -> str:
+    """Asks for addresses as a machine does, and waits until they are there."""
+    return render("node/ask.sh.j2", node=node, askers=found, timeout=ANSWER_TIMEOUT)
+
+
 def bind(context: Context, lab: str, node: str, vms: Sequence[VM]) -> None:
     """Bind fake VMs to a node: one ovs-vsctl, one ip -batch for all namespaces, and one inside each."""
     run_script(context, bind_script(lab, node, vms), where=f"{node}: binding {_names(vms)}")
@@ -33,15 +61,21 @@ def unbind(context: Context, node: str, vms: Sequence[VM | BoundVM]) -> None:
     run_script(context, unbind_script(node, vms), where=f"{node}: unbinding {_names(vms)}")
 
 
+def ask(context: Context, node: str, found: Sequence[Asker]) -> None:
+    """Return when what asks for addresses on a node has them."""
+    timeout = ANSWER_TIMEOUT * (1 + len(found))
+    run_script(context, ask_script(node, found), where=f"{node}: asking for addresses", timeout=timeout)
+
+
 def await_flows(context: Context, node: str, vms: Sequence[VM]) -> None:
     """Return when the flows of fake VMs are installed on their node."""
     script = render("node/bound.sh.j2", node=node, vms=vms, timeout=READY_TIMEOUT)
     run_script(context, script, where=f"{node}: waiting for flows", timeout=READY_TIMEOUT + 10)
 
 
-def await_up(central: Context, vms: Sequence[str]) -> None:
+def await_up(central: Context, databases: Databases, vms: Sequence[str]) -> None:
     """Return when logical switch ports are up in the Northbound database."""
-    script = render("node/up.sh.j2", vms=vms, timeout=READY_TIMEOUT)
+    script = render("node/up.sh.j2", vms=vms, timeout=READY_TIMEOUT, databases=databases)
     run_script(central, script, where="central: waiting for ports", timeout=READY_TIMEOUT + 10)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from invoke.context import Context
 
+from ovnlab.tasks import databases
+from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
@@ -13,61 +16,185 @@ from ovnlab.topology.resolved import Node, Topology
 READY_TIMEOUT = 60
 """Seconds that chassis, tunnels and ports may take."""
 
+ROUTE_PROTOCOL = 201
+"""The number that says which routes of a node are ovnlab's (ip-route(8), protocol)."""
+
 
 def external_ids(topology: Topology, node: Node) -> dict[str, str]:
-    """What ovn-controller reads from Open_vSwitch:external_ids (ovn-controller(8), CONFIGURATION)."""
+    """What ovn-controller reads from Open_vSwitch:external_ids (ovn-controller(8), CONFIGURATION).
+
+    An empty value is one that must not be there.
+    """
+    gateway = node.role == "gateway"
     return {
         "system-id": node.name,
         "hostname": node.name,
-        "ovn-remote": f"tcp:{topology.central.ip}:6642",
-        "ovn-encap-type": node.encap,
+        "ovn-remote": databases.for_chassis(topology, node),
+        "ovn-encap-type": ",".join(node.encaps),
         "ovn-encap-ip": node.ip,
         "ovn-bridge": "br-int",
         "ovn-bridge-datapath-type": "netdev",
-        "ovn-remote-probe-interval": "180000",
+        "ovn-remote-probe-interval": str(topology.control.probe_interval),
+        "ovn-monitor-all": "true" if topology.control.monitor_all else "",
+        "ovn-bridge-mappings": ",".join(f"{nic.network}:{nic.bridge}" for nic in node.nics),
+        "ovn-chassis-mac-mappings": ",".join(
+            f"{nic.network}:{nic.chassis_mac}" for nic in node.nics if nic.chassis_mac
+        ),
+        "ovn-cms-options": "enable-chassis-as-gw" if gateway else "",
+        "ovn-is-interconn": "true" if gateway and len(topology.zones) > 1 else "",
         "ovnlab": topology.name,
     }
 
 
-def switch_script(topology: Topology, node: Node) -> str:
-    """Starts databases and switch, and sets what the chassis is, before any controller runs."""
-    return render("node/switch.sh.j2", node=node, mtu=topology.underlay.mtu, external_ids=external_ids(topology, node))
+def node_script(topology: Topology, node: Node, *, founds: bool = True) -> str:
+    """Starts what a node is before any controller runs: databases and switch, or a plain machine's network.
+
+    `founds`: of a cluster's central nodes, this one makes the cluster that the others join.
+    """
+    return _switch_script(topology, node, founds) if node.has_switch else _plain_script(topology, node)
 
 
-def controller_script(node: Node) -> str:
-    """Starts ovn-northd and ovn-controller where the node has them."""
-    return render("node/controller.sh.j2", node=node)
+def _switch_script(topology: Topology, node: Node, founds: bool) -> str:
+    ids = external_ids(topology, node)
+    return render(
+        "node/switch.sh.j2",
+        node=node,
+        lab=topology.name,
+        mtu=topology.underlay.mtu,
+        external_ids={key: value for key, value in ids.items() if value},
+        unset=[key for key, value in ids.items() if not value],
+        route_protocol=ROUTE_PROTOCOL,
+        tls_files=(databases.KEY, databases.CERTIFICATE, databases.AUTHORITY),
+        **_central_values(topology, node, founds),
+    )
 
 
-def registered_script(chassis: Sequence[str]) -> str:
-    """Waits, on the central node, for chassis to register and for `--wait=hv sync`."""
-    return render("node/registered.sh.j2", chassis=chassis, timeout=READY_TIMEOUT)
+def _central_values(topology: Topology, node: Node, founds: bool) -> dict[str, object]:
+    """What templates/node/central.sh.j2 asks for."""
+    protocol = databases.protocol(topology)
+    centrals = topology.centrals(node.zone)
+    ports = (databases.NORTHBOUND, databases.SOUTHBOUND)
+    ic_ports = (databases.IC_NORTHBOUND, databases.IC_SOUTHBOUND)
+    return {
+        "cluster": node.central and len(centrals) > 1,
+        "founds": founds,
+        "raft_ports": (databases.NORTHBOUND_RAFT, databases.SOUTHBOUND_RAFT),
+        "raft_address": f"{protocol}:{databases.host(node.ip)}",
+        "raft_peers": [f"{protocol}:{databases.host(peer.ip)}" for peer in centrals if peer.name != node.name],
+        "election_timer": topology.control.election_timer,
+        "probe_interval": topology.control.probe_interval,
+        "listening": [databases.listening(topology, node, port) for port in ports],
+        "listening_ic": [databases.listening(topology, node, port) for port in ic_ports],
+        "has_ic": has_ic(topology, node),
+        "zone": node.zone,
+        "tls": databases.TLS_OPTIONS if topology.control.tls else "",
+    }
+
+
+def has_ic(topology: Topology, node: Node) -> bool:
+    """Whether a node has the databases that join the zones."""
+    return len(topology.zones) > 1 and node.name == topology.central.name
+
+
+def _plain_script(topology: Topology, node: Node) -> str:
+    devices: list[dict[str, object]] = [
+        {"name": nic.device, "mac": nic.mac, "mtu": 1500, "addresses": nic.addresses, "dhcp": nic.dhcp}
+        for nic in node.nics
+    ]
+    if node.ip:
+        mtu = topology.underlay.mtu
+        devices.insert(0, {"name": "eth1", "mac": node.mac, "mtu": mtu, "addresses": [node.cidr], "dhcp": False})
+    return render(
+        "node/plain.sh.j2",
+        node=node,
+        devices=devices,
+        route_protocol=ROUTE_PROTOCOL,
+        listening=databases.listening(topology, node, databases.SOUTHBOUND),
+        southbound=databases.remotes(topology, topology.centrals(node.zone), databases.SOUTHBOUND),
+        tls=databases.TLS_OPTIONS if topology.control.tls else "",
+    )
+
+
+def controller_script(topology: Topology, node: Node) -> str:
+    """Starts ovn-northd, ovn-ic and ovn-controller where the node has them."""
+    found = databases.of_zone(topology, node.zone)
+    ic = None
+    if node.central and len(topology.zones) > 1:
+        first = (topology.central,)
+        ic = [databases.remotes(topology, first, p) for p in (databases.IC_NORTHBOUND, databases.IC_SOUTHBOUND)]
+    return render(
+        "node/controller.sh.j2",
+        node=node,
+        northbound=found.northbound or "unix:/run/ovn/ovnnb_db.sock",
+        southbound=found.southbound or "unix:/run/ovn/ovnsb_db.sock",
+        ic=ic,
+        tls=databases.TLS_OPTIONS if topology.control.tls else "",
+    )
+
+
+def certificate_script(node: str, files: Mapping[str, str]) -> str:
+    """Writes a node's private key and certificates."""
+    return render("node/certificate.sh.j2", node=node, files=files)
+
+
+def registered_script(found: Databases, chassis: Sequence[str]) -> str:
+    """Waits, on a central node, for chassis to register and for `--wait=hv sync`."""
+    return render("node/registered.sh.j2", databases=found, chassis=chassis, timeout=READY_TIMEOUT)
 
 
 def tunnels_script(topology: Topology, node: Node) -> str:
-    """Waits until a chassis has a working tunnel port to every other."""
-    peers = [peer.ip for peer in topology.chassis if peer.name != node.name]
+    """Waits until a chassis has a working tunnel port to every peer."""
+    peers = [peer.ip for peer in topology.peers(node)]
     return render("node/tunnels.sh.j2", node=node.name, peers=peers, timeout=READY_TIMEOUT)
 
 
 def announce_script(node: Node) -> str:
-    """Announces a chassis' address to its peers' switches."""
-    return render("node/announce.sh.j2", node=node)
+    """Announces a node's addresses to its neighbours."""
+    devices = [("br-eth1", node.mac)] if node.has_switch else [(nic.device, nic.mac) for nic in node.nics]
+    return render("node/announce.sh.j2", node=node, devices=devices)
 
 
-def start_switch(context: Context, topology: Topology, node: Node) -> None:
+@dataclass(frozen=True)
+class TransitSwitch:
+    """A transit switch of the interconnection, and the lab that made it."""
+
+    name: str
+    mark: str
+
+
+def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
+    """Makes and removes transit switches in the interconnection's Northbound database."""
+    return render("node/transit.sh.j2", add=add, remove=remove, lab=lab)
+
+
+def start_node(context: Context, topology: Topology, node: Node, *, founds: bool) -> None:
     """Databases, switch and chassis configuration of a node."""
-    run_script(context, switch_script(topology, node), where=f"{node.name}: starting the switch")
+    run_script(
+        context,
+        node_script(topology, node, founds=founds),
+        where=f"{node.name}: starting the {'switch' if node.has_switch else 'machine'}",
+        timeout=READY_TIMEOUT * 2,
+    )
 
 
-def start_controller(context: Context, node: Node) -> None:
-    """ovn-northd and ovn-controller of a node."""
-    run_script(context, controller_script(node), where=f"{node.name}: starting ovn-controller")
+def start_controller(context: Context, topology: Topology, node: Node) -> None:
+    """ovn-northd, ovn-ic and ovn-controller of a node."""
+    run_script(context, controller_script(topology, node), where=f"{node.name}: starting ovn-controller")
 
 
-def await_registered(central: Context, chassis: Sequence[str]) -> None:
+def certify(context: Context, node: str, files: Mapping[str, str]) -> None:
+    """Give a node its private key and certificates."""
+    run_script(context, certificate_script(node, files), where=f"{node}: writing certificates")
+
+
+def make_transit(central: Context, add: Sequence[str], remove: Sequence[str], lab: str) -> None:
+    """Make and remove transit switches."""
+    run_script(central, transit_script(add, remove, lab), where="central: writing transit switches")
+
+
+def await_registered(central: Context, found: Databases, chassis: Sequence[str]) -> None:
     """Return when chassis are registered and have caught up with the Northbound database."""
-    script = registered_script(chassis)
+    script = registered_script(found, chassis)
     run_script(central, script, where="central: waiting for the chassis", timeout=READY_TIMEOUT * 2 + 10)
 
 
@@ -78,7 +205,7 @@ def await_tunnels(context: Context, topology: Topology, node: Node) -> None:
 
 
 def announce(context: Context, node: Node) -> None:
-    """Tell the peers of a chassis where it is."""
+    """Tell the neighbours of a node where it is."""
     run_script(context, announce_script(node), where=f"{node.name}: announcing its address")
 
 
@@ -88,7 +215,14 @@ def disconnect(context: Context, node: str) -> None:
     run_script(context, script, where=f"{node}: reconnecting", timeout=READY_TIMEOUT + 10)
 
 
-def forget_chassis(central: Context, names: Sequence[str]) -> None:
+def forget_chassis(central: Context, found: Databases, names: Sequence[str]) -> None:
     """Take chassis that are gone out of the Southbound database."""
-    script = render("node/forget.sh.j2", chassis=names)
+    script = render("node/forget.sh.j2", databases=found, chassis=names)
     run_script(central, script, where="central: removing chassis")
+
+
+def kick(central: Context, addresses: Sequence[str]) -> None:
+    """Take servers that are gone out of the cluster of both databases, by their remotes without port."""
+    ports = (databases.NORTHBOUND_RAFT, databases.SOUTHBOUND_RAFT)
+    script = render("node/kick.sh.j2", addresses=addresses, ports=ports)
+    run_script(central, script, where="central: removing cluster members")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 from invoke.context import Context
 
 from ovnlab.ovsdb import Row, rows
+from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
-from ovnlab.topology.resolved import MAC, NAME, VM
+from ovnlab.topology.resolved import MAC, NAME, VM, interface_name, trunk_bridge
 
 TUNNELS = ("geneve", "vxlan")
 
@@ -38,25 +39,70 @@ class Tunnel:
 
 
 @dataclass(frozen=True)
+class Device:
+    """A network device: its MAC, its MTU in bytes (0 where it is down), and its addresses with prefix length."""
+
+    mac: str = ""
+    mtu: int = 0
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class BoundVM:
     """A fake VM as it is on a node.
 
-    `addresses`, `gateways` and `mtu` are those in its namespace, empty and 0 where it is not in one. `vm` is what
-    it was bound as, None where somebody else made the port.
+    `addresses`, `gateways` and `mtu` are those in its namespace, empty and 0 where it is not in one, `devices` all
+    that is in there. `more` is what it was bound with beside them. `vm` is what it was bound as, None where somebody
+    else made the port.
     """
 
     name: str
-    interface: str
+    port: str
     mac: str
     mtu: int
     addresses: tuple[str, ...]
     gateways: tuple[str, ...]
     vm: VM | None
+    more: str = ""
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    serves: bool = False
+
+    @property
+    def trunk(self) -> str:
+        """The bridge that tags its VLANs, where it has any."""
+        return trunk_bridge(self.name)
 
     def is_as(self, vm: VM) -> bool:
-        """Whether it is what `vm` says."""
-        wanted = (vm.mac, vm.mtu, sorted(vm.addresses), sorted(vm.gateways))
-        return (self.mac, self.mtu, sorted(self.addresses), sorted(self.gateways)) == wanted
+        """Whether it is what `vm` says. What it asks for is not for us to say, only that there is something."""
+        asked = {4 if kind == "dhcp4" else 6 for kind in vm.asks}
+        own = [address for address in self.addresses if _version(address) not in asked]
+        gateways = [gateway for gateway in self.gateways if _version(gateway) not in asked]
+        wanted = (vm.mac, vm.mtu, sorted(vm.addresses), sorted(vm.gateways), vm.more, bool(vm.serves))
+        return (
+            (self.mac, self.mtu, sorted(own), sorted(gateways), self.more, self.serves) == wanted
+            and asked <= {_version(address) for address in self.addresses}
+            and all(
+                (device := self.devices.get(vlan.interface)) is not None
+                and device.mtu > 0
+                and (device.mac, sorted(device.addresses)) == (vlan.mac, sorted(vlan.addresses))
+                for vlan in vm.vlans
+            )
+        )
+
+
+def _version(address: str) -> int:
+    return ipaddress.ip_interface(address).version
+
+
+@dataclass(frozen=True)
+class ClusterMember:
+    """A database server's view of its RAFT cluster (ovs-appctl cluster/status)."""
+
+    role: str
+    term: int
+    leader: str
+    server: str
+    last_entry: int
 
 
 @dataclass(frozen=True)
@@ -68,15 +114,19 @@ class NodeState:
     bridges: dict[str, Row]
     tunnels: tuple[Tunnel, ...]
     vms: tuple[BoundVM, ...]
-    underlay_addresses: tuple[str, ...]
-    underlay_mac: str
-    underlay_mtu: int
+    devices: Mapping[str, Device]
     connections: frozenset[str]
+    clusters: Mapping[str, ClusterMember] = field(default_factory=dict)
+    routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def device(self, name: str) -> Device:
+        """A device; one without anything where it is not there."""
+        return self.devices.get(name, Device())
 
 
 def probe(context: Context, node: str, *, versions: bool = False) -> NodeState:
     """Look at a node; `versions` asks each daemon for its own."""
-    script = render("node/probe.sh.j2", versions=versions)
+    script = render("node/probe.sh.j2", versions=versions, route_protocol=ROUTE_PROTOCOL)
     return parse(run_script(context, script, where=f"{node}: looking"))
 
 
@@ -87,6 +137,9 @@ def parse(printed: str) -> NodeState:
     links: list[Row] = []
     connections: list[str] = []
     namespaces: dict[str, dict[str, list[Row]]] = {}
+    clusters: dict[str, dict[str, str]] = {}
+    routes: list[Row] = []
+    serving: set[str] = set()
     for line in printed.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "daemon":
@@ -96,6 +149,14 @@ def parse(printed: str) -> NodeState:
             tables.append(rows(rest))
         elif kind == "connection":
             connections.append(rest)
+        elif kind == "cluster":
+            database, _, fact = rest.partition(" ")
+            key, _, said = fact.partition(":")
+            clusters.setdefault(database, {}).setdefault(key, said.strip())
+        elif kind == "routes":
+            routes = msgspec.json.decode(rest or "[]")
+        elif kind == "serves":
+            serving.add(rest)
         elif kind == "links":
             links = msgspec.json.decode(rest)
         elif kind.startswith("vm-"):
@@ -103,18 +164,46 @@ def parse(printed: str) -> NodeState:
             namespaces.setdefault(name, {})[kind] = msgspec.json.decode(found or "[]")
     chassis, bridges, interfaces = tables if len(tables) == 3 else ([], [], [])
     outside = {link.get("ifname") for link in links}
-    underlay = next((link for link in links if link.get("ifname") == "br-eth1"), {})
     return NodeState(
         daemons=daemons,
         external_ids=chassis[0]["external_ids"] if chassis else {},
         bridges={row["name"]: row for row in bridges},
         tunnels=tuple(_tunnel(row) for row in interfaces if row["type"] in TUNNELS),
-        vms=tuple(_vm(row, namespaces, outside) for row in interfaces if _is_vm(row)),
+        vms=tuple(_vm(row, namespaces, outside, serving) for row in interfaces if _is_vm(row)),
+        devices=_devices(links),
         connections=frozenset(connections),
-        underlay_addresses=_addresses(underlay),
-        underlay_mac=underlay.get("address", ""),
-        underlay_mtu=underlay.get("mtu", 0),
+        clusters={database: _member(facts) for database, facts in clusters.items()},
+        routes={str(route["dst"]): _hops(route) for route in routes},
     )
+
+
+def _member(facts: dict[str, str]) -> ClusterMember:
+    """Of the lines `Key: value` that cluster/status prints; Log is `[FIRST, BEYOND THE LAST]`."""
+    beyond = facts.get("Log", "[0, 1]").strip("[]").split(",")[-1].strip()
+    return ClusterMember(
+        role=facts.get("Role", ""),
+        term=int(facts.get("Term", "0")),
+        leader=facts.get("Leader", ""),
+        server=facts.get("Server ID", "").partition(" ")[0],
+        last_entry=int(beyond) - 1 if beyond.isdigit() else 0,
+    )
+
+
+def _hops(route: Row) -> frozenset[str]:
+    hops = route.get("nexthops", [route])
+    return frozenset(hop["gateway"] if "gateway" in hop else hop.get("via", {}).get("host", "") for hop in hops)
+
+
+def _devices(links: list[Row]) -> dict[str, Device]:
+    return {
+        str(link["ifname"]): Device(
+            mac=link.get("address", ""),
+            mtu=link.get("mtu", 0) if "UP" in link.get("flags", ()) else 0,
+            addresses=_addresses(link),
+        )
+        for link in links
+        if "ifname" in link
+    }
 
 
 def _is_vm(row: Row) -> bool:
@@ -133,22 +222,30 @@ def _addresses(link: Row) -> tuple[str, ...]:
     return tuple(f"{entry['local']}/{entry['prefixlen']}" for entry in found)
 
 
-def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]], outside: set[object]) -> BoundVM:
+def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]], outside: set[object], serving: set[str]) -> BoundVM:
     ids: dict[str, str] = row["external_ids"]
     name = ids["iface-id"]
+    interface = interface_name(name) if row["type"] == "patch" else row["name"]
     # A port that is outside is not in its namespace, whatever an earlier switch may have left in there.
-    found = {} if row["name"] in outside else namespaces.get(name, {})
-    link: dict[str, Any] = next((x for x in found.get("vm-links", []) if x.get("ifname") == row["name"]), {})
-    is_up = "UP" in link.get("flags", ())
+    found = {} if interface in outside else namespaces.get(name, {})
+    devices = _devices(found.get("vm-links", []))
+    own = devices.get(interface, Device())
     routes = [*found.get("vm-routes", []), *found.get("vm-routes6", [])]
     state = BoundVM(
         name=name,
-        interface=row["name"],
-        mac=link.get("address", ""),
-        mtu=link.get("mtu", 0) if is_up else 0,
-        addresses=_addresses(link),
-        gateways=tuple(route["gateway"] for route in routes if "gateway" in route and route.get("protocol") != "ra"),
+        port=row["name"],
+        mac=own.mac,
+        mtu=own.mtu,
+        addresses=own.addresses,
+        gateways=tuple(
+            route["gateway"]
+            for route in routes
+            if "gateway" in route and route.get("protocol") != "ra" and route.get("dev") == interface
+        ),
         vm=None,
+        more=ids.get("ovnlab-more", ""),
+        devices=devices,
+        serves=name in serving,
     )
     return dataclasses.replace(state, vm=_bound_as(row, ids)) if "ovnlab" in ids else state
 

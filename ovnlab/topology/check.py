@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from ovnlab.topology.model import Router, Switch, TopologyFile
-from ovnlab.topology.resolved import RESERVED, free_addresses, is_reserved
+from ovnlab.topology.complete import bridge_of
+from ovnlab.topology.model import Port, Router, Switch, TopologyFile
+from ovnlab.topology.resolved import RESERVED, free_addresses, host_of, is_reserved
 from ovnlab.topology.source import Where
 
 Finding = tuple[Where, str]
@@ -24,7 +25,8 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     """
     names = _Names(data)
     yield from _roles(file, names)
-    yield from _underlay(file)
+    yield from _underlay(file, names)
+    yield from _zones(file)
     yield from _shared_names(file)
     yield from _macs(file)
     for name, switch in file.logical.switches.items():
@@ -32,7 +34,10 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     for name, router in file.logical.routers.items():
         yield from _router(file, ("logical", "routers", name), router, names)
     yield from _physical(file, names)
-    yield from _references(file, names)
+    yield from _groups(file, names)
+    yield from _acls(file, names)
+    yield from _qos(file, names)
+    yield from _balancers(file, names)
     yield from _checks(file, names)
 
 
@@ -52,7 +57,10 @@ class _Names:
             [node.get("role") for node in nodes.values() if isinstance(node, dict)] if isinstance(nodes, dict) else []
         )
         # Whoever misspelt a role may have meant central.
-        self.misspelt_role = any(role not in (None, "central", "worker", "gateway", "host") for role in roles)
+        known = (None, "central", "worker", "gateway", "relay", "host")
+        self.misspelt_role = any(role not in known for role in roles)
+        self.port_groups = _keys(logical.get("port_groups"))
+        self.ha_chassis_groups = _keys(logical.get("ha_chassis_groups"))
         self.without_subnet = [
             name
             for name, switch in (switches.items() if isinstance(switches, dict) else ())
@@ -88,21 +96,74 @@ def _roles(file: TopologyFile, names: _Names) -> Iterator[Finding]:
             yield ("nodes", name, "chassis"), "only a central can be without a chassis"
 
 
-def _underlay(file: TopologyFile) -> Iterator[Finding]:
+def _underlay(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     subnet = ipaddress.ip_network(file.underlay.subnet)
     taken: dict[str, str] = {}
     for name, node in file.nodes.items():
-        if node.ip is None:
-            continue
         where: Where = ("nodes", name, "ip")
-        yield from _address(where, node.ip, [subnet], "the underlay")
+        network = file.physical_networks.get(node.underlay) if node.underlay else None
+        if node.underlay is not None:
+            at: Where = ("nodes", name, "underlay")
+            yield from _unknown(at, node.underlay, "physical network", names.physical_networks)
+            if network is not None and not network.subnet:
+                yield at, f"{node.underlay} has no subnet that {name} could have an address of"
+            if node.underlay in node.physical:
+                yield at, f"{name} is on {node.underlay} by `physical` already"
+        if node.ip is None or (node.underlay and not (network and network.subnet)):
+            continue
+        here = ipaddress.ip_network(network.subnet[0]) if network else subnet
+        yield from _address(where, node.ip, [here], node.underlay or "the underlay")
         if node.ip in taken:
             yield where, f"{node.ip} is the address of {taken[node.ip]} already"
         taken.setdefault(node.ip, name)
+        for number, route in enumerate(node.routes):
+            for hop in route.nexthop:
+                if ipaddress.ip_address(hop).version != ipaddress.ip_network(route.prefix).version:
+                    yield (
+                        ("nodes", name, "routes", number, "nexthop"),
+                        f"{hop} is of another family than {route.prefix}",
+                    )
     yield from _usable(("underlay", "subnet"), subnet)
-    wanting = sum(node.ip is None for node in file.nodes.values())
+    wanting = sum(node.ip is None and node.role != "host" and not node.underlay for node in file.nodes.values())
     if not _has_free(str(subnet), taken, wanting):
         yield ("underlay", "subnet"), f"{subnet} has too few addresses for {len(file.nodes)} nodes"
+
+
+def _zones(file: TopologyFile) -> Iterator[Finding]:
+    """Where there are availability zones, all but hosts and transit switches is in one, with a central of its own."""
+    zones = {node.zone for node in file.nodes.values() if node.zone is not None and node.role == "central"}
+    logical = file.logical
+    asked = [item.zone for items in (file.nodes, logical.switches, logical.routers) for item in items.values()]
+    if not any(asked):
+        for name, switch in file.logical.switches.items():
+            if switch.transit:
+                yield ("logical", "switches", name, "transit"), "a transit switch joins zones, and there are none"
+        return
+    things: list[tuple[Where, str | None, bool]] = [
+        (("nodes", name), node.zone, node.role != "host") for name, node in file.nodes.items()
+    ]
+    things += [
+        (("logical", "switches", n), switch.zone, not switch.transit) for n, switch in file.logical.switches.items()
+    ]
+    things += [(("logical", "routers", n), router.zone, True) for n, router in file.logical.routers.items()]
+    for where, zone, needed in things:
+        if zone is None and needed:
+            yield where, f"{where[-1]} needs a zone, as others have one"
+        elif zone is not None and not needed:
+            yield (
+                (*where, "zone"),
+                f"{where[-1]} is in no zone: it is {'a host' if where[0] == 'nodes' else 'in all of them'}",
+            )
+        elif zone is not None and zone not in zones:
+            yield (*where, "zone"), f"zone {zone!r} has no central"
+    for name, router in file.logical.routers.items():
+        for switch_name in router.ports:
+            found = file.logical.switches.get(switch_name)
+            if found is not None and not found.transit and found.zone != router.zone:
+                yield (
+                    ("logical", "routers", name, "ports", switch_name),
+                    f"{switch_name} is in another zone than {name}",
+                )
 
 
 def _usable(where: Where, subnet: AnyNetwork) -> Iterator[Finding]:
@@ -130,6 +191,15 @@ def _address(where: Where, ip: str, subnets: list[AnyNetwork], of: str) -> Itera
 def _shared_names(file: TopologyFile) -> Iterator[Finding]:
     """Nodes, fake VMs and the ports between switches and routers share one set of names."""
     owners = dict.fromkeys(file.nodes, "a node")
+    for network_name, network in file.physical_networks.items():
+        owners.setdefault(bridge_of(network_name, network), f"the bridge of {network_name}")
+    for switch in file.logical.switches.values():
+        for port in switch.ports.values():
+            if port.parent is not None:
+                owners.setdefault(f"trunk-{port.parent}", f"the trunk of {port.parent}")
+    for switch_name, switch in file.logical.switches.items():
+        if switch.physical_network is not None:
+            owners.setdefault(f"ln-{switch_name}", f"the localnet port of {switch_name}")
     for name in RESERVED.intersection(file.nodes):
         yield ("nodes", name), f"{name!r} is the name of an interface that every lab has"
     for switch_name, switch in file.logical.switches.items():
@@ -180,8 +250,11 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
         if name == where[-1]
         for ip in port.ip
     }
+    if switch.dhcp and not subnets and where[-1] in names.without_subnet:
+        yield (*where, "dhcp"), f"{where[-1]} has no subnet that DHCP could answer for"
     for name, port in switch.ports.items():
         at: Where = (*where, "ports", name)
+        yield from _special_port(file, at, switch, port, names)
         if port.chassis is not None:
             yield from _unknown((*at, "chassis"), port.chassis, "node", names.nodes)
             node = file.nodes.get(port.chassis)
@@ -197,6 +270,9 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
             if ip == "dhcp":
                 if not switch.dhcp:
                     yield (*at, "ip"), f"ip: dhcp needs `dhcp: true` on {where[-1]}"
+                continue
+            if ip == "slaac":
+                yield from _slaac(file, (*at, "ip"), str(where[-1]), subnets)
                 continue
             place = (*at, "ip", number)
             if not subnets:
@@ -217,6 +293,38 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
         yield from _unknown(at, switch.physical_network, "physical network", names.physical_networks)
     elif switch.vlan is not None:
         yield (*where, "vlan"), "a vlan needs a physical_network that it is on"
+
+
+def _slaac(file: TopologyFile, where: Where, switch: str, subnets: list[AnyNetwork]) -> Iterator[Finding]:
+    if not any(subnet.version == 6 and subnet.prefixlen == 64 for subnet in subnets):
+        yield where, f"ip: slaac needs an IPv6 subnet with prefix length 64 on {switch}"
+    elif not any(r.ports[switch].ipv6_ra for r in file.logical.routers.values() if switch in r.ports):
+        yield where, f"ip: slaac needs a router port on {switch} with ipv6_ra"
+
+
+def _special_port(file: TopologyFile, where: Where, switch: Switch, port: Port, names: _Names) -> Iterator[Finding]:
+    """Ports that are not simply a fake VM's: children, external and virtual ones."""
+    if port.parent is not None:
+        yield from _unknown((*where, "parent"), port.parent, "port", names.vms)
+        parent = next((s.ports[port.parent] for s in file.logical.switches.values() if port.parent in s.ports), None)
+        if parent is not None and (parent.parent or parent.type):
+            yield (*where, "parent"), f"{port.parent} is no fake VM that could have a VLAN device"
+        siblings = [p for s in file.logical.switches.values() for p in s.ports.items() if p[1].parent == port.parent]
+        first = next(name for name, sibling in siblings if sibling.vlan == port.vlan)
+        if first != where[-1]:
+            yield (*where, "vlan"), f"VLAN {port.vlan} of {port.parent} is {first}'s already"
+    for number, parent_name in enumerate(port.parents):
+        yield from _unknown((*where, "parents", number), parent_name, "port", list(switch.ports))
+    if port.type == "external" and switch.physical_network is None:
+        yield (*where, "type"), f"an external port needs a physical_network on {where[2]}"
+    if port.ha_chassis_group is not None:
+        at = (*where, "ha_chassis_group")
+        yield from _unknown(at, port.ha_chassis_group, "HA chassis group", names.ha_chassis_groups)
+    if port.host is not None:
+        yield from _unknown((*where, "host"), port.host, "node", names.nodes)
+        node = file.nodes.get(port.host)
+        if node is not None and (node.role != "host" or switch.physical_network not in node.physical):
+            yield (*where, "host"), f"{port.host} is no host on {switch.physical_network or 'a physical network'}"
 
 
 def _overlaps(where: Where, networks: list[tuple[str, AnyNetwork]]) -> Iterator[Finding]:
@@ -247,21 +355,61 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
                 yield place, f"{ip} has another prefix length than {meant} of {name}"
             yield from _same_router_address(file, place, ip, str(where[-1]), name)
         for number, chassis in enumerate(port.gateway_chassis):
-            yield from _unknown((*at, "gateway_chassis", number), chassis, "node", names.nodes)
-            node = file.nodes.get(chassis)
-            if node is not None and node.role != "gateway":
-                yield (*at, "gateway_chassis", number), f"{chassis} is no gateway (`role: gateway`)"
+            yield from _gateway(file, (*at, "gateway_chassis", number), chassis, names)
+            if chassis in port.gateway_chassis[:number]:
+                yield (*at, "gateway_chassis", number), f"{chassis} stands here twice"
+        if port.ha_chassis_group is not None:
+            at_group = (*at, "ha_chassis_group")
+            yield from _unknown(at_group, port.ha_chassis_group, "HA chassis group", names.ha_chassis_groups)
+        if router.chassis is not None and (port.gateway_chassis or port.ha_chassis_group):
+            yield at, f"all of {where[-1]} is on {router.chassis}: a port of it has no gateways of its own"
+        if port.ipv6_ra and all(ipaddress.ip_interface(ip).version == 4 for ip in port.ip):
+            yield (*at, "ipv6_ra"), "router advertisements need an IPv6 address"
+    if router.chassis is not None:
+        yield from _gateway(file, (*where, "chassis"), router.chassis, names)
+    routes = []
     for number, route in enumerate(router.routes):
-        reachable = any(ipaddress.ip_address(route.nexthop) in network for _, network in networks)
-        if networks and not reachable:
-            at = (*where, "routes", number, "nexthop")
-            yield at, f"{route.nexthop} is in no network of {where[-1]}"
+        at = (*where, "routes", number, "nexthop")
+        for hop in route.nexthop:
+            if networks and not any(ipaddress.ip_address(hop) in network for _, network in networks):
+                yield at, f"{hop} is in no network of {where[-1]}"
+            elif ipaddress.ip_address(hop).version != ipaddress.ip_network(route.prefix).version:
+                yield at, f"{hop} is of another family than {route.prefix}"
+            if (route.prefix, hop) in routes:
+                yield at, f"the route to {route.prefix} by {hop} stands here twice"
+            routes.append((route.prefix, hop))
+        if route.port is not None:
+            yield from _unknown((*where, "routes", number, "port"), route.port, "port", router.ports)
+    yield from _nat(where, router, networks, names)
+
+
+def _gateway(file: TopologyFile, where: Where, name: str, names: _Names) -> Iterator[Finding]:
+    yield from _unknown(where, name, "node", names.nodes)
+    node = file.nodes.get(name)
+    if node is not None and node.role != "gateway":
+        yield where, f"{name} is no gateway (`role: gateway`)"
+
+
+def _nat(where: Where, router: Router, networks: list[tuple[str, AnyNetwork]], names: _Names) -> Iterator[Finding]:
+    centralized = any(port.gateway_chassis or port.ha_chassis_group for port in router.ports.values())
+    if router.nat and not centralized and router.chassis is None:
+        yield (*where, "nat"), f"NAT needs a gateway: gateway_chassis on a port of {where[-1]}, or chassis on it"
+    seen = []
     for number, nat in enumerate(router.nat):
+        at: Where = (*where, "nat", number)
         if nat.port is not None:
-            yield from _unknown((*where, "nat", number, "port"), nat.port, "port", names.vms)
+            yield from _unknown((*at, "port"), nat.port, "port", names.vms)
+            if nat.type != "dnat_and_snat":
+                yield (*at, "port"), "only dnat_and_snat can be distributed"
+        elif nat.mac is not None:
+            yield (*at, "mac"), "mac goes with port: it is what the port's chassis answers with"
         if networks and not any(ipaddress.ip_address(nat.external) in network for _, network in networks):
-            at = (*where, "nat", number, "external")
-            yield at, f"{nat.external} is in no network of {where[-1]}"
+            yield (*at, "external"), f"{nat.external} is in no network of {where[-1]}"
+        if nat.type != "snat" and "/" in nat.logical:
+            yield (*at, "logical"), f"{nat.type} needs a single address, not {nat.logical}"
+        if (nat.type, nat.external, nat.logical) in seen:
+            yield at, "stands here twice"
+        seen.append((nat.type, nat.external, nat.logical))
 
 
 def _overlapping_ports(
@@ -285,30 +433,112 @@ def _same_router_address(file: TopologyFile, where: Where, ip: str, router: str,
 
 def _physical(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     taken: dict[tuple[str, str], str] = {}
+    bridges: dict[str, str] = {}
+    for name, network in file.physical_networks.items():
+        bridge = bridge_of(name, network)
+        if bridge in bridges or is_reserved(bridge):
+            owner = bridges.get(bridge)
+            yield (
+                ("physical_networks", name, "bridge"),
+                f"{bridge} is the bridge of {owner} already"
+                if owner
+                else f"{bridge!r} is the name of an interface that every node has",
+            )
+        bridges.setdefault(bridge, name)
     for name, node in file.nodes.items():
-        for network_name, ip in node.physical.items():
+        for network_name, ips in node.physical.items():
             where: Where = ("nodes", name, "physical", network_name)
             yield from _unknown(where, network_name, "physical network", names.physical_networks)
-            network = file.physical_networks.get(network_name)
-            if ip is None or network is None:
-                continue
-            if network.subnet:
-                subnets = [ipaddress.ip_network(subnet) for subnet in network.subnet]
-                yield from _address(where, ip, subnets, network_name)
-            if (network_name, ip) in taken:
-                yield where, f"{ip} is the address of {taken[network_name, ip]} already"
-            taken.setdefault((network_name, ip), name)
+            found = file.physical_networks.get(network_name)
+            if "dhcp" in ips and node.role != "host":
+                yield where, f"only a host asks for its address, and {name} is a {node.role}"
+            if found is not None and node.role == "host" and not ips and not found.subnet:
+                yield where, f"{network_name} has no subnet that {name} could have an address of"
+            for ip in ips if found is not None else ():
+                if ip == "dhcp":
+                    continue
+                if found is not None and found.subnet:
+                    subnets = [ipaddress.ip_network(subnet) for subnet in found.subnet]
+                    yield from _address(where, ip, subnets, network_name)
+                if (network_name, ip) in taken:
+                    yield where, f"{ip} is the address of {taken[network_name, ip]} already"
+                taken.setdefault((network_name, ip), name)
 
 
-def _references(file: TopologyFile, names: _Names) -> Iterator[Finding]:
+def _groups(file: TopologyFile, names: _Names) -> Iterator[Finding]:
+    for name, members in file.logical.ha_chassis_groups.items():
+        where: Where = ("logical", "ha_chassis_groups", name)
+        if not members:
+            yield where, f"{name} needs at least one gateway"
+        for number, member in enumerate(members):
+            yield from _gateway(file, (*where, number), member, names)
+        if len({file.nodes[member].zone for member in members if member in file.nodes}) > 1:
+            yield where, f"the gateways of {name} are in several zones"
+    for name, group in file.logical.port_groups.items():
+        for number, port in enumerate(group.ports):
+            yield from _unknown(("logical", "port_groups", name, "ports", number), port, "port", names.vms)
+        if name in file.logical.address_sets:
+            yield ("logical", "port_groups", name), f"{name!r} is the name of an address set already"
+
+
+def _acls(file: TopologyFile, names: _Names) -> Iterator[Finding]:
+    seen = []
     for number, acl in enumerate(file.logical.acls):
-        yield from _unknown(("logical", "acls", number, "switch"), acl.switch, "switch", names.switches)
+        where: Where = ("logical", "acls", number)
+        if acl.switch is not None:
+            yield from _unknown((*where, "switch"), acl.switch, "switch", names.switches)
+        if acl.port_group is not None:
+            yield from _unknown((*where, "port_group"), acl.port_group, "port group", names.port_groups)
+        key = (acl.switch, acl.port_group, acl.direction, acl.priority, acl.match)
+        if key in seen:
+            yield where, "the same rule stands here twice"
+        seen.append(key)
+
+
+def _qos(file: TopologyFile, names: _Names) -> Iterator[Finding]:
+    seen = []
+    for number, rule in enumerate(file.logical.qos):
+        yield from _unknown(("logical", "qos", number, "switch"), rule.switch, "switch", names.switches)
+        key = (rule.switch, rule.direction, rule.priority, rule.match)
+        if key in seen:
+            yield ("logical", "qos", number), "the same rule stands here twice"
+        seen.append(key)
+
+
+def _balancers(file: TopologyFile, names: _Names) -> Iterator[Finding]:
+    taken: list[tuple[str, str, str, str]] = []
+    ips = {ip for switch in file.logical.switches.values() for port in switch.ports.values() for ip in port.ip}
+    subnets = [ipaddress.ip_network(net) for switch in file.logical.switches.values() for net in switch.subnet]
     for name, balancer in file.logical.load_balancers.items():
         where: Where = ("logical", "load_balancers", name)
         for number, switch in enumerate(balancer.switches):
             yield from _unknown((*where, "switches", number), switch, "switch", names.switches)
         for number, router in enumerate(balancer.routers):
             yield from _unknown((*where, "routers", number), router, "router", names.routers)
+        address = host_of(balancer.vip)
+        port = (
+            balancer.vip[len(address) :].strip("[]:")
+            if not balancer.vip.startswith("[")
+            else balancer.vip.rpartition(":")[2]
+        )
+        for place in (*balancer.switches, *balancer.routers):
+            for other, other_place, other_address, other_port in taken:
+                if (place, address) == (other_place, other_address) and (
+                    port == other_port or not port or not other_port
+                ):
+                    yield (*where, "vip"), f"{balancer.vip} overlaps the VIP of {other} on {place}"
+            taken.append((name, place, address, port))
+        for number, backend in enumerate(balancer.backends):
+            at: Where = (*where, "backends", number)
+            host = host_of(backend)
+            if (host == backend) != (address == balancer.vip):
+                yield at, f"{backend} and the VIP {balancer.vip} must both have a port, or neither"
+            elif ipaddress.ip_address(host).version != ipaddress.ip_address(address).version:
+                yield at, f"{backend} is of another family than the VIP {balancer.vip}"
+            if balancer.health_check and not any(ipaddress.ip_address(host) in net for net in subnets):
+                yield at, f"{host} is in no switch's subnet: only fake VMs can be probed"
+            elif balancer.health_check and host not in ips:
+                yield at, f"{host} is no fake VM's `ip`: only fake VMs can be probed"
 
 
 def _checks(file: TopologyFile, names: _Names) -> Iterator[Finding]:

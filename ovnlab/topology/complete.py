@@ -3,107 +3,136 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import msgspec
-
-from ovnlab.topology import model
+from ovnlab.topology import logical, model
 from ovnlab.topology.resolved import (
-    VM,
+    Check,
+    Control,
+    Nic,
     Node,
-    Router,
-    RouterPort,
-    Switch,
+    Route,
     Topology,
     Underlay,
     free_addresses,
     generated_mac,
-    usable_gateways,
-    vm_mtu,
+    interface_name,
 )
+from ovnlab.topology.source import Where
+
+Place = Callable[[Where], str]
 
 
-def complete(file: model.TopologyFile, *, default_name: str) -> Topology:
-    """The topology of a file that holds together (`check` found nothing in it)."""
+def complete(file: model.TopologyFile, *, default_name: str, place: Place) -> Topology:
+    """The topology of a file that holds together (`check` found nothing in it); `place` says FILE:LINE:COL."""
     name = file.name or default_name
-    nodes = tuple(_nodes(name, file))
-    mtu = vm_mtu(file.underlay.mtu, nodes)
-    routers = tuple(_router(name, router_name, router) for router_name, router in file.logical.routers.items())
     topology = Topology(
         name=name,
         provider=file.provider,
         software=file.software if isinstance(file.software, str) else "source",
         underlay=Underlay(subnet=file.underlay.subnet, mtu=file.underlay.mtu),
-        nodes=nodes,
+        nodes=tuple(_nodes(name, file)),
         switches=(),
-        routers=routers,
+        routers=(),
+        control=Control(
+            tls=file.tls,
+            monitor_all=file.control.monitor_all,
+            probe_interval=_probe_interval(file),
+            election_timer=file.control.election_timer,
+        ),
+        physical_networks=tuple(file.physical_networks),
+        checks=tuple(map(_check, file.checks)),
     )
-    switches = tuple(
-        Switch(
-            name=switch_name,
-            subnets=tuple(switch.subnet),
-            vms=tuple(_vms(topology, switch_name, switch, mtu)),
-        )
-        for switch_name, switch in file.logical.switches.items()
-    )
-    return msgspec.structs.replace(topology, switches=switches)
+    return logical.complete(topology, file, place)
 
 
 def _nodes(lab: str, file: model.TopologyFile) -> Iterator[Node]:
-    subnet = ipaddress.ip_network(file.underlay.subnet)
-    free = free_addresses(file.underlay.subnet, (node.ip for node in file.nodes.values() if node.ip))
+    chassis = [node.encap or file.encap for node in file.nodes.values() if is_chassis(node)]
+    encaps = tuple(encap for encap in ("geneve", "vxlan") if encap in chassis)
+    pools = _pools(file)
     for name, node in file.nodes.items():
+        nics = tuple(_nics(lab, name, node, file, pools))
+        subnet = ipaddress.ip_network(segment_subnet(file, node))
+        wants_address = node.role != "host"
         yield Node(
             name=name,
-            central=node.role == "central",
-            chassis=node.chassis and node.role != "host",
-            ip=node.ip or next(free),
+            role=node.role,
+            chassis=is_chassis(node),
+            ip=node.ip or (next(pools[str(subnet)]) if wants_address else ""),
             prefix_length=subnet.prefixlen,
             mac=generated_mac(lab, name, prefix="52:54:00"),
-            encap=node.encap or file.encap,
+            encaps=(node.encap or file.encap,) if node.encap or len(encaps) < 2 else encaps,
+            segment=node.underlay or "underlay",
+            zone=node.zone or "",
+            nics=nics,
+            routes=tuple(Route(route.prefix, tuple(route.nexthop)) for route in node.routes),
         )
 
 
-def _router(lab: str, name: str, router: model.Router) -> Router:
-    return Router(
-        name=name,
-        ports=tuple(
-            RouterPort(
-                name=f"{name}-{switch}",
-                peer=f"{switch}-{name}",
-                switch=switch,
-                mac=port.mac or generated_mac(lab, name, switch),
-                networks=tuple(port.ip),
-            )
-            for switch, port in router.ports.items()
-        ),
-    )
+def _probe_interval(file: model.TopologyFile) -> int:
+    """A busy machine must not look like a dead one; where another server can take over, a dead one must be noticed."""
+    if file.control.probe_interval is not None:
+        return file.control.probe_interval
+    zones = [node.zone for node in file.nodes.values() if node.role == "central"]
+    several = len(zones) > len(set(zones)) or any(node.role == "relay" for node in file.nodes.values())
+    return 10_000 if several else 180_000
 
 
-def _vms(topology: Topology, switch_name: str, switch: model.Switch, mtu: int) -> Iterator[VM]:
-    taken = {ip for port in switch.ports.values() for ip in port.ip if ip != "dhcp"}
-    for router in topology.routers:
-        for port in router.ports:
-            if port.switch == switch_name:
-                taken.update(network.partition("/")[0] for network in port.networks)
-    pools = {subnet: free_addresses(subnet, taken) for subnet in switch.subnet}
-    gateways = topology.gateways(switch_name)
-    for name, wanted in switch.ports.items():
-        ips = [ip for ip in wanted.ip if ip != "dhcp"] or [next(pool) for pool in pools.values()]
-        if "dhcp" in wanted.ip:
-            ips = []
-        yield VM(
-            name=name,
-            mac=wanted.mac or generated_mac(topology.name, switch_name, name),
-            addresses=tuple(with_prefix_length(ip, switch.subnet) for ip in ips),
-            gateways=usable_gateways(gateways, ips),
-            mtu=wanted.mtu or mtu,
-            chassis=wanted.chassis,
+def is_chassis(node: model.Node) -> bool:
+    """Whether a node runs an ovn-controller."""
+    return node.role in ("worker", "gateway") or (node.role == "central" and node.chassis)
+
+
+def segment_subnet(file: model.TopologyFile, node: model.Node) -> str:
+    """The subnet of the network that is a node's underlay."""
+    return file.physical_networks[node.underlay].subnet[0] if node.underlay else file.underlay.subnet
+
+
+def _pools(file: model.TopologyFile) -> Mapping[str, Iterator[str]]:
+    """The free addresses of each subnet that nodes can be in."""
+    taken = {node.ip for node in file.nodes.values() if node.ip}
+    taken.update(ip for node in file.nodes.values() for ips in node.physical.values() for ip in ips if ip != "dhcp")
+    taken.update(logical.given_addresses(file.logical))
+    subnets = {file.underlay.subnet, *(subnet for net in file.physical_networks.values() for subnet in net.subnet)}
+    return {subnet: free_addresses(subnet, taken) for subnet in subnets}
+
+
+def _nics(
+    lab: str, name: str, node: model.Node, file: model.TopologyFile, pools: Mapping[str, Iterator[str]]
+) -> Iterator[Nic]:
+    for number, (network_name, given) in enumerate(node.physical.items(), start=2):
+        network = file.physical_networks[network_name]
+        asks = "dhcp" in given
+        ips = [ip for ip in given if ip != "dhcp"]
+        if node.role == "host" and not given:
+            ips = [next(pools[subnet]) for subnet in network.subnet]
+        yield Nic(
+            network=network_name,
+            device=f"eth{number}",
+            mac=generated_mac(lab, name, network_name, prefix="52:54:00"),
+            addresses=tuple(with_prefix_length(ip, network.subnet) for ip in ips),
+            bridge="" if node.role == "host" else bridge_of(network_name, network),
+            chassis_mac=generated_mac(lab, name, network_name, "chassis")
+            if network.chassis_macs and is_chassis(node)
+            else "",
+            dhcp=asks,
         )
+
+
+def bridge_of(name: str, network: model.PhysicalNetwork) -> str:
+    """The bridge that carries a physical network on chassis."""
+    return network.bridge or interface_name(f"br-{name}")
+
+
+def _check(check: model.Check) -> Check:
+    if check.ping is not None:
+        return Check("ping", check.source, check.ping, 0, check.expect)
+    host, _, port = (check.tcp or "").rpartition(":")
+    return Check("tcp", check.source, host.strip("[]"), int(port), check.expect)
 
 
 def with_prefix_length(ip: str, subnets: Iterable[str]) -> str:
-    """An address with the prefix length of the subnet that it is in."""
+    """An address with the prefix length of the subnet that it is in, or that of a single host."""
     address = ipaddress.ip_address(ip)
-    network = next(network for network in map(ipaddress.ip_network, subnets) if address in network)
-    return f"{ip}/{network.prefixlen}"
+    network = next((network for network in map(ipaddress.ip_network, subnets) if address in network), None)
+    return f"{ip}/{network.prefixlen if network else address.max_prefixlen}"

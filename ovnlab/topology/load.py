@@ -68,7 +68,11 @@ def load_text(
         mistakes.extend(source.mistake(where, message) for where, message in check.find(model, source.data))
     if mistakes or model is None:
         raise TopologyError(path, mistakes)
-    return Loaded(source, model, complete.complete(model, default_name=default_name(path)))
+
+    def place(where: Where) -> str:
+        return source.mistake(where, "").place(path)
+
+    return Loaded(source, model, complete.complete(model, default_name=default_name(path), place=place))
 
 
 def default_name(path: str) -> str:

@@ -83,6 +83,20 @@ def _ip_or_dhcp(value: str) -> str:
     return value if value == "dhcp" else _ip(value)
 
 
+def _ip_or_asked(value: str) -> str:
+    return value if value in ("dhcp", "slaac") else _ip(value)
+
+
+def _set_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_.][A-Za-z0-9_.]{0,62}", value):
+        raise ValueError(f"{value!r} cannot stand in a match: letters, digits, '_' and '.', no digit first")
+    return value
+
+
+def _set_member(value: str) -> str:
+    return value.lower() if MAC.fullmatch(value) else _ip_or_network(value)
+
+
 def _ip_or_network(value: str) -> str:
     return _network(value) if "/" in value else _ip(value)
 
@@ -169,6 +183,9 @@ LabName = Annotated[str, _text("3node", _lab_name), _string("a lab's name", patt
 Mac = Annotated[str, _text("0a:00:00:00:00:01", _mac), _string("a MAC address", pattern=f"^{MAC.pattern}$")]
 Ip = Annotated[str, _text("192.168.0.11", _ip), _string("an IPv4 or IPv6 address")]
 IpOrDhcp = Annotated[str, _text("192.168.0.11", _ip_or_dhcp), _string("an address, or dhcp")]
+IpOrAsked = Annotated[str, _text("192.168.0.11", _ip_or_asked), _string("an address, dhcp or slaac")]
+SetName = Annotated[str, _text("web_servers", _set_name), _string("a name that a match can hold")]
+SetMember = Annotated[str, _text("192.168.0.0/24", _set_member), _string("an address, a subnet or a MAC address")]
 IpOrNetwork = Annotated[str, _text("192.168.0.0/24", _ip_or_network), _string("an address or a subnet")]
 Network = Annotated[str, _text("192.168.0.0/24", _network), _string("a subnet with prefix length")]
 Interface = Annotated[str, _text("192.168.0.1/24", _interface), _string("an address with prefix length")]
@@ -179,6 +196,8 @@ Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
 Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
 Text = Annotated[str, _text("a word", _any), _string("text")]
 Encap = Literal["geneve", "vxlan"]
+Options = dict[Text, Text]
+TcpPort = Annotated[int, Field(ge=1, le=65535)]
 
 
 class _Or:
@@ -203,8 +222,16 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
+def _listed_or_none(value: object) -> object:
+    return [] if value is None else _listed(value)
+
+
 def _empty_is_default(value: object) -> object:
     return {} if value is None else value
+
+
+def _true_is_default(value: object) -> object:
+    return {} if value is True else None if value is False else value
 
 
 def _names_or_mapping(value: object) -> object:
@@ -221,6 +248,7 @@ def _names_or_mapping(value: object) -> object:
 
 _LIST_OF_NAMES: dict[str, object] = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 _OneOrMore = (BeforeValidator(_listed), _OrItem())
+_OneOrNone = (BeforeValidator(_listed_or_none), _OrItem(), _Or({"type": "null"}))
 _MayBeEmpty = (BeforeValidator(_empty_is_default), _Or({"type": "null"}))
 
 
@@ -307,29 +335,61 @@ class Underlay(Part):
     """In bytes. Fake VMs get what the encapsulation leaves of it."""
 
 
+class Control(Part):
+    """How databases and chassis talk to each other."""
+
+    monitor_all: bool = False
+    """Whether each chassis reads all of the Southbound database (ovn-monitor-all)."""
+    probe_interval: Annotated[int, Field(ge=0, le=3_600_000)] | None = None
+    """Milliseconds of silence after which a connection is probed; 0 never does. 180000 where nothing is said,
+    10000 where another server can take over."""
+    election_timer: Annotated[int, Field(ge=1000, le=600_000)] = 1000
+    """Milliseconds without a leader after which a RAFT cluster elects one."""
+
+
 class PhysicalNetwork(Part):
-    """A provider network: a further NIC, a bridge and a bridge mapping."""
+    """A provider network: a further NIC, and on chassis a bridge and a bridge mapping."""
 
     subnet: Annotated[list[Network], *_OneOrMore] = []
-    """Nodes on it without an address get one from here."""
-    bridge: InterfaceName
-    """The bridge that carries it on each node."""
+    """Hosts on it without an address get one from here."""
+    bridge: InterfaceName | None = None
+    """The bridge that carries it on each chassis; br- and its name where nothing is said."""
+    chassis_macs: bool = False
+    """Whether each chassis sends on it with a MAC address of its own instead of the routers'
+    (ovn-chassis-mac-mappings)."""
+
+
+class NodeRoute(Part):
+    """A route of a node itself."""
+
+    prefix: Network
+    """What it leads to."""
+    nexthop: Annotated[list[Ip], Field(min_length=1), *_OneOrMore]
+    """The router that it goes through; several share the traffic (ECMP)."""
 
 
 class Node(Part):
     """A machine of the lab."""
 
-    role: Literal["central", "worker", "gateway", "host"] = "worker"
-    """central has the databases and ovn-northd, gateway is a chassis with enable-chassis-as-gw, host has no
-    OVN."""
+    role: Literal["central", "worker", "gateway", "relay", "host"] = "worker"
+    """central has the databases and ovn-northd, gateway is a chassis with enable-chassis-as-gw, relay is a
+    relay of the Southbound database that the chassis connect to, host has no OVN."""
+    zone: Name | None = None
+    """The availability zone that it is in, where the lab has several."""
     ip: Ip | None = None
     """Its address on the underlay."""
+    underlay: Name | None = None
+    """A physical network that is its underlay, instead of the one that all others share."""
+    routes: list[NodeRoute] = []
+    """Its own routes. A host on several networks forwards between them."""
     encap: Encap | None = None
     """An encapsulation other than the lab's."""
     chassis: bool = True
     """Whether a central runs an ovn-controller as well."""
-    physical: Annotated[dict[Name, Ip | None], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)] = {}
-    """The physical networks that it is on, and its address on each."""
+    physical: Annotated[
+        dict[Name, Annotated[list[IpOrDhcp], *_OneOrNone]], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)
+    ] = {}
+    """The physical networks that it is on, and its address on each; dhcp asks for one."""
     software: Software | None = None
     """A version of its own."""
     cpus: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -351,31 +411,100 @@ class Node(Part):
 
 
 class Port(Part):
-    """A logical switch port and the fake VM of the same name."""
+    """A logical switch port, and the fake VM of the same name where it has neither type nor parent."""
 
+    type: Literal["external", "virtual"] | None = None
+    """external is for a machine that is no chassis' VM (see host), virtual for an address that its parents
+    share."""
     mac: Mac | None = None
     """Its MAC address; chosen and kept where nothing is said."""
-    ip: Annotated[list[IpOrDhcp], *_OneOrMore] = []
-    """Its addresses; one of each of the switch's subnets where nothing is said; dhcp asks OVN for one."""
+    ip: Annotated[list[IpOrAsked], *_OneOrMore] = []
+    """Its addresses; one of each of the switch's subnets where nothing is said; dhcp asks OVN for them, slaac
+    makes an IPv6 address of what a router advertises."""
     chassis: Name | None = None
     """The node that `up` binds it to."""
     mtu: Annotated[int, Field(ge=68, le=65000)] | None = None
     """In bytes; what the encapsulation leaves where nothing is said."""
+    serve: list[TcpPort] = []
+    """TCP ports on which the fake VM answers HTTP with its name."""
+    port_security: bool = False
+    """Whether it may only send from its own addresses."""
+    parent: Name | None = None
+    """The fake VM that has this port as a VLAN device."""
+    vlan: Annotated[int, Field(ge=1, le=4094)] | None = None
+    """The VLAN tag of a port with a parent."""
+    parents: list[Name] = []
+    """The ports that may have the address of a virtual port."""
+    host: Name | None = None
+    """The host that an external port is for: the port has the MAC address of its NIC."""
+    ha_chassis_group: Name | None = None
+    """The chassis that speak for an external port."""
+    options: Options = {}
+    """Further options of the Logical_Switch_Port (ovn-nb(5))."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if (self.parent is None) != (self.vlan is None):
+            raise PydanticCustomError("port", "parent and vlan go together")
+        if self.parents and self.type != "virtual":
+            raise PydanticCustomError("port", "parents goes with type: virtual")
+        if self.type == "virtual" and not self.parents:
+            raise PydanticCustomError("port", "type: virtual needs parents")
+        if (self.host or self.ha_chassis_group) and self.type != "external":
+            raise PydanticCustomError("port", "host and ha_chassis_group go with type: external")
+        if self.type == "external" and not self.ha_chassis_group:
+            raise PydanticCustomError("port", "type: external needs a ha_chassis_group")
+        if self.type == "external" and not (self.host or self.mac):
+            raise PydanticCustomError("port", "type: external needs a host, or a mac")
+        if self.type is not None and (self.parent or self.chassis or self.serve):
+            raise PydanticCustomError(
+                "port", "chassis, serve and parent are for fake VMs, not for type: external or virtual"
+            )
+        if self.parent and (self.chassis or self.serve):
+            raise PydanticCustomError("port", "a port with a parent is bound, and served, by its parent")
+        return self
+
+
+class Dhcp(Part):
+    """What OVN's own DHCP tells fake VMs, beside address, router and MTU."""
+
+    lease_time: Annotated[int, Field(ge=1)] = 3600
+    """Seconds that a lease lasts."""
+    dns_server: Ip | None = None
+    """A name server."""
+    domain_name: Text | None = None
+    """A domain."""
+    options: Options = {}
+    """Further DHCPv4 options (ovn-nb(5), DHCP_Options)."""
+
+
+DhcpOrFlag = Annotated[
+    Annotated[bool, Tag("word")] | Annotated[Dhcp, Tag("mapping")],
+    Discriminator(_word_or_mapping),
+]
 
 
 class Switch(Part):
     """A logical switch."""
 
+    zone: Name | None = None
+    """The availability zone that has it, where the lab has several."""
+    transit: bool = False
+    """Whether it joins all availability zones."""
     subnet: Annotated[list[Network], *_OneOrMore] = []
     """Ports without an ip get one from here, in order; its first address is left for a router."""
-    dhcp: bool = False
+    dhcp: DhcpOrFlag = False
     """OVN's own DHCP, and fake VMs ask it."""
+    dns: dict[Text, Annotated[list[Ip], *_OneOrMore]] = {}
+    """Names that OVN resolves for its ports, and their addresses."""
     ports: dict[Name, Annotated[Port, *_MayBeEmpty]] = {}
     """Its ports by name: the fake VMs."""
     physical_network: Name | None = None
     """The physical network that a localnet port joins it to."""
     vlan: Annotated[int, Field(ge=1, le=4094)] | None = None
     """The VLAN tag of that localnet port."""
+    other_config: Options = {}
+    """Further configuration of the Logical_Switch (ovn-nb(5))."""
 
 
 class RouterPort(Part):
@@ -387,6 +516,22 @@ class RouterPort(Part):
     """Its MAC address; chosen and kept where nothing is said."""
     gateway_chassis: list[Name] = []
     """Gateways for it, the preferred first."""
+    ha_chassis_group: Name | None = None
+    """A group of gateways for it, instead of gateway_chassis."""
+    redirect_type: Literal["overlay", "bridged"] | None = None
+    """How packets get to its gateway: through tunnels, or over the physical network."""
+    ipv6_ra: Literal["slaac", "dhcpv6_stateful", "dhcpv6_stateless"] | None = None
+    """The address mode that it advertises to IPv6 hosts."""
+    options: Options = {}
+    """Further options of the Logical_Router_Port (ovn-nb(5))."""
+
+    @model_validator(mode="after")
+    def _one_gateway(self) -> Self:
+        if self.gateway_chassis and self.ha_chassis_group:
+            raise PydanticCustomError("gateway", "has either gateway_chassis or ha_chassis_group")
+        if self.redirect_type and not (self.gateway_chassis or self.ha_chassis_group):
+            raise PydanticCustomError("gateway", "redirect_type needs gateway_chassis or ha_chassis_group")
+        return self
 
 
 class Route(Part):
@@ -394,8 +539,12 @@ class Route(Part):
 
     prefix: Network
     """What it leads to."""
-    nexthop: Ip
-    """The router that it goes through."""
+    nexthop: Annotated[list[Ip], Field(min_length=1), *_OneOrMore]
+    """The router that it goes through; several share the traffic (ECMP)."""
+    port: Name | None = None
+    """The switch whose router port it leaves by."""
+    policy: Literal["dst-ip", "src-ip"] = "dst-ip"
+    """What of a packet is compared with the prefix."""
 
 
 class Nat(Part):
@@ -409,21 +558,60 @@ class Nat(Part):
     """The address or network inside."""
     port: Name | None = None
     """The port whose chassis does it (distributed NAT)."""
+    mac: Mac | None = None
+    """The MAC address of `external` where it is distributed; chosen and kept where nothing is said."""
 
 
 class Router(Part):
     """A logical router."""
 
+    zone: Name | None = None
+    """The availability zone that has it, where the lab has several."""
+    chassis: Name | None = None
+    """The gateway that all of it is on: a gateway router."""
     ports: dict[Name, RouterPort] = {}
     """Its ports by the name of the switch that each is on."""
     routes: list[Route] = []
     """Its static routes."""
     nat: list[Nat] = []
     """Its NAT rules."""
+    options: Options = {}
+    """Further options of the Logical_Router (ovn-nb(5))."""
 
 
 class Acl(Part):
-    """An access rule of a switch."""
+    """An access rule of a switch or of a port group."""
+
+    switch: Name | None = None
+    """The switch that it is on."""
+    port_group: SetName | None = None
+    """The port group that it is on, instead of a switch."""
+    direction: Literal["from-lport", "to-lport"]
+    """Seen from the port."""
+    priority: Annotated[int, Field(ge=0, le=32767)]
+    """Higher comes first."""
+    match: Text
+    """An OVN match expression."""
+    action: Literal["allow", "allow-related", "allow-stateless", "drop", "reject"]
+    """What happens to what matches."""
+    name: Text | None = None
+    """What logs call it."""
+    log: bool = False
+    """Whether ovn-controller logs what matches."""
+    severity: Literal["alert", "warning", "notice", "info", "debug"] | None = None
+    """How serious the log takes it."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.switch is None) == (self.port_group is None):
+            raise PydanticCustomError("acl", "needs exactly one of switch and port_group")
+        if self.name is not None and len(self.name) > 63:
+            raise PydanticCustomError("acl", "the name of an ACL has at most 63 characters")
+        return self
+
+
+class Qos(Part):
+    """A rule that limits or marks what matches, on a switch."""
 
     switch: Name
     """The switch that it is on."""
@@ -433,8 +621,42 @@ class Acl(Part):
     """Higher comes first."""
     match: Text
     """An OVN match expression."""
-    action: Literal["allow", "allow-related", "allow-stateless", "drop", "reject"]
-    """What happens to what matches."""
+    rate: Annotated[int, Field(ge=1, le=4_294_967_295)] | None = None
+    """In kbit/s."""
+    burst: Annotated[int, Field(ge=1, le=4_294_967_295)] | None = None
+    """In kbit, beside a rate."""
+    dscp: Annotated[int, Field(ge=0, le=63)] | None = None
+    """The mark that packets get."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.rate is None and self.dscp is None:
+            raise PydanticCustomError("qos", "needs a rate or a dscp")
+        if self.burst is not None and self.rate is None:
+            raise PydanticCustomError("qos", "burst goes with rate")
+        return self
+
+
+class PortGroup(Part):
+    """Ports that ACLs speak of as one, as @NAME in a match."""
+
+    ports: list[Name] = []
+    """Its ports."""
+
+
+class HealthCheck(Part):
+    """How a load balancer finds out which of its backends live."""
+
+    source: Ip | None = None
+    """The address that probes come from; a free one of the backends' switch where nothing is said."""
+    interval: Annotated[int, Field(ge=1)] = 1
+    """Seconds between two probes."""
+    timeout: Annotated[int, Field(ge=1)] = 1
+    """Seconds that an answer may take."""
+    success_count: Annotated[int, Field(ge=1)] = 1
+    """Answers after which a backend is up."""
+    failure_count: Annotated[int, Field(ge=1)] = 2
+    """Probes without answer after which it is down."""
 
 
 class LoadBalancer(Part):
@@ -450,6 +672,10 @@ class LoadBalancer(Part):
     """Switches that have it."""
     routers: list[Name] = []
     """Routers that have it."""
+    health_check: Annotated[HealthCheck | None, BeforeValidator(_true_is_default), _Or({"type": "boolean"})] = None
+    """true, or how it finds out which of its backends live."""
+    options: Options = {}
+    """Further options of the Load_Balancer (ovn-nb(5))."""
 
 
 class Logical(Part):
@@ -461,6 +687,14 @@ class Logical(Part):
     """Logical routers by name."""
     acls: list[Acl] = []
     """Access rules."""
+    port_groups: dict[SetName, Annotated[PortGroup, *_MayBeEmpty]] = {}
+    """Port groups by name."""
+    address_sets: dict[SetName, Annotated[list[SetMember], *_OneOrMore]] = {}
+    """Sets of addresses by name, as $NAME in a match."""
+    ha_chassis_groups: dict[Name, list[Name]] = {}
+    """Groups of gateways by name, the preferred first."""
+    qos: list[Qos] = []
+    """Rules that limit or mark traffic."""
     load_balancers: dict[Name, LoadBalancer] = {}
     """Load balancers by name."""
 
@@ -501,9 +735,11 @@ class TopologyFile(Part):
     """ssl: everywhere, with a CA of the lab's own."""
     software: Software = "packages"
     """How OVS and OVN get onto the nodes."""
+    control: Annotated[Control, *_MayBeEmpty] = Control()
+    """How databases and chassis talk to each other."""
     underlay: Annotated[Underlay, *_MayBeEmpty] = Underlay()
     """The network between the nodes."""
-    physical_networks: dict[Name, PhysicalNetwork] = {}
+    physical_networks: dict[Name, Annotated[PhysicalNetwork, *_MayBeEmpty]] = {}
     """Provider networks by name."""
     nodes: Annotated[dict[Name, Annotated[Node, *_MayBeEmpty]], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)]
     """The machines: a list of names, or a mapping."""

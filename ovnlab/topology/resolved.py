@@ -28,8 +28,8 @@ RESERVED = frozenset(
 )
 """Names that nodes and fake VMs cannot have, because an interface or the kernel's settings have them already."""
 
-TUNNEL_PORT = re.compile(r"ovn-.*-\d+|patch-.*")
-"""Names of ports that ovn-controller makes on br-int."""
+TUNNEL_PORT = re.compile(r"ovn-.*-\d+|patch-.*|eth\d+")
+"""Names of ports that ovn-controller makes on br-int, and of NICs."""
 
 
 def is_reserved(name: str) -> bool:
@@ -43,7 +43,9 @@ IFNAMSIZ = 15
 GENEVE_OVERHEAD = 58
 VXLAN_OVERHEAD = 50
 """Bytes that the encapsulation adds over an IPv4 underlay: Ethernet 14 + IPv4 20 + UDP 8 + header 8, and 8
-for OVN's Geneve option (ovn-architecture(7), Tunnel Encapsulations)."""
+for OVN's Geneve option (ovn-architecture(7), Tunnel Encapsulations). IPv6 has a header of 40."""
+
+IPV6_OVERHEAD = 20
 
 
 LARGEST_VM_MTU = 1500
@@ -52,27 +54,77 @@ and reads packets of Ethernet's usual size."""
 
 
 class Underlay(msgspec.Struct, frozen=True):
-    """The network between the nodes: its IPv4 subnet and its MTU in bytes."""
+    """The network between the nodes: its subnet and its MTU in bytes."""
 
     subnet: str
     mtu: int
 
 
+class Control(msgspec.Struct, frozen=True):
+    """How databases and chassis talk to each other; times in milliseconds."""
+
+    tls: bool = False
+    monitor_all: bool = False
+    probe_interval: int = 180_000
+    election_timer: int = 1000
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A route of a node; several next hops share the traffic."""
+
+    prefix: str
+    nexthops: tuple[str, ...]
+
+
+class Nic(msgspec.Struct, frozen=True):
+    """A node's NIC on a physical network.
+
+    A chassis has it in `bridge`, which carries its addresses; a host has no bridge. `chassis_mac` is what the
+    chassis sends with instead of routers' MACs, empty where it does not.
+    """
+
+    network: str
+    device: str
+    mac: str
+    addresses: tuple[str, ...] = ()
+    bridge: str = ""
+    chassis_mac: str = ""
+    dhcp: bool = False
+
+    @property
+    def carrier(self) -> str:
+        """The device that has its addresses."""
+        return self.bridge or self.device
+
+
 class Node(msgspec.Struct, frozen=True):
-    """A machine of the lab. `mac` is that of its underlay address."""
+    """A machine of the lab.
+
+    `mac` is that of its underlay address, `segment` the network that its eth1 is on, `encaps` the
+    encapsulations that it takes. A host has an underlay address only where the file gives it one.
+    """
 
     name: str
-    central: bool
+    role: str
     chassis: bool
     ip: str
     prefix_length: int
     mac: str
-    encap: str
+    encaps: tuple[str, ...]
+    segment: str = "underlay"
+    zone: str = ""
+    nics: tuple[Nic, ...] = ()
+    routes: tuple[Route, ...] = ()
 
     @property
-    def role(self) -> str:
-        """What the node is, for people."""
-        return "central" if self.central else "worker"
+    def central(self) -> bool:
+        """Whether it has the Northbound and Southbound databases."""
+        return self.role == "central"
+
+    @property
+    def has_switch(self) -> bool:
+        """Whether it runs Open vSwitch."""
+        return self.role != "host"
 
     @property
     def integration_mac(self) -> str:
@@ -81,15 +133,42 @@ class Node(msgspec.Struct, frozen=True):
 
     @property
     def cidr(self) -> str:
-        """The underlay address with its prefix length."""
-        return f"{self.ip}/{self.prefix_length}"
+        """The underlay address with its prefix length, empty where it has none."""
+        return f"{self.ip}/{self.prefix_length}" if self.ip else ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All its addresses, without prefix length."""
+        own = [self.ip] if self.ip else []
+        return (*own, *(address.partition("/")[0] for nic in self.nics for address in nic.addresses))
+
+    @property
+    def forwards(self) -> bool:
+        """Whether it is a router between its networks."""
+        return self.role == "host" and len(self.nics) > 1
+
+    def nic(self, network: str) -> Nic | None:
+        """Its NIC on a physical network, None where it is not on it."""
+        return next((nic for nic in self.nics if nic.network == network), None)
+
+
+class Vlan(msgspec.Struct, frozen=True):
+    """A VLAN device inside a fake VM: the child port of that name."""
+
+    name: str
+    tag: int
+    interface: str
+    mac: str
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
 
 
 class VM(msgspec.Struct, frozen=True):
-    """A fake VM: a logical switch port, and how its end in a namespace is configured.
+    """A fake VM: how a logical switch port's end in a namespace is configured.
 
     `addresses` carry a prefix length; `gateways` has at most one address of each family; `chassis` is
-    the node that the file binds it to, None where that is left to `ovnlab bind`.
+    the node that the file binds it to, None where that is left to `ovnlab bind`. What it `asks` for itself
+    (dhcp4, dhcp6, slaac) is not in `addresses`.
     """
 
     name: str
@@ -98,6 +177,9 @@ class VM(msgspec.Struct, frozen=True):
     gateways: tuple[str, ...]
     mtu: int
     chassis: str | None = None
+    asks: tuple[str, ...] = ()
+    vlans: tuple[Vlan, ...] = ()
+    serves: tuple[int, ...] = ()
 
     @property
     def interface(self) -> str:
@@ -105,17 +187,75 @@ class VM(msgspec.Struct, frozen=True):
         return interface_name(self.name)
 
     @property
+    def port(self) -> str:
+        """The port of br-int that is bound: its interface, or the patch to the bridge that tags its VLANs."""
+        return interface_name(f"trunk-{self.name}") if self.vlans else self.interface
+
+    @property
+    def trunk(self) -> str:
+        """The bridge that tags its VLANs, where it has any."""
+        return trunk_bridge(self.name)
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """The devices in its namespace."""
+        return (self.interface, *(vlan.interface for vlan in self.vlans))
+
+    @property
+    def more(self) -> str:
+        """All of it that its main interface does not show, in a line."""
+        vlans = (" ".join([vlan.name, str(vlan.tag), vlan.mac, *vlan.addresses]) for vlan in self.vlans)
+        return "; ".join([*self.asks, *(f"serves {port}" for port in self.serves), *(f"vlan {vlan}" for vlan in vlans)])
+
+    @property
     def ips(self) -> tuple[str, ...]:
         """Its addresses without prefix lengths."""
         return tuple(address.partition("/")[0] for address in self.addresses)
 
 
+class DhcpOptions(msgspec.Struct, frozen=True):
+    """What OVN's DHCP answers in one subnet."""
+
+    name: str
+    cidr: str
+    options: dict[str, str]
+
+
+class SwitchPort(msgspec.Struct, frozen=True):
+    """A logical switch port, those of routers and localnet excepted (ovn-nb(5), Logical_Switch_Port)."""
+
+    name: str
+    mac: str
+    ips: tuple[str, ...]
+    type: str = ""
+    options: dict[str, str] = {}
+    parent: str = ""
+    tag: int = 0
+    port_security: bool = False
+    dhcpv4: str = ""
+    dhcpv6: str = ""
+    ha_chassis_group: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """MAC and IPs as OVN writes them."""
+        return (" ".join([self.mac, *self.ips]),)
+
+
 class Switch(msgspec.Struct, frozen=True):
-    """A logical switch and the fake VMs on it."""
+    """A logical switch and what is on it. A transit switch is in all zones, and made by ovn-ic."""
 
     name: str
     subnets: tuple[str, ...]
     vms: tuple[VM, ...]
+    ports: tuple[SwitchPort, ...] = ()
+    zone: str = ""
+    transit: bool = False
+    physical_network: str = ""
+    vlan: int = 0
+    dhcp: tuple[DhcpOptions, ...] = ()
+    dns: dict[str, tuple[str, ...]] = {}
+    other_config: dict[str, str] = {}
 
 
 class RouterPort(msgspec.Struct, frozen=True):
@@ -126,13 +266,126 @@ class RouterPort(msgspec.Struct, frozen=True):
     switch: str
     mac: str
     networks: tuple[str, ...]
+    gateway_chassis: tuple[str, ...] = ()
+    ha_chassis_group: str = ""
+    ipv6_ra: str = ""
+    options: dict[str, str] = {}
+
+    @property
+    def centralized(self) -> bool:
+        """Whether it is a distributed gateway port."""
+        return bool(self.gateway_chassis or self.ha_chassis_group)
+
+
+class StaticRoute(msgspec.Struct, frozen=True):
+    """A static route of a logical router, one next hop of it."""
+
+    prefix: str
+    nexthop: str
+    port: str = ""
+    policy: str = "dst-ip"
+    ecmp: bool = False
+
+
+class Nat(msgspec.Struct, frozen=True):
+    """A NAT rule; a distributed one has a port and a MAC."""
+
+    type: str
+    external: str
+    logical: str
+    port: str = ""
+    mac: str = ""
 
 
 class Router(msgspec.Struct, frozen=True):
-    """A logical router."""
+    """A logical router; on `chassis` alone where it is a gateway router."""
 
     name: str
     ports: tuple[RouterPort, ...]
+    zone: str = ""
+    chassis: str = ""
+    routes: tuple[StaticRoute, ...] = ()
+    nat: tuple[Nat, ...] = ()
+    options: dict[str, str] = {}
+
+
+class Acl(msgspec.Struct, frozen=True):
+    """An access rule of the switch or port group `owner`; `place` is where the file has its match."""
+
+    owner: str
+    on_group: bool
+    direction: str
+    priority: int
+    match: str
+    action: str
+    name: str = ""
+    log: bool = False
+    severity: str = ""
+    place: str = ""
+
+
+class Qos(msgspec.Struct, frozen=True):
+    """A rule that limits (kbit/s, kbit) or marks what matches; `place` is where the file has its match."""
+
+    switch: str
+    direction: str
+    priority: int
+    match: str
+    bandwidth: dict[str, int]
+    action: dict[str, int]
+    place: str = ""
+
+
+class PortGroup(msgspec.Struct, frozen=True):
+    """Ports that ACLs speak of as one."""
+
+    name: str
+    ports: tuple[str, ...]
+
+
+class AddressSet(msgspec.Struct, frozen=True):
+    """Addresses that matches speak of as one."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+class HaChassisGroup(msgspec.Struct, frozen=True):
+    """Gateways, the preferred first."""
+
+    name: str
+    zone: str
+    chassis: tuple[str, ...]
+
+
+class HealthCheck(msgspec.Struct, frozen=True):
+    """How backends are probed: options of OVN, and for each backend's address its port and the probes' source."""
+
+    options: dict[str, str]
+    mappings: dict[str, str]
+
+
+class LoadBalancer(msgspec.Struct, frozen=True):
+    """A load balancer of one VIP."""
+
+    name: str
+    vip: str
+    backends: tuple[str, ...]
+    protocol: str
+    switches: tuple[str, ...]
+    routers: tuple[str, ...]
+    health_check: HealthCheck | None = None
+    options: dict[str, str] = {}
+
+
+class Check(msgspec.Struct, frozen=True):
+    """Something that must hold: a `ping` or a `tcp` connection from a node or fake VM."""
+
+    kind: str
+    source: str
+    target: str
+    port: int
+    expect: str
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -145,16 +398,53 @@ class Topology(msgspec.Struct, frozen=True):
     nodes: tuple[Node, ...]
     switches: tuple[Switch, ...]
     routers: tuple[Router, ...]
+    control: Control = Control()
+    acls: tuple[Acl, ...] = ()
+    qos: tuple[Qos, ...] = ()
+    port_groups: tuple[PortGroup, ...] = ()
+    address_sets: tuple[AddressSet, ...] = ()
+    ha_chassis_groups: tuple[HaChassisGroup, ...] = ()
+    load_balancers: tuple[LoadBalancer, ...] = ()
+    physical_networks: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The availability zones, each with databases of its own; one without a name in most labs."""
+        return tuple(dict.fromkeys(node.zone for node in self.nodes if node.central))
+
+    @property
+    def transit_switches(self) -> tuple[Switch, ...]:
+        """The switches that join the zones."""
+        return tuple(switch for switch in self.switches if switch.transit)
 
     @property
     def central(self) -> Node:
-        """The node with the Northbound and Southbound databases."""
+        """The first node with databases; it has those of the interconnection too."""
         return next(node for node in self.nodes if node.central)
+
+    def centrals(self, zone: str) -> tuple[Node, ...]:
+        """The nodes with the databases of a zone: several are a cluster."""
+        return tuple(node for node in self.nodes if node.central and node.zone == zone)
+
+    def relays(self, zone: str) -> tuple[Node, ...]:
+        """The relays of a zone's Southbound database."""
+        return tuple(node for node in self.nodes if node.role == "relay" and node.zone == zone)
 
     @property
     def chassis(self) -> tuple[Node, ...]:
         """The nodes with an ovn-controller."""
         return tuple(node for node in self.nodes if node.chassis)
+
+    def peers(self, node: Node) -> tuple[Node, ...]:
+        """The chassis that a chassis has tunnels to: all of its zone, and between gateways those of others."""
+        return tuple(
+            peer
+            for peer in self.chassis
+            if peer.name != node.name
+            and node.chassis
+            and (peer.zone == node.zone or peer.role == node.role == "gateway")
+        )
 
     @property
     def vms(self) -> tuple[VM, ...]:
@@ -164,7 +454,7 @@ class Topology(msgspec.Struct, frozen=True):
     @property
     def vm_mtu(self) -> int:
         """What the encapsulation leaves of the underlay's MTU, and OVS takes of a fake VM, in bytes."""
-        return vm_mtu(self.underlay.mtu, self.nodes)
+        return vm_mtu(self.underlay, self.nodes)
 
     def node(self, name: str) -> Node | None:
         """The node of that name, None where there is none."""
@@ -174,9 +464,22 @@ class Topology(msgspec.Struct, frozen=True):
         """The fake VM of that name, None where there is none."""
         return next((vm for vm in self.vms if vm.name == name), None)
 
+    def vlan(self, name: str) -> tuple[VM, Vlan] | None:
+        """The VLAN device of a child port, and the fake VM that it is in; None where there is none."""
+        return next(((vm, vlan) for vm in self.vms for vlan in vm.vlans if vlan.name == name), None)
+
+    def port(self, name: str) -> SwitchPort | None:
+        """The logical switch port of that name, None where there is none."""
+        return next((port for switch in self.switches for port in switch.ports if port.name == name), None)
+
     def switch(self, name: str) -> Switch | None:
         """The logical switch of that name, None where there is none."""
         return next((switch for switch in self.switches if switch.name == name), None)
+
+    def zone_of(self, switch_or_router: str) -> str:
+        """The zone of a switch or router."""
+        zones = {item.name: item.zone for item in self.switches} | {item.name: item.zone for item in self.routers}
+        return zones[switch_or_router]
 
     def gateways(self, switch: str) -> tuple[str, ...]:
         """The first router address of each family on a switch: the default routes of its fake VMs."""
@@ -191,14 +494,27 @@ def _first(
     return next((address for address in addresses if address.version == version), None)
 
 
-def vm_mtu(underlay: int, nodes: Iterable[Node]) -> int:
-    """The MTU of fake VMs, in bytes, over an underlay with that MTU."""
-    return min(underlay - overhead(node.encap for node in nodes), LARGEST_VM_MTU)
+def vm_mtu(underlay: Underlay, nodes: Iterable[Node]) -> int:
+    """The MTU of fake VMs, in bytes, over an underlay."""
+    encaps = {encap for node in nodes if node.chassis for encap in node.encaps}
+    version6 = ipaddress.ip_network(underlay.subnet).version == 6
+    return min(underlay.mtu - overhead(encaps) - (IPV6_OVERHEAD if version6 else 0), LARGEST_VM_MTU)
 
 
 def overhead(encaps: Iterable[str]) -> int:
     """The most bytes that any of these encapsulations adds to a packet."""
     return GENEVE_OVERHEAD if "geneve" in set(encaps) else VXLAN_OVERHEAD
+
+
+def eui64(subnet: str, mac: str) -> str:
+    """The address that a machine with that MAC makes of an advertised prefix (RFC 4291, appendix A).
+
+    >>> eui64("fd00::/64", "40:44:00:00:00:01")
+    'fd00::4244:ff:fe00:1'
+    """
+    octets = [int(octet, 16) for octet in mac.split(":")]
+    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+    return str(ipaddress.ip_network(subnet).network_address + int.from_bytes(identifier, "big"))
 
 
 def interface_name(name: str) -> str:
@@ -214,6 +530,11 @@ def interface_name(name: str) -> str:
     return f"{name[:8]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
+def trunk_bridge(vm: str) -> str:
+    """The bridge that tags the VLANs of a fake VM: its name leaves room for that of its patch port."""
+    return f"tb-{vm if len(vm) <= 9 else hashlib.sha256(vm.encode()).hexdigest()[:9]}"
+
+
 def generated_mac(*identity: str, prefix: str = "0a:00") -> str:
     """A locally administered MAC that stays the same for the same identity.
 
@@ -222,6 +543,17 @@ def generated_mac(*identity: str, prefix: str = "0a:00") -> str:
     digest = hashlib.sha256("\0".join(identity).encode()).digest()
     octets = prefix.split(":")
     return ":".join([*octets, *(f"{byte:02x}" for byte in digest[: 6 - len(octets)])])
+
+
+def host_of(endpoint: str) -> str:
+    """The address of ADDRESS or ADDRESS:PORT, without the brackets of IPv6.
+
+    >>> host_of("[fd00::1]:80"), host_of("10.0.0.1:80"), host_of("fd00::1")
+    ('fd00::1', '10.0.0.1', 'fd00::1')
+    """
+    if endpoint.startswith("["):
+        return endpoint[1:].partition("]")[0]
+    return endpoint.partition(":")[0] if endpoint.count(":") == 1 else endpoint
 
 
 def free_addresses(subnet: str, taken: Iterable[str]) -> Iterator[str]:

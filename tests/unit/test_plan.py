@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,12 +13,15 @@ from hypothesis import strategies as st
 
 from ovnlab.errors import OvnlabError, Timeout
 from ovnlab.northbound.change import changes, transaction_script
-from ovnlab.northbound.live import LiveRow, parse
-from ovnlab.northbound.rows import BY_BIND, MARK, WantedRow, wanted
+from ovnlab.northbound.live import COLUMNS, LiveRow, Parent, parse
+from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, WantedRow, wanted
+from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb import listed, rows, value
+from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import failure
 from ovnlab.templating import render
 from ovnlab.topology.load import load_text
+from ovnlab.topology.resolved import Topology
 from ovnlab.waiting import wait_until
 
 TOPOLOGY = load_text(
@@ -26,20 +32,42 @@ TOPOLOGY = load_text(
 ).topology
 
 
+DEFAULTS: dict[str, Any] = {
+    "other_config": {}, "load_balancer": (), "dns_records": (), "options": {}, "up": False, "tag": (),
+    "parent_name": (), "port_security": (), "dhcpv4_options": (), "dhcpv6_options": (), "ha_chassis_group": (),
+    "ipv6_ra_configs": {}, "type": "", "addresses": (), "external_ids": {},
+}  # fmt: skip
+
+
+def uuid(table: str, name: str) -> str:
+    return f"uuid-of-{table}-{name}"
+
+
 def as_live(row: WantedRow) -> LiveRow:
+    """A wanted row as the database would have it."""
+    values: dict[str, Any] = {**DEFAULTS, **row.values}
+    for column, table in TABLES[row.table].references.items():
+        values[column] = tuple(uuid(table, name) for name in values[column])
     columns = {
         key: tuple(sorted(item)) if isinstance(item, tuple) else dict(item) if isinstance(item, dict) else item
-        for key, item in row.columns.items()
+        for key, item in values.items()
+        if key in TABLES[row.table].columns
     }
-    defaults = {"type": "", "addresses": (), "options": {}, "up": False, "external_ids": {}}
-    return LiveRow(row.table, f"uuid-of-{row.table}-{row.name}", row.name, {**defaults, **columns}, row.parent)
+    column = {"Logical_Switch_Port": "ports", "Logical_Router_Port": "ports"}.get(row.table, "")
+    belongs = Parent(row.parent_table, row.parent, uuid(row.parent_table, row.parent), column) if row.parent else None
+    return LiveRow(row.table, uuid(row.table, row.name), row.name, columns, belongs, row.zone)
 
 
 LIVE = [as_live(row) for row in wanted(TOPOLOGY)]
 
 
-def words(live: list[LiveRow]) -> list[tuple[str, ...]]:
-    return [command for change in changes("lab", wanted(TOPOLOGY), live) for command in change.commands]
+def row(table: str, name: str, mark: tuple[str, str] = ("", ""), parent: str | None = None) -> LiveRow:
+    parent_table = "Logical_Switch" if parent else ""
+    return as_live(WantedRow(table, name, {}, parent, parent_table, "", mark))
+
+
+def words(live: list[LiveRow], lab: Topology = TOPOLOGY) -> list[tuple[str, ...]]:
+    return [command for change in changes("lab", wanted(lab), live) for command in change.commands]
 
 
 def test_nothing_changes_where_all_is_as_wanted() -> None:
@@ -47,12 +75,18 @@ def test_nothing_changes_where_all_is_as_wanted() -> None:
 
 
 def test_a_new_network_is_one_transaction_in_the_words_of_ovn_nbctl() -> None:
-    assert [command[0] for command in words([])] == [
-        "ls-add", "set", "lsp-add", "set", "lr-add", "set", "lrp-add", "set", "lsp-add", "set",
-    ]  # fmt: skip
-    assert ("lsp-add", "s", "v") in words([])
-    assert ("lrp-add", "r", "r-s", "0a:00:00:00:00:02", "10.0.0.1/24") in words([])
-    script = transaction_script(changes("lab", wanted(TOPOLOGY), []))
+    assert [command[:3] for command in words([])] == [
+        ("--id=@s", "create", "Logical_Switch"),
+        ("--id=@v", "create", "Logical_Switch_Port"),
+        ("--id=@r", "create", "Logical_Router"),
+        ("--id=@r_s", "create", "Logical_Router_Port"),
+        ("--id=@s_r", "create", "Logical_Switch_Port"),
+    ]
+    switch, port, router, *_ = words([])
+    assert "ports=@v,@s_r" in switch
+    assert "ports=@r_s" in router
+    assert 'addresses=["0a:00:00:00:00:01 10.0.0.2"]' in port
+    script = transaction_script(changes("lab", wanted(TOPOLOGY), []), Databases(""))
     assert script.count("ovn-nbctl") == 1
     assert "'addresses=[\"0a:00:00:00:00:01 10.0.0.2\"]'" in script
 
@@ -65,12 +99,32 @@ def test_only_what_differs_is_set_and_other_keys_of_a_map_stay() -> None:
     assert commands == [("set", "Logical_Switch_Port", port.uuid, 'addresses=["0a:00:00:00:00:01 10.0.0.2"]')]
 
 
+def test_a_new_row_is_added_to_the_one_that_it_belongs_to() -> None:
+    live = [row for row in LIVE if row.name != "v"]
+    create, add_port = words(live)
+    assert create[:3] == ("--id=@v", "create", "Logical_Switch_Port")
+    assert add_port == ("add", "Logical_Switch", uuid("Logical_Switch", "s"), "ports", "@v")
+
+
 def test_what_is_marked_and_not_wanted_goes_and_what_is_not_marked_stays() -> None:
-    ours = as_live(WantedRow("Logical_Switch", "old", {"external_ids": {MARK: "lab"}}))
-    others = as_live(WantedRow("Logical_Switch", "foreign", {"external_ids": {}}))
-    other_lab = as_live(WantedRow("Logical_Switch", "neighbour", {"external_ids": {MARK: "other"}}))
-    by_bind = as_live(WantedRow("Logical_Switch_Port", "b", {"external_ids": {BY_BIND: "lab"}}, parent="s"))
-    assert words([*LIVE, ours, others, other_lab, by_bind]) == [("ls-del", ours.uuid)]
+    ours = row("Logical_Switch", "old", (MARK, "lab"))
+    others = row("Logical_Switch", "foreign")
+    other_lab = row("Logical_Switch", "neighbour", (MARK, "other"))
+    by_bind = row("Logical_Switch_Port", "b", (BY_BIND, "lab"), "s")
+    assert words([*LIVE, ours, others, other_lab, by_bind]) == [("destroy", "Logical_Switch", ours.uuid)]
+
+
+def test_a_port_goes_along_with_its_switch() -> None:
+    ours = row("Logical_Switch", "old", (MARK, "lab"))
+    port = row("Logical_Switch_Port", "theirs", (MARK, "lab"), "old")
+    by_bind = row("Logical_Switch_Port", "b", (BY_BIND, "lab"), "old")
+    found = changes("lab", wanted(TOPOLOGY), [*LIVE, ours, port, by_bind])
+    assert [(change.verb, change.name) for change in found] == [
+        ("remove", "theirs"),
+        ("remove", "b"),
+        ("remove", "old"),
+    ]
+    assert [command for change in found for command in change.commands] == [("destroy", "Logical_Switch", ours.uuid)]
 
 
 def test_a_port_that_bind_made_is_adopted_by_the_file() -> None:
@@ -78,36 +132,86 @@ def test_a_port_that_bind_made_is_adopted_by_the_file() -> None:
     made = dataclasses.replace(port, columns={**port.columns, "external_ids": {BY_BIND: "lab"}})
     commands = words([row if row is not port else made for row in LIVE])
     assert commands == [
-        ("set", "Logical_Switch_Port", port.uuid, 'external_ids:ovnlab="lab"'),
+        ("set", "Logical_Switch_Port", port.uuid, 'external_ids:"ovnlab"="lab"'),
         ("remove", "Logical_Switch_Port", port.uuid, "external_ids", BY_BIND),
     ]
 
 
 def test_a_port_of_somebody_else_is_not_taken_along_with_its_switch() -> None:
-    ours = as_live(WantedRow("Logical_Switch", "old", {"external_ids": {MARK: "lab"}}))
-    theirs = as_live(WantedRow("Logical_Switch_Port", "theirs", {}, parent="old"))
+    ours = row("Logical_Switch", "old", (MARK, "lab"))
+    theirs = row("Logical_Switch_Port", "theirs", parent="old")
     with pytest.raises(OvnlabError, match="there is a logical switch port theirs on it that ovnlab did not make"):
         words([*LIVE, ours, theirs])
 
 
 def test_a_name_that_somebody_else_took_is_an_error() -> None:
-    theirs = as_live(WantedRow("Logical_Switch_Port", "v", {}, parent="elsewhere"))
+    theirs = row("Logical_Switch_Port", "v", parent="elsewhere")
     with pytest.raises(OvnlabError, match="there is a logical switch port v already"):
         words([theirs])
 
 
+def test_a_key_of_a_shared_map_that_we_set_is_taken_away_again_and_others_stay() -> None:
+    switch = next(row for row in LIVE if row.table == "Logical_Switch")
+    ids = {MARK: "lab", KEYS_KEY: "other_config:mcast_snoop"}
+    config = {"mcast_snoop": "true", "mine": "yes"}
+    before = dataclasses.replace(switch, columns={**switch.columns, "external_ids": ids, "other_config": config})
+    commands = words([row if row is not switch else before for row in LIVE])
+    assert sorted(commands) == [
+        ("remove", "Logical_Switch", switch.uuid, "external_ids", KEYS_KEY),
+        ("remove", "Logical_Switch", switch.uuid, "other_config", "mcast_snoop"),
+    ]
+
+
+def everything() -> Topology:
+    path = Path(__file__).parent / "everything.yaml"
+    return load_text(str(path), path.read_bytes()).topology
+
+
+def test_of_every_kind_of_row_there_is_one_and_as_they_are_nothing_changes() -> None:
+    topology = everything()
+    rows = wanted(topology)
+    assert {row.table for row in rows} == set(TABLES)
+    assert len({row.key for row in rows}) == len(rows)
+    live = [_parented(as_live_of(row)) for row in rows]
+    assert changes(topology.name, rows, live) == []
+    assert all(change.verb == "remove" for change in changes(topology.name, [], live))
+
+
+def as_live_of(row: WantedRow) -> LiveRow:
+    found = as_live(row)
+    missing = {column: () for column in TABLES[row.table].columns if column not in found.columns and column != "name"}
+    return dataclasses.replace(found, columns={**found.columns, **missing})
+
+
+def _parented(row: LiveRow) -> LiveRow:
+    if row.belongs is None:
+        return row
+    column = next(column for table, column in TABLES[row.table].belongs if table == row.belongs.table)
+    return dataclasses.replace(row, belongs=dataclasses.replace(row.belongs, column=column))
+
+
 def test_rows_are_read_with_their_parents() -> None:
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
+    tables["Logical_Switch"] = [{"_uuid": ["uuid", "u1"], "name": "s", "ports": ["uuid", "u2"]}]
+    tables["Logical_Switch_Port"] = [
+        {"_uuid": ["uuid", "u2"], "name": "v", "addresses": "0a:00:00:00:00:01", "tag": 5},
+    ]
+    tables["Logical_Switch"][0]["external_ids"] = ["map", [["ovnlab", "lab"]]]
     printed = "\n".join(
-        [
-            '{"data":[[["uuid","u1"],"s",["uuid","u2"],["map",[["ovnlab","lab"]]]]],"headings":["_uuid","name","ports","external_ids"]}',
-            '{"data":[[["uuid","u2"],"v","","0a:00:00:00:00:01",["map",[]],true,["map",[]]]],"headings":["_uuid","name","type","addresses","options","up","external_ids"]}',
-            '{"data":[],"headings":["_uuid","name","ports","external_ids"]}',
-            '{"data":[],"headings":["_uuid","name","mac","networks","external_ids"]}',
-        ]
+        json.dumps(
+            {
+                "headings": list(COLUMNS[name]),
+                "data": [
+                    [row.get(column, ["map" if column == "external_ids" else "set", []]) for column in COLUMNS[name]]
+                    for row in rows
+                ],
+            }
+        )
+        for name, rows in tables.items()
     )
     switch, port = parse(printed)
     assert (switch.mark, port.mark) == ("lab", None)
-    assert (port.parent, port.columns["addresses"]) == ("s", ("0a:00:00:00:00:01",))
+    assert (port.parent, port.columns["addresses"], port.columns["tag"]) == ("s", ("0a:00:00:00:00:01",), (5,))
 
 
 def test_the_wire_format_of_ovsdb() -> None:
@@ -122,7 +226,7 @@ def test_every_value_is_one_word_of_a_script(values: list[str]) -> None:
     """No value gets out of its quotes: sh itself says what it reads."""
     import shlex  # noqa: PLC0415
 
-    script = render("node/transaction.sh.j2", commands=[["set", *values]])
+    script = render("node/transaction.sh.j2", commands=[["set", *values]], databases=Databases(""))
     line = script.split("ovn-nbctl --timeout=60 \\\n", 1)[1]
     assert shlex.split(line) == ["set", *values]
 

@@ -21,6 +21,9 @@ from ovnlab.topology.schema import FILE, schema_text
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "topologies").glob("*.yaml"))
 NODES = "nodes: {central: {role: central}, w1: {}}\n"
+GATEWAYS = (
+    "{physical_networks: {ext: {subnet: 10.0.0.0/24}}, nodes: {central: {role: central}, w1: , gw1: {role: gateway}},\n"
+)
 
 
 def topology(text: str, **options: object) -> Topology:
@@ -86,6 +89,37 @@ def mistakes(text: str | bytes) -> list[str]:
         (NODES + "logical: {acls: [{switch: s, direction: up, priority: 1, match: ip, action: drop}]}\n", "direction: up is not one of from-lport or to-lport"),
         (NODES + "checks: [{ping: nobody, from: w1}]\n", "there is no node or fake VM 'nobody'"),
         (NODES + "checks: [{from: w1}]\n", "needs exactly one of ping and tcp"),
+        (GATEWAYS + "logical: {switches: {s: }, routers: {r: {ports: {s: {ip: 10.0.0.1/24, gateway_chassis: [w1]}}}}}}\n", "w1 is no gateway (`role: gateway`)"),
+        (GATEWAYS + "logical: {switches: {s: }, routers: {r: {ports: {s: {ip: 10.0.0.1/24, gateway_chassis: [gw3]}}}}}}\n", "there is no node 'gw3' (did you mean 'gw1'?)"),
+        (GATEWAYS + "logical: {switches: {s: }, routers: {r: {ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: snat, external: 10.0.0.1, logical: 10.1.0.0/24}]}}}}\n", "NAT needs a gateway"),
+        (GATEWAYS + "logical: {switches: {s: }, routers: {r: {chassis: gw1, ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: snat, external: 10.9.0.1, logical: 10.1.0.0/24}]}}}}\n", "lab.yaml:2:116: 10.9.0.1 is in no network of r"),
+        (GATEWAYS + "logical: {switches: {s: }, routers: {r: {chassis: gw1, ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: dnat_and_snat, external: 10.0.0.1, logical: 10.1.0.0/24}]}}}}\n", "dnat_and_snat needs a single address"),
+        (GATEWAYS + "logical: {switches: {s: }, routers: {r: {ports: {s: {ip: 10.0.0.1/24}}, routes: [{prefix: 0.0.0.0/0, nexthop: 10.9.0.1}]}}}}\n", "10.9.0.1 is in no network of r"),
+        (GATEWAYS + "logical: {ha_chassis_groups: {g: [w1]}}}\n", "w1 is no gateway"),
+        (GATEWAYS + "logical: {switches: {s: {subnet: 10.0.0.0/24, physical_network: ext, vlan: 4095}}}}\n", "vlan: must be less than or equal to 4094"),
+        (GATEWAYS + "logical: {switches: {s: {vlan: 5}}}}\n", "a vlan needs a physical_network"),
+        (GATEWAYS + "logical: {switches: {s: {ports: {v: {ip: dhcp}}}}}}\n", "ip: dhcp needs `dhcp: true` on s"),
+        (GATEWAYS + "logical: {switches: {s: {dhcp: true}}}}\n", "s has no subnet that DHCP could answer for"),
+        (GATEWAYS + "logical: {switches: {s: {subnet: 10.0.0.0/24, ports: {v: {ip: slaac}}}}}}\n", "ip: slaac needs an IPv6 subnet"),
+        (GATEWAYS + "logical: {switches: {s: {subnet: 'fd00::/64', ports: {v: {ip: slaac}}}}}}\n", "ip: slaac needs a router port on s with ipv6_ra"),
+        (GATEWAYS + "logical: {switches: {s: {ports: {v: {parent: x, vlan: 5}}}}}}\n", "there is no port 'x'"),
+        (GATEWAYS + "logical: {switches: {s: {ports: {v: {vlan: 5}}}}}}\n", "parent and vlan go together"),
+        (GATEWAYS + "logical: {switches: {s: {ports: {v: , a: {parent: v, vlan: 5}, b: {parent: v, vlan: 5}}}}}}\n", "VLAN 5 of v is a's already"),
+        (GATEWAYS + "logical: {switches: {s: {ports: {v: {type: external, mac: '0a:00:00:00:00:01'}}}}}}\n", "type: external needs a ha_chassis_group"),
+        (GATEWAYS + "logical: {switches: {s: {ports: {v: {type: virtual, parents: [w]}}}}}}\n", "there is no port 'w'"),
+        (GATEWAYS + "logical: {switches: {s: }, acls: [{switch: t, direction: to-lport, priority: 1, match: ip, action: drop}]}}\n", "there is no switch 't'"),
+        (GATEWAYS + "logical: {acls: [{port_group: pg, direction: to-lport, priority: 1, match: ip, action: drop}]}}\n", "there is no port group 'pg'"),
+        (GATEWAYS + "logical: {port_groups: {pg: {ports: [v]}}}}\n", "there is no port 'v'"),
+        (GATEWAYS + "logical: {port_groups: {p-g: }}}\n", "'p-g' cannot stand in a match"),
+        (GATEWAYS + "logical: {switches: {s: }, load_balancers: {a: {vip: '10.0.0.9:80', backends: ['10.0.0.2:80'], switches: [s]}, b: {vip: '10.0.0.9:80', backends: ['10.0.0.3:80'], switches: [s]}}}}\n", "10.0.0.9:80 overlaps the VIP of a on s"),
+        (GATEWAYS + "logical: {switches: {s: }, load_balancers: {a: {vip: '10.0.0.9:80', backends: ['10.0.0.2'], switches: [s]}}}}\n", "must both have a port, or neither"),
+        (GATEWAYS + "logical: {switches: {s: {transit: true}}}}\n", "a transit switch joins zones, and there are none"),
+        ("nodes: {c: {role: central, zone: a}, w: {}}\n", "w needs a zone, as others have one"),
+        ("nodes: {c: {role: central, zone: a}, w: {zone: b}}\n", "zone 'b' has no central"),
+        ("nodes: {c: {role: central}, w: {underlay: x}}\n", "there is no physical network 'x'"),
+        ("physical_networks: {x: {bridge: br-int}}\nnodes: {c: {role: central}}\n", "'br-int' is the name of an interface that every node has"),
+        ("physical_networks: {x: {bridge: b}, y: {bridge: b}}\nnodes: {c: {role: central}}\n", "b is the bridge of x already"),
+        ("physical_networks: {x: }\nnodes: {c: {role: central}, h: {role: host, physical: [x]}}\n", "x has no subnet that h could have an address of"),
         (NODES + "software: {ovs: {git: x, path: y}}\n", "needs exactly one of git, tarball, path and distro: true"),
     ],
 )  # fmt: skip
@@ -95,7 +129,7 @@ def test_a_mistake_is_told_with_its_place_and_what_was_meant(text: str, said: st
 
 def test_a_misspelt_role_is_one_mistake() -> None:
     assert mistakes("nodes: {c: {role: centrl}}") == [
-        "lab.yaml:1:19: role: centrl is not one of central, worker, gateway or host (did you mean 'central'?)"
+        "lab.yaml:1:19: role: centrl is not one of central, worker, gateway, relay or host (did you mean 'central'?)"
     ]
 
 
@@ -177,16 +211,8 @@ def test_fake_vms_get_what_the_encapsulation_leaves(encap: str, underlay: int, m
 @pytest.mark.parametrize(
     "text",
     [
-        "provider: libvirt", "datapath: kernel", "tls: true", "software: {ovn: {distro: true}}",
-        "physical_networks: {x: {bridge: br-ex}}", "checks: [{ping: w1, from: central}]",
-        "nodes: {central: {role: central}, w1: {role: central}}", "nodes: {central: {role: central}, g: {role: gateway}}",
-        "nodes: {central: {role: central}, h: {role: host}}", "nodes: {central: {role: central}, w: {encap: vxlan}}",
-        "nodes: {central: {role: central}, w: {software: system}}", "underlay: {subnet: 'fd00::/64'}",
-        "logical: {switches: {s: {dhcp: true}}}", "logical: {switches: {s: {dhcp: true, ports: {v: {ip: dhcp}}}}}",
-        "logical: {switches: {s: }, routers: {r: {ports: {s: {ip: 10.0.0.1/24}}, routes: [{prefix: 0.0.0.0/0, nexthop: 10.0.0.2}]}}}",
-        "logical: {switches: {s: }, routers: {r: {ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: snat, external: 10.0.0.1, logical: 10.1.0.0/24}]}}}",
-        "logical: {switches: {s: }, acls: [{switch: s, direction: to-lport, priority: 1, match: ip, action: drop}]}",
-        "logical: {switches: {s: }, load_balancers: {l: {vip: '10.0.0.1:80', backends: ['10.0.0.2:80']}}}",
+        "provider: libvirt", "datapath: kernel", "software: {ovn: {distro: true}}",
+        "nodes: {central: {role: central}, w: {software: system}}",
         "logical: {switches: {s: {ports: {v: {mtu: 2000}}}}}",
     ],
 )  # fmt: skip
@@ -200,14 +226,7 @@ def test_what_cannot_be_done_yet_is_refused_and_valid(text: str) -> None:
 def test_the_whole_grammar_is_accepted() -> None:
     """The example of the format's description, shortened by nothing."""
     loaded = load(str(Path(__file__).with_name("everything.yaml")))
-    assert {node.name for node in loaded.topology.nodes} == {
-        "central",
-        "worker1",
-        "worker2",
-        "gw1",
-        "gw2",
-        "host1",
-    }
+    assert {node.role for node in loaded.topology.nodes} == {"central", "worker", "gateway", "relay", "host"}
     with pytest.raises(TopologyError):
         loaded.refuse_unsupported()
 

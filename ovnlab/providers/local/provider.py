@@ -21,10 +21,12 @@ from ovnlab.providers.local.context import NamespaceContext, enter
 from ovnlab.state import LabFolder, Software, remove_tree
 from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
+from ovnlab.topology import resolved
 from ovnlab.topology.resolved import Topology, interface_name
 from ovnlab.waiting import wait_until
 
 END_TIMEOUT = 10.0
+LARGEST_MTU = 65521
 
 
 @dataclass(frozen=True)
@@ -114,24 +116,31 @@ class LocalProvider:
     def add(self, topology: Topology, names: Sequence[str]) -> None:
         """Make nodes, and the lab around them where it is not there."""
         self._write_files(topology, names)
-        if not names:
-            return
         if not self._is_held():
+            if not names:
+                return
             self._start_holder(topology)
         init = self._lab_init()
         if init is None:
             raise OvnlabError("the lab ended while nodes were being added", where=self.folder.name)
-        script = render("local/nodes.sh.j2", folder=self.folder.path, nodes=self._links(names))
+        script = self._nodes_script(topology, names, here=[*names, *self.pids()])
         try:
             run_script(NamespaceContext(init), script, where=f"{self.folder.name}: adding nodes")
         except OvnlabError as error:
             error.detail = self._node_logs(names) or error.detail
             raise
 
-    def _links(self, names: Sequence[str]) -> list[dict[str, str]]:
-        return [
-            {"name": name, "link": interface_name(name), "logs": str(self.folder.node_logs(name))} for name in names
+    def _nodes_script(self, topology: Topology, names: Sequence[str], *, here: Sequence[str]) -> str:
+        nodes = [
+            {"name": node.name, "logs": str(self.folder.node_logs(node.name)), "links": _links(node)}
+            for node in topology.nodes
+            if node.name in here
         ]
+        bridges = [_bridge(network) for network in topology.physical_networks]
+        wired = [*bridges, *(link.name for node in topology.nodes for link in _links(node))]
+        return render(
+            "local/nodes.sh.j2", folder=self.folder.path, nodes=nodes, new=names, bridges=bridges, wired=wired
+        )
 
     def _node_logs(self, names: Sequence[str]) -> str:
         paths = (self.folder.node_logs(name) / "node.log" for name in names)
@@ -219,7 +228,9 @@ class LocalProvider:
         if init is not None:
             gone = lambda: True if not self.running() & set(names) else None  # noqa: E731
             wait_until(f"the end of {', '.join(names)}", gone, timeout=END_TIMEOUT)
-            script = render("local/remove.sh.j2", nodes=self._links(names))
+            script = render(
+                "local/remove.sh.j2", nodes=[{"name": name, "link": interface_name(name)} for name in names]
+            )
             run_script(NamespaceContext(init), script, where=f"{self.folder.name}: removing nodes")
 
     def destroy(self) -> None:
@@ -244,10 +255,9 @@ class LocalProvider:
     def render(self, topology: Topology) -> list[tuple[str, str]]:
         """The scripts that make the lab's namespaces."""
         names = [node.name for node in topology.nodes]
-        nodes = render("local/nodes.sh.j2", folder=self.folder.path, nodes=self._links(names))
         return [
             *((f"local/{title}", text) for title, text in self._scripts(topology)),
-            ("local/nodes.sh", nodes),
+            ("local/nodes.sh", self._nodes_script(topology, names, here=names)),
         ]
 
 
@@ -268,4 +278,28 @@ def _try_flock(descriptor: int) -> bool | None:
 
 def hosts(topology: Topology) -> str:
     """/etc/hosts of every node."""
-    return render("node/hosts.j2", nodes=[(node.ip, node.name) for node in topology.nodes])
+    addresses = ((node.addresses, node.name) for node in topology.nodes)
+    return render("node/hosts.j2", nodes=[(found[0], name) for found, name in addresses if found])
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A veth: its end in the lab, what that is plugged into, its end in a node, and its MTU in bytes."""
+
+    name: str
+    bridge: str
+    device: str
+    mtu: int
+
+
+def _links(node: resolved.Node) -> list[_Link]:
+    """A node's NICs: eth1 on its underlay, the others on physical networks."""
+    own = interface_name(node.name)
+    segment = "underlay" if node.segment == "underlay" else _bridge(node.segment)
+    first = [_Link(own, segment, "eth1", LARGEST_MTU)] if node.ip else []
+    return [*first, *(_Link(f"{own[:9]}~{nic.device}", _bridge(nic.network), nic.device, 1500) for nic in node.nics)]
+
+
+def _bridge(network: str) -> str:
+    """The bridge that is a physical network: no node and no NIC can have such a name."""
+    return interface_name(f"~{network}")

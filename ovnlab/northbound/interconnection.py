@@ -1,0 +1,18 @@
+"""The transit switches that join availability zones (ovn-ic-nb(5))."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from ovnlab.northbound.rows import MARK
+from ovnlab.ovsdb import rows
+from ovnlab.tasks.daemons import TransitSwitch
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+
+
+def read(central: Context) -> list[TransitSwitch]:
+    """The transit switches that are there, in one ovn-ic-nbctl."""
+    script = render("node/transit_switches.sh.j2")
+    printed = run_script(central, script, where="central: reading the interconnection")
+    return [TransitSwitch(row["name"], row["external_ids"].get(MARK, "")) for row in rows(printed)]
