@@ -15,8 +15,8 @@ import msgspec
 from ovnlab import __version__, credentials
 from ovnlab import software as artefact
 from ovnlab.binding import Specs, unknown
-from ovnlab.errors import OvnlabError, SurroundingsError, UsageError
-from ovnlab.northbound import change, interconnection, live
+from ovnlab.errors import OvnlabError, SurroundingsError, TopologyError, UsageError
+from ovnlab.northbound import change, interconnection, live, matches
 from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
@@ -28,6 +28,7 @@ from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology import resolved
+from ovnlab.topology.advice import advice
 from ovnlab.topology.file import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
 
@@ -237,6 +238,8 @@ class Lab:
 
         Interrupted, it takes back what it began: the lab, or the nodes that it added.
         """
+        for sentence in advice(topology):
+            self.reporter.note(sentence)
         with self.locked():
             self._refuse_other_source(source, named)
             began = not self.folder.exists()
@@ -248,7 +251,7 @@ class Lab:
                 self.folder.create(afresh=began)
                 done, bound = self._converge(topology, source, fresh=began)
                 self.folder.store(Stored(source, topology, self.software, complete=True))
-            except (KeyboardInterrupt, SurroundingsError):
+            except (KeyboardInterrupt, SurroundingsError, TopologyError):
                 self._take_back(began, running, files)
                 raise
         return Outcome(topology, done, began, bound)
@@ -269,6 +272,7 @@ class Lab:
         self._refuse_other_source(source, named)
         seen = self.look(topology)
         todo = plan(topology, seen, known=self._known())
+        self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
 
     def _known(self) -> list[str]:
@@ -300,6 +304,7 @@ class Lab:
         """
         seen = self.look(topology)
         first = plan(topology, seen, known=self._known())
+        asked = self._check_matches(topology, source, first)
         assert self.software is not None  # noqa: S101  set before anything is begun
         self.folder.store(Stored(source, topology, self.software, complete=False))
         if first.remove:
@@ -328,9 +333,20 @@ class Lab:
                     unbind=again.unbind,
                     bind=again.bind,
                 )
+        if not asked:
+            self._check_matches(topology, source, first)
         self._start_controllers_and_bind(topology, started, first)
         self._await(topology, started, first)
         return first, len(first.bound_after(seen))
+
+    def _check_matches(self, topology: Topology, source: str, todo: Plan) -> bool:
+        """Let OVN itself parse the matches that are to be written; False where there is no node yet to ask on."""
+        running = self.provider.nodes()
+        centrals = [node.name for zone in topology.zones for node in topology.centrals(zone) if node.name in running]
+        if not centrals:
+            return False
+        matches.check(running[centrals[0]].context, topology, source, todo.changes)
+        return True
 
     def _known_nodes(self) -> tuple[resolved.Node, ...]:
         return self.stored.topology.nodes if self.stored else ()
@@ -437,6 +453,10 @@ class Lab:
         plain = [node for node in topology.nodes if not node.has_switch and node.nics and (peers or node in started)]
         for_each([*peers, *plain], lambda node: daemons.announce(running[node.name].context, node))
         self._await_bound(topology, todo.bind)
+        if topology.has_takeover and (started or todo.changes):
+            self.reporter.step("waiting for gateways to watch one another")
+            watching = [running[node.name].context for node in topology.chassis]
+            for_each(watching, daemons.await_bfd)
         asking = [(node.name, found) for node in started if (found := binding.askers(node, ()))]
         for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
 
@@ -486,6 +506,7 @@ class Lab:
                     raise self.unknown(name)
                 if not node.chassis:
                     raise UsageError(f"{name} is no chassis: it runs no ovn-controller")
+            self.central()  # raises where the lab is down
             seen = self.look(topology)
             specs = Specs(self.topology, seen, network, ip, mac)
             vms = {name: specs.of(name) for name in wanted}
@@ -493,8 +514,8 @@ class Lab:
             self._apply(specs.changes)
             created = [added.name for added in specs.changes]
             leaving = {
-                name: tuple(vm for vm in vms.values() if name in seen.located(vm.name) and wanted[vm.name] != name)
-                for name in seen.nodes
+                name: tuple(bound for bound in state.vms if wanted.get(bound.name, name) != name)
+                for name, state in seen.nodes.items()
             }
             for_each([item for item in leaving.items() if item[1]], lambda item: self._unbind(*item))
             homes = {name: tuple(vm for vm in vms.values() if wanted[vm.name] == name) for name in wanted.values()}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ovnlab.northbound.change import Change, changes
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted
 from ovnlab.tasks.daemons import TransitSwitch, external_ids, has_ic
 from ovnlab.tasks.databases import NORTHBOUND, SOUTHBOUND, listening
-from ovnlab.tasks.probe import NodeState
+from ovnlab.tasks.probe import BoundVM, NodeState
 from ovnlab.topology.resolved import VM, Node, Topology
 
 
@@ -44,7 +45,7 @@ class Plan:
     transit: tuple[str, ...] = ()
     stale_transit: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
-    unbind: Mapping[str, tuple[VM, ...]] = field(default_factory=dict)
+    unbind: Mapping[str, tuple[BoundVM, ...]] = field(default_factory=dict)
     bind: Mapping[str, tuple[VM, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -73,9 +74,9 @@ class Plan:
             yield f"remove transit switch {name}: the topology does not have it any more"
         for change in self.changes:
             yield str(change)
-        for name, vms in self.unbind.items():
-            for vm in vms:
-                yield f"unbind {vm.name} from {name}"
+        for name, leaving in self.unbind.items():
+            for bound in leaving:
+                yield f"unbind {bound.name} from {name}"
         for name, vms in self.bind.items():
             for vm in vms:
                 yield f"bind {vm.name} to {name}"
@@ -206,10 +207,9 @@ def _missing_tunnels(topology: Topology, node: Node, seen: Seen) -> Iterator[str
             yield f"there is no tunnel to {peer.name}"
 
 
-Bindings = dict[str, tuple[VM, ...]]
-
-
-def bindings(topology: Topology, seen: Seen, rows: Sequence[LiveRow]) -> tuple[Bindings, Bindings]:
+def bindings(
+    topology: Topology, seen: Seen, rows: Sequence[LiveRow]
+) -> tuple[dict[str, tuple[BoundVM, ...]], dict[str, tuple[VM, ...]]]:
     """Which fake VMs leave which node, and which are bound, anew or again, to which.
 
     A fake VM that the file does not bind stays where it is; one that `ovnlab bind` made as well.
@@ -217,7 +217,7 @@ def bindings(topology: Topology, seen: Seen, rows: Sequence[LiveRow]) -> tuple[B
     switches = {switch.name for switch in topology.switches}
     foreign = {row.name for row in rows if row.table == "Logical_Switch" and row.mark is None}
     by_bind = {row.name for row in rows if row.by_bind and row.parent in switches | foreign}
-    unbind: dict[str, list[VM]] = {}
+    unbind: dict[str, list[BoundVM]] = {}
     bind: dict[str, list[VM]] = {}
     staying = {name: state for name, state in seen.nodes.items() if topology.node(name)}
     seen = Seen(staying, rows)
@@ -234,17 +234,17 @@ def bindings(topology: Topology, seen: Seen, rows: Sequence[LiveRow]) -> tuple[B
                 continue
             wanted_here = homes.get(bound.name) == name or (bound.name not in homes and bound.name in by_bind)
             if not wanted_here:
-                unbind.setdefault(name, []).append(bound.vm)
+                unbind.setdefault(name, []).append(bound)
             elif bound.name not in homes and not bound.is_as(bound.vm):
                 bind.setdefault(name, []).append(bound.vm)
     return _frozen(unbind), _frozen(bind)
 
 
-def _made_otherwise(vm: VM, state: NodeState | None) -> VM | None:
+def _made_otherwise(vm: VM, state: NodeState | None) -> BoundVM | None:
     """What is bound there as a fake VM with other VLAN devices or servers, which must go first."""
     for bound in state.vms if state is not None else ():
         if bound.name == vm.name and bound.more != vm.more:
-            return bound.vm
+            return bound
     return None
 
 
@@ -252,5 +252,8 @@ def _is_bound_as(vm: VM, state: NodeState | None) -> bool:
     return state is not None and any(bound.name == vm.name and bound.is_as(vm) for bound in state.vms)
 
 
-def _frozen(bindings: Mapping[str, list[VM]]) -> Bindings:
+Item = TypeVar("Item")
+
+
+def _frozen(bindings: Mapping[str, list[Item]]) -> dict[str, tuple[Item, ...]]:
     return {name: tuple(vms) for name, vms in bindings.items()}

@@ -15,6 +15,16 @@ TOPOLOGIES = _ROOT / "topologies"
 DEFAULT_TOPOLOGY = TOPOLOGIES / "3node.yaml"
 
 
+def shipped_topologies() -> list[tuple[str, str, str]]:
+    """Name, path, and the sentence about it, of every topology that is shipped."""
+    return [(path.stem, str(path), _about(path)) for path in sorted(TOPOLOGIES.glob("*.yaml"))]
+
+
+def _about(path: Path) -> str:
+    """The third line of its comment, below that for editors and an empty one."""
+    return path.read_text().splitlines()[2].removeprefix("# ")
+
+
 def find_topology(given: str | None) -> str:
     """The path of a topology: as given, or a shipped one by its name; 3node where nothing is given."""
     if given is None:

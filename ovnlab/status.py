@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,10 +49,23 @@ class NodeStatus:
     role: str
     ip: str
     running: bool
+    is_chassis: bool
     registered: bool
     encap: str
     daemons: tuple[DaemonStatus, ...]
     tunnels: tuple[TunnelStatus, ...]
+
+
+@dataclass(frozen=True)
+class MemberStatus:
+    """A member of a RAFT cluster; `behind` are the entries of the leader's log that it has not yet."""
+
+    database: str
+    node: str
+    role: str
+    term: int
+    leader: str
+    behind: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,7 @@ class Status:
     software: dict[str, str]
     nodes: tuple[NodeStatus, ...]
     ports: tuple[PortStatus, ...]
+    clusters: tuple[MemberStatus, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -123,6 +137,7 @@ def status(lab: Lab) -> Status:
         topology=lab.stored.source if lab.stored else "",
         software=dict(lab.software.versions) if lab.software else {},
         nodes=found,
+        clusters=tuple(_members(topology, states)),
         ports=tuple(_port(row, southbound) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
     )
 
@@ -153,8 +168,9 @@ def _node(
     return NodeStatus(
         name=node.name,
         role=node.role,
-        ip=node.ip,
+        ip=next(iter(node.addresses), ""),
         running=alive,
+        is_chassis=node.chassis,
         registered=node.name in southbound.chassis,
         encap=southbound.chassis.get(node.name, ""),
         daemons=tuple(
@@ -168,6 +184,20 @@ def _node(
             for t in sorted(state.tunnels if state else (), key=lambda tunnel: tunnel.name)
         ),
     )
+
+
+def _members(topology: Topology, states: Mapping[str, NodeState]) -> Iterator[MemberStatus]:
+    """The members of each cluster, as they tell of themselves."""
+    for zone in topology.zones:
+        nodes = [node.name for node in topology.centrals(zone) if node.name in states]
+        for key, database in (("nb", "Northbound"), ("sb", "Southbound")):
+            members = {name: states[name].clusters[key] for name in nodes if key in states[name].clusters}
+            servers = {member.server[:4]: name for name, member in members.items()}
+            last = max((m.last_entry for m in members.values() if m.role == "leader"), default=None)
+            for name, member in members.items():
+                leader = name if member.leader == "self" else servers.get(member.leader[:4], "unknown")
+                behind = 0 if last is None else max(0, last - member.last_entry)
+                yield MemberStatus(database, name, member.role, member.term, leader, behind)
 
 
 def _is_vm(row: live.LiveRow) -> bool:

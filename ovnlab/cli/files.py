@@ -12,13 +12,14 @@ import typer
 from ovnlab.cli import output
 from ovnlab.cli.options import JsonOption, NameOption, ProviderOption, SetOption, TopologyArgument
 from ovnlab.errors import UsageError
-from ovnlab.shipped import find_topology
+from ovnlab.shipped import find_topology, shipped_topologies
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(validate)
     app.command()(schema)
+    app.command()(topologies)
     app.command()(render)
 
 
@@ -34,6 +35,7 @@ def validate(
     \b
     ovnlab validate topologies/3node.yaml
     """
+    from ovnlab.topology.advice import advice  # noqa: PLC0415
     from ovnlab.topology.load import load  # noqa: PLC0415  pydantic, needed by few commands
     from ovnlab.topology.unsupported import find  # noqa: PLC0415
 
@@ -43,15 +45,34 @@ def validate(
         loaded.source.mistake(where, message, at_key=True).located(path) for where, message in find(loaded.model)
     ]
     if json:
-        output.as_json(valid=True, unsupported=refused, topology=msgspec.to_builtins(loaded.topology))
+        warnings = list(advice(loaded.topology))
+        output.as_json(
+            valid=True, unsupported=refused, warnings=warnings, topology=msgspec.to_builtins(loaded.topology)
+        )
         return 0
     found = loaded.topology
+    refused += [f"{path}: {sentence}" for sentence in advice(found)]
     output.line(
         f"{path}: lab {found.name}, {len(found.nodes)} nodes, {len(found.switches)} switches, "
         f"{len(found.routers)} routers, {len(found.vms)} fake VMs"
     )
     for text in refused:
         output.line(f"note: {text}")
+    return 0
+
+
+def topologies(json: JsonOption = False) -> int:
+    """List the topologies that come with ovnlab; `up` takes them by name.
+
+    \b
+    ovnlab topologies
+    ovnlab up gateway
+    """
+    found = shipped_topologies()
+    if json:
+        output.as_json(topologies=[{"name": name, "path": path, "about": about} for name, path, about in found])
+    else:
+        output.table(("TOPOLOGY", "ABOUT"), [(name, about) for name, _, about in found])
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ovnlab.cli import output
 from ovnlab.status import NodeStatus, PortStatus, Status
 
@@ -22,14 +24,14 @@ def show(status: Status) -> None:
         [_node(node) for node in status.nodes],
         colours=_COLOURS,
     )
-    tunnels = [
-        (node.name, t.peer, t.encap, t.remote_ip, "up" if t.working else "down")
-        for node in status.nodes
-        for t in node.tunnels
-    ]
+    tunnels = [row for node in status.nodes for row in _tunnels(node)]
     if tunnels:
         output.line()
-        output.table(("TUNNEL FROM", "TO", "ENCAP", "REMOTE IP", "STATE"), tunnels, colours=_COLOURS)
+        output.table(("TUNNELS FROM", "TO", "ENCAP", "STATE"), tunnels, colours=_COLOURS)
+    if status.clusters:
+        output.line()
+        members = [(m.database, m.node, m.role, str(m.term), m.leader, _behind(m.behind)) for m in status.clusters]
+        output.table(("CLUSTER", "MEMBER", "ROLE", "TERM", "LEADER", "BEHIND"), members, colours=_COLOURS)
     if status.ports:
         output.line()
         output.table(
@@ -43,16 +45,35 @@ def _family(daemon: str) -> str:
     return "OVN" if daemon in ("ovn-northd", "ovn-controller") else "OVS"
 
 
+MOST_NAMED = 6
+"""Peers that are named; of more only the number is told."""
+
+
+def _tunnels(node: NodeStatus) -> Iterator[tuple[str, ...]]:
+    """A row for all tunnels of a node that are alike."""
+    kinds = dict.fromkeys((tunnel.encap, tunnel.working) for tunnel in node.tunnels)
+    for encap, working in kinds:
+        peers = sorted(t.peer for t in node.tunnels if (t.encap, t.working) == (encap, working))
+        named = ", ".join(peers) if len(peers) <= MOST_NAMED or not working else f"{len(peers)} chassis"
+        yield (node.name, named, encap, "up" if working else "down")
+
+
+def _behind(entries: int) -> str:
+    return f"{entries} entries" if entries > 1 else "1 entry" if entries else "nothing"
+
+
 def _node(node: NodeStatus) -> tuple[str, ...]:
     missing = [daemon.name for daemon in node.daemons if not daemon.running]
     daemons = f"not running: {', '.join(missing)}" if missing else f"all {len(node.daemons)} running"
+    if not node.daemons:
+        daemons = "-"
     return (
         node.name,
         node.role,
-        node.ip,
+        node.ip or "-",
         "running" if node.running else "not running",
-        "yes" if node.registered else "no",
-        node.encap,
+        ("yes" if node.registered else "no") if node.is_chassis else "-",
+        node.encap or "-",
         daemons if node.running else "",
     )
 

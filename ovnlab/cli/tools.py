@@ -8,6 +8,7 @@ import typer
 
 from ovnlab.cli.options import JsonOption, LabOption, NodeArgument
 from ovnlab.cli.vms import PASS_ON, run_on
+from ovnlab.templating import render
 
 if TYPE_CHECKING:
     from ovnlab.lab import Lab
@@ -46,8 +47,13 @@ def _central(tool: str, arguments: list[str] | None, lab: str | None, zone: str 
     """Run a tool where the databases of a zone are, and tell it how to reach them."""
     found = _find(lab)
     node = found.central(zone)
-    environment = [f"{key}={value}" for key, value in found.environment(node.name).items()]
-    return run_on(node.command(["env", *environment, tool, *(arguments or ())]), json=json)
+    environment = found.environment(node.name)
+    if not environment:
+        return run_on(node.command([tool, *(arguments or ())]), json=json)
+    words = ["env", *(f"{key}={value}" for key, value in environment.items())]
+    # To a cluster, so that it goes to the leader, also where that has to be elected first.
+    script = f'{render("node/led.sh.j2")}led "$@"'
+    return run_on(node.command([*words, "sh", "-c", script, "sh", tool, *(arguments or ())]), json=json)
 
 
 def nbctl(arguments: Arguments = None, zone: Zone = None, lab: LabOption = None, json: JsonOption = False) -> int:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +25,7 @@ from ovnlab.errors import ChecksFailed, OvnlabError, UsageError
 from ovnlab.topology.resolved import MAC
 
 if TYPE_CHECKING:
-    from ovnlab.lab import Lab
+    from ovnlab.lab import Lab, Target
 
 PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """For commands whose arguments are another program's."""
@@ -216,9 +216,10 @@ def ping(
     ovnlab ping vm1 192.168.0.1 -c 1
     """
     found = _find(lab)
-    place = found.target(source)
-    address = _address(found, destination)
-    leaving = [f"-I{place.interface}"] if found.topology.vlan(source) else []
+    places = found.places({source, destination})
+    place = places.get(source) or found.target(source)
+    address = _address(found, destination, places)
+    leaving = [f"-I{place.interface}"] if place.is_vlan else []
     options = [*leaving, f"-c{count}", "-i0.2", "-W2", *([f"-s{size}", "-Mdo"] if size is not None else [])]
     lines = _lines(place.command(["env", "LC_ALL=C", "ping", *options, address]), shown=not json)
     # Its exit code is 0 if a single packet came back.
@@ -245,25 +246,18 @@ def _lines(command: Sequence[str], *, shown: bool) -> list[str]:
     return found
 
 
-def _address(lab: Lab, destination: str) -> str:
+def _address(lab: Lab, destination: str, places: Mapping[str, Target]) -> str:
     """The address of a node or fake VM, or the one that was given."""
     try:
         return str(ipaddress.ip_address(destination))
     except ValueError:
         pass
-    node = lab.topology.node(destination)
-    if node is not None:
-        if not node.addresses:
-            raise OvnlabError("has no address", where=destination)
-        return node.addresses[0]
-    vlan = lab.topology.vlan(destination)
-    if vlan is not None:
-        return vlan[1].addresses[0].partition("/")[0]
-    home = lab.home(destination)
-    vm = lab.topology.vm(destination)
-    addresses = home[1].addresses if home else vm.addresses if vm else ()
-    if home is None and vm is None:
-        raise lab.unknown(destination)
-    if not addresses:
-        raise OvnlabError("has no address", where=destination)
-    return addresses[0].partition("/")[0]
+    if destination in places and places[destination].address:
+        return places[destination].address
+    if lab.topology.node(destination) is None and destination not in places:
+        vm = lab.topology.vm(destination)
+        if vm is None:
+            raise lab.unknown(destination)
+        if vm.ips:
+            return vm.ips[0]
+    raise OvnlabError("has no address", where=destination)

@@ -107,7 +107,7 @@ class _Difference:
                     f"{row.parent} is to go, and there is a {TABLES[row.table].kind} {label} on it that ovnlab did not "
                     "make",
                     where="Northbound database",
-                    hint=f"remove that first: ovnlab nbctl {' '.join(_removal(row))}",
+                    hint=f"remove that first: ovnlab nbctl {_typed_removal(row)}",
                 )
 
     def _refuse_foreign(self) -> None:
@@ -117,7 +117,7 @@ class _Difference:
                 raise OvnlabError(
                     f"there is a {TABLES[row.table].kind} {row.name} already that ovnlab did not make",
                     where="Northbound database",
-                    hint=f"rename one of them, or remove it: ovnlab nbctl {' '.join(_removal(row))}",
+                    hint=f"rename one of them, or remove it: ovnlab nbctl {_typed_removal(row)}",
                 )
 
     # ── adding ───────────────────────────────────────────────────────────────────────────────────────
@@ -185,14 +185,16 @@ class _Difference:
                 setting += _assign(column, value, shared=shared)
             elif not stale or column == "external_ids":
                 continue
-            reasons.append(f"{column} is {_shown(found)} instead of {_shown(value)}")
+            if _shown(found) != _shown(value):
+                reasons.append(f"{column} is {_shown(found)} instead of {_shown(value)}")
         if setting:
             commands.insert(0, ("set", row.table, live.uuid, *setting))
         if live.by_bind and row.mark[0] == MARK:
             commands.append(("remove", row.table, live.uuid, "external_ids", BY_BIND))
         if not commands:
             return None
-        return Change("change", row.table, row.name, "; ".join(reasons), tuple(commands), row.zone)
+        reason = "; ".join(reasons) or "it lacks the lab's mark"
+        return Change("change", row.table, row.name, reason, tuple(commands), row.zone)
 
     def _stale(self, row: WantedRow, live: LiveRow, column: str) -> list[str]:
         """The keys of a shared map that we set once and do not want any more."""
@@ -259,6 +261,21 @@ def _removal(row: LiveRow) -> Command:
     if row.belongs is None:
         return ("destroy", row.table, row.uuid)
     return ("remove", row.belongs.table, row.belongs.uuid, row.belongs.column, row.uuid)
+
+
+_DELETE = {
+    "Logical_Switch": "ls-del",
+    "Logical_Switch_Port": "lsp-del",
+    "Logical_Router": "lr-del",
+    "Logical_Router_Port": "lrp-del",
+    "Load_Balancer": "lb-del",
+    "Port_Group": "pg-del",
+}
+
+
+def _typed_removal(row: LiveRow) -> str:
+    """What a person would type to remove it."""
+    return f"{_DELETE[row.table]} {row.name}" if row.table in _DELETE else " ".join(_removal(row))
 
 
 def forget_port(name: str, zone: str) -> Change:

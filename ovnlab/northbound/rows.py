@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -230,14 +231,25 @@ class _Rows:
         announces = switch is not None and switch.physical_network and (port.centralized or router.chassis)
         # The gateway tells the physical network where NAT addresses are now (ovn-nb(5), nat-addresses).
         addresses = {"nat-addresses": "router"} if announces else {}
+        vips = " ".join(self._vips_inside(switch)) if switch is not None else ""
+        # Nobody else answers for a VIP in the switch's own subnet (ovn-nb(5), arp_proxy).
+        proxy = {"arp_proxy": vips} if vips else {}
         columns = {
             "type": "router",
             "addresses": ("router",),
-            "options": {"router-port": port.name, **addresses},
+            "options": {"router-port": port.name, **addresses, **proxy},
         }
         yield self._row(
             "Logical_Switch_Port", port.peer, columns, zone=router.zone, parent=("Logical_Switch", port.switch)
         )
+
+    def _vips_inside(self, switch: Switch) -> Iterator[str]:
+        """The VIPs on a switch that are IPv4 addresses of its own subnets."""
+        networks = [ipaddress.ip_network(subnet) for subnet in switch.subnets]
+        for balancer in self.topology.load_balancers:
+            address = ipaddress.ip_address(host_of(balancer.vip))
+            if switch.name in balancer.switches and address.version == 4 and any(address in net for net in networks):
+                yield str(address)
 
     # ── rules and load balancers ─────────────────────────────────────────────────────────────────────
 

@@ -16,6 +16,9 @@ from ovnlab.topology.resolved import Node, Topology
 READY_TIMEOUT = 60
 """Seconds that chassis, tunnels and ports may take."""
 
+BFD_TIMEOUT = 5
+"""Seconds that gateways may take to see one another."""
+
 ROUTE_PROTOCOL = 201
 """The number that says which routes of a node are ovnlab's (ip-route(8), protocol)."""
 
@@ -207,6 +210,11 @@ def await_tunnels(context: Context, topology: Topology, node: Node) -> None:
 def announce(context: Context, node: Node) -> None:
     """Tell the neighbours of a node where it is."""
     run_script(context, announce_script(node), where=f"{node.name}: announcing its address")
+
+
+def await_bfd(context: Context) -> None:
+    """Return when a chassis sees that its gateways live; after a while in any case, as they may not."""
+    run_script(context, render("node/bfd.sh.j2", timeout=BFD_TIMEOUT), where="waiting for BFD", timeout=READY_TIMEOUT)
 
 
 def disconnect(context: Context, node: str) -> None:

@@ -225,7 +225,13 @@ def _vm(topology: Topology, switch_name: str, switch: model.Switch, port: Switch
         asks=asks,
         vlans=tuple(vlans),
         serves=tuple(wanted.serve),
+        ignores_advertisements=_is_advertised(topology, switch_name) and not {"slaac", "dhcp6"} & set(asks),
     )
+
+
+def _is_advertised(topology: Topology, switch: str) -> bool:
+    """Whether a router tells the machines on a switch of IPv6 prefixes."""
+    return any(port.ipv6_ra for router in topology.routers for port in router.ports if port.switch == switch)
 
 
 def _gateways(topology: Topology, switch: str, addresses: Iterable[str]) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ class Node(msgspec.Struct, frozen=True):
     @property
     def has_switch(self) -> bool:
         """Whether it runs Open vSwitch."""
-        return self.role != "host"
+        return self.role not in ("host", "relay")
 
     @property
     def integration_mac(self) -> str:
@@ -180,6 +180,7 @@ class VM(msgspec.Struct, frozen=True):
     asks: tuple[str, ...] = ()
     vlans: tuple[Vlan, ...] = ()
     serves: tuple[int, ...] = ()
+    ignores_advertisements: bool = False
 
     @property
     def interface(self) -> str:
@@ -205,7 +206,10 @@ class VM(msgspec.Struct, frozen=True):
     def more(self) -> str:
         """All of it that its main interface does not show, in a line."""
         vlans = (" ".join([vlan.name, str(vlan.tag), vlan.mac, *vlan.addresses]) for vlan in self.vlans)
-        return "; ".join([*self.asks, *(f"serves {port}" for port in self.serves), *(f"vlan {vlan}" for vlan in vlans)])
+        deaf = ["ignores advertisements"] if self.ignores_advertisements else []
+        return "; ".join(
+            [*self.asks, *deaf, *(f"serves {port}" for port in self.serves), *(f"vlan {vlan}" for vlan in vlans)]
+        )
 
     @property
     def ips(self) -> tuple[str, ...]:
@@ -445,6 +449,13 @@ class Topology(msgspec.Struct, frozen=True):
             and node.chassis
             and (peer.zone == node.zone or peer.role == node.role == "gateway")
         )
+
+    @property
+    def has_takeover(self) -> bool:
+        """Whether anywhere one gateway can take over from another."""
+        groups = [group.chassis for group in self.ha_chassis_groups]
+        groups += [port.gateway_chassis for router in self.routers for port in router.ports]
+        return any(len(group) > 1 for group in groups)
 
     @property
     def vms(self) -> tuple[VM, ...]:

@@ -1,0 +1,51 @@
+"""Whether OVN understands the matches of a topology: its own parser is asked, before anything is written.
+
+ovn-nbctl and ovn-northd take any text; only who reads logical flows parses it. So the matches become logical flows
+of a Southbound database that is made for the question, and ovn-trace (ovn-trace(8)) reads that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from invoke.context import Context
+
+from ovnlab.errors import Mistake, TopologyError
+from ovnlab.northbound.change import Change
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Acl, Qos, Topology
+
+FAILED = ": parsing expression failed ("
+
+
+def check(context: Context, topology: Topology, source: str, changes: Sequence[Change]) -> None:
+    """Raise TopologyError with what OVN says to each match that it rejects, where matches are about to be written."""
+    if not any(change.table in ("ACL", "QoS") and change.verb != "remove" for change in changes):
+        return
+    rules: tuple[Acl | Qos, ...] = (*topology.acls, *topology.qos)
+    script = render(
+        "node/matches.sh.j2",
+        matches=sorted({rule.match for rule in rules}),
+        address_sets=topology.address_sets,
+        port_groups=topology.port_groups,
+    )
+    said = run_script(context, script, where="central: asking OVN whether it understands the matches")
+    if mistakes := list(_mistakes(rules, said.splitlines())):
+        raise TopologyError(source, mistakes)
+
+
+def _mistakes(rules: Sequence[Acl | Qos], said: Sequence[str]) -> Iterator[Mistake]:
+    for rule in rules:
+        for line in said:
+            _, found, complaint = line.partition(f"|WARN|{rule.match}{FAILED}")
+            if found:
+                yield _mistake(rule.place, f"OVN does not understand this match: {complaint.removesuffix(')')}")
+
+
+def _mistake(place: str, message: str) -> Mistake:
+    """At FILE:LINE:COL, or at whatever option holds it."""
+    words = place.rsplit(":", 2)
+    if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+        return Mistake(int(words[1]), int(words[2]), message)
+    return Mistake(0, 0, message, option=place)
