@@ -381,7 +381,7 @@ class Lab:
         return [node for node in topology.nodes if node in started]
 
     def _start_nodes(self, topology: Topology, nodes: Sequence[resolved.Node], seen: Seen) -> None:
-        """Of a cluster the member that founds it comes before those that join."""
+        """Of a new cluster the member that founds it comes before those that join; old ones need one another."""
         self.reporter.step("starting databases and switches")
         running = self.provider.nodes()
         founders = {_founder(topology, zone, seen) for zone in topology.zones}
@@ -395,7 +395,8 @@ class Lab:
             daemons.start_node(context, topology, node, founds=node.name in founders)
             self.reporter.node(node.name, "done")
 
-        joining = [node for node in nodes if node.central and node.name not in founders]
+        known = self._known()
+        joining = [node for node in nodes if node.central and node.name not in (*founders, *known)]
         for_each([node for node in nodes if node not in joining], start)
         for_each(joining, start)
 

@@ -312,7 +312,7 @@ def only(labs: Labs, table: str, *condition: str) -> list[str]:
 def test_a_match_that_ovn_rejects_is_told_with_its_place_and_changes_nothing(user_labs: Labs) -> None:
     path = user_labs.write("lab.yaml", CONVERGING.replace("match: tcp,", 'match: "tcp.dst = 22",'))
     result = user_labs.run("up", path, expect=2)
-    assert f"{path}:12:62: OVN does not understand this match: Syntax error at `=' expecting relational operator" in (
+    assert f"{path}:12:68: OVN does not understand this match: Syntax error at `=' expecting relational operator" in (
         result.stderr
     )
     assert user_labs.json("ls")["labs"] == []
