@@ -15,6 +15,7 @@ LAYERS = [
     ["errors"],
     ["waiting", "shipped", "ovsdb", "templating", "parallel"],
     ["topology"],
+    ["graph"],
     ["state", "tasks"],
     ["software", "northbound", "credentials"],
     ["doctor"],

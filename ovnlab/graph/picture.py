@@ -1,0 +1,228 @@
+"""What a picture of a lab shows: everything that is drawn, as data, whatever it is drawn in.
+
+Nothing here knows of coordinates, colours or languages; `portray` makes it of a topology.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+VIEWS = ("physical", "logical", "both")
+"""What of a picture can be drawn."""
+
+MOST_CHASSIS_WITH_TUNNELS = 6
+"""With more chassis than this only broken tunnels are drawn: 30 chassis have 435 of them."""
+
+UNDERLAY = "underlay"
+"""The name of the network between the nodes (`resolved.Node.segment`)."""
+
+
+class State(StrEnum):
+    """What is known of a port's binding."""
+
+    BOUND = "bound"
+    UNBOUND = "unbound"
+    DOWN = "down"
+    """Bound, and not up."""
+    MISSING = "missing"
+    """In the topology, not in the Northbound database."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The underlay, or a physical network; `bridges` are those that carry it on chassis."""
+
+    name: str
+    subnets: tuple[str, ...]
+    bridges: tuple[str, ...] = ()
+    mtu: int = 0
+
+    @property
+    def is_underlay(self) -> bool:
+        """Whether it is the network that nodes share."""
+        return self.name == UNDERLAY
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A node on a physical network: through a bridge on chassis. `underlay`: its tunnels go out there."""
+
+    network: str
+    device: str
+    bridge: str
+    addresses: tuple[str, ...]
+    underlay: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    """A logical switch port: a fake VM's, or of a `kind` (VLAN, virtual, external) of its own.
+
+    `chassis` is where it is bound, or who may speak for it, the preferred first; `parents` are the fake VMs that it
+    is in or shared by.
+    """
+
+    name: str
+    switch: str
+    mac: str
+    addresses: tuple[str, ...]
+    state: State
+    chassis: tuple[str, ...] = ()
+    kind: str = ""
+    parents: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The first of its addresses, and how many more there are."""
+        more = f" +{len(self.addresses) - 1}" if len(self.addresses) > 1 else ""
+        return f"{self.addresses[0]}{more}" if self.addresses else ""
+
+    @property
+    def described(self) -> str:
+        """All that is known of it, in lines."""
+        where = f"{self.state} {', '.join(self.chassis)}".rstrip() if not self.kind else ", ".join(self.chassis)
+        what = f"{self.kind} of {', '.join(self.parents)}" if self.parents else self.kind
+        lines = (f"{self.name} on {self.switch}", what, f"{self.mac} {' '.join(self.addresses)}".strip(), where)
+        return "\n".join(filter(None, (*lines, *self.notes)))
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine. `colour` numbers the chassis, None where it is none; `vms` are the ports that are bound here.
+
+    `address` is empty where it has none on the underlay; `facts` say what it is there for, `faults` what is wrong
+    with it.
+    """
+
+    name: str
+    role: str
+    zone: str
+    address: str
+    on_underlay: bool
+    colour: int | None
+    running: bool = True
+    encaps: str = ""
+    facts: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    vms: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """A tunnel between two chassis; it works where both ends say so, or where nobody was asked."""
+
+    ends: tuple[str, str]
+    encap: str
+    working: bool = True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line of a router's or switch's configuration: what it is, and what it says."""
+
+    kind: str
+    text: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """All of it in a line."""
+        notes = f" ({', '.join(self.notes)})" if self.notes else ""
+        return f"{self.kind} {self.text}{notes}"
+
+
+@dataclass(frozen=True)
+class RouterPort:
+    """A router's port on a switch; `gateways` in order where it is centralised."""
+
+    switch: str
+    networks: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Router:
+    """A logical router; on `chassis` alone where it is a gateway router."""
+
+    name: str
+    zone: str
+    chassis: str
+    ports: tuple[RouterPort, ...]
+    nat: tuple[Rule, ...] = ()
+    routes: tuple[Rule, ...] = ()
+    balancers: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True)
+class Badge:
+    """Something that a switch has, in a word or two, and the details."""
+
+    text: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A logical switch; `localnet` is the physical network that it is joined to, with the VLAN."""
+
+    name: str
+    zone: str
+    subnets: tuple[str, ...]
+    transit: bool = False
+    network: str = ""
+    vlan: int = 0
+    ports: tuple[Port, ...] = ()
+    badges: tuple[Badge, ...] = ()
+    balancers: tuple[Rule, ...] = ()
+
+    @property
+    def localnet(self) -> str:
+        """Its physical network and VLAN, empty where it has none."""
+        return f"{self.network}, VLAN {self.vlan}" if self.vlan else self.network
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A lab. `tunnels` are all there are, `mesh` says so in words; `state` is empty where it is a file's."""
+
+    name: str
+    state: str
+    underlay: Network
+    networks: tuple[Network, ...]
+    nodes: tuple[Node, ...]
+    unbound: tuple[Port, ...]
+    tunnels: tuple[Tunnel, ...]
+    mesh: tuple[str, ...]
+    zones: tuple[str, ...]
+    zone_facts: tuple[tuple[str, str], ...]
+    switches: tuple[Switch, ...]
+    routers: tuple[Router, ...]
+
+    @property
+    def drawn_tunnels(self) -> tuple[Tunnel, ...]:
+        """All of them between few chassis, between many only what is broken between nodes that run."""
+        if len(self.colours) <= MOST_CHASSIS_WITH_TUNNELS:
+            return self.tunnels
+        running = {node.name for node in self.nodes if node.running}
+        return tuple(tunnel for tunnel in self.tunnels if not tunnel.working and running.issuperset(tunnel.ends))
+
+    @property
+    def colours(self) -> dict[str, int]:
+        """The chassis by name, and the number of the colour of each."""
+        return {node.name: node.colour for node in self.nodes if node.colour is not None}
+
+    @property
+    def summary(self) -> str:
+        """How much there is of everything."""
+        vms = sum(len(node.vms) for node in self.nodes) + len(self.unbound)
+        counts = [
+            (len(self.nodes), "node", "nodes"),
+            (len(self.switches), "switch", "switches"),
+            (len(self.routers), "router", "routers"),
+            (vms, "fake VM", "fake VMs"),
+        ]
+        return " · ".join(f"{number} {one if number == 1 else several}" for number, one, several in counts if number)
