@@ -1,0 +1,164 @@
+"""graph: a picture of a topology, or of a lab that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ovnlab.cli import output
+from ovnlab.cli.options import JsonOption, LabOption, SetOption, complete_topologies
+from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.shipped import find_topology
+
+if TYPE_CHECKING:
+    from ovnlab.graph.live import Live
+    from ovnlab.graph.picture import Picture
+    from ovnlab.status import NodeStatus, Status
+
+SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot"}
+FORMATS = ("svg", "mermaid", "dot")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(graph)
+
+
+def graph(
+    topology: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TOPOLOGY]",
+            help="A topology file, or the name of a shipped one; the running lab if omitted.",
+            autocompletion=complete_topologies,
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="svg, mermaid or dot; what FILE ends in, or svg, if omitted."),
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there instead of printing it.")
+    ] = None,
+    view: Annotated[str, typer.Option("--view", metavar="V", help="physical, logical or both.")] = "both",
+    lab: LabOption = None,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Draw a lab: nodes, networks and tunnels, switches and routers, and what is bound where.
+
+    \b
+    ovnlab graph -o lab.svg
+    ovnlab graph gateway -o gateway.svg
+    ovnlab graph topologies/routed.yaml --format mermaid --view logical
+    """
+    from ovnlab.graph.picture import VIEWS  # noqa: PLC0415  what draws is loaded by this command only
+
+    if view not in VIEWS:
+        raise UsageError(f"--view {view}: must be {_listed(VIEWS)}")
+    if topology is not None and lab is not None:
+        raise UsageError("a picture is either of a file or of --lab")
+    if topology is None and settings:
+        raise UsageError("--set is for a topology, not for a lab that runs", hint="name the topology as well")
+    language = _language(form, into)
+    picture = _picture_of_file(topology, settings) if topology is not None else _picture_of_lab(lab)
+    text = _drawn(picture, language, view)
+    if into is not None:
+        _write(Path(into), text)
+    if json:
+        output.as_json(**({"written": into} if into is not None else {"format": language, "text": text}))
+    else:
+        output.line(f"wrote {into}" if into is not None else text.rstrip())
+    return 0
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _language(form: str | None, into: str | None) -> str:
+    """The format that is asked for, or that a file's name stands for."""
+    if form is not None and form not in FORMATS:
+        raise UsageError(f"--format {form}: must be {_listed(FORMATS)}")
+    if into is None:
+        return form or "svg"
+    suffix = Path(into).suffix.lower()
+    meant = SUFFIXES.get(suffix)
+    if form is None and meant is None:
+        raise UsageError(f"-o {into}: what it ends in is no format", hint=f"one of {', '.join(SUFFIXES)}, or --format")
+    if form is not None and meant is not None and form != meant:
+        raise UsageError(f"-o {into} is a name for {meant}, and --format is {form}", hint="leave one of the two out")
+    return form or meant or "svg"
+
+
+def _picture_of_file(topology: str, settings: list[str] | None) -> Picture:
+    from ovnlab.graph.portray import portray  # noqa: PLC0415
+    from ovnlab.topology.load import load  # noqa: PLC0415  pydantic, needed by few commands
+
+    return portray(load(find_topology(topology), settings=settings or ()).topology)
+
+
+def _picture_of_lab(name: str | None) -> Picture:
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.graph.portray import portray  # noqa: PLC0415
+    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.status import status  # noqa: PLC0415
+
+    lab = find(name, Quiet())
+    return portray(lab.topology, live_of(status(lab)))
+
+
+def live_of(status: Status) -> Live:
+    """What a picture needs of a lab's status."""
+    from ovnlab.graph.live import Live, LiveNode, LivePort, LiveTunnel  # noqa: PLC0415
+
+    return Live(
+        state=status.state,
+        nodes=tuple(LiveNode(node.name, node.running, tuple(_faults(node))) for node in status.nodes),
+        tunnels=tuple(
+            LiveTunnel(node.name, tunnel.peer, tunnel.encap, tunnel.working)
+            for node in status.nodes
+            for tunnel in node.tunnels
+        ),
+        ports=tuple(
+            LivePort(port.name, port.switch, _ips(port.addresses), port.chassis, port.up) for port in status.ports
+        ),
+    )
+
+
+def _faults(node: NodeStatus) -> Iterator[str]:
+    stopped = [daemon.name for daemon in node.daemons if not daemon.running]
+    if stopped:
+        yield f"not running: {', '.join(stopped)}"
+    if not node.registered and any(daemon.name == "ovn-controller" for daemon in node.daemons):
+        yield "not among the chassis"
+
+
+def _ips(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """The IP addresses of a port, as OVN writes them: the MAC comes first (ovn-nb(5), Logical_Switch_Port)."""
+    return tuple(word for address in addresses for word in address.split()[1:])
+
+
+def _drawn(picture: Picture, language: str, view: str) -> str:
+    if language == "mermaid":
+        from ovnlab.graph.mermaid import mermaid  # noqa: PLC0415
+
+        return mermaid(picture, view)
+    if language == "dot":
+        from ovnlab.graph.dot import dot  # noqa: PLC0415
+
+        return dot(picture, view)
+    from ovnlab.graph.svg import svg  # noqa: PLC0415
+
+    return svg(picture, view)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OvnlabError(f"cannot be written: {reason}", where=str(path)) from None
