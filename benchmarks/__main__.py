@@ -7,6 +7,7 @@ python -m benchmarks up bind         some
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -17,7 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ovnlab.lab import Lab
+from ovnlab.northbound import change, live, rows
 from ovnlab.software import provide
+from ovnlab.tasks.databases import Databases
+from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import VM
 
 HERE = Path(__file__).parent
@@ -209,7 +213,51 @@ def bench_bind(scratch: Path) -> None:
     say(f"bind, {count} fake VMs", found["bind"], found["floor"], "by hand", "one transaction")
 
 
-BENCHMARKS = {"up": bench_up, "commands": bench_commands, "many": bench_many, "bind": bench_bind}
+def bench_rows(scratch: Path) -> None:
+    """1,000 ports on 10 switches: read, compare and write, against one bare ovn-nbctl with the same rows."""
+    bare = "name: rows\nnodes: {central: {role: central, chassis: false}}\n"
+    switches = "".join(
+        f"    net{s}:\n      subnet: 10.{s}.0.0/16\n      ports: {{{', '.join(f'v{s}-{p}: ' for p in range(100))}}}\n"
+        for s in range(10)
+    )
+    (scratch / "rows.yaml").write_text(bare)
+    ovnlab("up", str(scratch / "rows.yaml"))
+    topology = load_text("rows.yaml", f"{bare}logical:\n  switches:\n{switches}".encode()).topology
+    central = Lab("rows", _Silent()).node("central")
+    databases = Databases("")
+    words = ["ovn-nbctl", "--timeout=60"]
+    for switch in topology.switches:
+        words += ["--", "ls-add", switch.name]
+        for port in switch.ports:
+            words += ["--", "lsp-add", switch.name, port.name, "--", "lsp-set-addresses", port.name, *port.addresses]
+
+    def run(argv: Sequence[str]) -> None:
+        subprocess.run(central.command(["sh", "-s"]), input=shlex.join(argv), text=True, check=True)
+
+    def emptied(taken: float) -> float:
+        run(["ovn-nbctl", *(word for switch in topology.switches for word in ("--", "ls-del", switch.name))])
+        run(["ovn-nbctl", "--timeout=60", "--wait=sb", "sync"])
+        return taken
+
+    def step() -> None:
+        there = live.read(central.context, databases)
+        found = change.changes("rows", rows.wanted(topology), there)
+        change.apply(central.context, databases, found)
+
+    def nothing() -> float:
+        step()
+        taken = seconds(step)
+        return emptied(taken)
+
+    found = in_turn(
+        5, floor=lambda: emptied(seconds(lambda: run(words))), step=lambda: emptied(seconds(step)), nothing=nothing
+    )
+    ovnlab("down")
+    say("1,000 ports, written", found["step"], found["floor"], "one bare ovn-nbctl", "500 ms more")
+    say("1,000 ports, nothing to do", found["nothing"], found["floor"], "one bare ovn-nbctl", "300 ms")
+
+
+BENCHMARKS = {"up": bench_up, "commands": bench_commands, "many": bench_many, "bind": bench_bind, "rows": bench_rows}
 
 
 def main(names: Sequence[str]) -> None:
