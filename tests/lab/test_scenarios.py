@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Any
 
@@ -387,3 +388,17 @@ for line in open("/proc/net/tcp"):
 
 def synced(labs: Labs) -> bool:
     return labs.run("nbctl", "--timeout=5", "--wait=hv", "sync", expect=None).returncode == 0
+
+
+def test_a_picture_of_a_running_lab_shows_what_is_wrong_with_it(user_labs: Labs) -> None:
+    user_labs.run("up", "gateway")
+    user_labs.run("bind", "vm9", "worker2", "--network", "network1")
+    well = user_labs.out("graph", "--format", "mermaid")
+    assert "vm9 192.168.0." in well
+    assert "not running" not in well
+    kill_node(user_labs, "gateway", "worker1")
+    shown = user_labs.out("graph")
+    assert ET.fromstring(shown).tag.endswith("svg")  # noqa: S314  our own
+    assert "not running" in shown
+    user_labs.run("graph", "-o", "lab.svg")
+    assert (user_labs.scratch / "lab.svg").read_text() == shown
