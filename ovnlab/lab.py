@@ -381,7 +381,10 @@ class Lab:
         return [node for node in topology.nodes if node in started]
 
     def _start_nodes(self, topology: Topology, nodes: Sequence[resolved.Node], seen: Seen) -> None:
-        """Of a new cluster the member that founds it comes before those that join; old ones need one another."""
+        """Of a new cluster the member that founds it comes before those that join, and databases before their relays.
+
+        Members of an old cluster need one another, and start together.
+        """
         self.reporter.step("starting databases and switches")
         running = self.provider.nodes()
         founders = {_founder(topology, zone, seen) for zone in topology.zones}
@@ -397,6 +400,7 @@ class Lab:
 
         known = self._known()
         joining = [node for node in nodes if node.central and node.name not in (*founders, *known)]
+        joining += [node for node in nodes if node.role == "relay"]
         for_each([node for node in nodes if node not in joining], start)
         for_each(joining, start)
 

@@ -361,6 +361,44 @@ def test_a_dead_lab_comes_back_as_it_was(user_labs: Labs, name: str) -> None:
     assert user_labs.json("up", name)["steps"] == []
 
 
+@pytest.mark.parametrize("name", ["raft", "relay", "interconnection", "ipv6"])
+def test_tls_goes_with_every_kind_of_control_plane(user_labs: Labs, name: str) -> None:
+    user_labs.run("up", name, "--set", "tls=true")
+    user_labs.run("test")
+    assert "ssl:" in user_labs.out("vsctl", "worker-east" if name == "interconnection" else "worker1", "get",
+                                   "Open_vSwitch", ".", "external_ids:ovn-remote")  # fmt: skip
+    assert "switch " in user_labs.out("nbctl", "show")
+    assert user_labs.json("up", name, "--set", "tls=true")["steps"] == []
+
+
+def test_a_load_balancer_on_a_router_is_there_for_the_outside(user_labs: Labs) -> None:
+    text = (
+        NODES
+        + """
+logical:
+  switches:
+    network1:
+      subnet: 192.168.0.0/24
+      ports: {web1: {ip: 192.168.0.11, chassis: worker1, serve: [80]}, web2: {ip: 192.168.0.12, chassis: worker2, serve: [80]}}
+    public: {physical_network: external}
+  routers:
+    router1:
+      ports:
+        network1: {ip: 192.168.0.1/24}
+        public: {ip: 10.0.0.45/24, gateway_chassis: [gw1]}
+  load_balancers:
+    web: {vip: "10.0.0.100:8080", backends: ["192.168.0.11:80", "192.168.0.12:80"], routers: [router1]}
+checks:
+  - {tcp: "10.0.0.100:8080", from: host1}
+  - {tcp: "10.0.0.100:8081", from: host1, expect: unreachable}
+"""
+    )
+    user_labs.run("up", user_labs.write("lab.yaml", text))
+    user_labs.run("test")
+    fetch = 'exec 3<>/dev/tcp/10.0.0.100/8080; printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3; tail -n1 <&3'
+    assert {user_labs.on("host1", "timeout", "5", "bash", "-c", fetch).strip() for _ in range(12)} == {"web1", "web2"}
+
+
 def test_tls_can_be_turned_on_in_a_running_lab(user_labs: Labs) -> None:
     text = (TOPOLOGIES / "tls.yaml").read_text()
     user_labs.run("up", user_labs.write("tls.yaml", text.replace("tls: true\n", "")))
