@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,8 +16,9 @@ import msgspec
 from ovnlab import __version__, credentials
 from ovnlab import software as artefact
 from ovnlab.binding import Specs, unknown
-from ovnlab.errors import OvnlabError, SurroundingsError, TopologyError, UsageError
+from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, TopologyError, UsageError
 from ovnlab.northbound import change, interconnection, live, matches
+from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
@@ -25,6 +27,7 @@ from ovnlab.providers.local.provider import LocalProvider
 from ovnlab.state import LabFolder, Software, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
+from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology import resolved
@@ -176,14 +179,33 @@ class Lab:
 
     def look(self, topology: Topology) -> Seen:
         """The lab as it is, where the topology says that its databases are."""
-        states = self.states()
         nodes = self.nodes()
-        zones = [(zone, name) for zone in topology.zones if (name := _with_northbound(topology, zone, states))]
-        rows = for_each(zones, lambda item: live.read(nodes[item[1]].context, Databases(item[0])))
-        first = topology.central.name
-        joined = first in states and "ovn_ic_nb_db" in states[first].daemons
-        transit = interconnection.read(nodes[first].context) if joined else []
-        return Seen(states, [row for found in rows for row in found] if zones else None, transit)
+        states: dict[str, NodeState] = {}
+        rows: list[Sequence[LiveRow]] = []
+        transit: list[TransitSwitch] = []
+
+        def look_at(node: Node) -> None:
+            states[node.name] = probe(node.context, node.name)
+
+        def read_rows(zone: str) -> None:
+            for node in topology.centrals(zone):
+                if node.name in nodes:
+                    with contextlib.suppress(CommandFailed):  # its database does not run; another's may
+                        rows.append(live.read(nodes[node.name].context, Databases(zone)))
+                        return
+
+        def read_transit(node: Node) -> None:
+            with contextlib.suppress(CommandFailed):  # its database does not run yet
+                transit.extend(interconnection.read(node.context))
+
+        questions: list[Callable[[], None]] = [functools.partial(look_at, node) for node in nodes.values()]
+        questions += [functools.partial(read_rows, zone) for zone in topology.zones]
+        if len(topology.zones) > 1 and topology.central.name in nodes:
+            questions.append(functools.partial(read_transit, nodes[topology.central.name]))
+        for_each(questions, lambda ask: ask())
+        # In the order of the nodes, whoever answered first.
+        ordered = {name: states[name] for name in nodes}
+        return Seen(ordered, [row for found in rows for row in found] if rows else None, transit)
 
     def target(self, name: str) -> Target:
         """A node, or a fake VM where it is bound."""
@@ -625,21 +647,15 @@ class Lab:
         return [*self.provider.render(topology), *scripts]
 
 
-def _with_northbound(topology: Topology, zone: str, states: Mapping[str, NodeState]) -> str | None:
-    """A node whose Northbound database of a zone can be asked, of a cluster its leader if that is known."""
-    running = [
-        node.name for node in topology.centrals(zone) if "ovnnb_db" in getattr(states.get(node.name), "daemons", ())
-    ]
-    leads = [name for name in running if (m := states[name].clusters.get("nb")) is not None and m.role == "leader"]
-    return next(iter([*leads, *running]), None)
-
-
 def _founder(topology: Topology, zone: str, seen: Seen) -> str:
     """The central node whose databases the others of its zone join: one that has some, else the first."""
     centrals = topology.centrals(zone)
     if any(state.clusters for name, state in seen.nodes.items() if name in {node.name for node in centrals}):
         return ""
-    return _with_northbound(topology, zone, seen.nodes) or centrals[0].name
+    running = (
+        node.name for node in centrals if node.name in seen.nodes and "ovnnb_db" in seen.nodes[node.name].daemons
+    )
+    return next(running, centrals[0].name)
 
 
 def _bare(address: str) -> str:

@@ -8,7 +8,6 @@ import typer
 
 from ovnlab.cli.options import JsonOption, LabOption, NodeArgument
 from ovnlab.cli.vms import PASS_ON, run_on
-from ovnlab.templating import render
 
 if TYPE_CHECKING:
     from ovnlab.lab import Lab
@@ -47,6 +46,8 @@ def _central(tool: str, arguments: list[str] | None, lab: str | None, zone: str 
     """Run a tool where the databases of a zone are, and tell it how to reach them."""
     found = _find(lab)
     node = found.central(zone)
+    from ovnlab.templating import render  # noqa: PLC0415  brings jinja2
+
     environment = found.environment(node.name)
     if not environment:
         return run_on(node.command([tool, *(arguments or ())]), json=json)
