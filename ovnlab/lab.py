@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from ovnlab import __version__, credentials
 from ovnlab import software as artefact
 from ovnlab.binding import Specs, unknown
+from ovnlab.convergence import Convergence, Reporter, founder
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, TopologyError, UsageError
 from ovnlab.northbound import change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
@@ -34,19 +34,6 @@ from ovnlab.topology import resolved
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
-
-
-class Reporter(Protocol):
-    """Is told what is being done."""
-
-    def step(self, text: str) -> None:
-        """What the whole lab is at."""
-
-    def node(self, name: str, doing: str) -> None:
-        """What one node is at; `done` where it has finished this step."""
-
-    def note(self, text: str) -> None:
-        """Something that the person should know and that is no error."""
 
 
 @dataclass(frozen=True)
@@ -147,15 +134,7 @@ class Lab:
             )
         if not self.provider.is_up():
             raise OvnlabError(f"lab {self.name} is down", hint="`ovnlab up` brings it back")
-        return self._central(self.topology, zones[0] if zone is None else zone)
-
-    def _central(self, topology: Topology, zone: str) -> Node:
-        """The first node with the databases of a zone that runs."""
-        running = self.provider.nodes()
-        centrals = topology.centrals(zone)
-        return next((running[node.name] for node in centrals if node.name in running), None) or self.node(
-            centrals[0].name
-        )
+        return self._convergence(self.topology).central(zones[0] if zone is None else zone)
 
     def environment(self, node: str) -> dict[str, str]:
         """What tells ovn-nbctl and ovn-sbctl on a node where the databases of its zone are."""
@@ -329,8 +308,9 @@ class Lab:
         asked = self._check_matches(topology, source, first)
         assert self.software is not None  # noqa: S101  set before anything is begun
         self.folder.store(Stored(source, topology, self.software, complete=False))
+        work = self._convergence(topology)
         if first.remove:
-            self._remove_nodes(topology, first.remove)
+            work.remove_nodes(first.remove)
         if first.add:
             self.reporter.step(f"adding {len(first.add)} nodes" if len(first.add) > 1 else "adding a node")
             self.provider.add(topology, list(first.add))
@@ -341,9 +321,9 @@ class Lab:
             node for node in topology.nodes if node.name in first.add or node.name in first.configure or unfinished
         ]
         if not fresh:
-            started = self._reconnect(topology, first, seen, started)
+            started = work.reconnect(first, seen, started)
         if started:
-            self._start_nodes(topology, started, seen)
+            work.start_nodes(started, seen)
             if not fresh:
                 seen = self.look(topology)
                 again = plan(topology, seen, known=self._known())
@@ -357,8 +337,8 @@ class Lab:
                 )
         if not asked:
             self._check_matches(topology, source, first)
-        self._start_controllers_and_bind(topology, started, first)
-        self._await(topology, started, first)
+        work.start_controllers_and_bind(started, first)
+        work.await_ready(started, first)
         return first, len(first.bound_after(seen))
 
     def _check_matches(self, topology: Topology, source: str, todo: Plan) -> bool:
@@ -370,145 +350,11 @@ class Lab:
         matches.check(running[centrals[0]].context, topology, source, todo.changes)
         return True
 
+    def _convergence(self, topology: Topology) -> Convergence:
+        return Convergence(self.provider, topology, self.reporter, self.folder.path / "tls", self._known_nodes())
+
     def _known_nodes(self) -> tuple[resolved.Node, ...]:
         return self.stored.topology.nodes if self.stored else ()
-
-    def _remove_nodes(self, topology: Topology, names: Sequence[str]) -> None:
-        self.reporter.step(f"removing {', '.join(names)}")
-        self.provider.remove(names)
-        running = self.provider.nodes()
-        before = [node for node in self._known_nodes() if node.name in names]
-        for zone in topology.zones:
-            central = next((running[node.name] for node in topology.centrals(zone) if node.name in running), None)
-            if central is None:
-                continue
-            daemons.forget_chassis(central.context, Databases(zone), names)
-            gone = [f"{databases.protocol(topology)}:{databases.host(node.ip)}" for node in before if node.central]
-            if gone and len(topology.centrals(zone)) > 1:
-                daemons.kick(central.context, gone)
-
-    def _reconnect(
-        self, topology: Topology, todo: Plan, seen: Seen, started: list[resolved.Node]
-    ) -> list[resolved.Node]:
-        """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""
-        running = self.provider.nodes()
-        for zone in topology.zones:
-            servers = {node.name for node in (topology.relays(zone) or topology.centrals(zone))}
-            if not servers <= set(todo.add):
-                continue
-            mine = [node for node in topology.nodes if node.zone == zone and node.has_switch]
-            alive = [node.name for node in mine if node.name in seen.nodes and node.name in running]
-            for_each(alive, lambda name: daemons.disconnect(running[name].context, name))
-            started += [node for node in mine if node not in started]
-        return [node for node in topology.nodes if node in started]
-
-    def _start_nodes(self, topology: Topology, nodes: Sequence[resolved.Node], seen: Seen) -> None:
-        """Of a new cluster the member that founds it comes before those that join, and databases before their relays.
-
-        Members of an old cluster need one another, and start together.
-        """
-        self.reporter.step("starting databases and switches")
-        running = self.provider.nodes()
-        founders = {_founder(topology, zone, seen) for zone in topology.zones}
-        papers = credentials.of(self.folder.path / "tls", topology) if topology.control.tls else {}
-
-        def start(node: resolved.Node) -> None:
-            context = running[node.name].context
-            self.reporter.node(node.name, "starting databases and switch" if node.central else "starting")
-            if node.name in papers:
-                daemons.certify(context, node.name, papers[node.name])
-            daemons.start_node(context, topology, node, founds=node.name in founders)
-            self.reporter.node(node.name, "done")
-
-        known = self._known()
-        joining = [node for node in nodes if node.central and node.name not in (*founders, *known)]
-        joining += [node for node in nodes if node.role == "relay"]
-        for_each([node for node in nodes if node not in joining], start)
-        for_each(joining, start)
-
-    def _start_controllers_and_bind(self, topology: Topology, started: Sequence[resolved.Node], todo: Plan) -> None:
-        """Controllers, the logical network and bindings need the switches, and nothing of one another."""
-        running = self.provider.nodes()
-        for_each(todo.unbind.items(), lambda item: self._unbind(*item))
-        if todo.transit or todo.stale_transit:
-            context = running[topology.central.name].context
-            daemons.make_transit(context, todo.transit, todo.stale_transit, topology.name)
-        jobs: list[tuple[str, object]] = [("controller", node) for node in started if node.has_switch]
-        jobs.extend(("northbound", zone) for zone in topology.zones if any(c.zone == zone for c in todo.changes))
-        jobs.extend(("bind", item) for item in todo.bind.items())
-        if jobs:
-            self.reporter.step("starting controllers, writing the logical network, binding fake VMs")
-
-        def do(job: tuple[str, object]) -> None:
-            match job:
-                case ("controller", resolved.Node() as node):
-                    self.reporter.node(node.name, "starting ovn-controller")
-                    daemons.start_controller(running[node.name].context, topology, node)
-                    self.reporter.node(node.name, "done")
-                case ("northbound", str(zone)):
-                    found = [change for change in todo.changes if change.zone == zone]
-                    change.apply(self._central(topology, zone).context, databases.of_zone(topology, zone), found)
-                case ("bind", (str(name), tuple(vms))):
-                    self._bind(name, vms)
-
-        for_each(jobs, do)
-
-    def _unbind(self, name: str, vms: Sequence[VM | BoundVM]) -> None:
-        binding.unbind(self.provider.node(name).context, name, vms)
-
-    def _bind(self, name: str, vms: Sequence[VM]) -> None:
-        binding.bind(self.provider.node(name).context, self.name, name, vms)
-
-    def _await(self, topology: Topology, started: Sequence[resolved.Node], todo: Plan) -> None:
-        """Ready: chassis registered, `--wait=hv sync` answered, tunnels in place, ports up, flows installed."""
-        running = self.provider.nodes()
-        chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
-        peers = [node for node in chassis if topology.peers(node)]
-        zones = topology.zones if started or todo.changes else ()
-        if zones or peers:
-            self.reporter.step("waiting for chassis and tunnels")
-
-        def wait(what: object) -> None:
-            if isinstance(what, resolved.Node):
-                daemons.await_tunnels(running[what.name].context, topology, what)
-            elif isinstance(what, str):
-                names = [node.name for node in started if node.chassis and node.zone == what]
-                found = databases.of_zone(topology, what)
-                daemons.await_registered(self._central(topology, what).context, found, names)
-
-        for_each([*zones, *peers], wait)
-        plain = [node for node in topology.nodes if not node.has_switch and node.nics and (peers or node in started)]
-        for_each([*peers, *plain], lambda node: daemons.announce(running[node.name].context, node))
-        self._await_bound(topology, todo.bind)
-        if topology.has_takeover and (started or todo.changes):
-            self.reporter.step("waiting for gateways to watch one another")
-            watching = [running[node.name].context for node in topology.chassis]
-            for_each(watching, daemons.await_bfd)
-        asking = [(node.name, found) for node in started if (found := binding.askers(node, ()))]
-        for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
-
-    def _await_bound(self, topology: Topology, bound: Mapping[str, Sequence[VM]]) -> None:
-        """Ports up, flows installed, and addresses there that fake VMs ask for."""
-        if not bound:
-            return
-        self.reporter.step("waiting for ports to be up")
-        running = self.provider.nodes()
-        for_each(bound.items(), lambda item: binding.await_flows(running[item[0]].context, item[0], item[1]))
-        # Only now: of a fake VM that has moved, the database still says that it is up where it was.
-        zones: dict[str, list[str]] = {}
-        for name, vms in bound.items():
-            node = topology.node(name)
-            zones.setdefault(node.zone if node else "", []).extend(vm.name for vm in vms)
-
-        def wait(item: tuple[str, list[str]]) -> None:
-            found = databases.of_zone(topology, item[0])
-            binding.await_up(self._central(topology, item[0]).context, found, item[1])
-
-        for_each(zones.items(), wait)
-        asking = [(name, found) for name, vms in bound.items() if (found := binding.askers(None, vms))]
-        if asking:
-            self.reporter.step("asking for addresses")
-            for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
 
     # ── binding ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -538,21 +384,22 @@ class Lab:
             specs = Specs(self.topology, seen, network, ip, mac)
             vms = {name: specs.of(name) for name in wanted}
             self._refuse_other_zone(specs, wanted)
-            self._apply(specs.changes)
+            work = self._convergence(topology)
+            work.apply(specs.changes)
             created = [added.name for added in specs.changes]
             leaving = {
                 name: tuple(bound for bound in state.vms if wanted.get(bound.name, name) != name)
                 for name, state in seen.nodes.items()
             }
-            for_each([item for item in leaving.items() if item[1]], lambda item: self._unbind(*item))
+            for_each([item for item in leaving.items() if item[1]], lambda item: work.unbind(*item))
             homes = {name: tuple(vm for vm in vms.values() if wanted[vm.name] == name) for name in wanted.values()}
             self.reporter.step(f"binding {', '.join(wanted)}")
             try:
-                for_each(homes.items(), lambda item: self._bind(*item))
+                for_each(homes.items(), lambda item: work.bind(*item))
             except OvnlabError:
-                self._unbind_new(homes, created)
+                self._unbind_new(work, homes, created)
                 raise
-            self._await_bound(topology, homes)
+            work.await_bound(homes)
             return vms
 
     def _refuse_other_zone(self, specs: Specs, wanted: Mapping[str, str]) -> None:
@@ -563,20 +410,14 @@ class Lab:
             if node is not None and zone != node.zone:
                 raise UsageError(f"{vm} is in zone {zone}, and {name} in zone {node.zone}")
 
-    def _apply(self, changes: Sequence[change.Change]) -> None:
-        """Make changes, in one transaction for each zone."""
-        for zone in dict.fromkeys(found.zone for found in changes):
-            mine = [found for found in changes if found.zone == zone]
-            change.apply(self.central(zone).context, databases.of_zone(self.topology, zone), mine)
-
-    def _unbind_new(self, homes: Mapping[str, Sequence[VM]], created: Sequence[str]) -> None:
+    def _unbind_new(self, work: Convergence, homes: Mapping[str, Sequence[VM]], created: Sequence[str]) -> None:
         """Take back fake VMs whose ports were only created to bind them, which failed."""
         for name, vms in homes.items():
             new = [vm for vm in vms if vm.name in created]
             if new:
                 node = self.topology.node(name)
-                self._unbind(name, new)
-                self._apply([change.forget_port(vm.name, node.zone if node else "") for vm in new])
+                work.unbind(name, new)
+                work.apply([change.forget_port(vm.name, node.zone if node else "") for vm in new])
 
     def unbind(self, names: Sequence[str]) -> None:
         """Take fake VMs off their nodes; ports that `bind` created are removed."""
@@ -589,8 +430,9 @@ class Lab:
             leaving = {
                 node: tuple(bound for bound in state.vms if bound.name in names) for node, state in seen.nodes.items()
             }
-            for_each([item for item in leaving.items() if item[1]], lambda item: self._unbind(*item))
-            self._apply([change.remove(made[name], "it is unbound") for name in dict.fromkeys(names) if name in made])
+            work = self._convergence(self.topology)
+            for_each([item for item in leaving.items() if item[1]], lambda item: work.unbind(*item))
+            work.apply([change.remove(made[name], "it is unbound") for name in dict.fromkeys(names) if name in made])
 
     # ── going away ───────────────────────────────────────────────────────────────────────────────────
 
@@ -609,7 +451,7 @@ class Lab:
         bound = bindings(topology, Seen({}, ()), ())[1]
         rows = change.changes(topology.name, wanted_rows(topology), ())
         switches = [node for node in topology.nodes if node.has_switch]
-        founders = {_founder(topology, zone, Seen({}, ())) for zone in topology.zones}
+        founders = {founder(topology, zone, Seen({}, ())) for zone in topology.zones}
         found = {zone: databases.of_zone(topology, zone) for zone in topology.zones}
         asking = {node.name: binding.askers(node, bound.get(node.name, ())) for node in topology.nodes}
         papers = {node.name: credentials.PLACEHOLDERS for node in topology.nodes if topology.control.tls}
@@ -645,17 +487,6 @@ class Lab:
             *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
         return [*self.provider.render(topology), *scripts]
-
-
-def _founder(topology: Topology, zone: str, seen: Seen) -> str:
-    """The central node whose databases the others of its zone join: one that has some, else the first."""
-    centrals = topology.centrals(zone)
-    if any(state.clusters for name, state in seen.nodes.items() if name in {node.name for node in centrals}):
-        return ""
-    running = (
-        node.name for node in centrals if node.name in seen.nodes and "ovnnb_db" in seen.nodes[node.name].daemons
-    )
-    return next(running, centrals[0].name)
 
 
 def _bare(address: str) -> str:

@@ -21,6 +21,7 @@ LAYERS = [
     ["doctor"],
     ["providers", "plan"],
     ["binding"],
+    ["convergence"],
     ["lab"],
     ["status", "checking"],
     ["cli"],

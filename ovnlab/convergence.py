@@ -1,0 +1,211 @@
+"""What `up` does to the nodes of a lab, step by step; `lab` knows the order, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ovnlab import credentials
+from ovnlab.northbound import change
+from ovnlab.parallel import for_each
+from ovnlab.plan import Plan, Seen
+from ovnlab.providers import base
+from ovnlab.tasks import bind as binding
+from ovnlab.tasks import daemons, databases
+from ovnlab.tasks.databases import Databases
+from ovnlab.tasks.probe import BoundVM
+from ovnlab.topology.resolved import VM, Node, Topology
+
+
+class Reporter(Protocol):
+    """Is told what is being done."""
+
+    def step(self, text: str) -> None:
+        """What the whole lab is at."""
+
+    def node(self, name: str, doing: str) -> None:
+        """What one node is at; `done` where it has finished this step."""
+
+    def note(self, text: str) -> None:
+        """Something that the person should know and that is no error."""
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """The steps for one topology. `known` are the nodes that the lab had before, `secrets` is where its keys are."""
+
+    provider: base.Provider
+    topology: Topology
+    reporter: Reporter
+    secrets: Path
+    known: Sequence[Node] = ()
+
+    def central(self, zone: str) -> base.Node:
+        """The first node with the databases of a zone that runs. Raises OvnlabError where none does."""
+        running = self.provider.nodes()
+        centrals = self.topology.centrals(zone)
+        return next((running[node.name] for node in centrals if node.name in running), None) or self.provider.node(
+            centrals[0].name
+        )
+
+    def apply(self, changes: Sequence[change.Change]) -> None:
+        """Make changes to Northbound databases, in one transaction for each zone."""
+        for zone in dict.fromkeys(found.zone for found in changes):
+            mine = [found for found in changes if found.zone == zone]
+            change.apply(self.central(zone).context, databases.of_zone(self.topology, zone), mine)
+
+    def remove_nodes(self, names: Sequence[str]) -> None:
+        """Remove nodes, and what the databases know of them."""
+        topology = self.topology
+        self.reporter.step(f"removing {', '.join(names)}")
+        self.provider.remove(names)
+        running = self.provider.nodes()
+        before = [node for node in self.known if node.name in names]
+        for zone in topology.zones:
+            central = next((running[node.name] for node in topology.centrals(zone) if node.name in running), None)
+            if central is None:
+                continue
+            daemons.forget_chassis(central.context, Databases(zone), names)
+            gone = [f"{databases.protocol(topology)}:{databases.host(node.ip)}" for node in before if node.central]
+            if gone and len(topology.centrals(zone)) > 1:
+                daemons.kick(central.context, gone)
+
+    def reconnect(self, todo: Plan, seen: Seen, started: list[Node]) -> list[Node]:
+        """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""
+        topology = self.topology
+        running = self.provider.nodes()
+        for zone in topology.zones:
+            servers = {node.name for node in (topology.relays(zone) or topology.centrals(zone))}
+            if not servers <= set(todo.add):
+                continue
+            mine = [node for node in topology.nodes if node.zone == zone and node.has_switch]
+            alive = [node.name for node in mine if node.name in seen.nodes and node.name in running]
+            for_each(alive, lambda name: daemons.disconnect(running[name].context, name))
+            started += [node for node in mine if node not in started]
+        return [node for node in topology.nodes if node in started]
+
+    def start_nodes(self, nodes: Sequence[Node], seen: Seen) -> None:
+        """Of a new cluster the member that founds it comes before those that join, and databases before their relays.
+
+        Members of an old cluster need one another, and start together.
+        """
+        topology = self.topology
+        self.reporter.step("starting databases and switches")
+        running = self.provider.nodes()
+        founders = {founder(topology, zone, seen) for zone in topology.zones}
+        papers = credentials.of(self.secrets, topology) if topology.control.tls else {}
+
+        def start(node: Node) -> None:
+            context = running[node.name].context
+            self.reporter.node(node.name, "starting databases and switch" if node.central else "starting")
+            if node.name in papers:
+                daemons.certify(context, node.name, papers[node.name])
+            daemons.start_node(context, topology, node, founds=node.name in founders)
+            self.reporter.node(node.name, "done")
+
+        known = [node.name for node in self.known]
+        joining = [node for node in nodes if node.central and node.name not in (*founders, *known)]
+        joining += [node for node in nodes if node.role == "relay"]
+        for_each([node for node in nodes if node not in joining], start)
+        for_each(joining, start)
+
+    def start_controllers_and_bind(self, started: Sequence[Node], todo: Plan) -> None:
+        """Controllers, the logical network and bindings need the switches, and nothing of one another."""
+        topology = self.topology
+        running = self.provider.nodes()
+        for_each(todo.unbind.items(), lambda item: self.unbind(*item))
+        if todo.transit or todo.stale_transit:
+            context = running[topology.central.name].context
+            daemons.make_transit(context, todo.transit, todo.stale_transit, topology.name)
+        jobs: list[tuple[str, object]] = [("controller", node) for node in started if node.has_switch]
+        jobs.extend(("northbound", zone) for zone in topology.zones if any(c.zone == zone for c in todo.changes))
+        jobs.extend(("bind", item) for item in todo.bind.items())
+        if jobs:
+            self.reporter.step("starting controllers, writing the logical network, binding fake VMs")
+
+        def do(job: tuple[str, object]) -> None:
+            match job:
+                case ("controller", Node() as node):
+                    self.reporter.node(node.name, "starting ovn-controller")
+                    daemons.start_controller(running[node.name].context, topology, node)
+                    self.reporter.node(node.name, "done")
+                case ("northbound", str(zone)):
+                    self.apply([found for found in todo.changes if found.zone == zone])
+                case ("bind", (str(name), tuple(vms))):
+                    self.bind(name, vms)
+
+        for_each(jobs, do)
+
+    def unbind(self, name: str, vms: Sequence[VM | BoundVM]) -> None:
+        """Take fake VMs off a node."""
+        binding.unbind(self.provider.node(name).context, name, vms)
+
+    def bind(self, name: str, vms: Sequence[VM]) -> None:
+        """Put fake VMs on a node."""
+        binding.bind(self.provider.node(name).context, self.topology.name, name, vms)
+
+    def await_ready(self, started: Sequence[Node], todo: Plan) -> None:
+        """Return when chassis are registered, `--wait=hv sync` is answered, tunnels in place and ports up."""
+        topology = self.topology
+        running = self.provider.nodes()
+        chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
+        peers = [node for node in chassis if topology.peers(node)]
+        zones = topology.zones if started or todo.changes else ()
+        if zones or peers:
+            self.reporter.step("waiting for chassis and tunnels")
+
+        def wait(what: object) -> None:
+            if isinstance(what, Node):
+                daemons.await_tunnels(running[what.name].context, topology, what)
+            elif isinstance(what, str):
+                names = [node.name for node in started if node.chassis and node.zone == what]
+                found = databases.of_zone(topology, what)
+                daemons.await_registered(self.central(what).context, found, names)
+
+        for_each([*zones, *peers], wait)
+        plain = [node for node in topology.nodes if not node.has_switch and node.nics and (peers or node in started)]
+        for_each([*peers, *plain], lambda node: daemons.announce(running[node.name].context, node))
+        self.await_bound(todo.bind)
+        if topology.has_takeover and (started or todo.changes):
+            self.reporter.step("waiting for gateways to watch one another")
+            watching = [running[node.name].context for node in topology.chassis]
+            for_each(watching, daemons.await_bfd)
+        asking = [(node.name, found) for node in started if (found := binding.askers(node, ()))]
+        for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
+
+    def await_bound(self, bound: Mapping[str, Sequence[VM]]) -> None:
+        """Return when ports are up, flows installed, and addresses there that fake VMs ask for."""
+        if not bound:
+            return
+        topology = self.topology
+        self.reporter.step("waiting for ports to be up")
+        running = self.provider.nodes()
+        for_each(bound.items(), lambda item: binding.await_flows(running[item[0]].context, item[0], item[1]))
+        # Only now: of a fake VM that has moved, the database still says that it is up where it was.
+        zones: dict[str, list[str]] = {}
+        for name, vms in bound.items():
+            node = topology.node(name)
+            zones.setdefault(node.zone if node else "", []).extend(vm.name for vm in vms)
+
+        def wait(item: tuple[str, list[str]]) -> None:
+            found = databases.of_zone(topology, item[0])
+            binding.await_up(self.central(item[0]).context, found, item[1])
+
+        for_each(zones.items(), wait)
+        asking = [(name, found) for name, vms in bound.items() if (found := binding.askers(None, vms))]
+        if asking:
+            self.reporter.step("asking for addresses")
+            for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
+
+
+def founder(topology: Topology, zone: str, seen: Seen) -> str:
+    """The central node whose databases the others of its zone join: one that has some, else the first."""
+    centrals = topology.centrals(zone)
+    if any(state.clusters for name, state in seen.nodes.items() if name in {node.name for node in centrals}):
+        return ""
+    running = (
+        node.name for node in centrals if node.name in seen.nodes and "ovnnb_db" in seen.nodes[node.name].daemons
+    )
+    return next(running, centrals[0].name)
