@@ -14,7 +14,6 @@ from ovnlab.plan import Plan, Seen
 from ovnlab.providers import base
 from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
-from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.topology.resolved import VM, Node, Topology
 
@@ -60,6 +59,10 @@ class Convergence:
         """Remove nodes, and what the databases know of them."""
         topology = self.topology
         self.reporter.step(f"removing {', '.join(names)}")
+        running = self.provider.nodes()
+        leaving = [node.name for node in self.known if node.central and node.name in names and node.name in running]
+        for name in leaving:  # one after the other: each needs a majority of those that are left
+            daemons.leave_clusters(running[name].context, name)
         self.provider.remove(names)
         running = self.provider.nodes()
         before = [node for node in self.known if node.name in names]
@@ -67,8 +70,9 @@ class Convergence:
             central = next((running[node.name] for node in topology.centrals(zone) if node.name in running), None)
             if central is None:
                 continue
-            daemons.forget_chassis(central.context, Databases(zone), names)
-            gone = [f"{databases.protocol(topology)}:{databases.host(node.ip)}" for node in before if node.central]
+            daemons.forget_chassis(central.context, databases.of_zone(topology, zone), names)
+            dead = [node for node in before if node.central and node.name not in leaving]
+            gone = [f"{databases.protocol(topology)}:{databases.host(node.ip)}" for node in dead]
             if gone and len(topology.centrals(zone)) > 1:
                 daemons.kick(central.context, gone)
 
@@ -94,7 +98,8 @@ class Convergence:
         topology = self.topology
         self.reporter.step("starting databases and switches")
         running = self.provider.nodes()
-        founders = {founder(topology, zone, seen) for zone in topology.zones}
+        known = [node.name for node in self.known]
+        founders = {founder(topology, zone, seen, known) for zone in topology.zones}
         papers = credentials.of(self.secrets, topology) if topology.control.tls else {}
 
         def start(node: Node) -> None:
@@ -105,7 +110,6 @@ class Convergence:
             daemons.start_node(context, topology, node, founds=node.name in founders)
             self.reporter.node(node.name, "done")
 
-        known = [node.name for node in self.known]
         joining = [node for node in nodes if node.central and node.name not in (*founders, *known)]
         joining += [node for node in nodes if node.role == "relay"]
         for_each([node for node in nodes if node not in joining], start)
@@ -116,9 +120,8 @@ class Convergence:
         topology = self.topology
         running = self.provider.nodes()
         for_each(todo.unbind.items(), lambda item: self.unbind(*item))
-        if todo.transit or todo.stale_transit:
-            context = running[topology.central.name].context
-            daemons.make_transit(context, todo.transit, todo.stale_transit, topology.name)
+        if todo.transit:
+            daemons.make_transit(running[topology.central.name].context, todo.transit, (), topology.name)
         jobs: list[tuple[str, object]] = [("controller", node) for node in started if node.has_switch]
         jobs.extend(("northbound", zone) for zone in topology.zones if any(c.zone == zone for c in todo.changes))
         jobs.extend(("bind", item) for item in todo.bind.items())
@@ -137,6 +140,8 @@ class Convergence:
                     self.bind(name, vms)
 
         for_each(jobs, do)
+        if todo.stale_transit:  # now that no router port is on them
+            daemons.make_transit(running[topology.central.name].context, (), todo.stale_transit, topology.name)
 
     def unbind(self, name: str, vms: Sequence[VM | BoundVM]) -> None:
         """Take fake VMs off a node."""
@@ -200,12 +205,15 @@ class Convergence:
             for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
 
 
-def founder(topology: Topology, zone: str, seen: Seen) -> str:
-    """The central node whose databases the others of its zone join: one that has some, else the first."""
-    centrals = topology.centrals(zone)
-    if any(state.clusters for name, state in seen.nodes.items() if name in {node.name for node in centrals}):
+def founder(topology: Topology, zone: str, seen: Seen, known: Sequence[str] = ()) -> str:
+    """The central node whose databases the others of its zone join: one that has some, else one that it had before.
+
+    Empty where both clusters are there already.
+    """
+    names = [node.name for node in topology.centrals(zone)]
+    states = {name: state for name, state in seen.nodes.items() if name in names}
+    if {key for state in states.values() for key in state.clusters} == {"nb", "sb"}:
         return ""
-    running = (
-        node.name for node in centrals if node.name in seen.nodes and "ovnnb_db" in seen.nodes[node.name].daemons
-    )
-    return next(running, centrals[0].name)
+    clustered = [name for name, state in states.items() if state.clusters]
+    filled = [name for name, state in states.items() if "ovnnb_db" in state.daemons]
+    return next(iter([*clustered, *filled, *(name for name in names if name in known), *names]))

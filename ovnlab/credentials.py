@@ -114,6 +114,9 @@ def _sign(
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
         .add_extension(x509.BasicConstraints(ca=node is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+        .add_extension(_usage(authority=node is None), critical=True)
     )
     if node is not None:
         names = [x509.DNSName(node.name), x509.IPAddress(ipaddress.ip_address(node.ip))]
@@ -121,7 +124,27 @@ def _sign(
     return builder.sign(signing, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    """A CA signs certificates, a node signs handshakes (RFC 5280, 4.2.1.3)."""
+    from cryptography import x509  # noqa: PLC0415
+
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """All of it or nothing, and readable by nobody else at any moment."""
+    scratch = path.with_name(f"{path.name}.new")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+    scratch.replace(path)

@@ -162,6 +162,7 @@ class Lab:
         states: dict[str, NodeState] = {}
         rows: list[Sequence[LiveRow]] = []
         transit: list[TransitSwitch] = []
+        unread: dict[str, OvnlabError] = {}
 
         def look_at(node: Node) -> None:
             states[node.name] = probe(node.context, node.name)
@@ -169,8 +170,12 @@ class Lab:
         def read_rows(zone: str) -> None:
             for node in topology.centrals(zone):
                 if node.name in nodes:
-                    with contextlib.suppress(CommandFailed):  # its database does not run; another's may
+                    try:
                         rows.append(live.read(nodes[node.name].context, Databases(zone)))
+                    except CommandFailed as error:  # its database does not run; another's may
+                        unread[zone] = error
+                    else:
+                        unread.pop(zone, None)
                         return
 
         def read_transit(node: Node) -> None:
@@ -184,7 +189,9 @@ class Lab:
         for_each(questions, lambda ask: ask())
         # In the order of the nodes, whoever answered first.
         ordered = {name: states[name] for name in nodes}
-        return Seen(ordered, [row for found in rows for row in found] if rows else None, transit)
+        return Seen(
+            ordered, [row for found in rows for row in found] if rows else None, transit, tuple(unread.values())
+        )
 
     def target(self, name: str) -> Target:
         """A node, or a fake VM where it is bound."""
@@ -272,6 +279,8 @@ class Lab:
         """What `up` would do."""
         self._refuse_other_source(source, named)
         seen = self.look(topology)
+        if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
+            seen.require_rows()
         todo = plan(topology, seen, known=self._known())
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
@@ -307,10 +316,11 @@ class Lab:
         first = plan(topology, seen, known=self._known())
         asked = self._check_matches(topology, source, first)
         assert self.software is not None  # noqa: S101  set before anything is begun
-        self.folder.store(Stored(source, topology, self.software, complete=False))
         work = self._convergence(topology)
         if first.remove:
             work.remove_nodes(first.remove)
+        # Not before: what is to be removed must be known to an `up` that comes after one that failed here.
+        self.folder.store(Stored(source, topology, self.software, complete=False))
         if first.add:
             self.reporter.step(f"adding {len(first.add)} nodes" if len(first.add) > 1 else "adding a node")
             self.provider.add(topology, list(first.add))
@@ -326,6 +336,7 @@ class Lab:
             work.start_nodes(started, seen)
             if not fresh:
                 seen = self.look(topology)
+                seen.require_rows()
                 again = plan(topology, seen, known=self._known())
                 first = replace(
                     first,
@@ -381,6 +392,7 @@ class Lab:
                     raise UsageError(f"{name} is no chassis: it runs no ovn-controller")
             self.central()  # raises where the lab is down
             seen = self.look(topology)
+            seen.require_rows()
             specs = Specs(self.topology, seen, network, ip, mac)
             vms = {name: specs.of(name) for name in wanted}
             self._refuse_other_zone(specs, wanted)
@@ -422,7 +434,9 @@ class Lab:
     def unbind(self, names: Sequence[str]) -> None:
         """Take fake VMs off their nodes; ports that `bind` created are removed."""
         with self.locked():
+            self.central()  # raises where the lab is down
             seen = self.look(self.topology)
+            seen.require_rows()
             made = {row.name: row for row in seen.rows or () if row.by_bind}
             for name in names:
                 if self.topology.vm(name) is None and not seen.located(name) and name not in made:
@@ -487,6 +501,11 @@ class Lab:
             *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
         return [*self.provider.render(topology), *scripts]
+
+
+def _is_central(topology: Topology, name: str) -> bool:
+    node = topology.node(name)
+    return node is not None and node.central
 
 
 def _bare(address: str) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ovnlab.errors import OvnlabError
 from ovnlab.northbound.change import Change, changes
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted
 from ovnlab.tasks.daemons import TransitSwitch, external_ids, has_ic
-from ovnlab.tasks.databases import NORTHBOUND, SOUTHBOUND, listening
+from ovnlab.tasks.databases import CERTIFICATE, NORTHBOUND, SOUTHBOUND, listening, of_zone, remotes
 from ovnlab.tasks.probe import BoundVM, NodeState
 from ovnlab.topology.resolved import VM, Node, Topology
 
@@ -25,6 +26,12 @@ class Seen:
     nodes: Mapping[str, NodeState]
     rows: Sequence[LiveRow] | None
     transit: Sequence[TransitSwitch] = ()
+    unread: Sequence[OvnlabError] = ()
+
+    def require_rows(self) -> None:
+        """Raise what went wrong where a Northbound database could not be read: that is not the same as empty."""
+        for error in self.unread:
+            raise error
 
     def bound(self) -> set[str]:
         """The names of the fake VMs that are bound somewhere."""
@@ -140,10 +147,11 @@ def _differences(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
         for bridge in _extra_bridges(topology, node, state):
             yield f"there is a bridge {bridge}, of no physical network that it is on"
     yield from _wrong_databases(topology, node, state)
+    yield from _wrong_arguments(topology, node, state)
     if "ovs-vswitchd" in state.daemons or not node.has_switch:
         yield from _wrong_devices(topology, node, state)
         yield from _missing_tunnels(topology, node, seen)
-    wanted = {_destination(route.prefix): frozenset(route.nexthops) for route in node.routes}
+    wanted = {route.prefix: frozenset(route.nexthops) for route in node.routes}
     for prefix in {*wanted, *state.routes}:
         if wanted.get(prefix) != state.routes.get(prefix):
             via, meant = state.routes.get(prefix), wanted.get(prefix)
@@ -154,11 +162,6 @@ def _extra_bridges(topology: Topology, node: Node, state: NodeState) -> list[str
     wanted = {nic.bridge for nic in node.nics}
     ours = (name for name, row in state.bridges.items() if row["external_ids"].get("ovnlab") == topology.name)
     return [name for name in ours if name not in wanted]
-
-
-def _destination(prefix: str) -> str:
-    """A prefix as ip(8) prints it."""
-    return "default" if prefix in ("0.0.0.0/0", "::/0") else prefix
 
 
 def _via(hops: frozenset[str] | None) -> str:
@@ -193,8 +196,28 @@ def _wrong_databases(topology: Topology, node: Node, state: NodeState) -> Iterat
         connection = listening(topology, node, port)
         if connection not in state.connections:
             yield f"{daemon} does not listen at {connection}"
+        elif state.connections[connection] != topology.control.probe_interval:
+            yield f"{daemon} probes connections every {state.connections[connection]} ms"
         if cluster != (daemon[3:5] in state.clusters):
             yield f"{daemon} is {'no member' if cluster else 'a member'} of a cluster"
+
+
+def _wrong_arguments(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
+    """Servers that were started for other databases, or without the certificates that they should have."""
+    found = of_zone(topology, node.zone) if node.zone in topology.zones else None
+    told = {
+        "ovn-northd": (found.northbound_or_socket, found.southbound_or_socket) if found else (),
+        "ovnsb_relay": (remotes(topology, topology.centrals(node.zone), SOUTHBOUND),),
+    }
+    for name in daemons(topology, node):
+        daemon = state.daemons.get(name)
+        if daemon is None or not daemon.arguments:
+            continue
+        said = " ".join(daemon.arguments)
+        if not all(word in said for word in told.get(name, ())):
+            yield f"{name} was started for other databases"
+        if (CERTIFICATE in said) != topology.control.tls:
+            yield f"{name} was started with{'' if CERTIFICATE in said else 'out'} the lab's certificates"
 
 
 def _missing_tunnels(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:

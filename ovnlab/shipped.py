@@ -5,7 +5,10 @@ They stand at the top of the repository; the wheel carries them inside the packa
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
+
+from ovnlab.errors import UsageError
 
 _PACKAGE = Path(__file__).parent
 _ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.parent
@@ -30,6 +33,15 @@ def find_topology(given: str | None) -> str:
     if given is None:
         return str(DEFAULT_TOPOLOGY)
     shipped = TOPOLOGIES / f"{given}.yaml"
-    if "/" not in given and not Path(given).exists() and shipped.is_file():
+    if "/" in given or Path(given).is_file():
+        return given
+    if shipped.is_file():
         return str(shipped)
+    names = [path.stem for path in TOPOLOGIES.glob("*.yaml")]
+    close = difflib.get_close_matches(given, names, n=1)
+    if not Path(given).exists() and "." not in given:
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(
+            f"there is no topology {given!r}", hint=f"{hint}`ovnlab topologies` lists those that are shipped"
+        )
     return given

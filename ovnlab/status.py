@@ -58,14 +58,17 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class MemberStatus:
-    """A member of a RAFT cluster; `behind` are the entries of the leader's log that it has not yet."""
+    """A member of a RAFT cluster.
+
+    `behind` are the entries of the leader's log that it has not yet, None where nobody leads; `leader` is empty then.
+    """
 
     database: str
     node: str
     role: str
     term: int
     leader: str
-    behind: int
+    behind: int | None
 
 
 @dataclass(frozen=True)
@@ -187,16 +190,21 @@ def _node(
 
 
 def _members(topology: Topology, states: Mapping[str, NodeState]) -> Iterator[MemberStatus]:
-    """The members of each cluster, as they tell of themselves."""
+    """The members of each cluster, as they tell of themselves; also those that should be there and are not."""
     for zone in topology.zones:
-        nodes = [node.name for node in topology.centrals(zone) if node.name in states]
-        for key, database in (("nb", "Northbound"), ("sb", "Southbound")):
-            members = {name: states[name].clusters[key] for name in nodes if key in states[name].clusters}
+        names = [node.name for node in topology.centrals(zone)]
+        for key, database in (("nb", "Northbound"), ("sb", "Southbound")) if len(names) > 1 else ():
+            seen = {name: states[name].clusters for name in names if name in states}
+            members = {name: clusters[key] for name, clusters in seen.items() if key in clusters}
             servers = {member.server[:4]: name for name, member in members.items()}
             last = max((m.last_entry for m in members.values() if m.role == "leader"), default=None)
-            for name, member in members.items():
-                leader = name if member.leader == "self" else servers.get(member.leader[:4], "unknown")
-                behind = 0 if last is None else max(0, last - member.last_entry)
+            for name in names:
+                member = members.get(name)
+                if member is None:
+                    yield MemberStatus(database, name, "not running", 0, "", None)
+                    continue
+                leader = name if member.leader == "self" else servers.get(member.leader[:4], "")
+                behind = None if last is None else max(0, last - member.last_entry)
                 yield MemberStatus(database, name, member.role, member.term, leader, behind)
 
 

@@ -53,8 +53,9 @@ def validate(
     found = loaded.topology
     refused += [f"{path}: {sentence}" for sentence in advice(found)]
     output.line(
-        f"{path}: lab {found.name}, {len(found.nodes)} nodes, {len(found.switches)} switches, "
-        f"{len(found.routers)} routers, {len(found.vms)} fake VMs"
+        f"{path}: lab {found.name}, {output.count(len(found.nodes), 'node')}, "
+        f"{output.count(len(found.switches), 'switch')}, {output.count(len(found.routers), 'router')}, "
+        f"{output.count(len(found.vms), 'fake VM')}"
     )
     for text in refused:
         output.line(f"note: {text}")

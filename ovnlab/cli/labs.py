@@ -78,17 +78,10 @@ def up(
     else:
         for step in () if outcome.began else steps:
             output.line(step)
-        output.line(
-            f"lab {wanted.name} is up: {_count(len(wanted.nodes), 'node')}, {_count(len(wanted.switches), 'switch')}, "
-            f"{_count(len(wanted.routers), 'router')}, {_count(outcome.bound, 'fake VM')} bound "
-            f"({seconds:.1f} s)"
-        )
+        parts = ((len(wanted.nodes), "node"), (len(wanted.switches), "switch"), (len(wanted.routers), "router"))
+        counted = ", ".join(output.count(*part) for part in (*parts, (outcome.bound, "fake VM")))
+        output.line(f"lab {wanted.name} is up: {counted} bound ({seconds:.1f} s)")
     return 5 if exit_code and steps else 0
-
-
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def down(

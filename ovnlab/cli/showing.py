@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovnlab.cli import output
-from ovnlab.status import NodeStatus, PortStatus, Status
+from ovnlab.status import MemberStatus, NodeStatus, PortStatus, Status
 
 _COLOURS = {
     "up": "green", "down": "red", "degraded": "yellow", "missing": "red", "yes": "green", "no": "red",
@@ -30,7 +30,9 @@ def show(status: Status) -> None:
         output.table(("TUNNELS FROM", "TO", "ENCAP", "STATE"), tunnels, colours=_COLOURS)
     if status.clusters:
         output.line()
-        members = [(m.database, m.node, m.role, str(m.term), m.leader, _behind(m.behind)) for m in status.clusters]
+        members = [
+            (m.database, m.node, m.role, str(m.term or "-"), m.leader or "-", _behind(m)) for m in status.clusters
+        ]
         output.table(("CLUSTER", "MEMBER", "ROLE", "TERM", "LEADER", "BEHIND"), members, colours=_COLOURS)
     if status.ports:
         output.line()
@@ -42,7 +44,7 @@ def show(status: Status) -> None:
 
 
 def _family(daemon: str) -> str:
-    return "OVN" if daemon in ("ovn-northd", "ovn-controller") else "OVS"
+    return "OVN" if daemon.startswith("ovn-") else "OVS"
 
 
 MOST_NAMED = 6
@@ -58,8 +60,10 @@ def _tunnels(node: NodeStatus) -> Iterator[tuple[str, ...]]:
         yield (node.name, named, encap, "up" if working else "down")
 
 
-def _behind(entries: int) -> str:
-    return f"{entries} entries" if entries > 1 else "1 entry" if entries else "nothing"
+def _behind(member: MemberStatus) -> str:
+    if member.behind is None:
+        return "?"
+    return f"{member.behind} entries" if member.behind > 1 else "1 entry" if member.behind else "nothing"
 
 
 def _node(node: NodeStatus) -> tuple[str, ...]:

@@ -104,8 +104,7 @@ class _Difference:
             if row.belongs is not None and row.belongs.uuid in going:
                 label = row.name or row.uuid
                 raise OvnlabError(
-                    f"{row.parent} is to go, and there is a {TABLES[row.table].kind} {label} on it that ovnlab did not "
-                    "make",
+                    f"{row.parent} is to go, and there is {_article(row)} {label} on it that ovnlab did not make",
                     where="Northbound database",
                     hint=f"remove that first: ovnlab nbctl {_typed_removal(row)}",
                 )
@@ -115,7 +114,7 @@ class _Difference:
         for wanted in self.wanted:
             if (row := named.get(wanted.key)) is not None:
                 raise OvnlabError(
-                    f"there is a {TABLES[row.table].kind} {row.name} already that ovnlab did not make",
+                    f"there is {_article(row)} {row.name} already that ovnlab did not make",
                     where="Northbound database",
                     hint=f"rename one of them, or remove it: ovnlab nbctl {_typed_removal(row)}",
                 )
@@ -273,9 +272,15 @@ _DELETE = {
 }
 
 
+def _article(row: LiveRow) -> str:
+    kind = TABLES[row.table].kind
+    return f"{'an' if kind[0] in 'aeioAH' else 'a'} {kind}"
+
+
 def _typed_removal(row: LiveRow) -> str:
     """What a person would type to remove it."""
-    return f"{_DELETE[row.table]} {row.name}" if row.table in _DELETE else " ".join(_removal(row))
+    zone = f"--zone {row.zone} " if row.zone else ""
+    return zone + (f"{_DELETE[row.table]} {row.name}" if row.table in _DELETE else " ".join(_removal(row)))
 
 
 def forget_port(name: str, zone: str) -> Change:

@@ -29,18 +29,19 @@ def check(context: Context, topology: Topology, source: str, changes: Sequence[C
         matches=sorted({rule.match for rule in rules}),
         address_sets=topology.address_sets,
         port_groups=topology.port_groups,
+        names=[*(item.name for item in topology.address_sets), *(item.name for item in topology.port_groups)],
     )
     said = run_script(context, script, where="central: asking OVN whether it understands the matches")
-    if mistakes := list(_mistakes(rules, said.splitlines())):
+    if mistakes := list(_mistakes(rules, said)):
         raise TopologyError(source, mistakes)
 
 
-def _mistakes(rules: Sequence[Acl | Qos], said: Sequence[str]) -> Iterator[Mistake]:
+def _mistakes(rules: Sequence[Acl | Qos], said: str) -> Iterator[Mistake]:
     for rule in rules:
-        for line in said:
-            _, found, complaint = line.partition(f"|WARN|{rule.match}{FAILED}")
-            if found:
-                yield _mistake(rule.place, f"OVN does not understand this match: {complaint.removesuffix(')')}")
+        _, found, complaint = said.partition(f"|WARN|{rule.match}{FAILED}")
+        if found:
+            first = complaint.partition("\n")[0].removesuffix(")")
+            yield _mistake(rule.place, f"OVN does not understand this match: {first}")
 
 
 def _mistake(place: str, message: str) -> Mistake:

@@ -102,6 +102,7 @@ def _switch_port(port: SwitchPort, switch: str, zone: str, mark: tuple[str, str]
         "dhcpv4_options": _optional(port.dhcpv4),
         "dhcpv6_options": _optional(port.dhcpv6),
         "ha_chassis_group": _optional(port.ha_chassis_group),
+        "enabled": (),
     }
     return WantedRow("Logical_Switch_Port", port.name, columns, switch, "Logical_Switch", zone, mark)
 
@@ -116,6 +117,11 @@ class _Rows:
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self.mark = (MARK, topology.name)
+        self.port_zones = {port.name: switch.zone for switch in topology.switches for port in switch.ports}
+        self.group_zones = {
+            group.name: list(dict.fromkeys(self.port_zones[port] for port in group.ports)) or list(topology.zones[:1])
+            for group in topology.port_groups
+        }
 
     def all(self) -> Iterator[WantedRow]:
         topology = self.topology
@@ -187,7 +193,7 @@ class _Rows:
     def _router(self, router: Router) -> Iterator[WantedRow]:
         balancers = [found.name for found in self.topology.load_balancers if router.name in found.routers]
         options = {**({"chassis": router.chassis} if router.chassis else {}), **router.options}
-        columns: dict[str, Value] = {"options": options, "load_balancer": tuple(balancers)}
+        columns: dict[str, Value] = {"options": options, "load_balancer": tuple(balancers), "enabled": ()}
         yield self._row("Logical_Router", router.name, columns, zone=router.zone)
         for port in router.ports:
             yield from self._router_port(router, port)
@@ -220,6 +226,7 @@ class _Rows:
             "options": port.options,
             "ipv6_ra_configs": advertised,
             "ha_chassis_group": _optional(port.ha_chassis_group),
+            "enabled": (),
         }
         parent = ("Logical_Router", router.name)
         yield self._row("Logical_Router_Port", port.name, columns, zone=router.zone, parent=parent)
@@ -255,10 +262,9 @@ class _Rows:
 
     def _port_groups(self) -> Iterator[WantedRow]:
         """A group in each zone that one of its ports is in, at least in one."""
-        zones = {port.name: switch.zone for switch in self.topology.switches for port in switch.ports}
         for group in self.topology.port_groups:
-            for zone in dict.fromkeys(zones[port] for port in group.ports) or self.topology.zones[:1]:
-                ports = tuple(port for port in group.ports if zones[port] == zone)
+            for zone in self.group_zones[group.name]:
+                ports = tuple(port for port in group.ports if self.port_zones[port] == zone)
                 yield self._row("Port_Group", group.name, {"ports": ports}, zone=zone)
 
     def _acl(self, acl: Acl) -> Iterator[WantedRow]:
@@ -273,12 +279,9 @@ class _Rows:
         }
         name = f"{acl.owner} {acl.direction} {acl.priority} {acl.match}"
         parent = ("Port_Group" if acl.on_group else "Logical_Switch", acl.owner)
-        zones = self._group_zones(acl.owner) if acl.on_group else [self.topology.zone_of(acl.owner)]
+        zones = self.group_zones[acl.owner] if acl.on_group else [self.topology.zone_of(acl.owner)]
         for zone in zones:
             yield self._row("ACL", name, columns, zone=zone, parent=parent)
-
-    def _group_zones(self, name: str) -> list[str]:
-        return [row.zone for row in self._port_groups() if row.name == name]
 
     def _qos(self, rule: Qos) -> WantedRow:
         columns: dict[str, Value] = {

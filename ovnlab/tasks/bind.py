@@ -26,11 +26,12 @@ class Asker:
     namespace: str
     interface: str
     asks: tuple[str, ...]
+    prefix6: int = 64
 
 
 def askers(node: Node | None, vms: Sequence[VM]) -> list[Asker]:
     """What asks for addresses: fake VMs, and a host's NICs."""
-    found = [Asker(vm.name, vm.name, vm.interface, vm.asks) for vm in vms if vm.asks]
+    found = [Asker(vm.name, vm.name, vm.interface, vm.asks, vm.prefix6) for vm in vms if vm.asks]
     if node is not None:
         found += [Asker(f"{node.name}'s {nic.device}", "-", nic.device, ("dhcp4",)) for nic in node.nics if nic.dhcp]
     return found

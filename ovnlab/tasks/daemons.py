@@ -16,6 +16,9 @@ from ovnlab.topology.resolved import Node, Topology
 READY_TIMEOUT = 60
 """Seconds that chassis, tunnels and ports may take."""
 
+LEAVE_TIMEOUT = 10
+"""Seconds that leaving a cluster may take; whoever stays goes on without it then."""
+
 BFD_TIMEOUT = 5
 """Seconds that gateways may take to see one another."""
 
@@ -128,8 +131,8 @@ def controller_script(topology: Topology, node: Node) -> str:
     return render(
         "node/controller.sh.j2",
         node=node,
-        northbound=found.northbound or "unix:/run/ovn/ovnnb_db.sock",
-        southbound=found.southbound or "unix:/run/ovn/ovnsb_db.sock",
+        northbound=found.northbound_or_socket,
+        southbound=found.southbound_or_socket,
         ic=ic,
         tls=databases.TLS_OPTIONS if topology.control.tls else "",
     )
@@ -227,6 +230,12 @@ def forget_chassis(central: Context, found: Databases, names: Sequence[str]) -> 
     """Take chassis that are gone out of the Southbound database."""
     script = render("node/forget.sh.j2", databases=found, chassis=names)
     run_script(central, script, where="central: removing chassis")
+
+
+def leave_clusters(context: Context, node: str) -> None:
+    """Let the databases of a node leave their clusters, as far as they are in any, while it lives."""
+    script = render("node/leave.sh.j2", timeout=LEAVE_TIMEOUT)
+    run_script(context, script, where=f"{node}: leaving the cluster", timeout=READY_TIMEOUT)
 
 
 def kick(central: Context, addresses: Sequence[str]) -> None:

@@ -29,6 +29,16 @@ class Databases:
     tls: bool = False
 
     @property
+    def northbound_or_socket(self) -> str:
+        """The Northbound database, for a daemon on a central node."""
+        return self.northbound or "unix:/run/ovn/ovnnb_db.sock"
+
+    @property
+    def southbound_or_socket(self) -> str:
+        """The Southbound database, for a daemon on a central node."""
+        return self.southbound or "unix:/run/ovn/ovnsb_db.sock"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What tells ovn-nbctl(8) and ovn-sbctl(8) where they are."""
         remotes = {"OVN_NB_DB": self.northbound, "OVN_SB_DB": self.southbound}

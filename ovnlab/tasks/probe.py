@@ -21,11 +21,12 @@ TUNNELS = ("geneve", "vxlan")
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon that runs. `version` is empty where it was not asked for."""
+    """A daemon that runs. `version` is empty where it was not asked for, `arguments` those of OVN's servers."""
 
     name: str
     pid: int
     version: str
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class NodeState:
     tunnels: tuple[Tunnel, ...]
     vms: tuple[BoundVM, ...]
     devices: Mapping[str, Device]
-    connections: frozenset[str]
+    connections: Mapping[str, int | None]
     clusters: Mapping[str, ClusterMember] = field(default_factory=dict)
     routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -135,7 +136,7 @@ def parse(printed: str) -> NodeState:
     daemons: dict[str, Daemon] = {}
     tables: list[list[Row]] = []
     links: list[Row] = []
-    connections: list[str] = []
+    connections: dict[str, int | None] = {}
     namespaces: dict[str, dict[str, list[Row]]] = {}
     clusters: dict[str, dict[str, str]] = {}
     routes: list[Row] = []
@@ -145,10 +146,14 @@ def parse(printed: str) -> NodeState:
         if kind == "daemon":
             name, pid, *version = rest.split(maxsplit=2)
             daemons[name] = Daemon(name, int(pid), version[0].split()[-1] if version else "")
+        elif kind == "arguments":
+            name, *arguments = rest.split()
+            daemons[name] = dataclasses.replace(daemons[name], arguments=tuple(arguments))
         elif kind == "ovs":
             tables.append(rows(rest))
         elif kind == "connection":
-            connections.append(rest)
+            target, _, interval = rest.partition(",")
+            connections[target.strip('"')] = int(interval) if interval.isdigit() else None
         elif kind == "cluster":
             database, _, fact = rest.partition(" ")
             key, _, said = fact.partition(":")
@@ -171,9 +176,9 @@ def parse(printed: str) -> NodeState:
         tunnels=tuple(_tunnel(row) for row in interfaces if row["type"] in TUNNELS),
         vms=tuple(_vm(row, namespaces, outside, serving) for row in interfaces if _is_vm(row)),
         devices=_devices(links),
-        connections=frozenset(connections),
+        connections=connections,
         clusters={database: _member(facts) for database, facts in clusters.items()},
-        routes={str(route["dst"]): _hops(route) for route in routes},
+        routes={_destination(route): _hops(route) for route in routes},
     )
 
 
@@ -187,6 +192,15 @@ def _member(facts: dict[str, str]) -> ClusterMember:
         server=facts.get("Server ID", "").partition(" ")[0],
         last_entry=int(beyond) - 1 if beyond.isdigit() else 0,
     )
+
+
+def _destination(route: Row) -> str:
+    """The prefix of a route, with the length that ip(8) leaves out."""
+    hops = [*route.get("nexthops", [route])]
+    gateway = str(hops[0].get("gateway") or hops[0].get("via", {}).get("host", ""))
+    if route["dst"] == "default":
+        return "::/0" if ":" in gateway else "0.0.0.0/0"
+    return str(ipaddress.ip_network(route["dst"]))
 
 
 def _hops(route: Row) -> frozenset[str]:

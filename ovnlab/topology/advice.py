@@ -23,8 +23,27 @@ def advice(topology: Topology) -> Iterator[str]:
         for name in balancer.switches:
             switch = topology.switch(name)
             inside = switch is not None and any(address in ipaddress.ip_network(net) for net in switch.subnets)
-            if inside and not topology.gateways(name):
+            if inside and (address.version == 6 or not topology.gateways(name)):
                 yield (
-                    f"nobody on {name} answers ARP for {address}, the VIP of {balancer.name}: "
-                    "put a router on it, or take a VIP outside its subnet"
+                    f"nobody on {name} answers for {address}, the VIP of {balancer.name}: "
+                    f"take a VIP outside its subnet{'' if address.version == 6 else ', or put a router on it'}"
                 )
+        for router in topology.routers:
+            if router.name in balancer.routers and not router.has_gateway:
+                yield f"{balancer.name} does nothing on {router.name}, which has neither a chassis nor a gateway port"
+    yield from _gateways(topology)
+
+
+def _gateways(topology: Topology) -> Iterator[str]:
+    groups = {group.name: group.chassis for group in topology.ha_chassis_groups}
+    for port in (port for switch in topology.switches for port in switch.ports if port.type == "external"):
+        if len(groups[port.ha_chassis_group]) == 2:
+            yield (
+                f"{port.ha_chassis_group} has two gateways for {port.name}: when one dies, the other takes itself for "
+                "cut off and does not take over; three do"
+            )
+    for router in topology.routers:
+        for router_port in router.ports:
+            bridged = router_port.options.get("redirect-type") == "bridged"
+            if bridged and not any(nic.chassis_mac for node in topology.nodes for nic in node.nics):
+                yield f"redirect_type: bridged of {router_port.name} needs a physical network with chassis_macs: true"

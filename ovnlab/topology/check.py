@@ -11,7 +11,7 @@ from typing import Any
 
 from ovnlab.topology.complete import bridge_of
 from ovnlab.topology.model import Port, Router, Switch, TopologyFile
-from ovnlab.topology.resolved import RESERVED, free_addresses, host_of, is_reserved
+from ovnlab.topology.resolved import MAC, RESERVED, free_addresses, host_of, is_reserved
 from ovnlab.topology.source import Where
 
 Finding = tuple[Where, str]
@@ -36,6 +36,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     yield from _physical(file, names)
     yield from _groups(file, names)
     yield from _acls(file, names)
+    yield from _address_sets(file)
     yield from _qos(file, names)
     yield from _balancers(file, names)
     yield from _checks(file, names)
@@ -156,6 +157,7 @@ def _zones(file: TopologyFile) -> Iterator[Finding]:
             )
         elif zone is not None and zone not in zones:
             yield (*where, "zone"), f"zone {zone!r} has no central"
+    yield from _zones_of_chassis(file)
     for name, router in file.logical.routers.items():
         for switch_name in router.ports:
             found = file.logical.switches.get(switch_name)
@@ -164,6 +166,34 @@ def _zones(file: TopologyFile) -> Iterator[Finding]:
                     ("logical", "routers", name, "ports", switch_name),
                     f"{switch_name} is in another zone than {name}",
                 )
+
+
+def _zones_of_chassis(file: TopologyFile) -> Iterator[Finding]:
+    """What is bound to a chassis, or has gateways, is in the zone of those."""
+    wanted: list[tuple[Where, str, str | None]] = []
+    groups = file.logical.ha_chassis_groups
+    for switch_name, switch in file.logical.switches.items():
+        where: Where = ("logical", "switches", switch_name)
+        if switch.transit and (switch.ports or switch.dhcp or switch.dns or switch.physical_network):
+            yield where, f"{switch_name} is a transit switch: only routers have ports on it"
+        for name, port in switch.ports.items():
+            at: Where = (*where, "ports", name)
+            wanted += [((*at, "chassis"), port.chassis, switch.zone)] if port.chassis else []
+            wanted += [
+                ((*at, "ha_chassis_group"), member, switch.zone)
+                for member in groups.get(port.ha_chassis_group or "", ())
+            ]
+    for router_name, router in file.logical.routers.items():
+        where = ("logical", "routers", router_name)
+        wanted += [((*where, "chassis"), router.chassis, router.zone)] if router.chassis else []
+        for name, router_port in router.ports.items():
+            at = (*where, "ports", name)
+            members = [*router_port.gateway_chassis, *groups.get(router_port.ha_chassis_group or "", ())]
+            wanted += [(at, member, router.zone) for member in members]
+    for place, chassis, zone in wanted:
+        node = file.nodes.get(chassis)
+        if node is not None and node.zone != zone:
+            yield place, f"{chassis} is in zone {node.zone}, and this in zone {zone}"
 
 
 def _usable(where: Where, subnet: AnyNetwork) -> Iterator[Finding]:
@@ -313,6 +343,10 @@ def _special_port(file: TopologyFile, where: Where, switch: Switch, port: Port, 
         first = next(name for name, sibling in siblings if sibling.vlan == port.vlan)
         if first != where[-1]:
             yield (*where, "vlan"), f"VLAN {port.vlan} of {port.parent} is {first}'s already"
+        if port.mtu is not None or {"dhcp", "slaac"} & set(port.ip):
+            yield where, f"{where[-1]} has the MTU of {port.parent}, and addresses that are chosen or given"
+    if port.type == "virtual" and not port.ip and not switch.subnet:
+        yield where, f"{where[-1]} needs an ip, or {where[2]} a subnet"
     for number, parent_name in enumerate(port.parents):
         yield from _unknown((*where, "parents", number), parent_name, "port", list(switch.ports))
     if port.type == "external" and switch.physical_network is None:
@@ -505,8 +539,18 @@ def _qos(file: TopologyFile, names: _Names) -> Iterator[Finding]:
         seen.append(key)
 
 
+def _address_sets(file: TopologyFile) -> Iterator[Finding]:
+    for name, members in file.logical.address_sets.items():
+        kinds = {"MAC" if MAC.fullmatch(m) else ipaddress.ip_network(m).version for m in members}
+        if len(kinds) > 1:
+            yield (
+                ("logical", "address_sets", name),
+                f"{name} mixes addresses of several kinds, which OVN takes in no match",
+            )
+
+
 def _balancers(file: TopologyFile, names: _Names) -> Iterator[Finding]:
-    taken: list[tuple[str, str, str, str]] = []
+    taken: list[tuple[str, str, str, str, str]] = []
     ips = {ip for switch in file.logical.switches.values() for port in switch.ports.values() for ip in port.ip}
     subnets = [ipaddress.ip_network(net) for switch in file.logical.switches.values() for net in switch.subnet]
     for name, balancer in file.logical.load_balancers.items():
@@ -522,12 +566,14 @@ def _balancers(file: TopologyFile, names: _Names) -> Iterator[Finding]:
             else balancer.vip.rpartition(":")[2]
         )
         for place in (*balancer.switches, *balancer.routers):
-            for other, other_place, other_address, other_port in taken:
+            for other, other_place, other_address, other_port, other_protocol in taken:
+                if port and other_port and balancer.protocol != other_protocol:
+                    continue
                 if (place, address) == (other_place, other_address) and (
                     port == other_port or not port or not other_port
                 ):
                     yield (*where, "vip"), f"{balancer.vip} overlaps the VIP of {other} on {place}"
-            taken.append((name, place, address, port))
+            taken.append((name, place, address, port, balancer.protocol))
         for number, backend in enumerate(balancer.backends):
             at: Where = (*where, "backends", number)
             host = host_of(backend)

@@ -88,7 +88,6 @@ def _router(lab: str, name: str, router: model.Router) -> Router:
                 nexthop=hop,
                 port=f"{name}-{route.port}" if route.port else "",
                 policy=route.policy,
-                ecmp=len(route.nexthop) > 1,
             )
             for route in router.routes
             for hop in route.nexthop
@@ -225,6 +224,7 @@ def _vm(topology: Topology, switch_name: str, switch: model.Switch, port: Switch
         asks=asks,
         vlans=tuple(vlans),
         serves=tuple(wanted.serve),
+        prefix6=next((net.prefixlen for net in map(ipaddress.ip_network, switch.subnet) if net.version == 6), 64),
         ignores_advertisements=_is_advertised(topology, switch_name) and not {"slaac", "dhcp6"} & set(asks),
     )
 
@@ -362,7 +362,7 @@ def _health_check(topology: Topology, file: model.TopologyFile, balancer: model.
         owner = next((port for switch in topology.switches for port in switch.ports if address in port.ips), None)
         if owner is not None:
             source = wanted.source or _spare_address(topology, file, address)
-            mappings[address] = f"{owner.name}:{source}"
+            mappings[_bracketed(address)] = f"{owner.name}:{_bracketed(source)}"
     options = {
         "interval": str(wanted.interval),
         "timeout": str(wanted.timeout),
@@ -370,6 +370,11 @@ def _health_check(topology: Topology, file: model.TopologyFile, balancer: model.
         "failure_count": str(wanted.failure_count),
     }
     return HealthCheck(options, mappings)
+
+
+def _bracketed(ip: str) -> str:
+    """An address as OVN's ip_port_mappings have it: IPv6 in brackets."""
+    return f"[{ip}]" if ":" in ip else ip
 
 
 def _spare_address(topology: Topology, file: model.TopologyFile, beside: str) -> str:

@@ -746,4 +746,4 @@ class TopologyFile(Part):
     logical: Annotated[Logical, *_MayBeEmpty] = Logical()
     """The logical network."""
     checks: list[Check] = []
-    """What every `ovnlab test` of it checks beyond the usual."""
+    """What `ovnlab test` tries."""

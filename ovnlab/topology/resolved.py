@@ -181,6 +181,7 @@ class VM(msgspec.Struct, frozen=True):
     vlans: tuple[Vlan, ...] = ()
     serves: tuple[int, ...] = ()
     ignores_advertisements: bool = False
+    prefix6: int = 64
 
     @property
     def interface(self) -> str:
@@ -288,7 +289,6 @@ class StaticRoute(msgspec.Struct, frozen=True):
     nexthop: str
     port: str = ""
     policy: str = "dst-ip"
-    ecmp: bool = False
 
 
 class Nat(msgspec.Struct, frozen=True):
@@ -311,6 +311,11 @@ class Router(msgspec.Struct, frozen=True):
     routes: tuple[StaticRoute, ...] = ()
     nat: tuple[Nat, ...] = ()
     options: dict[str, str] = {}
+
+    @property
+    def has_gateway(self) -> bool:
+        """Whether there is a place where its NAT and load balancers work."""
+        return bool(self.chassis) or any(port.centralized for port in self.ports)
 
 
 class Acl(msgspec.Struct, frozen=True):

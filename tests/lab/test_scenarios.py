@@ -182,8 +182,8 @@ def test_interconnection_learns_routes_and_joins_gateways(user_labs: Labs) -> No
     assert {t["peer"] for t in nodes["gw-east"]["tunnels"]} == {"worker-east", "gw-west"}
     assert {t["peer"] for t in nodes["worker-west"]["tunnels"]} == {"gw-west"}
     capture = Capture(user_labs, "gw-west", "eth1", "udp port 6081 and host 192.168.50.201")
-    user_labs.run("ping", "vm-east", "vm-west")
-    assert any("192.168.1.11 > 192.168.2.11" in line for line in capture.lines()) or capture
+    user_labs.run("ping", "vm-east", "vm-west", "-c", "3")
+    assert any("192.168.1.11 > 192.168.2.11: ICMP echo request" in line for line in capture.lines())
     result = user_labs.run("nbctl", "--zone", "north", "show", expect=2)
     assert "has no zone 'north'" in result.stderr
     assert "it has east, west" in result.stderr
@@ -191,7 +191,7 @@ def test_interconnection_learns_routes_and_joins_gateways(user_labs: Labs) -> No
 
 def test_no_overlay_sends_vlan_frames_and_no_tunnel_packets(user_labs: Labs) -> None:
     user_labs.run("up", "no-overlay")
-    tunnels = Capture(user_labs, "worker1", "eth1", "udp port 6081 and not udp port 3784 and udp[42:2] = 0")
+    tunnels = Capture(user_labs, "worker1", "eth1", "udp port 6081")
     frames = Capture(user_labs, "worker2", "eth2", "vlan")
     user_labs.run("ping", "vm1", "vm2", "-c", "2")
     user_labs.run("ping", "vm1", "vm3", "-c", "2")
@@ -217,9 +217,6 @@ def test_dhcp_is_really_asked(user_labs: Labs) -> None:
     assert addresses == set(port["addresses"].split()[1:])
     assert len(addresses) == 2
     assert "default via 192.168.0.1" in user_labs.on("vm1", "ip", "route")
-    assert '"vm2.lab.test"="192.168.0.12"' in user_labs.out("nbctl", "list", "DNS").replace(
-        "vm2.lab.test=", '"vm2.lab.test"='
-    )
     assert resolved(user_labs, "vm1", "vm2.lab.test") == "192.168.0.12"
 
 
@@ -273,8 +270,8 @@ def test_raft_goes_on_without_its_leader(labs: Labs) -> None:
     kill_node(labs, "raft", leader)
     labs.run("nbctl", "ls-add", "made-without-it")
     after = members(labs, "Northbound")
-    assert leader not in after
-    assert next(member["term"] for member in after.values()) > before[leader]["term"]
+    assert after[leader]["role"] == "not running"
+    assert max(member["term"] for member in after.values()) > before[leader]["term"]
     text = (TOPOLOGIES / "raft.yaml").read_text().replace("logical:", "logical: # another", 1)
     assert "made-without-it" in labs.out("nbctl", "ls-list")
     labs.run("bind", "vm3", "worker1", "--network", "network1")
@@ -316,6 +313,8 @@ def test_tls_leaves_nothing_that_listens_in_plain_text(user_labs: Labs) -> None:
     for tool in ("nbctl", "sbctl"):
         shown = user_labs.out(tool, "get-connection").split()
         assert [word.partition(":")[0] for word in shown if ":" in word] == ["pssl"]
+    for node in ("central", "worker1", "worker2"):
+        assert user_labs.on(node, "python3", "-c", PLAIN) == ""
     # Whoever has no certificate of the lab gets no answer, and whoever has gets one.
     plain = ["ovn-sbctl", "--timeout=2", "--db=tcp:192.168.50.10:6642", "show"]
     assert user_labs.run("exec", "worker1", "--", *plain, expect=None).returncode != 0
@@ -329,6 +328,23 @@ def test_tls_leaves_nothing_that_listens_in_plain_text(user_labs: Labs) -> None:
     assert len(keys) == 8
     assert all(path.stat().st_mode & 0o077 == 0 for path in keys)
 
+
+PLAIN = """
+import socket
+for line in open("/proc/net/tcp"):
+    words = line.split()
+    if words[3] == "0A":  # listens
+        port = int(words[1].partition(":")[2], 16)
+        with socket.create_connection(("127.0.0.1", port), 5) as asked:
+            asked.settimeout(1)
+            asked.sendall(b'{"id":0,"method":"echo","params":[]}')
+            try:
+                answer = asked.recv(100)
+            except OSError:
+                answer = b""
+            if b"result" in answer:
+                print(port)
+"""
 
 HANDSHAKE = """
 import socket, ssl, sys
@@ -369,13 +385,23 @@ def test_relay_is_what_chassis_connect_to(user_labs: Labs) -> None:
     user_labs.run("up", "relay")
     clients = user_labs.on("central", "python3", "-c", CLIENTS).split()
     assert set(clients) == {"192.168.50.21", "192.168.50.22"}
-    kill_node(user_labs, "relay", "relay1")
+    # One of them has gone, and the chassis that was connected to it must have found the other.
+    connected = user_labs.on("worker1", "python3", "-c", SERVERS).strip()
+    kill_node(user_labs, "relay", {"192.168.50.21": "relay1", "192.168.50.22": "relay2"}[connected])
     eventually("the chassis to follow again", lambda: synced(user_labs), seconds=60)
     user_labs.run("bind", "vm3", "worker1", "--network", "network1")
     user_labs.run("ping", "vm3", "vm2")
     user_labs.run("up", "relay")
     user_labs.run("test")
 
+
+SERVERS = """
+for line in open("/proc/net/tcp"):
+    words = line.split()
+    if words[2].endswith(":19F2") and words[3] == "01":
+        number = bytes.fromhex(words[2].partition(":")[0])
+        print(".".join(str(octet) for octet in reversed(number)))
+"""
 
 CLIENTS = """
 for line in open("/proc/net/tcp"):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ovnlab.topology import model
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -14,3 +16,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_generated_pages_are_up_to_date(name: str) -> None:
     written = runpy.run_path(str(DOCS / "generate.py"))["FILES"][name]()
     assert (DOCS / name).read_text() == written, "python docs/generate.py"
+
+
+def test_every_part_of_the_format_has_its_section() -> None:
+    described = {part for _, part, _ in runpy.run_path(str(DOCS / "generate.py"))["PARTS"]}
+    assert described == set(model.Part.__subclasses__())

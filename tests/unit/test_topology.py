@@ -120,6 +120,11 @@ def mistakes(text: str | bytes) -> list[str]:
         ("physical_networks: {x: {bridge: br-int}}\nnodes: {c: {role: central}}\n", "'br-int' is the name of an interface that every node has"),
         ("physical_networks: {x: {bridge: b}, y: {bridge: b}}\nnodes: {c: {role: central}}\n", "b is the bridge of x already"),
         ("physical_networks: {x: }\nnodes: {c: {role: central}, h: {role: host, physical: [x]}}\n", "x has no subnet that h could have an address of"),
+        (GATEWAYS + "logical: {switches: {s: {ports: {v: , c: {parent: v, vlan: 5, mtu: 1000}}}}}}\n", "c has the MTU of v"),
+        (GATEWAYS + "logical: {switches: {s: {ports: {v: , w: {type: virtual, parents: [v]}}}}}}\n", "w needs an ip, or s a subnet"),
+        (GATEWAYS + "logical: {address_sets: {a: [10.0.0.1, '0a:00:00:00:00:01']}}}\n", "a mixes addresses of several kinds"),
+        ("{nodes: {c: {role: central, zone: a}, d: {role: central, zone: b}},\nlogical: {switches: {s: {zone: a, ports: {v: {chassis: d}}}}}}\n", "d is in zone b, and this in zone a"),
+        ("{nodes: {c: {role: central, zone: a}},\nlogical: {switches: {s: {transit: true, ports: {v: }}}}}\n", "s is a transit switch: only routers have ports on it"),
         (NODES + "software: {ovs: {git: x, path: y}}\n", "needs exactly one of git, tarball, path and distro: true"),
     ],
 )  # fmt: skip

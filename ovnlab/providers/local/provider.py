@@ -7,6 +7,7 @@ the user is not root). When it ends, the kernel ends and removes all that is in 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -229,7 +230,8 @@ class LocalProvider:
             gone = lambda: True if not self.running() & set(names) else None  # noqa: E731
             wait_until(f"the end of {', '.join(names)}", gone, timeout=END_TIMEOUT)
             script = render(
-                "local/remove.sh.j2", nodes=[{"name": name, "link": interface_name(name)} for name in names]
+                "local/remove.sh.j2",
+                nodes=[{"name": name, "link": interface_name(name), "stem": _stem(name)} for name in names],
             )
             run_script(NamespaceContext(init), script, where=f"{self.folder.name}: removing nodes")
 
@@ -297,7 +299,13 @@ def _links(node: resolved.Node) -> list[_Link]:
     own = interface_name(node.name)
     segment = "underlay" if node.segment == "underlay" else _bridge(node.segment)
     first = [_Link(own, segment, "eth1", LARGEST_MTU)] if node.ip else []
-    return [*first, *(_Link(f"{own[:9]}~{nic.device}", _bridge(nic.network), nic.device, 1500) for nic in node.nics)]
+    stem = _stem(node.name)
+    return [*first, *(_Link(f"{stem}~{nic.device}", _bridge(nic.network), nic.device, 1500) for nic in node.nics)]
+
+
+def _stem(name: str) -> str:
+    """What the links of a node's further NICs begin with: its name, or a hash of it where that is too long."""
+    return name if len(name) <= 9 else hashlib.sha256(name.encode()).hexdigest()[:9]
 
 
 def _bridge(network: str) -> str:
