@@ -173,12 +173,21 @@ class Convergence:
         plain = [node for node in topology.nodes if not node.has_switch and node.nics and (peers or node in started)]
         for_each([*peers, *plain], lambda node: daemons.announce(running[node.name].context, node))
         self.await_bound(todo.bind)
+        learning = [(zone, prefixes) for zone in zones if (prefixes := topology.learned(zone))]
+        if learning:
+            self.reporter.step("waiting for the zones to learn of each other")
+            for_each(learning, self._await_learned)
         if topology.has_takeover and (started or todo.changes):
             self.reporter.step("waiting for gateways to watch one another")
             watching = [running[node.name].context for node in topology.chassis]
             for_each(watching, daemons.await_bfd)
         asking = [(node.name, found) for node in started if (found := binding.askers(node, ()))]
         for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
+
+    def _await_learned(self, learning: tuple[str, Sequence[tuple[str, str]]]) -> None:
+        zone, prefixes = learning
+        found = databases.of_zone(self.topology, zone)
+        daemons.await_learned(self.central(zone).context, found, prefixes)
 
     def await_bound(self, bound: Mapping[str, Sequence[VM]]) -> None:
         """Return when ports are up, flows installed, and addresses there that fake VMs ask for."""

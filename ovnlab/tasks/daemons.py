@@ -204,6 +204,12 @@ def await_registered(central: Context, found: Databases, chassis: Sequence[str])
     run_script(central, script, where="central: waiting for the chassis", timeout=READY_TIMEOUT * 2 + 10)
 
 
+def await_learned(central: Context, found: Databases, prefixes: Sequence[tuple[str, str]]) -> None:
+    """Return when a zone has routes to networks of others, and its chassis follow."""
+    script = render("node/learned.sh.j2", databases=found, prefixes=prefixes, timeout=READY_TIMEOUT)
+    run_script(central, script, where="central: waiting for ovn-ic", timeout=READY_TIMEOUT * 2 + 10)
+
+
 def await_tunnels(context: Context, topology: Topology, node: Node) -> None:
     """Return when the node has all its tunnels."""
     script = tunnels_script(topology, node)

@@ -455,6 +455,29 @@ class Topology(msgspec.Struct, frozen=True):
             and (peer.zone == node.zone or peer.role == node.role == "gateway")
         )
 
+    def learned(self, zone: str) -> tuple[tuple[str, str], ...]:
+        """The networks of other zones that a zone learns by the transit switches that both have routers on.
+
+        Each as a network, and as the router's address with prefix length, which some releases write.
+        """
+        transit = {switch.name for switch in self.transit_switches}
+        joined = {
+            port.switch
+            for router in self.routers
+            if router.zone == zone
+            for port in router.ports
+            if port.switch in transit
+        }
+        others = [
+            router
+            for router in self.routers
+            if router.zone != zone and any(port.switch in joined for port in router.ports)
+        ]
+        networks = [
+            n for router in others for port in router.ports if port.switch not in transit for n in port.networks
+        ]
+        return tuple(dict.fromkeys((str(ipaddress.ip_interface(n).network), n) for n in networks))
+
     @property
     def has_takeover(self) -> bool:
         """Whether anywhere one gateway can take over from another."""
