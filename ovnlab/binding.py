@@ -74,6 +74,8 @@ class Specs:
         """A port that somebody else made, or `bind` did."""
         if row.columns["type"]:
             raise UsageError(f"{row.name} is a {row.columns['type']} port, not a fake VM's")
+        if row.columns["parent_name"]:
+            raise UsageError(f"{row.name} is a VLAN device of {row.columns['parent_name'][0]}: bind that")
         bound = self.bound.get(row.name)
         if bound is not None and bound.vm is not None and not (self.ip or self.mac):
             return bound.vm

@@ -279,14 +279,14 @@ class Lab:
         """What `up` would do."""
         self._refuse_other_source(source, named)
         seen = self.look(topology)
+        self._refuse_moving_clusters(topology)
+        if seen.rows is None and self.stored is not None and self.stored.complete:
+            self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
-        todo = plan(topology, seen, known=self._known())
+        todo = plan(topology, seen, known=self._known_nodes())
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
-
-    def _known(self) -> list[str]:
-        return [node.name for node in self.stored.topology.nodes] if self.stored else []
 
     def _refuse_other_source(self, source: str, named: bool) -> None:
         """A lab is not turned into another one because two files happen to have the same name."""
@@ -312,13 +312,14 @@ class Lab:
 
         A fresh lab has no databases that could hold anything yet, whatever is known of any other.
         """
+        self._refuse_moving_clusters(topology)
         seen = self.look(topology)
-        first = plan(topology, seen, known=self._known())
+        first = plan(topology, seen, known=self._known_nodes())
         asked = self._check_matches(topology, source, first)
         assert self.software is not None  # noqa: S101  set before anything is begun
         work = self._convergence(topology)
         if first.remove:
-            work.remove_nodes(first.remove)
+            work.remove_nodes(list(first.remove))
         # Not before: what is to be removed must be known to an `up` that comes after one that failed here.
         self.folder.store(Stored(source, topology, self.software, complete=False))
         if first.add:
@@ -337,7 +338,7 @@ class Lab:
             if not fresh:
                 seen = self.look(topology)
                 seen.require_rows()
-                again = plan(topology, seen, known=self._known())
+                again = plan(topology, seen, known=self._known_nodes())
                 first = replace(
                     first,
                     transit=again.transit,
@@ -360,6 +361,22 @@ class Lab:
             return False
         matches.check(running[centrals[0]].context, topology, source, todo.changes)
         return True
+
+    def _refuse_moving_clusters(self, topology: Topology) -> None:
+        """The members of a cluster are known to one another by addresses that stand in their databases."""
+        if self.stored is None or not self.folder.exists():
+            return
+        before = self.stored.topology
+        for node in topology.nodes:
+            old = before.node(node.name)
+            if old is None or not (old.central and node.central) or old.kind != node.kind:
+                continue
+            both = len(before.centrals(old.zone)) > 1 and len(topology.centrals(node.zone)) > 1
+            if both and (old.ip, before.control.tls) != (node.ip, topology.control.tls):
+                raise UsageError(
+                    f"{node.name} is a member of a cluster, and cannot have another address or turn TLS on or off",
+                    hint=f"`ovnlab down {self.name}` first",
+                )
 
     def _convergence(self, topology: Topology) -> Convergence:
         return Convergence(self.provider, topology, self.reporter, self.folder.path / "tls", self._known_nodes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -47,7 +47,7 @@ class Plan:
     """All that `up` has to do, by what it is done to. Empty where the lab is as the topology says."""
 
     add: Mapping[str, str] = field(default_factory=dict)
-    remove: tuple[str, ...] = ()
+    remove: Mapping[str, str] = field(default_factory=dict)
     configure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     transit: tuple[str, ...] = ()
     stale_transit: tuple[str, ...] = ()
@@ -69,10 +69,10 @@ class Plan:
         return list(self._steps())
 
     def _steps(self) -> Iterator[str]:
+        for name, reason in self.remove.items():
+            yield f"remove node {name}: {reason}"
         for name, reason in self.add.items():
             yield f"add node {name}: {reason}"
-        for name in self.remove:
-            yield f"remove node {name}: the topology does not have it any more"
         for name, reasons in self.configure.items():
             yield f"configure {name}: {'; '.join(reasons)}"
         for name in self.transit:
@@ -89,21 +89,24 @@ class Plan:
                 yield f"bind {vm.name} to {name}"
 
 
-def plan(topology: Topology, seen: Seen, *, known: Sequence[str] = ()) -> Plan:
-    """What makes a lab what the topology says; `known` are nodes that it had before, running or not."""
+def plan(topology: Topology, seen: Seen, *, known: Sequence[Node] = ()) -> Plan:
+    """What makes a lab what the topology says; `known` are nodes that it had before, running or not.
+
+    A node that becomes another kind of machine is removed, and made anew.
+    """
     names = [node.name for node in topology.nodes]
-    gone = [name for name in [*seen.nodes, *known] if name not in names]
+    before = {node.name: node for node in known}
+    anew = {n.name: n.role for n in topology.nodes if n.name in before and before[n.name].kind != n.kind}
+    gone = [name for name in [*seen.nodes, *before] if name not in names or name in anew]
     rows = seen.rows or ()
     unbind, bind = bindings(topology, seen, rows)
     transit = [switch.name for switch in topology.transit_switches]
+    staying = [node for node in topology.nodes if node.name in seen.nodes and node.name not in anew]
+    differing = {node.name: tuple(_differences(topology, node, seen)) for node in staying}
     return Plan(
-        add={name: _why_added(name, known) for name in names if name not in seen.nodes},
-        remove=tuple(dict.fromkeys(gone)),
-        configure={
-            node.name: reasons
-            for node in topology.nodes
-            if node.name in seen.nodes and (reasons := tuple(_differences(topology, node, seen)))
-        },
+        add={name: _why_added(name, before, anew) for name in names if name not in seen.nodes or name in anew},
+        remove={name: f"it becomes a {anew[name]}" if name in anew else GONE for name in gone},
+        configure={name: reasons for name, reasons in differing.items() if reasons},
         transit=tuple(name for name in transit if name not in {found.name for found in seen.transit}),
         stale_transit=tuple(
             found.name for found in seen.transit if found.mark == topology.name and found.name not in transit
@@ -114,8 +117,11 @@ def plan(topology: Topology, seen: Seen, *, known: Sequence[str] = ()) -> Plan:
     )
 
 
-def _why_added(name: str, known: Sequence[str]) -> str:
-    return "it is not running" if name in known else "it is missing"
+GONE = "the topology does not have it any more"
+
+
+def _why_added(name: str, before: Collection[str], anew: Mapping[str, str]) -> str:
+    return f"as a {anew[name]}" if name in anew else "it is not running" if name in before else "it is missing"
 
 
 def daemons(topology: Topology, node: Node) -> list[str]:
@@ -174,6 +180,8 @@ def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator
     wanted = [(nic.carrier, nic.mac, None if nic.dhcp else nic.addresses, 0) for nic in node.nics]
     if node.ip:
         wanted.insert(0, (underlay, node.mac, (node.cidr,), topology.underlay.mtu))
+    for asking in sorted(state.asking - {nic.device for nic in node.nics if nic.dhcp}):
+        yield f"{asking} still asks for its address"
     for name, mac, addresses, mtu in wanted:
         device = state.device(name)
         if addresses is not None and sorted(device.addresses) != sorted(addresses):
@@ -181,10 +189,20 @@ def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator
             yield f"{name} has {found} instead of {', '.join(addresses) or 'none'}"
         if addresses is None and not device.addresses:
             yield f"{name} has no address, and asks for one"
+        elif addresses is None and not (told := _told(topology, mac)) <= {
+            a.partition("/")[0] for a in device.addresses
+        }:
+            yield f"{name} has {', '.join(device.addresses)}, and OVN would tell it {', '.join(sorted(told))}"
         if device.mac != mac:
             yield f"{name} has MAC {device.mac or 'none'} instead of {mac}"
         if mtu and device.mtu != mtu:
             yield f"{name} has MTU {device.mtu} instead of {mtu}"
+
+
+def _told(topology: Topology, mac: str) -> set[str]:
+    """The IPv4 addresses that OVN's DHCP tells a machine by its external port."""
+    ports = [port for switch in topology.switches for port in switch.ports if port.type == "external"]
+    return {ip for port in ports if port.mac == mac and port.dhcpv4 for ip in port.ips if ":" not in ip}
 
 
 def _wrong_databases(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:

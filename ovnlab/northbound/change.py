@@ -179,7 +179,7 @@ class _Difference:
                 continue
             shared = column in table.shared
             stale = self._stale(row, live, column) if shared else []
-            commands += [("remove", row.table, live.uuid, column, key) for key in stale]
+            commands += [("remove", row.table, live.uuid, column, _atom(key)) for key in stale]
             if not _same(value, found, shared=shared):
                 setting += _assign(column, value, shared=shared)
             elif not stale or column == "external_ids":
@@ -253,7 +253,10 @@ def add(row: WantedRow, live: Sequence[LiveRow]) -> Change:
 
 def remove(row: LiveRow, reason: str, *, goes_along: bool = False) -> Change:
     """The change that removes a row; nothing has to be done where it goes along with what it belongs to."""
-    return Change("remove", row.table, row.name, reason, () if goes_along else (_removal(row),), row.zone)
+    commands: list[Command] = [] if goes_along else [_removal(row)]
+    if row.columns.get("ha_chassis_group"):  # checked before what nobody holds any more is collected
+        commands.insert(0, ("clear", row.table, row.uuid, "ha_chassis_group"))
+    return Change("remove", row.table, row.name, reason, tuple(commands), row.zone)
 
 
 def _removal(row: LiveRow) -> Command:

@@ -21,15 +21,19 @@ FAILED = ": parsing expression failed ("
 
 def check(context: Context, topology: Topology, source: str, changes: Sequence[Change]) -> None:
     """Raise TopologyError with what OVN says to each match that it rejects, where matches are about to be written."""
-    if not any(change.table in ("ACL", "QoS") and change.verb != "remove" for change in changes):
+    rules_change = any(change.table in ("ACL", "QoS") and change.verb != "remove" for change in changes)
+    if not rules_change and not any(change.table in ("Address_Set", "Port_Group") for change in changes):
         return
+    # Not to be taken from the database: sets and groups that the topology has, and those that go.
+    names = [found.name for found in changes if found.table in ("Address_Set", "Port_Group")]
+    names += [*(item.name for item in topology.address_sets), *(item.name for item in topology.port_groups)]
     rules: tuple[Acl | Qos, ...] = (*topology.acls, *topology.qos)
     script = render(
         "node/matches.sh.j2",
         matches=sorted({rule.match for rule in rules}),
         address_sets=topology.address_sets,
         port_groups=topology.port_groups,
-        names=[*(item.name for item in topology.address_sets), *(item.name for item in topology.port_groups)],
+        names=names,
     )
     said = run_script(context, script, where="central: asking OVN whether it understands the matches")
     if mistakes := list(_mistakes(rules, said)):

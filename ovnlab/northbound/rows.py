@@ -277,7 +277,7 @@ class _Rows:
             "name": _optional(acl.name),
             "severity": _optional(acl.severity),
         }
-        name = f"{acl.owner} {acl.direction} {acl.priority} {acl.match}"
+        name = f"{'@' if acl.on_group else ''}{acl.owner} {acl.direction} {acl.priority} {acl.match}"
         parent = ("Port_Group" if acl.on_group else "Logical_Switch", acl.owner)
         zones = self.group_zones[acl.owner] if acl.on_group else [self.topology.zone_of(acl.owner)]
         for zone in zones:

@@ -119,6 +119,7 @@ class NodeState:
     connections: Mapping[str, int | None]
     clusters: Mapping[str, ClusterMember] = field(default_factory=dict)
     routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    asking: frozenset[str] = frozenset()
 
     def device(self, name: str) -> Device:
         """A device; one without anything where it is not there."""
@@ -141,6 +142,7 @@ def parse(printed: str) -> NodeState:
     clusters: dict[str, dict[str, str]] = {}
     routes: list[Row] = []
     serving: set[str] = set()
+    asking: set[str] = set()
     for line in printed.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "daemon":
@@ -162,6 +164,8 @@ def parse(printed: str) -> NodeState:
             routes = msgspec.json.decode(rest or "[]")
         elif kind == "serves":
             serving.add(rest)
+        elif kind == "asking":
+            asking.add(rest)
         elif kind == "links":
             links = msgspec.json.decode(rest)
         elif kind.startswith("vm-"):
@@ -177,6 +181,7 @@ def parse(printed: str) -> NodeState:
         vms=tuple(_vm(row, namespaces, outside, serving) for row in interfaces if _is_vm(row)),
         devices=_devices(links),
         connections=connections,
+        asking=frozenset(asking),
         clusters={database: _member(facts) for database, facts in clusters.items()},
         routes={_destination(route): _hops(route) for route in routes},
     )

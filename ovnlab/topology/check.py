@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from ovnlab.topology.complete import bridge_of
-from ovnlab.topology.model import Port, Router, Switch, TopologyFile
+from ovnlab.topology.model import Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
 from ovnlab.topology.resolved import MAC, RESERVED, free_addresses, host_of, is_reserved
 from ovnlab.topology.source import Where
 
@@ -110,6 +110,7 @@ def _underlay(file: TopologyFile, names: _Names) -> Iterator[Finding]:
                 yield at, f"{node.underlay} has no subnet that {name} could have an address of"
             if node.underlay in node.physical:
                 yield at, f"{name} is on {node.underlay} by `physical` already"
+        yield from _node_routes(file, name, node, network)
         if node.ip is None or (node.underlay and not (network and network.subnet)):
             continue
         here = ipaddress.ip_network(network.subnet[0]) if network else subnet
@@ -117,17 +118,27 @@ def _underlay(file: TopologyFile, names: _Names) -> Iterator[Finding]:
         if node.ip in taken:
             yield where, f"{node.ip} is the address of {taken[node.ip]} already"
         taken.setdefault(node.ip, name)
-        for number, route in enumerate(node.routes):
-            for hop in route.nexthop:
-                if ipaddress.ip_address(hop).version != ipaddress.ip_network(route.prefix).version:
-                    yield (
-                        ("nodes", name, "routes", number, "nexthop"),
-                        f"{hop} is of another family than {route.prefix}",
-                    )
     yield from _usable(("underlay", "subnet"), subnet)
     wanting = sum(node.ip is None and node.role != "host" and not node.underlay for node in file.nodes.values())
     if not _has_free(str(subnet), taken, wanting):
         yield ("underlay", "subnet"), f"{subnet} has too few addresses for {len(file.nodes)} nodes"
+
+
+def _node_routes(file: TopologyFile, name: str, node: Node, segment: PhysicalNetwork | None) -> Iterator[Finding]:
+    """Next hops that a node can reach, as far as it is known what it can."""
+    networks = (
+        [] if node.role == "host" and node.ip is None else [*(segment.subnet if segment else [file.underlay.subnet])]
+    )
+    here = [file.physical_networks[found] for found in node.physical if found in file.physical_networks]
+    networks += [subnet for network in here for subnet in network.subnet]
+    known = all(network.subnet for network in here)
+    for number, route in enumerate(node.routes):
+        where: Where = ("nodes", name, "routes", number, "nexthop")
+        for hop in map(ipaddress.ip_address, route.nexthop):
+            if hop.version != ipaddress.ip_network(route.prefix).version:
+                yield where, f"{hop} is of another family than {route.prefix}"
+            elif known and not any(hop in ipaddress.ip_network(subnet) for subnet in networks):
+                yield where, f"{hop} is in no network of {name}"
 
 
 def _zones(file: TopologyFile) -> Iterator[Finding]:
@@ -227,6 +238,7 @@ def _shared_names(file: TopologyFile) -> Iterator[Finding]:
         for port in switch.ports.values():
             if port.parent is not None:
                 owners.setdefault(f"trunk-{port.parent}", f"the trunk of {port.parent}")
+                owners.setdefault(f"{port.parent}.{port.vlan}", f"a VLAN device of {port.parent}")
     for switch_name, switch in file.logical.switches.items():
         if switch.physical_network is not None:
             owners.setdefault(f"ln-{switch_name}", f"the localnet port of {switch_name}")
@@ -439,6 +451,13 @@ def _nat(where: Where, router: Router, networks: list[tuple[str, AnyNetwork]], n
             yield (*at, "mac"), "mac goes with port: it is what the port's chassis answers with"
         if networks and not any(ipaddress.ip_address(nat.external) in network for _, network in networks):
             yield (*at, "external"), f"{nat.external} is in no network of {where[-1]}"
+        inside = ipaddress.ip_network(nat.logical)
+        if inside.version != ipaddress.ip_address(nat.external).version:
+            yield (*at, "logical"), f"{nat.logical} is of another family than {nat.external}"
+        if nat.type != "snat" and nat.external in [
+            other.external for other in router.nat[:number] if other.type != "snat"
+        ]:
+            yield (*at, "external"), f"{nat.external} leads to another address already"
         if nat.type != "snat" and "/" in nat.logical:
             yield (*at, "logical"), f"{nat.type} needs a single address, not {nat.logical}"
         if (nat.type, nat.external, nat.logical) in seen:

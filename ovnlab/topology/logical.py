@@ -224,6 +224,7 @@ def _vm(topology: Topology, switch_name: str, switch: model.Switch, port: Switch
         asks=asks,
         vlans=tuple(vlans),
         serves=tuple(wanted.serve),
+        answers=tuple(ip for ip in (*port.ips, *topology.gateways(switch_name)) if asks and ip not in wanted.ip),
         prefix6=next((net.prefixlen for net in map(ipaddress.ip_network, switch.subnet) if net.version == 6), 64),
         ignores_advertisements=_is_advertised(topology, switch_name) and not {"slaac", "dhcp6"} & set(asks),
     )

@@ -93,6 +93,12 @@ def _set_name(value: str) -> str:
     return value
 
 
+def _option_key(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]+", value):
+        raise ValueError(f"{value!r} is no option: letters, digits, '.', ':', '_' and '-'")
+    return value
+
+
 def _set_member(value: str) -> str:
     return value.lower() if MAC.fullmatch(value) else _ip_or_network(value)
 
@@ -196,7 +202,8 @@ Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
 Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
 Text = Annotated[str, _text("a word", _any), _string("text")]
 Encap = Literal["geneve", "vxlan"]
-Options = dict[Text, Text]
+OptionKey = Annotated[str, _text("requested-tnl-key", _option_key), _string("the name of an option")]
+Options = dict[OptionKey, Text]
 TcpPort = Annotated[int, Field(ge=1, le=65535)]
 
 

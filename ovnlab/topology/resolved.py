@@ -127,6 +127,11 @@ class Node(msgspec.Struct, frozen=True):
         return self.role not in ("host", "relay")
 
     @property
+    def kind(self) -> tuple[str, bool, bool]:
+        """What cannot be changed of a node that runs: its zone, and whether it is a central or a plain machine."""
+        return (self.zone, self.central, self.has_switch)
+
+    @property
     def integration_mac(self) -> str:
         """The MAC of br-int, locally administered."""
         return f"0a{self.mac[2:]}"
@@ -168,7 +173,7 @@ class VM(msgspec.Struct, frozen=True):
 
     `addresses` carry a prefix length; `gateways` has at most one address of each family; `chassis` is
     the node that the file binds it to, None where that is left to `ovnlab bind`. What it `asks` for itself
-    (dhcp4, dhcp6, slaac) is not in `addresses`.
+    (dhcp4, dhcp6, slaac) is not in `addresses`; the `answers` are what it should be told.
     """
 
     name: str
@@ -182,6 +187,7 @@ class VM(msgspec.Struct, frozen=True):
     serves: tuple[int, ...] = ()
     ignores_advertisements: bool = False
     prefix6: int = 64
+    answers: tuple[str, ...] = ()
 
     @property
     def interface(self) -> str:
@@ -206,10 +212,11 @@ class VM(msgspec.Struct, frozen=True):
     @property
     def more(self) -> str:
         """All of it that its main interface does not show, in a line."""
-        vlans = (" ".join([vlan.name, str(vlan.tag), vlan.mac, *vlan.addresses]) for vlan in self.vlans)
+        vlans = (" ".join([v.name, str(v.tag), v.mac, *v.addresses, *v.gateways]) for v in self.vlans)
+        asks = [" ".join([*self.asks, *self.answers])] if self.asks else []
         deaf = ["ignores advertisements"] if self.ignores_advertisements else []
         return "; ".join(
-            [*self.asks, *deaf, *(f"serves {port}" for port in self.serves), *(f"vlan {vlan}" for vlan in vlans)]
+            [*asks, *deaf, *(f"serves {port}" for port in self.serves), *(f"vlan {vlan}" for vlan in vlans)]
         )
 
     @property

@@ -385,7 +385,7 @@ logical:
     s1:
       subnet: 10.0.0.0/24
       dns: {"<b>&\\"a`;#}{\\x01\\\\": 10.0.0.5}
-      other_config: {"<k>": "]]>&\\"v\\n"}
+      other_config: {"k.k": "]]>&\\"v\\n"}
       ports: {vm1: {}}
   acls:
     - {switch: s1, direction: to-lport, priority: 1, match: "ip4 && tcp.dst < 1024\\n  || eth.src == $x", action: drop}

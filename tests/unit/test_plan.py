@@ -157,8 +157,8 @@ def test_a_key_of_a_shared_map_that_we_set_is_taken_away_again_and_others_stay()
     before = dataclasses.replace(switch, columns={**switch.columns, "external_ids": ids, "other_config": config})
     commands = words([row if row is not switch else before for row in LIVE])
     assert sorted(commands) == [
-        ("remove", "Logical_Switch", switch.uuid, "external_ids", KEYS_KEY),
-        ("remove", "Logical_Switch", switch.uuid, "other_config", "mcast_snoop"),
+        ("remove", "Logical_Switch", switch.uuid, "external_ids", f'"{KEYS_KEY}"'),
+        ("remove", "Logical_Switch", switch.uuid, "other_config", '"mcast_snoop"'),
     ]
 
 
