@@ -177,12 +177,18 @@ class Convergence:
         if learning:
             self.reporter.step("waiting for the zones to learn of each other")
             for_each(learning, self._await_learned)
+            gateways = [node.name for node in topology.chassis if node.role == "gateway"]
+            for_each(gateways, lambda name: daemons.recompute(running[name].context, name))
+            for_each([zone for zone, _ in learning], self._await_sync)
         if topology.has_takeover and (started or todo.changes):
             self.reporter.step("waiting for gateways to watch one another")
             watching = [running[node.name].context for node in topology.chassis]
             for_each(watching, daemons.await_bfd)
         asking = [(node.name, found) for node in started if (found := binding.askers(node, ()))]
         for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
+
+    def _await_sync(self, zone: str) -> None:
+        daemons.await_registered(self.central(zone).context, databases.of_zone(self.topology, zone), ())
 
     def _await_learned(self, learning: tuple[str, Sequence[tuple[str, str]]]) -> None:
         zone, prefixes = learning

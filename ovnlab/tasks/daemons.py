@@ -210,6 +210,11 @@ def await_learned(central: Context, found: Databases, prefixes: Sequence[tuple[s
     run_script(central, script, where="central: waiting for ovn-ic", timeout=READY_TIMEOUT * 2 + 10)
 
 
+def recompute(context: Context, node: str) -> None:
+    """Let the ovn-controller of a node work out all of its flows anew."""
+    run_script(context, render("node/recompute.sh.j2", node=node), where=f"{node}: recomputing flows")
+
+
 def await_tunnels(context: Context, topology: Topology, node: Node) -> None:
     """Return when the node has all its tunnels."""
     script = tunnels_script(topology, node)
