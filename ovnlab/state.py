@@ -24,7 +24,7 @@ from ovnlab.errors import OvnlabError, SurroundingsError, UsageError
 from ovnlab.topology.resolved import LAB_NAME, Topology
 from ovnlab.waiting import wait_until
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LOCK_TIMEOUT = 600.0
 NEEDED_BYTES = 64 * 1024 * 1024
 """What must be free for a lab to begin: its databases, and logs to say why when something fails."""

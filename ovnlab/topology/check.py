@@ -426,7 +426,8 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
             routes.append((route.prefix, hop))
         if route.port is not None:
             yield from _unknown((*where, "routes", number, "port"), route.port, "port", router.ports)
-    yield from _nat(where, router, networks, names)
+    ports = {name: port for switch in file.logical.switches.values() for name, port in switch.ports.items()}
+    yield from _nat(where, router, networks, names, ports)
 
 
 def _gateway(file: TopologyFile, where: Where, name: str, names: _Names) -> Iterator[Finding]:
@@ -436,7 +437,9 @@ def _gateway(file: TopologyFile, where: Where, name: str, names: _Names) -> Iter
         yield where, f"{name} is no gateway (`role: gateway`)"
 
 
-def _nat(where: Where, router: Router, networks: list[tuple[str, AnyNetwork]], names: _Names) -> Iterator[Finding]:
+def _nat(
+    where: Where, router: Router, networks: list[tuple[str, AnyNetwork]], names: _Names, ports: Mapping[str, Port]
+) -> Iterator[Finding]:
     centralized = any(port.gateway_chassis or port.ha_chassis_group for port in router.ports.values())
     if router.nat and not centralized and router.chassis is None:
         yield (*where, "nat"), f"NAT needs a gateway: gateway_chassis on a port of {where[-1]}, or chassis on it"
@@ -447,6 +450,9 @@ def _nat(where: Where, router: Router, networks: list[tuple[str, AnyNetwork]], n
             yield from _unknown((*at, "port"), nat.port, "port", names.vms)
             if nat.type != "dnat_and_snat":
                 yield (*at, "port"), "only dnat_and_snat can be distributed"
+            given = ports[nat.port].ip if nat.port in ports else []
+            if given and nat.logical not in given:
+                yield (*at, "port"), f"{nat.port} has {', '.join(given)}, not {nat.logical}"
         elif nat.mac is not None:
             yield (*at, "mac"), "mac goes with port: it is what the port's chassis answers with"
         if networks and not any(ipaddress.ip_address(nat.external) in network for _, network in networks):

@@ -94,6 +94,8 @@ def mistakes(text: str | bytes) -> list[str]:
         (GATEWAYS + "logical: {switches: {s: }, routers: {r: {ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: snat, external: 10.0.0.1, logical: 10.1.0.0/24}]}}}}\n", "NAT needs a gateway"),
         (GATEWAYS + "logical: {switches: {s: }, routers: {r: {chassis: gw1, ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: snat, external: 10.9.0.1, logical: 10.1.0.0/24}]}}}}\n", "lab.yaml:2:116: 10.9.0.1 is in no network of r"),
         (GATEWAYS + "logical: {switches: {s: }, routers: {r: {chassis: gw1, ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: dnat_and_snat, external: 10.0.0.1, logical: 10.1.0.0/24}]}}}}\n", "dnat_and_snat needs a single address"),
+        (GATEWAYS + "logical: {switches: {s: , t: {subnet: 10.1.0.0/24, ports: {v: {ip: 10.1.0.2}}}}, routers: {r: {chassis: gw1, ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: dnat_and_snat, external: 10.0.0.9, logical: 10.1.0.3, port: v}]}}}}\n", "v has 10.1.0.2, not 10.1.0.3"),
+        (GATEWAYS + "logical: {switches: {s: }, routers: {r: {chassis: gw1, ports: {s: {ip: 10.0.0.1/24}}, nat: [{type: snat, external: 10.0.0.1, logical: 'fd00::/64'}]}}}}\n", "fd00::/64 is of another family than 10.0.0.1"),
         (GATEWAYS + "logical: {switches: {s: }, routers: {r: {ports: {s: {ip: 10.0.0.1/24}}, routes: [{prefix: 0.0.0.0/0, nexthop: 10.9.0.1}]}}}}\n", "10.9.0.1 is in no network of r"),
         (GATEWAYS + "logical: {ha_chassis_groups: {g: [w1]}}}\n", "w1 is no gateway"),
         (GATEWAYS + "logical: {switches: {s: {subnet: 10.0.0.0/24, physical_network: ext, vlan: 4095}}}}\n", "vlan: must be less than or equal to 4094"),
