@@ -51,6 +51,9 @@ PROGRAMS = (
 OLDEST = {"ovs-vswitchd": (2, 13), "ovn-controller": (21, 3)}
 """The first that mark an interface as ovn-installed, which binding waits for."""
 
+NEEDED_BYTES = 200 * 1024 * 1024
+"""What must be free in the cache: package lists, archives and the tree. apt may hang where the disk gets full."""
+
 STEP_TIMEOUT = 300
 """Seconds that reading package lists, downloading, or unpacking may take."""
 
@@ -180,6 +183,13 @@ def _unpacked(folder: Path, reference: Path, report: Report) -> Software:
 
 def _download(scratch: Path, report: Report) -> list[Path]:
     """The archives of PACKAGES and of all that they need and this machine has not."""
+    free = shutil.disk_usage(scratch).free
+    if free < NEEDED_BYTES:
+        raise SurroundingsError(
+            f"only {free // 2**20} MiB are free where packages are kept, {NEEDED_BYTES // 2**20} are needed",
+            where=str(cache_root()),
+            hint="make room there, or set XDG_CACHE_HOME to a folder with more",
+        )
     for part in ("state/lists/partial", "cache/archives/partial"):
         (scratch / part).mkdir(parents=True)
     apt = ["apt-get", "-qq", *(f"-o{option}" for option in _apt_options(scratch))]

@@ -171,6 +171,7 @@ def test_a_full_disk_while_downloading(root_labs: Labs) -> None:
     root_labs.cache.mkdir()
     result = run_in(root_labs, f"mount -t tmpfs -o size=20m tmpfs {root_labs.cache}", "up", path)
     assert result.returncode == 3, result.stderr
+    assert "MiB are free where packages are kept, 200 are needed" in result.stderr
     assert "XDG_CACHE_HOME" in result.stderr
     assert root_labs.audit() == []
 
