@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ovnlab.lab import Lab
 from ovnlab.northbound import change, live, rows
-from ovnlab.software import provide
+from ovnlab.software.packages import provide
 from ovnlab.tasks.databases import Databases
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import VM

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -33,13 +33,18 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Convergence:
-    """The steps for one topology. `known` are the nodes that the lab had before, `secrets` is where its keys are."""
+    """The steps for one topology.
+
+    `known` are the nodes that the lab had before, `secrets` is where its keys are, `builds` are the keys of what was
+    built for nodes.
+    """
 
     provider: base.Provider
     topology: Topology
     reporter: Reporter
     secrets: Path
     known: Sequence[Node] = ()
+    builds: Mapping[str, str] = field(default_factory=dict)
 
     def central(self, zone: str) -> base.Node:
         """The first node with the databases of a zone that runs. Raises OvnlabError where none does."""
@@ -107,7 +112,9 @@ class Convergence:
             self.reporter.node(node.name, "starting databases and switch" if node.central else "starting")
             if node.name in papers:
                 daemons.certify(context, node.name, papers[node.name])
-            daemons.start_node(context, topology, node, founds=node.name in founders)
+            daemons.start_node(
+                context, topology, node, founds=node.name in founders, build=self.builds.get(node.name, "")
+            )
             self.reporter.node(node.name, "done")
 
         joining = [node for node in nodes if node.central and node.name not in (*founders, *known)]

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovnlab import software
 from ovnlab.errors import SurroundingsError
+from ovnlab.software import packages as software
 from ovnlab.state import NEEDED_BYTES, cache_root, state_root
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 
 from ovnlab import __version__, credentials
-from ovnlab import software as artefact
 from ovnlab.binding import Specs, unknown
 from ovnlab.convergence import Convergence, Reporter, founder
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, TopologyError, UsageError
@@ -24,7 +23,9 @@ from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
 from ovnlab.providers.base import Node, Provider
 from ovnlab.providers.local.provider import LocalProvider
-from ovnlab.state import LabFolder, Software, Stored, cache_root, labs
+from ovnlab.software import artefacts, packages
+from ovnlab.software.building import Builder
+from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.daemons import TransitSwitch
@@ -90,8 +91,9 @@ class Lab:
         self.reporter = reporter
         self.folder = LabFolder(name)
         self.stored = self.folder.stored()
-        self.software: Software | None = self.stored.software if self.stored else None
-        self.provider: Provider = LocalProvider(self.folder, self.software)
+        self.base: Base | None = self.stored.base if self.stored else None
+        self.builds: dict[str, str] = {}
+        self.provider: Provider = LocalProvider(self.folder, self.base)
 
     @property
     def topology(self) -> Topology:
@@ -252,28 +254,38 @@ class Lab:
             self._refuse_other_source(source, named)
             began = not self.folder.exists()
             files = {node.name for node in topology.nodes if self.folder.node(node.name).exists()}
-            self.software = self._software(topology)
-            self.provider = LocalProvider(self.folder, self.software)
+            self.base = self._base(topology)
+            self.builds = self._builds(topology)
+            self.provider = LocalProvider(self.folder, self.base)
             running = self.provider.running()
             try:
                 self.folder.create(afresh=began)
                 done, bound = self._converge(topology, source, fresh=began)
-                self.folder.store(Stored(source, topology, self.software, complete=True))
+                self.folder.store(Stored(source, topology, self.base, complete=True))
             except (KeyboardInterrupt, SurroundingsError, TopologyError):
                 self._take_back(began, running, files)
                 raise
         return Outcome(topology, done, began, bound)
 
-    def _software(self, topology: Topology) -> Software:
-        """The software of the lab. A running lab keeps what it runs. Raises UsageError where it is to have another."""
+    def _base(self, topology: Topology) -> Base:
+        """What all nodes have. A running lab keeps it. Raises UsageError where it is to have another."""
         if self.stored is not None and self.provider.running():
-            if self.stored.topology.software != topology.software:
+            before = self.stored.topology.base
+            if before != topology.base:
                 raise UsageError(
-                    f"lab {self.name} runs with software {self.stored.topology.software}, which a running lab keeps",
+                    f"lab {self.name} runs with software {before} beside what is built, which a running lab keeps",
                     hint=f"`ovnlab down {self.name}` first",
                 )
-            return self.stored.software
-        return artefact.provide(topology.software, self.reporter.note)
+            return self.stored.base
+        return packages.provide(topology.base, self.reporter.note)
+
+    def _builds(self, topology: Topology) -> dict[str, str]:
+        """The keys of what is built for nodes, made where it is not there."""
+        if not any(node.software.is_built for node in topology.nodes):
+            return {}
+        builder = Builder(self.reporter)
+        found = {node.name: builder.obtain(node.software) for node in topology.nodes if node.role != "host"}
+        return {name: build.key for name, build in found.items() if build is not None}
 
     def dry_run(self, topology: Topology, *, source: str, named: bool) -> Outcome:
         """What `up` would do."""
@@ -284,9 +296,19 @@ class Lab:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
-        todo = plan(topology, seen, known=self._known_nodes())
+        missing, self.builds = self._planned_builds(topology)
+        todo = replace(plan(topology, seen, known=self._known_nodes(), builds=self.builds), build=missing)
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
+
+    def _planned_builds(self, topology: Topology) -> tuple[tuple[str, ...], dict[str, str]]:
+        """What is not built yet, and the keys of what nodes are to run."""
+        if not any(node.software.is_built for node in topology.nodes):
+            return (), {}
+        builder = Builder(self.reporter)
+        recipes = {node.name: builder.recipe(node.software) for node in topology.nodes if node.role != "host"}
+        missing = {str(recipe): None for recipe in recipes.values() if recipe and not artefacts.find(recipe.key)}
+        return tuple(missing), {name: recipe.key for name, recipe in recipes.items() if recipe}
 
     def _refuse_other_source(self, source: str, named: bool) -> None:
         """A lab is not turned into another one because two files happen to have the same name."""
@@ -314,14 +336,14 @@ class Lab:
         """
         self._refuse_moving_clusters(topology)
         seen = self.look(topology)
-        first = plan(topology, seen, known=self._known_nodes())
+        first = plan(topology, seen, known=self._known_nodes(), builds=self.builds)
         asked = self._check_matches(topology, source, first)
-        assert self.software is not None  # noqa: S101  set before anything is begun
+        assert self.base is not None  # noqa: S101  set before anything is begun
         work = self._convergence(topology)
         if first.remove:
             work.remove_nodes(list(first.remove))
         # Not before: what is to be removed must be known to an `up` that comes after one that failed here.
-        self.folder.store(Stored(source, topology, self.software, complete=False))
+        self.folder.store(Stored(source, topology, self.base, complete=False))
         if first.add:
             self.reporter.step(f"adding {len(first.add)} nodes" if len(first.add) > 1 else "adding a node")
             self.provider.add(topology, list(first.add))
@@ -338,7 +360,7 @@ class Lab:
             if not fresh:
                 seen = self.look(topology)
                 seen.require_rows()
-                again = plan(topology, seen, known=self._known_nodes())
+                again = plan(topology, seen, known=self._known_nodes(), builds=self.builds)
                 first = replace(
                     first,
                     transit=again.transit,
@@ -379,7 +401,8 @@ class Lab:
                 )
 
     def _convergence(self, topology: Topology) -> Convergence:
-        return Convergence(self.provider, topology, self.reporter, self.folder.path / "tls", self._known_nodes())
+        secrets = self.folder.path / "tls"
+        return Convergence(self.provider, topology, self.reporter, secrets, self._known_nodes(), self.builds)
 
     def _known_nodes(self) -> tuple[resolved.Node, ...]:
         return self.stored.topology.nodes if self.stored else ()

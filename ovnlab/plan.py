@@ -44,8 +44,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that `up` has to do, by what it is done to. Empty where the lab is as the topology says."""
+    """All that `up` has to do, by what it is done to. Empty where the lab is as the topology says.
 
+    `build` is what has to be built first.
+    """
+
+    build: tuple[str, ...] = ()
     add: Mapping[str, str] = field(default_factory=dict)
     remove: Mapping[str, str] = field(default_factory=dict)
     configure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -56,7 +60,7 @@ class Plan:
     bind: Mapping[str, tuple[VM, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        network = (self.transit, self.stale_transit, self.changes)
+        network = (self.build, self.transit, self.stale_transit, self.changes)
         return any((self.add, self.remove, self.configure, *network, self.unbind, self.bind))
 
     def bound_after(self, seen: Seen) -> set[str]:
@@ -69,6 +73,8 @@ class Plan:
         return list(self._steps())
 
     def _steps(self) -> Iterator[str]:
+        for what in self.build:
+            yield f"build {what}"
         for name, reason in self.remove.items():
             yield f"remove node {name}: {reason}"
         for name, reason in self.add.items():
@@ -89,8 +95,12 @@ class Plan:
                 yield f"bind {vm.name} to {name}"
 
 
-def plan(topology: Topology, seen: Seen, *, known: Sequence[Node] = ()) -> Plan:
+def plan(
+    topology: Topology, seen: Seen, *, known: Sequence[Node] = (), builds: Mapping[str, str] | None = None
+) -> Plan:
     """What makes a lab what the topology says; `known` are nodes that it had before, running or not.
+
+    `builds` are the keys of what was built for nodes, by their names; those without run packages.
 
     A node that becomes another kind of machine is removed, and made anew.
     """
@@ -102,7 +112,8 @@ def plan(topology: Topology, seen: Seen, *, known: Sequence[Node] = ()) -> Plan:
     unbind, bind = bindings(topology, seen, rows)
     transit = [switch.name for switch in topology.transit_switches]
     staying = [node for node in topology.nodes if node.name in seen.nodes and node.name not in anew]
-    differing = {node.name: tuple(_differences(topology, node, seen)) for node in staying}
+    builds = builds or {}
+    differing = {node.name: tuple(_differences(topology, node, seen, builds.get(node.name, ""))) for node in staying}
     return Plan(
         add={name: _why_added(name, before, anew) for name in names if name not in seen.nodes or name in anew},
         remove={name: f"it becomes a {anew[name]}" if name in anew else GONE for name in gone},
@@ -135,12 +146,10 @@ def daemons(topology: Topology, node: Node) -> list[str]:
     return [*central, *ic_databases, *ic, "ovsdb-server", "ovs-vswitchd", *controller]
 
 
-def _differences(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
+def _differences(topology: Topology, node: Node, seen: Seen, build: str) -> Iterator[str]:
     """In what a node is not as the topology says."""
     state = seen.nodes[node.name]
-    for daemon in daemons(topology, node):
-        if daemon not in state.daemons:
-            yield f"{daemon} does not run"
+    yield from _wrong_software(topology, node, state, build)
     if not node.chassis and "ovn-controller" in state.daemons:
         yield "ovn-controller runs, and it is no chassis"
     if "ovsdb-server" in state.daemons:
@@ -162,6 +171,21 @@ def _differences(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
         if wanted.get(prefix) != state.routes.get(prefix):
             via, meant = state.routes.get(prefix), wanted.get(prefix)
             yield f"the route to {prefix} goes {_via(via)} instead of {_via(meant)}"
+
+
+def _wrong_software(topology: Topology, node: Node, state: NodeState, build: str) -> Iterator[str]:
+    """Daemons that do not run, or not what they should."""
+    if state.build != build:
+        yield f"its software is {_build(state.build)} instead of {_build(build)}"
+    for daemon in daemons(topology, node):
+        if daemon not in state.daemons:
+            yield f"{daemon} does not run"
+        elif state.daemons[daemon].outdated and state.build == build:
+            yield f"{daemon} is of other software"
+
+
+def _build(key: str) -> str:
+    return f"build {key}" if key else "that of the packages"
 
 
 def _extra_bridges(topology: Topology, node: Node, state: NodeState) -> list[str]:

@@ -24,14 +24,14 @@ from ovnlab.errors import OvnlabError, SurroundingsError, UsageError
 from ovnlab.topology.resolved import LAB_NAME, Topology
 from ovnlab.waiting import wait_until
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LOCK_TIMEOUT = 600.0
 NEEDED_BYTES = 64 * 1024 * 1024
 """What must be free for a lab to begin: its databases, and logs to say why when something fails."""
 
 
-class Software(msgspec.Struct, frozen=True):
-    """The OVS and OVN that nodes run: a tree that is laid over /usr, or None for what is installed.
+class Base(msgspec.Struct, frozen=True):
+    """The OVS and OVN of nodes that nothing is built for: a tree that is laid over /usr, or None for what is installed.
 
     `key` addresses its content; `versions` are of its packages.
     """
@@ -50,7 +50,7 @@ class Stored(msgspec.Struct, frozen=True):
 
     source: str
     topology: Topology
-    software: Software
+    base: Base
     complete: bool
     schema_version: int = SCHEMA_VERSION
 

@@ -138,7 +138,7 @@ def status(lab: Lab) -> Status:
         state="down" if not nodes else "up" if well else "degraded",
         provider=topology.provider,
         topology=lab.stored.source if lab.stored else "",
-        software=dict(lab.software.versions) if lab.software else {},
+        software=dict(lab.base.versions) if lab.base else {},
         nodes=found,
         clusters=tuple(_members(topology, states)),
         ports=tuple(_port(row, southbound) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),

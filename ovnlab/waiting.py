@@ -26,6 +26,11 @@ CLOCK: Clock = time
 Seen = TypeVar("Seen")
 
 
+def now_ns() -> int:
+    """Nanoseconds since 1970, as files are dated."""
+    return time.time_ns()
+
+
 def wait_until(
     what: str,
     look: Callable[[], Seen | None],

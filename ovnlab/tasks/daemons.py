@@ -52,19 +52,21 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
     }
 
 
-def node_script(topology: Topology, node: Node, *, founds: bool = True) -> str:
+def node_script(topology: Topology, node: Node, *, founds: bool = True, build: str = "") -> str:
     """Starts what a node is before any controller runs: databases and switch, or a plain machine's network.
 
-    `founds`: of a cluster's central nodes, this one makes the cluster that the others join.
+    `founds`: of a cluster's central nodes, this one makes the cluster that the others join. `build` is the key of what
+    was built for it, empty where it runs packages.
     """
-    return _switch_script(topology, node, founds) if node.has_switch else _plain_script(topology, node)
+    return _switch_script(topology, node, founds, build) if node.has_switch else _plain_script(topology, node, build)
 
 
-def _switch_script(topology: Topology, node: Node, founds: bool) -> str:
+def _switch_script(topology: Topology, node: Node, founds: bool, build: str) -> str:
     ids = external_ids(topology, node)
     return render(
         "node/switch.sh.j2",
         node=node,
+        build=build,
         lab=topology.name,
         mtu=topology.underlay.mtu,
         external_ids={key: value for key, value in ids.items() if value},
@@ -84,6 +86,7 @@ def _central_values(topology: Topology, node: Node, founds: bool) -> dict[str, o
     return {
         "cluster": node.central and len(centrals) > 1,
         "founds": founds,
+        "converts": node.name == centrals[-1].name if centrals else False,
         "raft_ports": (databases.NORTHBOUND_RAFT, databases.SOUTHBOUND_RAFT),
         "raft_address": f"{protocol}:{databases.host(node.ip)}",
         "raft_peers": [f"{protocol}:{databases.host(peer.ip)}" for peer in centrals if peer.name != node.name],
@@ -102,7 +105,7 @@ def has_ic(topology: Topology, node: Node) -> bool:
     return len(topology.zones) > 1 and node.name == topology.central.name
 
 
-def _plain_script(topology: Topology, node: Node) -> str:
+def _plain_script(topology: Topology, node: Node, build: str) -> str:
     devices: list[dict[str, object]] = [
         {"name": nic.device, "mac": nic.mac, "mtu": 1500, "addresses": nic.addresses, "dhcp": nic.dhcp}
         for nic in node.nics
@@ -113,6 +116,7 @@ def _plain_script(topology: Topology, node: Node) -> str:
     return render(
         "node/plain.sh.j2",
         node=node,
+        build=build,
         devices=devices,
         route_protocol=ROUTE_PROTOCOL,
         listening=databases.listening(topology, node, databases.SOUTHBOUND),
@@ -173,11 +177,11 @@ def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
     return render("node/transit.sh.j2", add=add, remove=remove, lab=lab)
 
 
-def start_node(context: Context, topology: Topology, node: Node, *, founds: bool) -> None:
+def start_node(context: Context, topology: Topology, node: Node, *, founds: bool, build: str) -> None:
     """Databases, switch and chassis configuration of a node."""
     run_script(
         context,
-        node_script(topology, node, founds=founds),
+        node_script(topology, node, founds=founds, build=build),
         where=f"{node.name}: starting the {'switch' if node.has_switch else 'machine'}",
         timeout=READY_TIMEOUT * 2,
     )

@@ -21,12 +21,16 @@ TUNNELS = ("geneve", "vxlan")
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon that runs. `version` is empty where it was not asked for, `arguments` those of OVN's servers."""
+    """A daemon that runs. `version` is empty where it was not asked for, `arguments` those of OVN's servers.
+
+    `outdated`: it is of another file than the one that the node would start now.
+    """
 
     name: str
     pid: int
     version: str
     arguments: tuple[str, ...] = ()
+    outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class ClusterMember:
 
 @dataclass(frozen=True)
 class NodeState:
-    """A node as it is."""
+    """A node as it is. `build` is the key of the OVS and OVN that it runs, empty where those are of packages."""
 
     daemons: dict[str, Daemon]
     external_ids: dict[str, str]
@@ -120,6 +124,7 @@ class NodeState:
     clusters: Mapping[str, ClusterMember] = field(default_factory=dict)
     routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     asking: frozenset[str] = frozenset()
+    build: str = ""
 
     def device(self, name: str) -> Device:
         """A device; one without anything where it is not there."""
@@ -141,8 +146,8 @@ def parse(printed: str) -> NodeState:
     namespaces: dict[str, dict[str, list[Row]]] = {}
     clusters: dict[str, dict[str, str]] = {}
     routes: list[Row] = []
-    serving: set[str] = set()
-    asking: set[str] = set()
+    named: dict[str, set[str]] = {"serves": set(), "asking": set(), "outdated": set()}
+    build = ""
     for line in printed.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "daemon":
@@ -151,6 +156,8 @@ def parse(printed: str) -> NodeState:
         elif kind == "arguments":
             name, *arguments = rest.split()
             daemons[name] = dataclasses.replace(daemons[name], arguments=tuple(arguments))
+        elif kind == "build":
+            build = rest.rpartition("/")[2]
         elif kind == "ovs":
             tables.append(rows(rest))
         elif kind == "connection":
@@ -162,10 +169,8 @@ def parse(printed: str) -> NodeState:
             clusters.setdefault(database, {}).setdefault(key, said.strip())
         elif kind == "routes":
             routes = msgspec.json.decode(rest or "[]")
-        elif kind == "serves":
-            serving.add(rest)
-        elif kind == "asking":
-            asking.add(rest)
+        elif kind in named:
+            named[kind].add(rest)
         elif kind == "links":
             links = msgspec.json.decode(rest)
         elif kind.startswith("vm-"):
@@ -174,14 +179,15 @@ def parse(printed: str) -> NodeState:
     chassis, bridges, interfaces = tables if len(tables) == 3 else ([], [], [])
     outside = {link.get("ifname") for link in links}
     return NodeState(
-        daemons=daemons,
+        daemons={name: dataclasses.replace(d, outdated=name in named["outdated"]) for name, d in daemons.items()},
         external_ids=chassis[0]["external_ids"] if chassis else {},
         bridges={row["name"]: row for row in bridges},
         tunnels=tuple(_tunnel(row) for row in interfaces if row["type"] in TUNNELS),
-        vms=tuple(_vm(row, namespaces, outside, serving) for row in interfaces if _is_vm(row)),
+        vms=tuple(_vm(row, namespaces, outside, named["serves"]) for row in interfaces if _is_vm(row)),
         devices=_devices(links),
         connections=connections,
-        asking=frozenset(asking),
+        asking=frozenset(named["asking"]),
+        build=build,
         clusters={database: _member(facts) for database, facts in clusters.items()},
         routes={_destination(route): _hops(route) for route in routes},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Protocol
 
 from invoke.context import Context
 from invoke.exceptions import CommandTimedOut
@@ -22,8 +23,20 @@ class _Whole(io.StringIO):
         return super().read()
 
 
-def run_script(context: Context, script: str, *, where: str, timeout: float = TIMEOUT) -> str:
-    """What the script prints.
+class Output(Protocol):
+    """Takes what a script prints as it comes."""
+
+    def write(self, text: str) -> None:
+        """Take some of it."""
+
+    def flush(self) -> None:
+        """Nothing more comes for now."""
+
+
+def run_script(
+    context: Context, script: str, *, where: str, timeout: float = TIMEOUT, output: Output | None = None
+) -> str:
+    """What the script prints; `output` is given it as it comes.
 
     `where` names the node and the step in errors: CommandFailed with the end of what was printed, Timeout
     after `timeout` seconds, SurroundingsError where the disk is full.
@@ -37,6 +50,7 @@ def run_script(context: Context, script: str, *, where: str, timeout: float = TI
             warn=True,
             echo_stdin=False,
             timeout=timeout,
+            **({"out_stream": output} if output else {}),
         )
     except CommandTimedOut as error:
         raise Timeout(f"gave up after {timeout:g} s", where=where, detail=tail(error.result.stderr)) from None

@@ -7,11 +7,12 @@ import ipaddress
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import Any
 
-from ovnlab.topology.complete import bridge_of
-from ovnlab.topology.model import Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
-from ovnlab.topology.resolved import MAC, RESERVED, free_addresses, host_of, is_reserved
+from ovnlab.topology.complete import bridge_of, software
+from ovnlab.topology.model import Build, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
+from ovnlab.topology.resolved import MAC, RESERVED, Software, free_addresses, host_of, is_reserved
 from ovnlab.topology.source import Where
 
 Finding = tuple[Where, str]
@@ -25,6 +26,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     """
     names = _Names(data)
     yield from _roles(file, names)
+    yield from _software(file)
     yield from _underlay(file, names)
     yield from _zones(file)
     yield from _shared_names(file)
@@ -40,6 +42,26 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     yield from _qos(file, names)
     yield from _balancers(file, names)
     yield from _checks(file, names)
+
+
+def _software(file: TopologyFile) -> Iterator[Finding]:
+    """Nodes share what is not built for them, and what OVN is compiled against goes with an OVN that is built."""
+    common = software(file.software, lambda _: Path())
+    asked: dict[Where, tuple[object, Software]] = {("software",): (file.software, common)}
+    for name, node in file.nodes.items():
+        if node.software is not None:
+            where: Where = ("nodes", name, "software")
+            asked[where] = (node.software, software(node.software, lambda _: Path(), where, common))
+            if node.role == "host":
+                yield where, f"{name} is a host: it runs neither OVS nor OVN"
+    first = ""
+    for where, (given, found) in asked.items():
+        words = [origin.kind for origin in (found.ovs, found.ovn) if not origin.is_source]
+        first = first or next(iter(words), "")
+        if any(word != first for word in words):
+            yield where, "packages and system cannot be mixed: all nodes of a lab have the same, but for what is built"
+        if isinstance(given, Build) and given.ovn_library and not found.ovn.is_source:
+            yield (*where, "ovn_library"), f"ovn_library goes with an OVN that is built, and this one is {found.ovn}"
 
 
 class _Names:

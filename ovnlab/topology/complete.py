@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from ovnlab.topology import logical, model
 from ovnlab.topology.resolved import (
@@ -11,7 +13,9 @@ from ovnlab.topology.resolved import (
     Control,
     Nic,
     Node,
+    Origin,
     Route,
+    Software,
     Topology,
     Underlay,
     free_addresses,
@@ -21,17 +25,20 @@ from ovnlab.topology.resolved import (
 from ovnlab.topology.source import Where
 
 Place = Callable[[Where], str]
+Folder = Callable[[Where], Path]
 
 
-def complete(file: model.TopologyFile, *, default_name: str, place: Place) -> Topology:
-    """The topology of a file that holds together (`check` found nothing in it); `place` says FILE:LINE:COL."""
+def complete(file: model.TopologyFile, *, default_name: str, place: Place, folder: Folder) -> Topology:
+    """The topology of a file that holds together (`check` found nothing in it).
+
+    `place` says FILE:LINE:COL, `folder` what a relative path there is relative to.
+    """
     name = file.name or default_name
     topology = Topology(
         name=name,
         provider=file.provider,
-        software=file.software if isinstance(file.software, str) else "source",
         underlay=Underlay(subnet=file.underlay.subnet, mtu=file.underlay.mtu),
-        nodes=tuple(_nodes(name, file)),
+        nodes=tuple(_nodes(name, file, folder)),
         switches=(),
         routers=(),
         control=Control(
@@ -46,7 +53,39 @@ def complete(file: model.TopologyFile, *, default_name: str, place: Place) -> To
     return logical.complete(topology, file, place)
 
 
-def _nodes(lab: str, file: model.TopologyFile) -> Iterator[Node]:
+def software(
+    found: model.Software | None, folder: Folder, where: Where = ("software",), lab: Software | None = None
+) -> Software:
+    """What a lab or a node runs; what is left out is as `lab` has it."""
+    lab = lab or Software()
+    if found is None:
+        return lab
+    if isinstance(found, str):
+        return Software(Origin(found), Origin(found))
+    given = found.model_fields_set
+
+    def origin(key: str, value: model.Origin | str | None) -> Origin | None:
+        if not isinstance(value, model.Origin):
+            return Origin(value) if value else None
+        for kind in ("git", "tarball", "path"):
+            if place := getattr(value, kind):
+                local = kind == "path" or (kind == "tarball" and "://" not in place)
+                if local:
+                    place = str(Path(os.path.normpath(folder((*where, key, kind)) / Path(place).expanduser())))
+                return Origin(kind, place, value.ref or "", value.sha256 or "")
+        return Origin("distro")
+
+    return Software(
+        ovs=(origin("ovs", found.ovs) if "ovs" in given else None) or lab.ovs,
+        ovn=(origin("ovn", found.ovn) if "ovn" in given else None) or lab.ovn,
+        library=origin("ovn_library", found.ovn_library) if given & {"ovn_library", "ovn"} else lab.library,
+        profile=found.profile if "profile" in given else lab.profile,
+        cflags=(found.cflags or "") if given & {"cflags", "profile"} else lab.cflags,
+    )
+
+
+def _nodes(lab: str, file: model.TopologyFile, folder: Folder) -> Iterator[Node]:
+    common = software(file.software, folder)
     chassis = [node.encap or file.encap for node in file.nodes.values() if is_chassis(node)]
     encaps = tuple(encap for encap in ("geneve", "vxlan") if encap in chassis)
     pools = _pools(file)
@@ -66,6 +105,7 @@ def _nodes(lab: str, file: model.TopologyFile) -> Iterator[Node]:
             zone=node.zone or "",
             nics=nics,
             routes=tuple(Route(route.prefix, tuple(route.nexthop)) for route in node.routes),
+            software=software(node.software, folder, ("nodes", name, "software"), common),
         )
 
 

@@ -20,6 +20,9 @@ from ovnlab.topology.file import read
 from ovnlab.topology.model import TopologyFile
 from ovnlab.topology.source import Source, Where, parse, parse_value
 
+ORIGINS = ("git", "tarball", "path", "distro")
+"""Where a component may come from: one of them."""
+
 PRUNING_ROUNDS = 8
 """How often what is wrong is taken out to see what else is wrong in what remains."""
 
@@ -72,7 +75,36 @@ def load_text(
     def place(where: Where) -> str:
         return source.mistake(where, "").place(path)
 
-    return Loaded(source, model, complete.complete(model, default_name=default_name(path), place=place))
+    def folder(where: Where) -> Path:
+        return Path.cwd() if source.option(where) else Path(path).absolute().parent
+
+    topology = complete.complete(model, default_name=default_name(path), place=place, folder=folder)
+    return Loaded(source, model, topology)
+
+
+def load_software(option: str, settings: Sequence[str], lab: resolved.Software) -> resolved.Software:
+    """The software that words of the command line ask for; what they leave out is as `lab` has it.
+
+    Each is `packages` or `system`, or KEY=VALUE as below `software:` of a topology, such as ovs.path=~/src/ovs.
+    Raises TopologyError in the name of the option, UsageError where a word is neither.
+    """
+    words = [setting for setting in settings if "=" not in setting]
+    if words and (len(settings) > 1 or words[0] not in ("packages", "system")):
+        hint = "packages, system, or such as ovs.git=URL ovs.ref=v3.5.0, ovs.path=FOLDER, ovs.distro=true"
+        raise UsageError(f"{option} {' '.join(settings)}: is no software", hint=hint)
+    data: dict[object, object] = {"software": words[0]} if words else {"software": {}}
+    source = Source(option, data, {}, {})
+    if not words:
+        _apply(source, [f"software.{setting}" for setting in settings])
+        source.options.update({where: f"{option} {'.'.join(map(str, where[1:]))}" for where in source.options})
+    data["nodes"] = {"central": {"role": "central"}}
+    model, mistakes = _validate(source)
+    if mistakes or model is None:
+        raise TopologyError(option, mistakes)
+    mistakes = [source.mistake(where, message) for where, message in unsupported.find(model)]
+    if mistakes:
+        raise TopologyError(option, mistakes)
+    return complete.software(model.software, lambda _: Path.cwd(), lab=lab)
 
 
 def default_name(path: str) -> str:
@@ -90,13 +122,18 @@ def _apply(source: Source, settings: Sequence[str]) -> None:
         where, option = tuple(key.split(".")), f"--set {key}"
         parent: Any = source.data
         for part in where[:-1]:
-            if parent.get(part) is None:
-                parent[part] = {}
+            if parent.get(part) is None or parent[part] in ("packages", "system"):
+                word = parent.get(part)
+                parent[part] = {"ovs": word, "ovn": word} if part == "software" and word else {}
             elif isinstance(parent[part], list):
                 parent[part] = {item: None for item in parent[part] if isinstance(item, str)}
             elif not isinstance(parent[part], dict):
                 raise UsageError(f"{option}: {part} is a single value and holds no keys")
             parent = parent[part]
+        if where[-1] in ORIGINS and "software" in where:
+            for other in (*ORIGINS, "ref", "sha256"):  # of the file: one origin takes the place of another
+                if (*where[:-1], other) not in source.options:
+                    parent.pop(other, None)
         parent[where[-1]] = parse_value(option, text)
         source.options[where] = option
 

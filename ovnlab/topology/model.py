@@ -172,6 +172,18 @@ def _sha256(value: str) -> str:
     return value.lower()
 
 
+def _git_ref(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./@+-]*", value) or ".." in value:
+        raise ValueError(f"{value!r} is no branch, tag or commit")
+    return value
+
+
+def _git_url(value: str) -> str:
+    if value.startswith("-") or re.search(r"[\s\x00-\x1f]", value):
+        raise ValueError(f"{value!r} is no URL of a git repository")
+    return value
+
+
 def _any(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be empty")
@@ -200,6 +212,8 @@ Endpoint = Annotated[str, _text("vm2:22", _endpoint), _string("NAME:PORT or ADDR
 Vip = Annotated[str, _text("192.168.0.100:80", _vip), _string("ADDRESS or ADDRESS:PORT")]
 Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
 Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
+GitRef = Annotated[str, _text("v3.5.0", _git_ref), _string("a branch, tag or commit")]
+GitUrl = Annotated[str, _text("https://github.com/openvswitch/ovs", _git_url), _string("the URL of a git repository")]
 Text = Annotated[str, _text("a word", _any), _string("text")]
 Encap = Literal["geneve", "vxlan"]
 OptionKey = Annotated[str, _text("requested-tnl-key", _option_key), _string("the name of an option")]
@@ -276,16 +290,18 @@ class Part(BaseModel):
 class Origin(Part):
     """Where a component comes from: exactly one of git, tarball, path and distro."""
 
-    git: Text | None = None
+    git: GitUrl | None = None
     """URL of a git repository."""
-    ref: Text | None = None
-    """Branch, tag or commit of `git`."""
+    ref: GitRef | None = None
+    """Branch, tag or commit of `git`; its default branch where nothing is said. A branch is asked for again by
+    each `up`, a tag or commit only once."""
     tarball: Text | None = None
-    """A file or a URL."""
+    """A file or a URL. One from a URL without `sha256` is kept and not asked for again."""
     sha256: Sha256 | None = None
     """The checksum of `tarball`."""
     path: Text | None = None
-    """A working tree, uncommitted changes included."""
+    """A working tree, uncommitted changes included. Nothing is written to it. Relative to the file's folder, on
+    the command line to the current one."""
     distro: bool = False
     """The distribution's source package."""
 
@@ -304,8 +320,8 @@ def _word_or_mapping(value: object) -> str:
     return "mapping" if isinstance(value, dict | BaseModel) else "word"
 
 
-OriginOrPackages = Annotated[
-    Annotated[Literal["packages"], Tag("word")] | Annotated[Origin, Tag("mapping")],
+OriginOrWord = Annotated[
+    Annotated[Literal["packages", "system"], Tag("word")] | Annotated[Origin, Tag("mapping")],
     Discriminator(_word_or_mapping),
 ]
 
@@ -313,16 +329,17 @@ OriginOrPackages = Annotated[
 class Build(Part):
     """OVS and OVN from chosen origins."""
 
-    ovs: OriginOrPackages = "packages"
-    """The OVS that runs."""
-    ovn: OriginOrPackages = "packages"
-    """The OVN that runs."""
+    ovs: OriginOrWord = "packages"
+    """The OVS that runs: packages, system (what is installed), or an origin that it is built from. In a node's own
+    software, the lab's where nothing is said."""
+    ovn: OriginOrWord = "packages"
+    """The OVN that runs, in the same way."""
     ovn_library: Origin | None = None
     """The OVS that OVN is compiled against; the one that it pins where nothing is said."""
     profile: Literal["fast", "perf", "debug"] = "fast"
-    """How it is compiled; debug is -O0 -g."""
+    """How it is compiled: fast is -O1 and quick to build, perf is -O2, debug is -O0 -g and not stripped."""
     cflags: Text | None = None
-    """Compiler flags instead of a profile's."""
+    """Compiler flags instead of a profile's. With -g among them, nothing is stripped."""
     build_on: Name | None = None
     """The node to build on instead of this machine."""
 
@@ -398,7 +415,7 @@ class Node(Part):
     ] = {}
     """The physical networks that it is on, and its address on each; dhcp asks for one."""
     software: Software | None = None
-    """A version of its own."""
+    """OVS and OVN of its own; what is left out is as the lab has it."""
     cpus: Annotated[int, Field(ge=1, le=256)] | None = None
     """Processors, where nodes are VMs."""
     memory: Memory | None = None

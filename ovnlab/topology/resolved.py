@@ -97,6 +97,49 @@ class Nic(msgspec.Struct, frozen=True):
         return self.bridge or self.device
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Where OVS or OVN comes from.
+
+    `kind` is packages, system, git, tarball, path or distro; `place` a URL or an absolute path, `ref` a branch, tag or
+    commit of git (empty for its default branch), `sha256` a tarball's checksum.
+    """
+
+    kind: str
+    place: str = ""
+    ref: str = ""
+    sha256: str = ""
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it has to be built."""
+        return self.kind not in ("packages", "system")
+
+    def __str__(self) -> str:
+        words = {"distro": "the distribution's source"}
+        place = f"{self.place} {self.ref}".strip()
+        return place or words.get(self.kind, self.kind)
+
+
+class Software(msgspec.Struct, frozen=True):
+    """What a node runs. `library` is the OVS that OVN is compiled against, None for the one that it pins."""
+
+    ovs: Origin = Origin("packages")
+    ovn: Origin = Origin("packages")
+    library: Origin | None = None
+    profile: str = "fast"
+    cflags: str = ""
+
+    @property
+    def is_built(self) -> bool:
+        """Whether any of it is built from source."""
+        return self.ovs.is_source or self.ovn.is_source
+
+    def __str__(self) -> str:
+        if self.ovs == self.ovn:
+            return str(self.ovs)
+        return f"OVS of {self.ovs}, OVN of {self.ovn}"
+
+
 class Node(msgspec.Struct, frozen=True):
     """A machine of the lab.
 
@@ -115,6 +158,7 @@ class Node(msgspec.Struct, frozen=True):
     zone: str = ""
     nics: tuple[Nic, ...] = ()
     routes: tuple[Route, ...] = ()
+    software: Software = Software()
 
     @property
     def central(self) -> bool:
@@ -409,7 +453,6 @@ class Topology(msgspec.Struct, frozen=True):
 
     name: str
     provider: str
-    software: str
     underlay: Underlay
     nodes: tuple[Node, ...]
     switches: tuple[Switch, ...]
@@ -423,6 +466,12 @@ class Topology(msgspec.Struct, frozen=True):
     load_balancers: tuple[LoadBalancer, ...] = ()
     physical_networks: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+
+    @property
+    def base(self) -> str:
+        """What nodes have beside what is built for them: packages, or system for what is installed."""
+        kinds = {origin.kind for node in self.nodes for origin in (node.software.ovs, node.software.ovn)}
+        return "system" if "system" in kinds else "packages"
 
     @property
     def zones(self) -> tuple[str, ...]:

@@ -33,8 +33,11 @@ class Source:
     def mistake(self, where: Where, message: str, hint: str = "", *, at_key: bool = False) -> Mistake:
         """A mistake at a place: where its value stands, or its key."""
         line, column = self.key(where) if at_key else self.value(where)
-        option = next((text for start, text in self.options.items() if where[: len(start)] == start), "")
-        return Mistake(line, column, message, hint, option)
+        return Mistake(line, column, message, hint, self.option(where))
+
+    def option(self, where: Where) -> str:
+        """The option of the command line that a value comes from, empty for the file."""
+        return next((text for start, text in self.options.items() if where[: len(start)] == start), "")
 
     def key(self, where: Where) -> tuple[int, int]:
         """Where the key of an entry stands, or what is nearest to it."""

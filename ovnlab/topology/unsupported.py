@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ovnlab.topology.model import Build, TopologyFile
+from ovnlab.topology.model import Build, Software, TopologyFile
 from ovnlab.topology.resolved import LARGEST_VM_MTU
 from ovnlab.topology.source import Where
 
@@ -21,9 +21,11 @@ def find(file: TopologyFile) -> Iterator[Finding]:
 def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
     yield ("provider",), file.provider != "local", f"provider {file.provider} (only local, on this machine)"
     yield ("datapath",), file.datapath == "kernel", "the kernel's datapath (local nodes use netdev)"
-    yield ("software",), isinstance(file.software, Build), "software from source (only packages and system)"
-    for name, node in file.nodes.items():
-        yield ("nodes", name, "software"), node.software is not None, "a software version of a node's own"
+    found: dict[Where, Software | None] = {("software",): file.software}
+    found |= {("nodes", name, "software"): node.software for name, node in file.nodes.items()}
+    for where, software in found.items():
+        elsewhere = isinstance(software, Build) and software.build_on is not None
+        yield (*where, "build_on"), elsewhere, "building on a node (only on this machine)"
     for switch_name, switch in file.logical.switches.items():
         for name, port in switch.ports.items():
             large = (port.mtu or 0) > LARGEST_VM_MTU

@@ -14,12 +14,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from ovnlab import doctor
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.providers.local import processes
 from ovnlab.providers.local.context import NamespaceContext, enter
-from ovnlab.state import LabFolder, Software, remove_tree
+from ovnlab.state import Base, LabFolder, cache_root, remove_tree
 from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
 from ovnlab.topology import resolved
@@ -50,13 +51,18 @@ class LocalNode:
 class LocalProvider:
     """One lab on this machine."""
 
-    def __init__(self, folder: LabFolder, software: Software | None = None) -> None:
+    def __init__(self, folder: LabFolder, base: Base | None = None) -> None:
         self.folder = folder
-        self.software = software
+        self.base = base
 
     @property
     def _script(self) -> str:
         return str(self.folder.path / "node.sh")
+
+    @property
+    def _builds(self) -> Path:
+        """What nodes see as /opt/ovnlab/builds."""
+        return cache_root() / "builds"
 
     def _lab_init(self) -> int | None:
         """The lab's PID 1 as this machine numbers it; None where the lab is not up."""
@@ -149,18 +155,20 @@ class LocalProvider:
 
     def _write_files(self, topology: Topology, names: Sequence[str]) -> None:
         """What the nodes' own mounts are laid on."""
-        places = [str(self.folder.path), self.software.tree or "" if self.software else ""]
+        places = [str(self.folder.path), str(cache_root())]
         for place in places:
             if odd := sorted(set(place) & set(':,\\"')):
                 hint = "choose other folders with XDG_STATE_HOME and XDG_CACHE_HOME"
                 raise SurroundingsError(f"overlay mounts cannot have {' '.join(odd)} in a path", where=place, hint=hint)
         for name in names:
             own, logs = self.folder.node(name), self.folder.node_logs(name)
-            for part in ("etc/openvswitch", "etc/ovn", "lib/openvswitch", "lib/ovn"):
+            for part in ("etc/openvswitch", "etc/ovn", "lib/openvswitch", "lib/ovn", "opt/builds"):
                 (own / part).mkdir(parents=True, exist_ok=True)
             for part in ("openvswitch", "ovn"):
                 (logs / part).mkdir(parents=True, exist_ok=True)
             (own / "etc/hostname").write_text(f"{name}\n")
+        for path in (self.folder.path / "opt/ovnlab", self._builds):
+            path.mkdir(parents=True, exist_ok=True)
         # In place: nodes that are running have this very file mounted.
         (self.folder.path / "hosts").write_text(hosts(topology))
         for title, text in self._scripts(topology):
@@ -175,7 +183,8 @@ class LocalProvider:
             "name": topology.name,
             "folder": self.folder.path,
             "rootless": os.geteuid() != 0,
-            "tree": self.software.tree if self.software else None,
+            "tree": self.base.tree if self.base else None,
+            "builds": self._builds,
         }
         return [(name, render(f"local/{name}.j2", **values)) for name in ("holder.sh", "lab.sh", "node.sh")]
 

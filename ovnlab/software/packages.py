@@ -1,8 +1,7 @@
-"""Software as an artefact: a tree with OVS and OVN in it, made once, kept by its content, laid over /usr.
+"""The distribution's packages as a tree that is laid over /usr, and what this machine has installed.
 
-`packages` downloads and unpacks the distribution's packages; nothing is installed, and apt's own state is
-left alone. `system` is what the machine has. Further origins are further functions here that return a
-Software with a tree.
+They are downloaded and unpacked once, and kept by their content; nothing is installed, and apt's own state is left
+alone.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from ovnlab.errors import SurroundingsError
-from ovnlab.state import Software, cache_root, storage_error
+from ovnlab.state import Base, cache_root, storage_error
 
 PACKAGES = (
     "openvswitch-switch",
@@ -36,6 +36,21 @@ PACKAGES = (
     "isc-dhcp-client",
 )
 """OVS, OVN, and the tools that nodes need or that people expect on one."""
+
+BUILD_PACKAGES = (
+    "gcc",
+    "libc6-dev",
+    "make",
+    "autoconf",
+    "automake",
+    "libtool",
+    "python3",
+    "libssl-dev",
+    "pkg-config",
+    "git",
+    "ca-certificates",
+)
+"""What builds OVS and OVN from any source."""
 
 PROGRAMS = (
     "ovsdb-server",
@@ -62,6 +77,26 @@ SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin
 Report = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Packages that make a tree: its name, what it is called in messages, and what to do where it cannot be had."""
+
+    name: str
+    what: str
+    packages: tuple[str, ...]
+    otherwise: str
+
+    @property
+    def reference(self) -> Path:
+        """The link to these packages of this distribution and architecture."""
+        asked = hashlib.sha256(" ".join(self.packages).encode()).hexdigest()[:8]
+        return cache_root() / "software" / f"{self.name}-{distribution()}-{platform.machine()}-{asked}"
+
+
+RUNNING = Selection("packages", "OVS and OVN", PACKAGES, "install OVS and OVN and say `software: system`")
+BUILDING = Selection("tools", "a compiler", BUILD_PACKAGES, "install one: `ovnlab doctor --fix`")
+
+
 class _Manifest(msgspec.Struct, frozen=True):
     """What is in a tree: package versions, and the size of every file, to notice damage."""
 
@@ -69,46 +104,15 @@ class _Manifest(msgspec.Struct, frozen=True):
     sizes: dict[str, int]
 
 
-def provide(kind: str, report: Report) -> Software:
+def provide(kind: str, report: Report) -> Base:
     """The software of that kind, made where it is not there yet.
 
     Raises SurroundingsError where it is not to be had.
     """
-    return installed() if kind == "system" else _packages(report)
-
-
-def cached() -> Software | None:
-    """The packages that were downloaded before, None where there are none or they are damaged."""
-    return _intact(_reference())
-
-
-def _reference() -> Path:
-    """The link to these packages of this distribution and architecture."""
-    asked = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
-    return cache_root() / "software" / f"packages-{_distribution()}-{platform.machine()}-{asked}"
-
-
-def _packages(report: Report) -> Software:
-    reference = _reference()
-    folder = reference.parent
-    found = _intact(reference)
-    if found is not None:
-        return found
+    if kind == "system":
+        return installed()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _building(folder / "lock", report):
-            return _intact(reference) or _make(folder, reference, report)
-    except OSError as error:
-        raise storage_error(error, folder) from None
-
-
-def _make(folder: Path, reference: Path, report: Report) -> Software:
-    for left in folder.glob("making-*"):  # of one that was killed: nobody else has the lock
-        shutil.rmtree(left, ignore_errors=True)
-    if reference.exists():
-        report(f"the software in {reference.resolve()} is damaged and is made again")
-    try:
-        return _unpacked(folder, reference, report)
+        return tree(RUNNING, report)
     except SurroundingsError as error:
         with contextlib.suppress(SurroundingsError):
             system = installed()
@@ -117,7 +121,37 @@ def _make(folder: Path, reference: Path, report: Report) -> Software:
         raise
 
 
-def _intact(reference: Path) -> Software | None:
+def cached(selection: Selection = RUNNING) -> Base | None:
+    """The packages that were downloaded before, None where there are none or they are damaged."""
+    return _intact(selection.reference)
+
+
+def tree(selection: Selection, report: Report) -> Base:
+    """The tree of a selection, downloaded and unpacked where it is not there yet.
+
+    Raises SurroundingsError where it is not to be had.
+    """
+    folder = selection.reference.parent
+    found = cached(selection)
+    if found is not None:
+        return found
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(folder / "lock", report, f"another ovnlab that is downloading {selection.what}"):
+            return cached(selection) or _make(folder, selection, report)
+    except OSError as error:
+        raise storage_error(error, folder) from None
+
+
+def _make(folder: Path, selection: Selection, report: Report) -> Base:
+    for left in folder.glob("making-*"):  # of one that was killed: nobody else has the lock
+        shutil.rmtree(left, ignore_errors=True)
+    if selection.reference.exists():
+        report(f"the software in {selection.reference.resolve()} is damaged and is made again")
+    return _unpacked(folder, selection, report)
+
+
+def _intact(reference: Path) -> Base | None:
     """The tree behind a reference if every file has the size that it was made with."""
     try:
         tree = reference.resolve(strict=True)
@@ -126,7 +160,7 @@ def _intact(reference: Path) -> Software | None:
             return None
     except (OSError, msgspec.DecodeError):
         return None
-    return Software("packages", str(tree), tree.name, manifest.versions)
+    return Base("packages", str(tree), tree.name, manifest.versions)
 
 
 def _sizes(tree: Path) -> dict[str, int]:
@@ -140,32 +174,28 @@ def _sizes(tree: Path) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _building(lock: Path, report: Report) -> Iterator[None]:
-    """Only one process makes software; the others wait and use what it made."""
+def exclusive(lock: Path, report: Report, other: str) -> Iterator[None]:
+    """Only one process makes software; the others wait for `other`, and use what it made."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report("waiting for another ovnlab that is downloading OVS and OVN")
+            report(f"waiting for {other}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _unpacked(folder: Path, reference: Path, report: Report) -> Software:
+def _unpacked(folder: Path, selection: Selection, report: Report) -> Base:
     """Download packages and unpack them into a tree that is put in place all at once."""
-    for program in ("apt-get", "dpkg-deb"):
-        if shutil.which(program) is None:
-            raise SurroundingsError(
-                f"there is no {program} to download OVS and OVN with",
-                hint="install OVS and OVN, and say `software: system`",
-            )
+    require_apt(selection)
     with tempfile.TemporaryDirectory(prefix="making-", dir=folder) as scratch_name:
         scratch = Path(scratch_name)
-        archives = _download(scratch, report)
-        report("unpacking OVS and OVN (nothing is installed)")
+        _require_room(scratch)
+        archives = download(scratch, selection, report)
+        report(f"unpacking {selection.what} (nothing is installed)")
         tree = scratch / "tree"
         for archive in archives:
-            _run(["dpkg-deb", "--extract", str(archive), str(tree)], "unpacking failed")
+            run(["dpkg-deb", "--extract", str(archive), str(tree)], "unpacking failed", selection)
         _merge_usr(tree)
         versions = dict(sorted(map(_name_and_version, archives)))
         manifest = _Manifest(versions, _sizes(tree))
@@ -174,15 +204,23 @@ def _unpacked(folder: Path, reference: Path, report: Report) -> Software:
         if place.exists():  # damaged: what still has it mounted keeps what it has
             place.rename(scratch / "damaged")
         tree.rename(place)
-    new = reference.with_name(f"{reference.name}.new")
+    new = selection.reference.with_name(f"{selection.reference.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(place.name)
-    new.replace(reference)
-    return Software("packages", str(place), place.name, versions)
+    new.replace(selection.reference)
+    return Base("packages", str(place), place.name, versions)
 
 
-def _download(scratch: Path, report: Report) -> list[Path]:
-    """The archives of PACKAGES and of all that they need and this machine has not."""
+def require_apt(selection: Selection) -> None:
+    """Raise SurroundingsError where this machine has no tools to download packages with."""
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise SurroundingsError(
+                f"there is no {program} to download {selection.what} with", hint=selection.otherwise
+            )
+
+
+def _require_room(scratch: Path) -> None:
     free = shutil.disk_usage(scratch).free
     if free < NEEDED_BYTES:
         raise SurroundingsError(
@@ -190,16 +228,21 @@ def _download(scratch: Path, report: Report) -> list[Path]:
             where=str(cache_root()),
             hint="make room there, or set XDG_CACHE_HOME to a folder with more",
         )
+
+
+def download(scratch: Path, selection: Selection, report: Report) -> list[Path]:
+    """The archives of packages, and of all that they need and this machine has not, below `scratch`.
+
+    Raises SurroundingsError where they cannot be had.
+    """
     for part in ("state/lists/partial", "cache/archives/partial"):
         (scratch / part).mkdir(parents=True)
     apt = ["apt-get", "-qq", *(f"-o{option}" for option in _apt_options(scratch))]
     report("reading the distribution's package lists")
-    _run([*apt, "update"], "the package lists could not be downloaded")
-    report("downloading OVS and OVN")
-    _run(
-        [*apt, "--yes", "--download-only", "--reinstall", "--no-install-recommends", "install", *PACKAGES],
-        "the packages of OVS and OVN could not be downloaded",
-    )
+    run([*apt, "update"], "the package lists could not be downloaded", selection)
+    report(f"downloading {selection.what}")
+    install = ["--yes", "--download-only", "--reinstall", "--no-install-recommends", "install", *selection.packages]
+    run([*apt, *install], f"the packages of {selection.what} could not be downloaded", selection)
     return sorted((scratch / "cache/archives").glob("*.deb"))
 
 
@@ -220,7 +263,7 @@ def _apt_options(scratch: Path) -> list[str]:
     ]
 
 
-def _run(argv: Sequence[str], failed: str) -> None:
+def run(argv: Sequence[str], failed: str, selection: Selection, *, folder: Path | None = None) -> None:
     """Run a step. What apt leaves in its folder for temporary files when it fails goes with that folder."""
     with tempfile.TemporaryDirectory(prefix="ovnlab-apt-") as temporary:
         environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": temporary}
@@ -233,6 +276,7 @@ def _run(argv: Sequence[str], failed: str) -> None:
                 errors="replace",
                 check=False,
                 env=environment,
+                cwd=folder,
                 timeout=STEP_TIMEOUT,
             )
         except subprocess.TimeoutExpired:
@@ -245,7 +289,7 @@ def _run(argv: Sequence[str], failed: str) -> None:
     raise SurroundingsError(
         failed,
         detail="\n".join(result.stderr.strip().splitlines()[-6:]),
-        hint="connect this machine to its package mirror once, or install OVS and OVN and say `software: system`",
+        hint=f"connect this machine to its package mirror once, or {selection.otherwise}",
     )
 
 
@@ -261,6 +305,10 @@ def _merge_usr(tree: Path) -> None:
     switch, link = tree / "usr/lib/openvswitch-switch/ovs-vswitchd", tree / "usr/sbin/ovs-vswitchd"
     if switch.exists() and not link.exists():
         link.symlink_to("../lib/openvswitch-switch/ovs-vswitchd")
+    # And so it does with these.
+    for name in ("automake", "aclocal"):
+        for versioned in (tree / "usr/bin").glob(f"{name}-*"):
+            (tree / "usr/bin" / name).symlink_to(versioned.name)
 
 
 def _name_and_version(archive: Path) -> tuple[str, str]:
@@ -272,14 +320,14 @@ def _name_and_version(archive: Path) -> tuple[str, str]:
 def _key(versions: dict[str, str]) -> str:
     """What addresses a tree: its packages and versions, the distribution and the architecture."""
     parts = [
-        _distribution(),
+        distribution(),
         platform.machine(),
         *(f"{name}={version}" for name, version in versions.items()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _distribution() -> str:
+def distribution() -> str:
     """Such as debian-12."""
     try:
         release = platform.freedesktop_os_release()
@@ -288,7 +336,7 @@ def _distribution() -> str:
     return f"{release.get('ID', 'linux')}-{release.get('VERSION_ID', 'rolling')}"
 
 
-def installed() -> Software:
+def installed() -> Base:
     """What this machine has. Raises SurroundingsError where it is not there or too old."""
     path = os.pathsep.join(SEARCHED)
     missing = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
@@ -305,7 +353,7 @@ def installed() -> Software:
                 f"{program} {versions[program]} is too old: at least {'.'.join(map(str, oldest))} is needed",
                 hint="install a newer one, or say `software: packages`",
             )
-    return Software("system", None, "system", versions)
+    return Base("system", None, "system", versions)
 
 
 def _version(program: str, path: str) -> str:
@@ -314,3 +362,45 @@ def _version(program: str, path: str) -> str:
     result = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
     lines = result.stdout.splitlines()
     return lines[0].split()[-1] if lines and lines[0].split() else "0"
+
+
+def download_source(folder: Path, selection: Selection, report: Report) -> Path:
+    """The one source package of a selection with the distribution's changes applied, as a tarball in `folder`.
+
+    The package sources that apt is given are a copy of the machine's, with their source packages. Raises
+    SurroundingsError where it cannot be had.
+    """
+    if shutil.which("dpkg-source") is None:
+        hint = f"apt-get install dpkg-dev, or {selection.otherwise}"
+        raise SurroundingsError(f"there is no dpkg-source to unpack {selection.what} with", hint=hint)
+    name = selection.packages[0]
+    with tempfile.TemporaryDirectory(prefix="downloading-", dir=folder) as scratch_name:
+        scratch = Path(scratch_name)
+        for part in ("state/lists/partial", "cache/archives/partial", "sources", "source"):
+            (scratch / part).mkdir(parents=True)
+        _with_source_packages(Path("/etc/apt"), scratch / "sources")
+        options = [*_apt_options(scratch), "Dir::Etc::SourceList=/dev/null", f"Dir::Etc::SourceParts={scratch}/sources"]
+        apt = ["apt-get", "-qq", *(f"-o{option}" for option in options)]
+        report("reading the distribution's lists of source packages")
+        run([*apt, "update"], "the lists of source packages could not be downloaded", selection)
+        report(f"downloading {selection.what}")
+        failed = f"{selection.what} could not be downloaded from the distribution"
+        run([*apt, "--download-only", "source", name], failed, selection, folder=scratch / "source")
+        described = next((scratch / "source").glob("*.dsc"))
+        run(["dpkg-source", "--extract", str(described), str(scratch / "tree")], "unpacking failed", selection)
+        packed = folder / f"{described.stem}.tar"
+        run(["tar", "-C", str(scratch), "-cf", str(scratch / "packed"), "tree"], "packing failed", selection)
+        return (scratch / "packed").rename(packed)
+
+
+def _with_source_packages(machine: Path, into: Path) -> None:
+    """Copy apt's list of package sources so that each has source packages too (sources.list(5))."""
+    for path in [machine / "sources.list", *sorted((machine / "sources.list.d").glob("*"))]:
+        if path.suffix == ".list" and path.is_file():
+            lines = path.read_text(errors="replace").splitlines()
+            source = [line.replace("deb", "deb-src", 1) for line in lines if line.split()[:1] == ["deb"]]
+            (into / path.name).write_text("\n".join([*lines, *source, ""]))
+        elif path.suffix == ".sources" and path.is_file():
+            lines = path.read_text(errors="replace").splitlines()
+            both = ["Types: deb deb-src" if line.startswith("Types:") else line for line in lines]
+            (into / path.name).write_text("\n".join([*both, ""]))

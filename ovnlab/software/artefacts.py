@@ -1,0 +1,110 @@
+"""Builds of OVS and OVN, kept by what went into them: $XDG_CACHE_HOME/ovnlab/builds/KEY, each with its manifest.
+
+Nodes see that whole folder as /opt/ovnlab/builds, and have a link /opt/ovnlab/current to one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import msgspec
+
+from ovnlab.state import cache_root, remove_tree
+
+MANIFEST = "manifest.json"
+KEY_LENGTH = 16
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A component of a build: all that went into it, and the SHA-256 sum of each of its files."""
+
+    key: str
+    origin: str
+    label: str
+    version: str
+    files: dict[str, str]
+
+
+class Artefact(msgspec.Struct, frozen=True):
+    """A build. `made` is when, in seconds since 1970."""
+
+    key: str
+    parts: dict[str, Part]
+    made: int
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return builds_root() / self.key
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum((self.path / name).lstat().st_size for part in self.parts.values() for name in part.files)
+
+
+def builds_root() -> Path:
+    """The folder that nodes see."""
+    return cache_root() / "builds"
+
+
+def key_of(parts: Mapping[str, str]) -> str:
+    """What addresses a build of components, by their keys."""
+    return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def find(key: str) -> Artefact | None:
+    """A build with all its files as they were made; None where there is none, or it is damaged."""
+    found = _manifest(builds_root() / key)
+    return found if found and all(is_intact(found, name) for name in found.parts) else None
+
+
+def is_intact(artefact: Artefact, component: str) -> bool:
+    """Whether all files of a component are what they were when they were made."""
+    try:
+        return sums(artefact.path, artefact.parts[component].files) == artefact.parts[component].files
+    except OSError:
+        return False
+
+
+def sums(folder: Path, names: Collection[str]) -> dict[str, str]:
+    """The SHA-256 sum of files, and where links lead."""
+    found = {}
+    for name in names:
+        path = folder / name
+        content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+        found[name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def all_there() -> list[Artefact]:
+    """Every build that is kept, damaged or not, the newest first."""
+    root = builds_root()
+    found = [_manifest(path) for path in root.iterdir()] if root.is_dir() else []
+    return sorted((artefact for artefact in found if artefact), key=lambda artefact: -artefact.made)
+
+
+def _manifest(folder: Path) -> Artefact | None:
+    try:
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Artefact)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def put(artefact: Artefact, folder: Path) -> None:
+    """Keep what is in a folder as a build, all of it or nothing. One that is damaged gives way."""
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(artefact)))
+    builds_root().mkdir(parents=True, exist_ok=True)
+    if artefact.path.exists():
+        artefact.path.rename(folder.with_name(f"{folder.name}.damaged"))
+        shutil.rmtree(folder.with_name(f"{folder.name}.damaged"))
+    folder.rename(artefact.path)
+
+
+def remove(artefact: Artefact) -> None:
+    """Remove a build."""
+    remove_tree(artefact.path)

@@ -1,0 +1,337 @@
+"""Builds what nodes run, where it is not there yet: the one place that knows the order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from invoke.context import Context
+
+from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.software import artefacts, packages, sources, toolchain, workingtree
+from ovnlab.software.artefacts import Artefact, Part
+from ovnlab.software.sources import Source
+from ovnlab.state import cache_root, remove_tree, storage_error
+from ovnlab.tasks import build
+from ovnlab.topology.resolved import Software
+from ovnlab.waiting import CLOCK, now_ns
+
+RECIPE = "1"
+"""Changes when the same source would be built otherwise."""
+
+PROFILES = {"fast": "-O1", "perf": "-O2", "debug": "-O0 -g"}
+NEEDED_BYTES = 600 * 1024 * 1024
+"""What must be free to build: sources, objects and programs of OVS and OVN."""
+
+LOGS_KEPT = 30
+NAMES = {"ovs": "OVS", "ovn": "OVN", "ovs-library": "OVS for OVN"}
+
+
+class Reporter(Protocol):
+    """Is told what is being done."""
+
+    def step(self, text: str) -> None:
+        """What is being done just now."""
+
+    def node(self, name: str, doing: str) -> None:
+        """What a part of it is at."""
+
+    def note(self, text: str) -> None:
+        """Something that the person should know and that is no error."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """OVS or OVN, to be built from a source, OVN against a library; `key` addresses what comes of it."""
+
+    name: str
+    source: Source
+    library: Source | None
+    version: str
+    cflags: str
+    key: str
+
+    def __str__(self) -> str:
+        version = f"{self.version} " if self.version else ""
+        return f"{NAMES[self.name]} {version}from {self.source.origin}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that goes into a build."""
+
+    components: tuple[Component, ...]
+    key: str
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.components))
+
+
+class Builder:
+    """Finds, and where they are not there makes, the builds of one command."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self._recipes: dict[Software, Recipe] = {}
+        self._tools: tuple[Context, str] | None = None
+
+    @property
+    def root(self) -> Path:
+        """Where builds are made."""
+        return cache_root() / "building"
+
+    def recipe(self, software: Software) -> Recipe | None:
+        """What goes into the build for that software; None where nothing is built.
+
+        Sources are brought as far as that takes. Raises OvnlabError where one is not there, or where OVN cannot be
+        compiled against what it is given.
+        """
+        if not software.is_built:
+            return None
+        if software not in self._recipes:
+            try:
+                parts = tuple(self._components(software))
+            except OSError as error:
+                raise storage_error(error, cache_root()) from None
+            key = artefacts.key_of({part.name: part.key for part in parts})
+            self._recipes[software] = Recipe(parts, key)
+        return self._recipes[software]
+
+    def obtain(self, software: Software) -> Artefact | None:
+        """The build for that software, made where it is not there; None where nothing is built.
+
+        Raises CommandFailed with the first error of a build that fails, OvnlabError and SurroundingsError as `recipe`.
+        """
+        recipe = self.recipe(software)
+        if recipe is None:
+            return None
+        try:
+            return artefacts.find(recipe.key) or self._made(recipe)
+        except OSError as error:
+            raise storage_error(error, cache_root()) from None
+
+    @property
+    def _context(self) -> Context:
+        return self._toolchain()[0]
+
+    def _toolchain(self) -> tuple[Context, str]:
+        if self._tools is None:
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            self._tools = toolchain.obtain(self.root / "tmp", self.reporter.note)
+        return self._tools
+
+    # ── what goes in ─────────────────────────────────────────────────────────────────────────────────
+
+    def _components(self, software: Software) -> Iterator[Component]:
+        cflags = software.cflags or PROFILES[software.profile]
+        if software.ovs.is_source:
+            yield self._component("ovs", self._find("ovs", software), None, cflags)
+        if software.ovn.is_source:
+            ovn = self._find("ovn", software)
+            library = self._library(ovn, software)
+            sources.refuse_mismatch(ovn, library, self._context)
+            yield self._component("ovn", ovn, library, cflags)
+
+    def _find(self, component: str, software: Software) -> Source:
+        origin = software.ovs if component == "ovs" else software.ovn
+        return sources.find(component, origin, self._context, self.reporter.note)
+
+    def _library(self, ovn: Source, software: Software) -> Source:
+        origin = software.library or sources.pinned(ovn, self._context)
+        if origin is None:
+            raise OvnlabError(
+                "does not say which OVS it is compiled against",
+                where=f"OVN from {ovn.origin}",
+                hint="say so with ovn_library in the topology's software, such as the branch of OVS of its year",
+            )
+        return sources.find("ovs-library", origin, self._context, self.reporter.note)
+
+    def _component(self, name: str, source: Source, library: Source | None, cflags: str) -> Component:
+        version = sources.version(source, self._context)
+        compiler = self._toolchain()[1]
+        machine = (packages.distribution(), platform.machine(), compiler)
+        inputs = (RECIPE, name, source.identity, library.identity if library else "", cflags, build.OPTIONS, machine)
+        key = hashlib.sha256(repr(inputs).encode()).hexdigest()[: artefacts.KEY_LENGTH]
+        return Component(name, source, library, version, cflags, key)
+
+    # ── making it ────────────────────────────────────────────────────────────────────────────────────
+
+    def _made(self, recipe: Recipe) -> Artefact:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with packages.exclusive(self.root / "lock", self.reporter.note, "another ovnlab that is building"):
+            found = artefacts.find(recipe.key)
+            if found is not None:
+                return found
+            if (artefacts.builds_root() / recipe.key).exists():
+                self.reporter.note(f"build {recipe.key} is damaged and is made again")
+            self._begin()
+            try:
+                return self._assembled(recipe)
+            finally:
+                for left in ("once", "stage", "assembled", "tmp"):
+                    shutil.rmtree(self.root / left, ignore_errors=True)
+
+    def _begin(self) -> None:
+        """Remove what a build that was killed has left; make what this one needs."""
+        for left in ("once", "stage", "assembled", "assembled.damaged", "tmp"):
+            remove_tree(self.root / left)
+        (self.root / "tmp").mkdir()
+        free = shutil.disk_usage(self.root).free
+        if free < NEEDED_BYTES:
+            raise SurroundingsError(
+                f"only {free // 2**20} MiB are free where builds are made, {NEEDED_BYTES // 2**20} are needed",
+                where=str(self.root),
+                hint="make room there, or set XDG_CACHE_HOME to a folder with more",
+            )
+        logs = sorted((self.root / "logs").glob("*.log"), key=lambda path: path.stat().st_mtime)
+        for path in logs[:-LOGS_KEPT]:
+            path.unlink()
+
+    def _assembled(self, recipe: Recipe) -> Artefact:
+        """Build the components that no other build has, and put all of them into one tree."""
+        assembled = self.root / "assembled"
+        assembled.mkdir()
+        parts = {}
+        trees: dict[str, Path] = {}
+        for component in recipe.components:
+            other = _with(component)
+            if other is not None:
+                part = other.parts[component.name]
+                _link(other.path, assembled, part.files)
+            else:
+                self.reporter.step(f"building {component}")
+                stage = self._built(component, trees) / build.PREFIX[1:]
+                names = sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if _is_file(path))
+                _link(stage, assembled, names)
+                source = component.source
+                part = Part(
+                    component.key, str(source.origin), source.label, component.version, artefacts.sums(assembled, names)
+                )
+                self.reporter.node(NAMES[component.name], "done")
+            parts[component.name] = part
+        artefact = Artefact(recipe.key, parts, now_ns() // 10**9)
+        artefacts.put(artefact, assembled)
+        return artefact
+
+    def _built(self, component: Component, trees: dict[str, Path]) -> Path:
+        """Compile a component and install it into a folder. `trees` are those that were compiled by this build."""
+        options: tuple[str, ...] = ()
+        if component.library is not None:
+            library = trees.get(component.library.identity)
+            if library is None or (component.source.is_working_tree and not component.library.is_working_tree):
+                library = self._compiled("ovs-library", component.library, component, None, ())
+            options = (f"--with-ovs-source={library}", f"--with-ovs-build={library}")
+        stage = self.root / "stage" / component.name
+        trees[component.source.identity] = self._compiled(component.name, component.source, component, stage, options)
+        return stage
+
+    def _compiled(
+        self, name: str, source: Source, component: Component, stage: Path | None, options: tuple[str, ...]
+    ) -> Path:
+        """A tree in which a source is compiled, and installed from below `stage`."""
+        label = NAMES[name]
+        began = CLOCK.monotonic()
+        place = source.tree
+
+        def doing(what: str) -> None:
+            self.reporter.node(label, f"{what}, {CLOCK.monotonic() - began:.0f} s")
+
+        def compiling(done: int, total: int) -> None:
+            doing(f"compiling {done} of {total} ({100 * done // total} %)" if total else "compiling")
+
+        log_path = self.root / "logs" / f"{name}-{component.key}.log"
+        with build.Log(log_path, compiling) as log:
+            doing("unpacking")
+            how = (component.cflags, options, self._toolchain()[1])
+            tree = self._followed(name, source, how) if source.tree else self._unpacked(name, source, component, how)
+            ready = tree.with_name(f"{tree.name}.configured")
+            if stage is None and not source.is_working_tree and ready.exists():
+                return tree  # compiled for an earlier build of the working tree that is linked with it
+            if not ready.exists():
+                doing("configuring")
+                build.configure(self._context, label, tree, log, cflags=component.cflags, options=options, place=place)
+                if source.is_working_tree:
+                    ready.touch()
+            busy = tree.with_name(f"{tree.name}.compiling")
+            busy.touch()
+            try:
+                jobs = len(os.sched_getaffinity(0))
+                build.make(self._context, label, tree, log, stage=stage, jobs=jobs, place=place)
+            except OvnlabError:
+                busy.unlink()  # make has taken back what failed
+                raise
+            busy.unlink()
+            ready.touch()
+            if stage is not None:
+                build.strip(self._context, label, stage, log, symbols="-g" in component.cflags.split())
+        return tree
+
+    def _unpacked(self, name: str, source: Source, component: Component, how: object) -> Path:
+        """The files of a source. They stay where what is linked with them is of a working tree."""
+        tree = self.root / "once" / name
+        if name == "ovs-library" and component.source.is_working_tree:
+            tree = self._kept(name, (source.identity, how))
+        if not tree.exists():
+            tree.parent.mkdir(parents=True, exist_ok=True)
+            sources.unpack(source, self._context, tree)
+        return tree
+
+    def _kept(self, name: str, what: object) -> Path:
+        """A folder that is there the next time; empty where it was not finished the last time."""
+        which = hashlib.sha256(repr((RECIPE, name, what)).encode()).hexdigest()[:16]
+        tree = self.root / "trees" / which / name
+        if not tree.with_name(f"{name}.configured").exists():
+            remove_tree(tree.parent)
+        return tree
+
+    def _followed(self, name: str, source: Source, how: object) -> Path:
+        """The files of a working tree as they are now, in a copy that is compiled again and again."""
+        assert source.tree is not None  # noqa: S101  it is a working tree
+        tree = self._kept(name, (source.origin, how))
+        busy = tree.with_name(f"{tree.name}.compiling")
+        if workingtree.follow(source.tree, tree) != source.identity.partition(" ")[2]:
+            raise OvnlabError("has changed while it was read", where=str(source.tree), hint="once more, please")
+        if busy.exists():
+            workingtree.forget_made_since(tree, busy.stat().st_mtime_ns)
+        return tree
+
+
+def _with(component: Component) -> Artefact | None:
+    """A build that has this very component, undamaged."""
+    for artefact in artefacts.all_there():
+        part = artefact.parts.get(component.name)
+        if part is not None and part.key == component.key and artefacts.is_intact(artefact, component.name):
+            return artefact
+    return None
+
+
+def _link(source: Path, target: Path, names: Mapping[str, str] | list[str]) -> None:
+    """Let files be in two folders at once."""
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        os.link(source / name, target / name, follow_symlinks=False)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_symlink() or path.is_file()
+
+
+def prune(used: set[str], *, sources_too: bool, report: Callable[[str], None]) -> list[Artefact]:
+    """Remove builds whose keys are not in use, the folders that they were made in, and what was brought for them."""
+    gone = [artefact for artefact in artefacts.all_there() if artefact.key not in used]
+    root = cache_root() / "building"
+    root.mkdir(parents=True, exist_ok=True)
+    with packages.exclusive(root / "lock", report, "another ovnlab that is building"):
+        for artefact in gone:
+            artefacts.remove(artefact)
+        for name in ("trees", "indexes", "logs"):
+            remove_tree(root / name)
+        if sources_too:
+            remove_tree(sources.sources_root())
+    return gone
