@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from ovnlab.plan import Plan, Seen, bindings, plan
 from ovnlab.providers.base import Node, Provider
 from ovnlab.providers.local.provider import LocalProvider
 from ovnlab.software import artefacts, packages
-from ovnlab.software.building import Builder
+from ovnlab.software.artefacts import Artefact
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
@@ -250,6 +250,10 @@ class Lab:
         """
         for sentence in advice(topology):
             self.reporter.note(sentence)
+        return self.become(topology, source=source, named=named)
+
+    def become(self, topology: Topology, *, source: str, named: bool) -> Outcome:
+        """`up`, without the advice on what the topology says."""
         with self.locked():
             self._refuse_other_source(source, named)
             began = not self.folder.exists()
@@ -283,9 +287,15 @@ class Lab:
         """The keys of what is built for nodes, made where it is not there."""
         if not any(node.software.is_built for node in topology.nodes):
             return {}
+        from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
+
         builder = Builder(self.reporter)
         found = {node.name: builder.obtain(node.software) for node in topology.nodes if node.role != "host"}
         return {name: build.key for name, build in found.items() if build is not None}
+
+    def obtain(self, wanted: Iterable[resolved.Software]) -> None:
+        """Make what nodes are to run, where it is not there."""
+        obtain(wanted, self.reporter)
 
     def dry_run(self, topology: Topology, *, source: str, named: bool) -> Outcome:
         """What `up` would do."""
@@ -305,6 +315,8 @@ class Lab:
         """What is not built yet, and the keys of what nodes are to run."""
         if not any(node.software.is_built for node in topology.nodes):
             return (), {}
+        from ovnlab.software.building import Builder  # noqa: PLC0415
+
         builder = Builder(self.reporter)
         recipes = {node.name: builder.recipe(node.software) for node in topology.nodes if node.role != "host"}
         missing = {str(recipe): None for recipe in recipes.values() if recipe and not artefacts.find(recipe.key)}
@@ -541,6 +553,25 @@ class Lab:
             *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
         return [*self.provider.render(topology), *scripts]
+
+
+def obtain(wanted: Iterable[resolved.Software], reporter: Reporter) -> list[Artefact]:
+    """The builds for software, made where they are not there."""
+    from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
+
+    builder = Builder(reporter)
+    found = (builder.obtain(software) for software in dict.fromkeys(wanted))
+    return list({build.key: build for build in found if build is not None}.values())
+
+
+def builds_in_use() -> dict[str, list[str]]:
+    """The labs of this user that run each build, by its key."""
+    used: dict[str, list[str]] = {}
+    for folder in labs():
+        links = folder.path.glob("nodes/*/opt/current")
+        for key in sorted({link.readlink().name for link in links if link.is_symlink()}):
+            used.setdefault(key, []).append(folder.name)
+    return used
 
 
 def _is_central(topology: Topology, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,19 +16,25 @@ from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
 from ovnlab.providers.base import Node
 from ovnlab.tasks.databases import Databases
-from ovnlab.tasks.probe import NodeState, probe
+from ovnlab.tasks.probe import Daemon, NodeState, probe
 from ovnlab.topology.resolved import Node as TopologyNode
 from ovnlab.topology.resolved import Topology
 
 
 @dataclass(frozen=True)
 class DaemonStatus:
-    """A daemon that runs, or that should."""
+    """A daemon that runs, or that should.
+
+    `build` is the key of the build that it is of, empty where it is of a package; `outdated` says that it is neither of
+    what its node has now.
+    """
 
     name: str
     running: bool
     pid: int | None
     version: str
+    build: str = ""
+    outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,16 +183,37 @@ def _node(
         registered=node.name in southbound.chassis,
         encap=southbound.chassis.get(node.name, ""),
         daemons=tuple(
-            DaemonStatus(daemon, True, running[daemon].pid, running[daemon].version)
-            if daemon in running
-            else DaemonStatus(daemon, False, None, "")
-            for daemon in expected_daemons(topology, node)
+            _daemon(running[name], state.build if state else "")
+            if name in running
+            else DaemonStatus(name, False, None, "")
+            for name in expected_daemons(topology, node)
         ),
         tunnels=tuple(
             TunnelStatus(peers.get(t.remote_ip, "?"), t.remote_ip, t.encap, t.working)
             for t in sorted(state.tunnels if state else (), key=lambda tunnel: tunnel.name)
         ),
     )
+
+
+def _daemon(daemon: Daemon, build: str) -> DaemonStatus:
+    return DaemonStatus(
+        daemon.name, True, daemon.pid, daemon.version, build if daemon.built else "", outdated=daemon.outdated
+    )
+
+
+def family(daemon: str) -> str:
+    """Whose daemon one is, by its name: OVS or OVN; databases are served by OVS."""
+    return "OVN" if daemon.startswith("ovn-") else "OVS"
+
+
+def software_of(daemons: Iterable[DaemonStatus]) -> str:
+    """What daemons that run are of, such as `OVS 3.1.0 build 78205918246c5dbf, OVN 23.03.1`."""
+    found: dict[str, None] = {}
+    for daemon in daemons:
+        if daemon.running and daemon.version:
+            which = " (old)" if daemon.outdated else f" build {daemon.build[:8]}" if daemon.build else ""
+            found[f"{family(daemon.name)} {daemon.version}{which}"] = None
+    return ", ".join(sorted(found, reverse=True))
 
 
 def _members(topology: Topology, states: Mapping[str, NodeState]) -> Iterator[MemberStatus]:

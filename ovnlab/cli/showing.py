@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovnlab.cli import output
-from ovnlab.status import MemberStatus, NodeStatus, PortStatus, Status
+from ovnlab.status import MemberStatus, NodeStatus, PortStatus, Status, family, software_of
 
 _COLOURS = {
     "up": "green", "down": "red", "degraded": "yellow", "missing": "red", "yes": "green", "no": "red",
@@ -15,13 +15,15 @@ _COLOURS = {
 
 def show(status: Status) -> None:
     """Three tables: nodes, tunnels, ports."""
-    versions = sorted({f"{_family(d.name)} {d.version}" for n in status.nodes for d in n.daemons if d.version})
+    versions = sorted({f"{family(d.name)} {d.version}" for n in status.nodes for d in n.daemons if d.version})
+    several = {software_of(n.daemons) for n in status.nodes if n.daemons and n.running}
+    shows_software = len(several) > 1 or any(daemon.build for node in status.nodes for daemon in node.daemons)
     state = output.coloured(status.state, _COLOURS[status.state])
     output.line(f"lab {output.coloured(status.lab, 'bold')} is {state} — {', '.join([status.provider, *versions])}")
     output.line()
     output.table(
-        ("NODE", "ROLE", "ADDRESS", "STATE", "CHASSIS", "ENCAP", "DAEMONS"),
-        [_node(node) for node in status.nodes],
+        ("NODE", "ROLE", "ADDRESS", "STATE", "CHASSIS", "ENCAP", "DAEMONS", *(["SOFTWARE"] if shows_software else [])),
+        [(*_node(node), *([software_of(node.daemons)] if shows_software else [])) for node in status.nodes],
         colours=_COLOURS,
     )
     tunnels = [row for node in status.nodes for row in _tunnels(node)]
@@ -41,10 +43,6 @@ def show(status: Status) -> None:
             [_port(p) for p in status.ports],
             colours=_COLOURS,
         )
-
-
-def _family(daemon: str) -> str:
-    return "OVN" if daemon.startswith("ovn-") else "OVS"
 
 
 MOST_NAMED = 6

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -322,7 +322,7 @@ def _is_file(path: Path) -> bool:
     return path.is_symlink() or path.is_file()
 
 
-def prune(used: set[str], *, sources_too: bool, report: Callable[[str], None]) -> list[Artefact]:
+def prune(used: Collection[str], report: Callable[[str], None]) -> list[Artefact]:
     """Remove builds whose keys are not in use, the folders that they were made in, and what was brought for them."""
     gone = [artefact for artefact in artefacts.all_there() if artefact.key not in used]
     root = cache_root() / "building"
@@ -332,6 +332,5 @@ def prune(used: set[str], *, sources_too: bool, report: Callable[[str], None]) -
             artefacts.remove(artefact)
         for name in ("trees", "indexes", "logs"):
             remove_tree(root / name)
-        if sources_too:
-            remove_tree(sources.sources_root())
+        remove_tree(sources.sources_root())
     return gone

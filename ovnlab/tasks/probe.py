@@ -23,7 +23,7 @@ TUNNELS = ("geneve", "vxlan")
 class Daemon:
     """A daemon that runs. `version` is empty where it was not asked for, `arguments` those of OVN's servers.
 
-    `outdated`: it is of another file than the one that the node would start now.
+    `outdated`: it is of another file than the one that the node would start now; `built`: it is of the node's build.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Daemon:
     version: str
     arguments: tuple[str, ...] = ()
     outdated: bool = False
+    built: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def parse(printed: str) -> NodeState:
     namespaces: dict[str, dict[str, list[Row]]] = {}
     clusters: dict[str, dict[str, str]] = {}
     routes: list[Row] = []
-    named: dict[str, set[str]] = {"serves": set(), "asking": set(), "outdated": set()}
+    named: dict[str, set[str]] = {"serves": set(), "asking": set(), "outdated": set(), "built": set()}
     build = ""
     for line in printed.splitlines():
         kind, _, rest = line.partition(" ")
@@ -179,7 +180,10 @@ def parse(printed: str) -> NodeState:
     chassis, bridges, interfaces = tables if len(tables) == 3 else ([], [], [])
     outside = {link.get("ifname") for link in links}
     return NodeState(
-        daemons={name: dataclasses.replace(d, outdated=name in named["outdated"]) for name, d in daemons.items()},
+        daemons={
+            name: dataclasses.replace(daemon, outdated=name in named["outdated"], built=name in named["built"])
+            for name, daemon in daemons.items()
+        },
         external_ids=chassis[0]["external_ids"] if chassis else {},
         bridges={row["name"]: row for row in bridges},
         tunnels=tuple(_tunnel(row) for row in interfaces if row["type"] in TUNNELS),

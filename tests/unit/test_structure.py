@@ -24,6 +24,7 @@ LAYERS = [
     ["convergence"],
     ["lab"],
     ["status", "checking"],
+    ["upgrading"],
     ["cli"],
     ["__main__"],
 ]

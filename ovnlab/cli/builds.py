@@ -1,0 +1,169 @@
+"""build, upgrade: OVS and OVN from source, and other software on the nodes of a running lab."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ovnlab.cli import output
+from ovnlab.cli.options import JsonOption, LabOption, SetOption, TopologyArgument, complete_nodes
+from ovnlab.errors import UsageError
+from ovnlab.shipped import find_topology
+
+if TYPE_CHECKING:
+    from ovnlab.software.artefacts import Artefact
+    from ovnlab.upgrading import Step
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(build)
+    app.command()(upgrade)
+
+
+def build(
+    topology: TopologyArgument = None,
+    settings: SetOption = None,
+    listed: Annotated[bool, typer.Option("--list", help="List what was built.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what no lab runs, and all that was brought or made to build it.")
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Build what a topology runs from source, without a lab; `up` does it by itself.
+
+    \b
+    ovnlab build topologies/3node-distro-source.yaml
+    ovnlab build --set software.ovn.path=~/src/ovn
+    ovnlab build --list
+    ovnlab build --prune
+    """
+    from ovnlab.cli.progress import progress  # noqa: PLC0415  what builds is loaded by commands that do
+    from ovnlab.lab import Request, builds_in_use, obtain, prepare  # noqa: PLC0415
+    from ovnlab.software import artefacts, building  # noqa: PLC0415
+
+    if (listed and prune) or ((listed or prune) and (topology or settings)):
+        raise UsageError("--list and --prune stand alone")
+    if listed:
+        return _list(artefacts.all_there(), builds_in_use(), json=json)
+    with progress() as reporter:
+        if prune:
+            gone = building.prune(builds_in_use(), reporter.note)
+        else:
+            path = find_topology(topology)
+            wanted = prepare(Request(path, tuple(settings or ())), reporter)[1]
+            made = obtain((node.software for node in wanted.nodes), reporter)
+    if prune:
+        if json:
+            output.as_json(removed=[artefact.key for artefact in gone])
+        else:
+            output.line(f"removed {', '.join(artefact.key for artefact in gone)}" if gone else "no build to remove")
+        return 0
+    if not made and not json:
+        output.line(f"nothing to build: {wanted.name} runs {wanted.base}")
+        return 0
+    return _list(made, builds_in_use(), json=json)
+
+
+def _list(found: list[Artefact], used: dict[str, list[str]], *, json: bool) -> int:
+    if json:
+        output.as_json(builds=[_as_object(artefact, used) for artefact in found])
+    elif not found:
+        output.line("nothing was built (`ovnlab build TOPOLOGY` does)")
+    else:
+        rows = [
+            (
+                artefact.key,
+                *(
+                    f"{part.version} {part.label}".strip() if (part := artefact.parts.get(name)) else "-"
+                    for name in ("ovs", "ovn")
+                ),
+                f"{artefact.size / 2**20:.0f} MiB",
+                ", ".join(used.get(artefact.key, ["-"])),
+            )
+            for artefact in found
+        ]
+        output.table(("BUILD", "OVS", "OVN", "SIZE", "USED BY"), rows)
+    return 0
+
+
+def _as_object(artefact: Artefact, used: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "key": artefact.key,
+        "made": artefact.made,
+        "bytes": artefact.size,
+        "path": str(artefact.path),
+        "used_by": used.get(artefact.key, []),
+        "parts": {
+            name: {"version": part.version, "origin": part.origin, "label": part.label}
+            for name, part in artefact.parts.items()
+        },
+    }
+
+
+def upgrade(
+    nodes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NODE]...", help="Nodes, in this order.", autocompletion=complete_nodes),
+    ] = None,
+    software: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--software",
+            metavar="WORD",
+            help="packages, or KEY=VALUE as below software: of a topology; several may be given.",
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All nodes: chassis first, central nodes last.")] = False,
+    traffic: Annotated[
+        str | None,
+        typer.Option("--traffic", metavar="VM,VM", help="Ping from one to the other meanwhile, and say what is lost."),
+    ] = None,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Give nodes of a running lab other OVS or OVN, one after the other; `up` gives them what the file says again.
+
+    \b
+    ovnlab upgrade worker2 --software ovs.distro=true --traffic vm1,vm2
+    ovnlab upgrade worker1 worker2 --software ovn.git=https://github.com/ovn-org/ovn --software ovn.ref=v25.03.0
+    ovnlab upgrade --all --software packages
+    """
+    from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.topology.load import load_software  # noqa: PLC0415
+    from ovnlab.upgrading import order  # noqa: PLC0415
+    from ovnlab.upgrading import upgrade as upgrade_nodes  # noqa: PLC0415
+
+    if every == bool(nodes):
+        raise UsageError("say which nodes, or --all")
+    if not software:
+        raise UsageError("--software is missing", hint="such as --software packages, or --software ovs.path=~/src/ovs")
+    watched = tuple((traffic or "").split(","))
+    if traffic and (len(watched) != 2 or not all(watched)):
+        raise UsageError(f"--traffic {traffic}: must be two fake VMs, such as vm1,vm2")
+    with progress() as reporter:
+        found = find(lab, reporter)
+        steps = upgrade_nodes(
+            found,
+            order(found.topology, nodes or (), every=every),
+            lambda before: load_software("--software", software, before),
+            (watched[0], watched[1]) if traffic else None,
+        )
+    if json:
+        output.as_json(lab=found.name, steps=[asdict(step) for step in steps])
+        return 0
+    output.table(
+        ("NODE", "BEFORE", "AFTER", "TOOK", *(("LOST", "LONGEST GAP") if traffic else ())),
+        [_step(step) for step in steps],
+    )
+    return 0
+
+
+def _step(step: Step) -> tuple[str, ...]:
+    row = (step.node, step.before, step.after, f"{step.seconds:.1f} s")
+    if step.loss is None:
+        return row
+    return (*row, f"{step.loss.lost} of {step.loss.sent}", f"{step.loss.longest_gap_ms} ms")

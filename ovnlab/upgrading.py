@@ -1,0 +1,203 @@
+"""Other software on nodes of a running lab, one node after the other, and what traffic sees of it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.lab import Lab, Target
+from ovnlab.status import DaemonStatus, software_of
+from ovnlab.topology.resolved import Software, Topology
+from ovnlab.waiting import CLOCK, now_ns
+
+INTERVAL = 0.01
+"""Seconds between two packets of the traffic that is watched."""
+
+SETTLING = 0.3
+"""Seconds that traffic is watched before the first step and after the last."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What became of the packets of one step. `longest_gap_ms` is the longest time without an answer."""
+
+    sent: int
+    lost: int
+    longest_gap_ms: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node that has other software now: what its daemons were of before and are of after, by their own account."""
+
+    node: str
+    before: str
+    after: str
+    seconds: float
+    loss: Loss | None
+
+
+def order(topology: Topology, names: Sequence[str], *, every: bool) -> list[str]:
+    """The nodes to upgrade. All of them in the order that OVN asks for: chassis first, central nodes last.
+
+    Source: OVN, Documentation/intro/install/ovn-upgrades. Raises UsageError for names that are no nodes with software.
+    """
+    able = [node for node in topology.nodes if node.role != "host"]
+    if every:
+        return [node.name for node in sorted(able, key=lambda node: node.central)]
+    for name in names:
+        if topology.node(name) is None:
+            hint = f"it has {', '.join(node.name for node in able)}"
+            raise UsageError(f"lab {topology.name} has no node {name!r}", hint=hint)
+        if name not in {node.name for node in able}:
+            raise UsageError(f"{name} is a host: it runs neither OVS nor OVN")
+    return list(dict.fromkeys(names))
+
+
+def upgrade(
+    lab: Lab, names: Sequence[str], software: Callable[[Software], Software], traffic: tuple[str, str] | None
+) -> list[Step]:
+    """Give nodes other software, one after the other; each is in sync before the next.
+
+    `software` says what a node is to have, by what it has. Everything is built before anything is changed. Raises
+    OvnlabError where a node does not come back; the others stay as they are.
+    """
+    lab.central()
+    topology = lab.topology
+    wanted = {node.name: software(node.software) for node in topology.nodes if node.name in names}
+    lab.obtain(wanted.values())
+    with _watched(lab, traffic) as watch:
+        steps = []
+        for name in names:
+            lab.reporter.step(f"upgrading {name}")
+            began, before = CLOCK.monotonic(), _software(lab, name)
+            topology = msgspec.structs.replace(
+                topology,
+                nodes=tuple(
+                    msgspec.structs.replace(node, software=wanted[name]) if node.name == name else node
+                    for node in topology.nodes
+                ),
+            )
+            start_ns = now_ns()
+            try:
+                lab.become(topology, source=lab.stored.source if lab.stored else "", named=True)
+            except OvnlabError as error:
+                error.hint = error.hint or f"`ovnlab upgrade {name}` once more goes on with it"
+                raise
+            seconds = CLOCK.monotonic() - began
+            steps.append((Step(name, before, _software(lab, name), round(seconds, 3), None), start_ns, now_ns()))
+        if watch is None:
+            return [step for step, _, _ in steps]
+        answers = watch.finish()
+    return [
+        Step(step.node, step.before, step.after, step.seconds, answers.within(start_ns, end_ns))
+        for step, start_ns, end_ns in steps
+    ]
+
+
+def _software(lab: Lab, name: str) -> str:
+    """What a node's daemons are of, by their own account."""
+    state = lab.states(versions=True)[name]
+    return software_of(
+        DaemonStatus(
+            daemon.name, True, daemon.pid, daemon.version, state.build if daemon.built else "", daemon.outdated
+        )
+        for daemon in state.daemons.values()
+    )
+
+
+_REPLY = re.compile(r"^\[(?P<time>[0-9.]+)\] \d+ bytes from .*icmp_seq=(?P<seq>\d+) .*time=(?P<took>[0-9.]+) ms")
+_NONE = re.compile(r"^\[(?P<time>[0-9.]+)\] (?:no answer yet for|From .*) icmp_seq=(?P<seq>\d+)")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """When packets were sent, in seconds since 1970, and which of them were answered, and when."""
+
+    sent: dict[int, float]
+    answered: dict[int, float]
+
+    def within(self, start_ns: int, end_ns: int) -> Loss:
+        """What became of the packets that were sent between two moments."""
+        start, end = start_ns / 1e9, end_ns / 1e9
+        mine = [number for number, when in self.sent.items() if start <= when <= end]
+        pairs = itertools.pairwise(sorted(self.answered.values()))
+        longest = max((later - earlier for earlier, later in pairs if later >= start and earlier <= end), default=0)
+        return Loss(len(mine), sum(number not in self.answered for number in mine), round(1000 * longest))
+
+
+def parse(printed: str) -> Answers:
+    """What `ping -D -O` printed. Its numbers begin again after 65535."""
+    sent: dict[int, float] = {}
+    answered: dict[int, float] = {}
+    last = 0
+    for line in printed.splitlines():
+        found = _REPLY.match(line) or _NONE.match(line)
+        if found is None:
+            continue
+        number = int(found["seq"]) + (last & ~0xFFFF)
+        number += 0x10000 if number < last - 0x8000 else 0
+        last = max(last, number)
+        when = float(found["time"])
+        if "took" in found.groupdict():
+            sent[number] = when - float(found["took"]) / 1000
+            answered[number] = when
+        else:
+            sent.setdefault(number, when - INTERVAL)
+    return Answers(sent, answered)
+
+
+class Watch:
+    """A ping that goes on from one fake VM to another."""
+
+    def __init__(self, source: Target, target: Target) -> None:
+        self._printed = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by finish
+        command = ["ping", "-n", "-D", "-O", "-i", str(INTERVAL), target.address]
+        self._process = subprocess.Popen(
+            source.command(command), stdin=subprocess.DEVNULL, stdout=self._printed, stderr=subprocess.STDOUT
+        )
+        CLOCK.sleep(SETTLING)
+        if not self._answers().answered:
+            self.stop()
+            raise OvnlabError(f"{target.name} does not answer {source.name}: there is no traffic to watch")
+
+    def _answers(self) -> Answers:
+        self._printed.seek(0)
+        return parse(self._printed.read())
+
+    def finish(self) -> Answers:
+        """End it; what came of its packets."""
+        CLOCK.sleep(SETTLING)
+        self.stop()
+        return self._answers()
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def _watched(lab: Lab, traffic: tuple[str, str] | None) -> Iterator[Watch | None]:
+    if traffic is None:
+        yield None
+        return
+    places = lab.places(traffic)
+    for name in traffic:
+        if name not in places:
+            raise OvnlabError("is not bound to a node", where=name, hint=f"ovnlab bind {name} NODE")
+    watch = Watch(places[traffic[0]], places[traffic[1]])
+    try:
+        yield watch
+    finally:
+        watch.stop()
