@@ -14,18 +14,23 @@ from pathlib import Path
 
 from ovnlab.errors import SurroundingsError
 from ovnlab.software import packages as software
+from ovnlab.software import toolchain
 from ovnlab.state import NEEDED_BYTES, cache_root, state_root
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a lab needs. `fix` is a command as an argument list, empty where there is none to give."""
+    """One thing that a lab needs. `fix` is a command as an argument list, empty where there is none to give.
+
+    `optional`: a lab does without it.
+    """
 
     name: str
     ok: bool
     message: str
     fix: tuple[str, ...] = ()
     needs_root: bool = False
+    optional: bool = False
 
     @property
     def command(self) -> str:
@@ -51,6 +56,7 @@ def examine() -> list[Finding]:
         namespaces(),
         *_folders(),
         _software(),
+        _compiler(),
     ]
 
 
@@ -194,6 +200,32 @@ def _obtainable() -> Finding:
             "software", True, "not there yet: the first `ovnlab up` downloads OVS and OVN from the package mirror"
         )
     return Finding("software", False, "there are no OVS and OVN, and no apt-get to download them", fix, needs_root=True)
+
+
+_OF_DNF = {
+    "libc6-dev": "glibc-devel",
+    "libssl-dev": "openssl-devel",
+    "pkg-config": "pkgconf-pkg-config",
+}
+"""Packages that dnf knows by another name."""
+
+
+def _compiler() -> Finding:
+    """What building OVS and OVN from source takes, which most labs never do."""
+    missing = toolchain.missing()
+    if not missing:
+        return Finding("compiler", True, "OVS and OVN can be built from source")
+    packages: tuple[str, ...] = software.BUILD_PACKAGES
+    lacking = f"not all installed that builds OVS and OVN from source ({', '.join(missing)})"
+    if shutil.which("apt-get") and shutil.which("dpkg-deb"):
+        instead = "downloaded and unpacked for the first build, unless it is installed"
+        fix = ("apt-get", "install", "-y", *packages)
+    elif shutil.which("dnf"):
+        instead = "only topologies with software from source need it"
+        fix = ("dnf", "install", "-y", *(_OF_DNF.get(name, name) for name in packages))
+    else:
+        instead, fix = "only topologies with software from source need it", ()
+    return Finding("compiler", False, f"{lacking}: {instead}", fix, needs_root=True, optional=True)
 
 
 def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:

@@ -34,16 +34,20 @@ def doctor(
         findings = examine()
     if json:
         output.as_json(
-            ok=all(finding.ok for finding in findings),
-            findings=[{"name": f.name, "ok": f.ok, "message": f.message, "fix": f.command or None} for f in findings],
+            ok=all(finding.ok or finding.optional for finding in findings),
+            findings=[
+                {"name": f.name, "ok": f.ok, "optional": f.optional, "message": f.message, "fix": f.command or None}
+                for f in findings
+            ],
         )
     else:
         for finding in findings:
-            mark = output.coloured("ok  ", "green") if finding.ok else output.coloured("FAIL", "red")
+            bad = ("-   ", "yellow") if finding.optional else ("FAIL", "red")
+            mark = output.coloured(*(("ok  ", "green") if finding.ok else bad))
             output.line(f"{mark}  {finding.name}: {finding.message}")
             if not finding.ok and finding.command:
                 output.line(f"      → {finding.command}")
-    return 0 if all(finding.ok for finding in findings) else 3
+    return 0 if all(finding.ok or finding.optional for finding in findings) else 3
 
 
 def _say(text: str) -> None:

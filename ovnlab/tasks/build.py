@@ -159,8 +159,16 @@ def fetch(context: Context, repository: Path, url: str, ref: str) -> tuple[str, 
     A branch that was brought before is taken as it was then where the URL cannot be reached. Raises CommandFailed
     where there is no such thing, or no way to it.
     """
-    script = render("build/fetch.sh.j2", repository=repository, url=url, ref=ref)
-    said = run_script(context, script, where=f"git {url}", timeout=FETCH_TIMEOUT).split("\n")
+    script = render(
+        "build/fetch.sh.j2",
+        repository=repository,
+        url=url,
+        ref=ref,
+        commit=re.fullmatch("[0-9a-f]{40}", ref) is not None,
+        short=re.fullmatch("[0-9a-f]{7,39}", ref) is not None,
+        timeout=FETCH_TIMEOUT,
+    )
+    said = run_script(context, script, where=f"git {url}", timeout=FETCH_TIMEOUT * 2).split("\n")
     commit = next(line.removeprefix("commit ") for line in said if line.startswith("commit "))
     return commit, "unreachable" not in said
 

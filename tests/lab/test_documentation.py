@@ -37,6 +37,15 @@ def run(labs: Labs, command: str) -> subprocess.CompletedProcess[str]:
     return labs.run(*words[1:])
 
 
+GIT = re.compile(r'git: "?(https://[^"\s,}]+)')
+
+
+def unreached(url: str) -> str | None:
+    """A git repository that this machine does not reach."""
+    command = ["git", "-c", "http.lowSpeedTime=20", "ls-remote", url, "HEAD"]
+    return None if subprocess.run(command, capture_output=True, check=False).returncode == 0 else url
+
+
 def test_the_transcripts_of_the_readme_are_true(user_labs: Labs) -> None:
     commands = console(ROOT / "README.md")
     assert len(commands) >= 10
@@ -57,6 +66,10 @@ def test_the_commands_in_the_shipped_topologies_work(user_labs: Labs) -> None:
         comment = re.sub(r"\s*\\\n\s*|(?<=&&)\n\s*", " ", comment)
         commands = [line.strip() for line in comment.splitlines() if line.strip().startswith("ovnlab ")]
         assert len(commands) >= 5
+        if (unreachable := next(filter(None, map(unreached, GIT.findall(path.read_text()))), None)) is not None:
+            error = user_labs.run("up", str(path), expect=3).stderr
+            assert f"{unreachable} cannot be reached" in error
+            continue
         for line in commands:
             command = re.split(r"\s{3,}", line)[0]
             if "tcpdump" in command:
