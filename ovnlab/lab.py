@@ -568,7 +568,7 @@ def builds_in_use() -> dict[str, list[str]]:
     """The labs of this user that run each build, by its key."""
     used: dict[str, list[str]] = {}
     for folder in labs():
-        links = folder.path.glob("nodes/*/opt/current")
+        links = [path / "current" for path in folder.path.glob("nodes/*/opt")]
         for key in sorted({link.readlink().name for link in links if link.is_symlink()}):
             used.setdefault(key, []).append(folder.name)
     return used

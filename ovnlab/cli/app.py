@@ -26,6 +26,10 @@ app = typer.Typer(
 )
 
 
+INTERRUPTED = 130
+"""The exit code of what a Ctrl-C has ended."""
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         output.line(f"ovnlab {__version__}")
@@ -60,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     words = list(argv[: argv.index("--")]) if "--" in argv else list(argv)
     try:
-        return int(app(list(argv), standalone_mode=False, prog_name="ovnlab") or 0)
+        return _command(argv)
     except OvnlabError as problem:
         output.error(problem, json="--json" in words)
         return problem.exit_code
@@ -75,7 +79,7 @@ def run(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("ovnlab: interrupted\n")
         sys.stderr.flush()
-        os._exit(130)  # scripts that still run on nodes are not waited for
+        os._exit(INTERRUPTED)  # scripts that still run on nodes are not waited for
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -88,6 +92,14 @@ def run(argv: Sequence[str]) -> int:
         hint = "this is a mistake in ovnlab: please report it with what OVNLAB_TRACEBACK=1 shows"
         output.error(OvnlabError(f"{type(problem).__name__}: {problem}", hint=hint), json="--json" in words)
         return 1
+
+
+def _command(argv: Sequence[str]) -> int:
+    """The exit code of one command. Raises what goes wrong; typer makes an exit code of a Ctrl-C."""
+    code = int(app(list(argv), standalone_mode=False, prog_name="ovnlab") or 0)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return code
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -269,7 +269,7 @@ class Builder:
             busy.unlink()
             ready.touch()
             if stage is not None:
-                build.strip(self._context, label, stage, log, symbols="-g" in component.cflags.split())
+                build.strip(self._context, label, stage, log, symbols=_wants_symbols(component.cflags))
         return tree
 
     def _unpacked(self, name: str, source: Source, component: Component, how: object) -> Path:
@@ -300,6 +300,10 @@ class Builder:
         if busy.exists():
             workingtree.forget_made_since(tree, busy.stat().st_mtime_ns)
         return tree
+
+
+def _wants_symbols(cflags: str) -> bool:
+    return any(flag.startswith("-g") and flag != "-g0" for flag in cflags.split())
 
 
 def _with(component: Component) -> Artefact | None:

@@ -21,9 +21,9 @@ from ovnlab.waiting import now_ns
 
 MADE = frozenset(
     {".git", ".deps", ".libs", ".dirstamp", "autom4te.cache", "config.log", "config.status", "stamp-h1", "libtool",
-     "Makefile", "config.h", "__pycache__"}
+     "__pycache__"}
 )  # fmt: skip
-"""What configuring and compiling leaves, in a tree that git does not say it of."""
+"""What configuring and compiling leaves in a tree, where git does not say it; and so all that is made of a NAME.in."""
 
 MADE_SUFFIXES = (".o", ".lo", ".la", ".a", ".pyc")
 
@@ -147,7 +147,8 @@ def _names(tree: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if name not in MADE)
         inner = folder[len(str(tree)) + 1 :]
         for name in [*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:  # noqa: PTH114, PTH118
-            if name not in MADE and not name.endswith(MADE_SUFFIXES):
+            made = name in MADE or name.endswith(MADE_SUFFIXES) or f"{name}.in" in names
+            if not made:
                 yield os.path.join(inner, name)  # noqa: PTH118
 
 

@@ -58,8 +58,8 @@ _ERRORS = (
 _LATER_ERRORS = (
     re.compile(r"^(?:\S*ld: )?(?P<file>[^\s:]+):.*(?P<what>undefined reference to .*)"),
     re.compile(r"^(?:\S*ld: )(?P<what>cannot find .*)"),
-    re.compile(r"^ovnlab: (?P<what>exit code .*)"),
     re.compile(r"^make(?:\[\d+\])?: \*\*\* (?P<what>.*)"),
+    re.compile(r"^ovnlab: (?P<what>exit code .*)"),
 )
 """What only says that there was an error, in the order of how much it tells."""
 
