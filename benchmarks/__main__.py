@@ -19,7 +19,9 @@ from pathlib import Path
 
 from ovnlab.lab import Lab
 from ovnlab.northbound import change, live, rows
+from ovnlab.software import toolchain
 from ovnlab.software.packages import provide
+from ovnlab.tasks import build
 from ovnlab.tasks.databases import Databases
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import VM
@@ -257,7 +259,77 @@ def bench_rows(scratch: Path) -> None:
     say("1,000 ports, nothing to do", found["nothing"], found["floor"], "one bare ovn-nbctl", "300 ms")
 
 
-BENCHMARKS = {"up": bench_up, "commands": bench_commands, "many": bench_many, "bind": bench_bind, "rows": bench_rows}
+def bench_build(scratch: Path) -> None:
+    """OVS of the distribution's source: against a bare configure and make of the same tree, with the same compiler."""
+    distro = ["--set", "software.ovs.distro=true"]
+    os.environ["XDG_CACHE_HOME"] = str(scratch / "cache")  # what the person has built stays
+    ovnlab("build", *distro)  # the sources and the compiler are here then
+    cache = scratch / "cache/ovnlab"
+    (archive,) = (cache / "sources").glob("distro-*/ovs/*")
+    context, _ = toolchain.obtain(scratch, lambda _: None)
+    bare = scratch / "bare"
+
+    def by_hand(variables: str) -> float:
+        shutil.rmtree(bare, ignore_errors=True)
+        bare.mkdir()
+        jobs = len(os.sched_getaffinity(0))
+        script = (
+            f"cd {bare} && tar -xzf {archive} && cd openvswitch && ./configure -q {shlex.join(build.OPTIONS)}"
+            f" CC=gcc CFLAGS=-O1 PYTHON3=/usr/bin/python3 && make -s -j{jobs} {variables}"
+        )
+        return seconds(lambda: context.run(script, hide=True, in_stream=False))
+
+    def ours() -> float:
+        shutil.rmtree(cache / "builds")
+        return seconds(lambda: ovnlab("build", *distro))
+
+    skipped = " ".join(f"{name}=" for name in build.NOT_RUN)
+    found = in_turn(3, same=lambda: by_hand(skipped), all=lambda: by_hand(""), ours=ours)
+    say("build of OVS", found["ours"], found["same"], "configure and make of the same", "1.1 ×")
+    say("", found["ours"], found["all"], "configure and make of all", "")
+
+    def up(*words: str) -> float:
+        taken = seconds(lambda: ovnlab("up", "3node", *words))
+        ovnlab("down")
+        return taken
+
+    cached = in_turn(9, packages=up, built=lambda: up(*distro))
+    say("up, 3 nodes, of what was built", cached["built"], cached["packages"], "up of packages", "+ 300 ms")
+    print(f"{'':34} {1000 * (cached['built'] - cached['packages']):+7.0f} ms")
+
+    tree = scratch / "tree"
+    tree.mkdir()
+    subprocess.run(["tar", "-C", str(tree), "--strip-components=1", "-xzf", str(archive)], check=True)
+    words = ["3node", "--set", f"software.ovs.path={tree}"]
+    ovnlab("up", *words)
+    changes = iter(range(100))
+
+    def changed() -> float:
+        with (tree / "vswitchd/bridge.c").open("a") as file:
+            file.write(f"/* change {next(changes)} */\nint ovnlab_change_{next(changes)};\n")
+        return seconds(lambda: ovnlab("up", *words))
+
+    by_hand(skipped)
+    compiled = bare / "openvswitch/vswitchd/bridge.o"
+
+    def by_make() -> float:
+        compiled.unlink(missing_ok=True)
+        script = f"cd {bare}/openvswitch && make -s {skipped}"
+        return seconds(lambda: context.run(script, hide=True, in_stream=False))
+
+    once = in_turn(5, make=by_make, ours=changed)
+    ovnlab("down")
+    say("a changed line, until 3 nodes run it", once["ours"], once["make"], "make of that file", "")
+
+
+BENCHMARKS = {
+    "up": bench_up,
+    "commands": bench_commands,
+    "many": bench_many,
+    "bind": bench_bind,
+    "rows": bench_rows,
+    "build": bench_build,
+}
 
 
 def main(names: Sequence[str]) -> None:
