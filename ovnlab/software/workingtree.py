@@ -70,12 +70,12 @@ def follow(tree: Path, into: Path) -> str:
     first = not into.exists()
     into.mkdir(parents=True, exist_ok=True)
     copied.unlink(missing_ok=True)  # killed in the middle, nothing is known of the copy
+    for name in before.keys() - index.files.keys():
+        (into / name).unlink(missing_ok=True)
     for name, file in index.files.items():
         old = before.get(name)
         if old is None or (old.kind, old.digest) != (file.kind, file.digest):
             _copy(tree / name, into / name, dated=first)
-    for name in before.keys() - index.files.keys():
-        (into / name).unlink(missing_ok=True)
     _write(copied, index)
     return _digest(index)
 
@@ -92,6 +92,8 @@ def forget_made_since(into: Path, moment_ns: int) -> None:
 
 def _copy(source: Path, target: Path, *, dated: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
     target.unlink(missing_ok=True)
     try:
         if source.is_symlink():

@@ -1,0 +1,368 @@
+"""Software from source, as far as nothing has to be compiled for it: what is asked for, what is read, what is said."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovnlab.errors import OvnlabError, TopologyError, UsageError
+from ovnlab.software import artefacts, sources, workingtree
+from ovnlab.status import DaemonStatus, software_of
+from ovnlab.tasks.build import FirstError, Log, first_error
+from ovnlab.tasks.probe import parse as parse_probe
+from ovnlab.topology.load import load_software, load_text
+from ovnlab.topology.resolved import Origin, Software
+from ovnlab.upgrading import Loss, parse
+
+NODES = "nodes: {central: {role: central}, worker1: , worker2: }\n"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/ovnlab"
+
+
+def of(text: str, *options: str, path: str = "/lab/lab.yaml") -> dict[str, Software]:
+    found = load_text(path, f"{NODES}{text}".encode(), settings=options).topology
+    return {node.name: node.software for node in found.nodes}
+
+
+# ── what is asked for ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_component_has_an_origin_of_its_own() -> None:
+    text = "software: {ovs: {git: https://example.org/ovs, ref: v3.5.0}, ovn: {distro: true}, profile: debug}"
+    found = of(text)["worker1"]
+    assert found.ovs == Origin("git", "https://example.org/ovs", "v3.5.0")
+    assert found.ovn == Origin("distro")
+    assert (found.library, found.profile, found.is_built) == (None, "debug", True)
+    assert of("")["worker1"] == Software()
+    assert of("software: system")["central"] == Software(Origin("system"), Origin("system"))
+
+
+def test_paths_are_of_the_files_folder_and_of_the_current_one_on_the_command_line() -> None:
+    assert of("software: {ovs: {path: ../ovs}}")["central"].ovs.place == "/ovs"
+    assert of("software: {ovs: {tarball: ovs.tar.gz}}")["central"].ovs.place == "/lab/ovs.tar.gz"
+    assert of("software: {ovs: {path: ~/ovs}}")["central"].ovs.place == str(Path("~/ovs").expanduser())
+    assert of("", "software.ovs.path=ovs")["central"].ovs.place == str(Path.cwd() / "ovs")
+    assert of("", "software.ovs.path=~/ovs")["central"].ovs.place == str(Path("~/ovs").expanduser())
+    assert of("software: {ovs: {tarball: 'http://x/y.tgz'}}")["central"].ovs.place == "http://x/y.tgz"
+
+
+def test_the_command_line_puts_one_origin_in_the_place_of_another() -> None:
+    text = "software: {ovs: {git: u, ref: v1}, ovn: {tarball: x, sha256: '" + "0" * 64 + "'}}"
+    found = of(text, "software.ovn.path=/src/ovn", "software.ovs.git=v", "software.ovs.ref=w")["central"]
+    assert found == Software(Origin("git", "v", "w"), Origin("path", "/src/ovn"))
+    assert of(text, "software.ovs.ref=w")["central"].ovs == Origin("git", "u", "w")
+    assert of("software: system", "software.ovn.path=/x")["central"] == Software(Origin("system"), Origin("path", "/x"))
+    assert of("software: packages", "software.ovn.distro=true")["central"].ovn == Origin("distro")
+    with pytest.raises(TopologyError, match="exactly one of git, tarball, path and distro"):
+        of("", "software.ovn.path=/x", "software.ovn.distro=true")
+
+
+def test_what_a_node_leaves_out_is_as_the_lab_has_it() -> None:
+    text = (
+        "software: {ovs: {git: u}, ovn: {git: v}, ovn_library: {git: l}, cflags: -O3}\n"
+        "nodes: {central: {role: central}, a: {software: {ovs: {path: /x}}}, b: {software: packages},"
+        " c: {software: {ovn: {path: /y}, profile: debug}}}"
+    )
+    nodes = {n.name: n.software for n in load_text("/lab/l.yaml", text.encode()).topology.nodes}
+    assert nodes["a"] == Software(Origin("path", "/x"), Origin("git", "v"), Origin("git", "l"), "fast", "-O3")
+    assert nodes["b"] == Software()
+    # What another OVN is compiled against is not what the lab's is.
+    assert nodes["c"] == Software(Origin("git", "u"), Origin("path", "/y"), None, "debug", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("software: {ovs: {git: u, ref: -x}}", "'-x' is no branch, tag or commit"),
+        ("software: {ovs: {git: u, ref: a..b}}", "'a..b' is no branch, tag or commit"),
+        ("software: {ovs: {git: --upload-pack=x}}", "is no URL of a git repository"),
+        ("software: {ovn: {git: u}, ovs: system}", ""),
+        ("software: {ovn: system}", "packages and system cannot be mixed"),
+        ("software: {ovn_library: {git: u}}", "ovn_library goes with an OVN that is built"),
+        ("software: {profile: quick}", "quick is not one of"),
+        ("nodes: {c: {role: central}, w: {software: system}}", "packages and system cannot be mixed"),
+        ("nodes: {c: {role: central}, h: {role: host, software: packages}}", "h is a host"),
+    ],
+)
+def test_what_is_refused_in_a_file(text: str, said: str) -> None:
+    full = text if "nodes" in text else f"{NODES}{text}"
+    if not said:
+        load_text("lab.yaml", full.encode())
+        return
+    with pytest.raises(TopologyError) as caught:
+        load_text("lab.yaml", full.encode())
+    assert said in str(caught.value)
+
+
+def test_software_in_words_of_the_command_line() -> None:
+    before = Software(Origin("git", "u"), Origin("path", "/ovn"), None, "debug")
+    assert load_software("--software", ["packages"], before) == Software()
+    found = load_software("--software", ["ovs.path=src"], before)
+    assert found == Software(Origin("path", str(Path.cwd() / "src")), Origin("path", "/ovn"), None, "debug")
+    assert load_software("--software", ["ovn=packages", "profile=perf"], before).ovn == Origin("packages")
+    for words in (["latest"], ["packages", "ovs.path=x"], ["packages", "system"]):
+        with pytest.raises(UsageError, match="is no software"):
+            load_software("--software", words, before)
+    for word, said in (
+        ("ovs.pth=x", "unknown key 'pth'"),
+        ("build_on=w", "cannot be done"),
+        ("ovs.ref=x", "exactly one"),
+    ):
+        with pytest.raises(TopologyError) as caught:
+            load_software("--software", [word], before)
+        assert said in str(caught.value)
+        assert "--software" in str(caught.value)
+
+
+# ── what is read ─────────────────────────────────────────────────────────────────────────────────────
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "touch", "remove", "link", "mode"]),
+        st.sampled_from(["a.c", "lib/b.c", "lib/deep/c.h", "lib/deep", "a.c/inner", "name with space"]),
+        st.binary(max_size=3),
+    ),
+    max_size=12,
+)
+
+
+def change(tree: Path, what: str, name: str, content: bytes) -> None:
+    path = tree / name
+    for parent in path.parents:
+        if parent.is_symlink() or parent.is_file():
+            parent.unlink()  # a file becomes a folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)  # and a folder a file
+    if what == "write":
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+    elif what == "link":
+        path.unlink(missing_ok=True)
+        path.symlink_to(f"to-{content.hex()}")
+    elif path.is_file():
+        match what:
+            case "touch":
+                os.utime(path)
+            case "remove":
+                path.unlink()
+            case "mode":
+                path.chmod(0o755 if content else 0o644)
+
+
+def content(tree: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for path in tree.rglob("*"):
+        if path.is_symlink():
+            found[str(path.relative_to(tree))] = path.readlink()
+        elif path.is_file():
+            found[str(path.relative_to(tree))] = (path.read_bytes(), bool(path.stat().st_mode & 0o100))
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps=st.lists(CHANGES, min_size=1, max_size=4))
+def test_a_copy_follows_its_tree_through_any_changes(
+    steps: list[list[tuple[str, str, bytes]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("trees")
+    tree, copy = folder / "tree", folder / "copy"
+    (tree / "lib").mkdir(parents=True)
+    seen: dict[str, dict[str, object]] = {}
+    for changes in steps:
+        for what, name, data in changes:
+            change(tree, what, name, data)
+        found = workingtree.follow(tree, copy)
+        assert content(copy) == content(tree)
+        # The same content has the same address, and other content another.
+        assert seen.setdefault(found, content(tree)) == content(tree)
+        assert workingtree.digest(tree) == found
+    shutil.rmtree(folder)
+
+
+def test_what_has_not_changed_is_not_new_in_the_copy(tmp_path: Path) -> None:
+    tree, copy = tmp_path / "tree", tmp_path / "copy"
+    tree.mkdir()
+    for name in ("a", "b"):
+        (tree / name).write_text(name)
+    workingtree.follow(tree, copy)
+    (copy / "a.o").write_text("made")
+    before = {path.name: path.stat().st_mtime_ns for path in copy.iterdir()}
+    os.utime(tree / "a")
+    (tree / "b").write_text("other")
+    os.utime(tree / "b", ns=(0, 0))  # as `cp -p` of an old file
+    workingtree.follow(tree, copy)
+    after = {path.name: path.stat().st_mtime_ns for path in copy.iterdir()}
+    assert (after["a"], after["a.o"]) == (before["a"], before["a.o"])
+    assert after["b"] > before["a.o"], "make would not compile it"
+
+
+def test_a_change_in_the_same_tick_and_of_the_same_size_is_seen(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").write_text("one")
+    stat = (tree / "a").stat()
+    first = workingtree.digest(tree)
+    (tree / "a").write_text("two")
+    os.utime(tree / "a", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert workingtree.digest(tree) != first
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("AC_INIT(openvswitch, 3.1.0, bugs@openvswitch.org)", "3.1.0"),
+        ("AC_INIT([ovn], [25.03.90], [bugs@openvswitch.org])", "25.03.90"),
+        ("AC_INIT(\n  [ovn],\n  [24.03.2])", "24.03.2"),
+        ("AC_INIT([ovn], m4_esyscmd([git describe]))", ""),
+        ("", ""),
+    ],
+)
+def test_the_version_that_configure_ac_says(tmp_path: Path, text: str, version: str) -> None:
+    (tmp_path / "configure.ac").write_text(text)
+    source = sources.Source("ovn", Origin("path", str(tmp_path)), "", "", tree=tmp_path)
+    assert sources.version(source, None) == version  # type: ignore[arg-type]  # a tree needs no context
+
+
+@pytest.mark.parametrize(
+    ("ovn", "ovs", "fits"),
+    [("24.03.1", "3.3.9", True), ("24.03.1", "3.7.0", False), ("26.03.0", "3.7.90", True), ("24.06.0", "3.9.0", True),
+     ("", "3.1.0", True), ("24.03.1", "", True)],
+)  # fmt: skip
+def test_what_is_known_not_to_compile_is_refused(tmp_path: Path, ovn: str, ovs: str, fits: bool) -> None:
+    found = []
+    for name, version in (("ovn", ovn), ("ovs", ovs)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "configure.ac").write_text(f"AC_INIT([{name}], [{version}])" if version else "")
+        found.append(sources.Source(name, Origin("path", str(folder)), "", name, tree=folder))
+    ovn_source, ovs_source = found
+    if fits:
+        sources.refuse_mismatch(ovn_source, ovs_source, None)  # type: ignore[arg-type]  # a tree needs no context
+    else:
+        with pytest.raises(OvnlabError, match=r"it takes OVS 3\.3"):
+            sources.refuse_mismatch(ovn_source, ovs_source, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz", "bz2", ""])
+def test_tarballs_of_any_kind_with_a_folder_or_without(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "in/lib").mkdir(parents=True)
+    (tmp_path / "in/configure").write_text("x")
+    (tmp_path / "in/lib/a").symlink_to("../configure")
+    for number, name in enumerate(("ovs-3.1", ".")):
+        archive = tmp_path / f"{number}.tar"
+        with tarfile.open(archive, f"w:{suffix}") as tar:  # type: ignore[call-overload]  # one of its modes
+            tar.add(tmp_path / "in", arcname=name)
+        source = sources.Source("ovs", Origin("tarball", str(archive)), "", archive.name, archive=archive)
+        into = tmp_path / f"out{number}"
+        sources.unpack(source, None, into)  # type: ignore[arg-type]  # a tarball needs no context
+        assert (into / "lib/a").read_text() == "x"
+
+
+def test_builds_are_found_by_their_content(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "made"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/tool").write_bytes(b"x" * 5000)
+    (folder / "bin/link").symlink_to("tool")
+    names = ["bin/tool", "bin/link"]
+    key = artefacts.key_of({"ovs": "1"})
+    part = artefacts.Part("1", "here", "label", "3.1.0", artefacts.sums(folder, names))
+    artefacts.put(artefacts.Artefact(key, {"ovs": part}, 1), folder)
+    found = artefacts.find(key)
+    assert found
+    assert found.path == cache / "builds" / key
+    assert found.size == 5000 + len("tool")
+    assert artefacts.all_there() == [found]
+    (found.path / "bin/link").unlink()
+    (found.path / "bin/link").symlink_to("elsewhere")
+    assert artefacts.find(key) is None
+    assert artefacts.all_there() == [found], "what is damaged is kept until it is made again or pruned"
+    artefacts.remove(found)
+    assert artefacts.all_there() == []
+
+
+# ── what is said ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "  CC  a.o\nlib/a.c: In function 'f':\nlib/a.c:7:3: error: expected ';'\n    7 |   x\nb.c:1: error: more\n",
+            FirstError("lib/a.c", 7, "expected ';'"),
+        ),
+        ("./lib/a.c:7:3: fatal error: no.h: No such file or directory\n", FirstError("lib/a.c", 7, "no.h: No such file or directory")),
+        ("checking\nconfigure: error: Python 3.6 or later is required\n", FirstError("", 0, "Python 3.6 or later is required")),
+        ("configure.ac:3: error: possibly undefined macro: X\n", FirstError("configure.ac", 3, "possibly undefined macro: X")),
+        ("/usr/bin/ld: a.o: in function `main':\na.c:(.text+0x5): undefined reference to `f'\ncollect2: error: ld returned 1 exit status\n",
+         FirstError("a.c", 0, "undefined reference to `f'")),
+        ("make: *** No rule to make target 'x', needed by 'all'.  Stop.\novnlab: exit code 2 from: make\n",
+         FirstError("", 0, "No rule to make target 'x', needed by 'all'.  Stop.")),
+        ("ovnlab: exit code 7 from: sh ./boot.sh\n", FirstError("", 0, "exit code 7 from: sh ./boot.sh")),
+        ("all went well\n", None),
+    ],
+)  # fmt: skip
+def test_the_first_error_of_what_a_build_printed(text: str, found: FirstError | None) -> None:
+    said = first_error(text)
+    assert (said and (said.file, said.line, said.what)) == (found and (found.file, found.line, found.what))
+
+
+def test_steps_are_counted_as_they_come(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with Log(tmp_path / "logs/x.log", lambda done, total: told.append((done, total))) as log:
+        for piece in ("ovnlab: st", "eps 3\nmake: x\n  CC  ", " a.o\n  GEN b\n", "warning\n  CCLD  c\n  CC  more\n"):
+            log.write(piece)
+        assert log.text().count("\n") == 7
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3), (3, 3)]
+
+
+def test_what_became_of_a_ping() -> None:
+    """As `ping -D -O` prints it: a packet a hundredth of a second, of which some are lost."""
+    lines = ["PING 10.0.0.2 (10.0.0.2) 56(84) bytes of data."]
+    for number in range(1, 101):
+        when = 1000 + number / 100
+        if 40 <= number < 60:
+            lines.append(f"[{when + 0.01:.6f}] no answer yet for icmp_seq={number}")
+        else:
+            lines.append(f"[{when:.6f}] 64 bytes from 10.0.0.2: icmp_seq={number} ttl=64 time=0.5 ms")
+    answers = parse("\n".join(lines))
+    assert answers.within(int(1000.2e9), int(1000.8e9)) == Loss(60, 20, 210)
+    assert answers.within(int(1000.7e9), int(1000.9e9)).lost == 0
+    late = parse("[5.02] no answer yet for icmp_seq=1\n[5.50] 64 bytes from x: icmp_seq=1 ttl=64 time=490 ms\n")
+    assert late.within(0, int(10e9)).lost == 0, "an answer that came late came"
+    wrapped = parse(
+        "\n".join(f"[{n}.0] 64 bytes from x: icmp_seq={n % 65536} ttl=64 time=1 ms" for n in range(65530, 65550))
+    )
+    assert len(wrapped.answered) == 20
+
+
+def test_software_is_what_daemons_say_of_themselves() -> None:
+    daemons = [
+        DaemonStatus("ovs-vswitchd", True, 1, "3.1.0", "78205918246c5dbf"),
+        DaemonStatus("ovsdb-server", True, 2, "3.1.0", "78205918246c5dbf"),
+        DaemonStatus("ovnnb_db", False, None, ""),
+        DaemonStatus("ovn-controller", True, 3, "23.03.1"),
+    ]
+    assert software_of(daemons) == "OVS 3.1.0 build 78205918, OVN 23.03.1"
+    old = DaemonStatus("ovn-controller", True, 3, "22.03", outdated=True)
+    assert "OVN 22.03 (old)" in software_of([*daemons, old])
+
+
+def test_a_node_says_what_its_daemons_are_of() -> None:
+    state = parse_probe(
+        "daemon ovs-vswitchd 7 ovs-vswitchd (Open vSwitch) 3.1.0\nbuilt ovs-vswitchd\n"
+        "daemon ovn-controller 8 ovn-controller 23.03.1\noutdated ovn-controller\nbuild builds/78205918246c5dbf\n"
+    )
+    assert state.build == "78205918246c5dbf"
+    assert (state.daemons["ovs-vswitchd"].built, state.daemons["ovs-vswitchd"].outdated) == (True, False)
+    assert (state.daemons["ovn-controller"].built, state.daemons["ovn-controller"].outdated) == (False, True)
