@@ -526,7 +526,7 @@ class Lab:
             *(
                 (
                     f"{node.name}/{'switch' if node.has_switch else 'plain'}.sh",
-                    daemons.node_script(topology, node, founds=node.name in founders),
+                    daemons.node_script(topology, node, founds=node.name in founders, build=_placeholder(node)),
                 )
                 for node in topology.nodes
             ),
@@ -552,7 +552,7 @@ class Lab:
             *((f"{node.name}/announce.sh", daemons.announce_script(node)) for node in topology.chassis),
             *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
-        return [*self.provider.render(topology), *scripts]
+        return [*_build_scripts(topology), *self.provider.render(topology), *scripts]
 
 
 def obtain(wanted: Iterable[resolved.Software], reporter: Reporter) -> list[Artefact]:
@@ -572,6 +572,20 @@ def builds_in_use() -> dict[str, list[str]]:
         for key in sorted({link.readlink().name for link in links if link.is_symlink()}):
             used.setdefault(key, []).append(folder.name)
     return used
+
+
+def _placeholder(node: resolved.Node) -> str:
+    """What stands for the key of a node's build where nothing is built."""
+    return "KEY" if node.software.is_built else ""
+
+
+def _build_scripts(topology: Topology) -> list[tuple[str, str]]:
+    built = [node.software for node in topology.nodes if node.software.is_built]
+    if not built:
+        return []
+    from ovnlab.software.building import render  # noqa: PLC0415  brings what only a lab of sources needs
+
+    return [script for software in dict.fromkeys(built) for script in render(software)]
 
 
 def _is_central(topology: Topology, name: str) -> bool:

@@ -36,23 +36,30 @@ class Quiet(Lines):
         """Too much for a command that is done in no time."""
 
 
+WORTH_TELLING = 2.0
+"""Seconds after which the time that a node takes is shown."""
+
+
 class Picture:
-    """What the lab is at, and below it each node, with the time that it took so far."""
+    """What the lab is at, and below it each node, with the time that it took so far where that is worth telling."""
 
     def __init__(self, live: Live) -> None:
         self.live = live
         self.began = CLOCK.monotonic()
         self.text = "looking"
         self.nodes: dict[str, str] = {}
+        self.since: dict[str, float] = {}
 
     def step(self, text: str) -> None:
         """A new step begins: what nodes did in the last one is over."""
         self.text = text
         self.nodes = dict.fromkeys(self.nodes, "")
+        self.since = {}
 
     def node(self, name: str, doing: str) -> None:
         """What a node is at."""
         self.nodes[name] = doing
+        self.since.setdefault(name, CLOCK.monotonic())
 
     def note(self, text: str) -> None:
         """A line that stays."""
@@ -69,6 +76,9 @@ class Picture:
         for name, doing in sorted(self.nodes.items()):
             mark, style = ("✓", "green") if doing == "done" else ("·", "cyan")
             shown = "" if doing == "done" else doing
+            taken = CLOCK.monotonic() - self.since.get(name, self.began)
+            if shown and taken >= WORTH_TELLING:
+                shown += f", {taken:.0f} s"
             table.add_row(Text(f"  {mark} {name}", style=style), Text(shown, style="dim"))
         return table
 

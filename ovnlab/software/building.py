@@ -19,8 +19,8 @@ from ovnlab.software.artefacts import Artefact, Part
 from ovnlab.software.sources import Source
 from ovnlab.state import cache_root, remove_tree, storage_error
 from ovnlab.tasks import build
-from ovnlab.topology.resolved import Software
-from ovnlab.waiting import CLOCK, now_ns
+from ovnlab.topology.resolved import Origin, Software
+from ovnlab.waiting import now_ns
 
 RECIPE = "1"
 """Changes when the same source would be built otherwise."""
@@ -236,11 +236,10 @@ class Builder:
     ) -> Path:
         """A tree in which a source is compiled, and installed from below `stage`."""
         label = NAMES[name]
-        began = CLOCK.monotonic()
         place = source.tree
 
         def doing(what: str) -> None:
-            self.reporter.node(label, f"{what}, {CLOCK.monotonic() - began:.0f} s")
+            self.reporter.node(label, what)
 
         def compiling(done: int, total: int) -> None:
             doing(f"compiling {done} of {total} ({100 * done // total} %)" if total else "compiling")
@@ -300,6 +299,30 @@ class Builder:
         if busy.exists():
             workingtree.forget_made_since(tree, busy.stat().st_mtime_ns)
         return tree
+
+
+def render(software: Software) -> list[tuple[str, str]]:
+    """The scripts that a build of that software runs: titles and texts, in order."""
+    root = cache_root() / "building"
+    cflags = software.cflags or PROFILES[software.profile]
+    wanted = [("ovs", software.ovs)] if software.ovs.is_source else []
+    if software.ovn.is_source:
+        wanted += [("ovs-library", software.library or Origin("git")), ("ovn", software.ovn)]
+    scripts = []
+    for name, origin in wanted:
+        tree = root / "once" / name
+        stage = None if name == "ovs-library" else root / "stage" / name
+        library = root / "once/ovs-library"
+        options = (f"--with-ovs-source={library}", f"--with-ovs-build={library}") if name == "ovn" else ()
+        if origin.kind == "git" and origin.place:
+            repository = sources.repository_of(origin.place)
+            scripts.append((f"build/{name}/fetch.sh", build.fetch_script(repository, origin.place, origin.ref)))
+        scripts.append((f"build/{name}/configure.sh", build.configure_script(name, tree, cflags, options)))
+        scripts.append((f"build/{name}/make.sh", build.make_script(name, tree, stage, len(os.sched_getaffinity(0)))))
+        if stage is not None:
+            text = build.strip_script(name, stage, strip=not _wants_symbols(cflags))
+            scripts.append((f"build/{name}/strip.sh", text))
+    return scripts
 
 
 def _wants_symbols(cflags: str) -> bool:

@@ -65,6 +65,11 @@ def sources_root() -> Path:
     return cache_root() / "sources"
 
 
+def repository_of(url: str) -> Path:
+    """The bare repository that what is at a URL is brought into."""
+    return sources_root() / "git" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
 def find(component: str, origin: Origin, context: Context, report: Report) -> Source:
     """The source that an origin means just now, brought to this machine.
 
@@ -82,7 +87,7 @@ def find(component: str, origin: Origin, context: Context, report: Report) -> So
 
 
 def _commit(component: str, origin: Origin, context: Context, report: Report) -> Source:
-    repository = sources_root() / "git" / hashlib.sha256(origin.place.encode()).hexdigest()[:16]
+    repository = repository_of(origin.place)
     repository.parent.mkdir(parents=True, exist_ok=True)
     try:
         commit, reached = build.fetch(context, repository, origin.place, origin.ref)

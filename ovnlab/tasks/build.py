@@ -153,13 +153,9 @@ def _failure(log: Log, name: str, place: Path | None, error: CommandFailed) -> O
     return CommandFailed(found.what, where=where, exited=error.exited, detail=found.detail, hint=hint)
 
 
-def fetch(context: Context, repository: Path, url: str, ref: str) -> tuple[str, bool]:
-    """Bring a branch, tag or commit into a bare repository: which commit it is, and whether the URL was reached.
-
-    A branch that was brought before is taken as it was then where the URL cannot be reached. Raises CommandFailed
-    where there is no such thing, or no way to it.
-    """
-    script = render(
+def fetch_script(repository: Path, url: str, ref: str) -> str:
+    """Brings a branch, tag or commit into a bare repository."""
+    return render(
         "build/fetch.sh.j2",
         repository=repository,
         url=url,
@@ -168,6 +164,15 @@ def fetch(context: Context, repository: Path, url: str, ref: str) -> tuple[str, 
         short=re.fullmatch("[0-9a-f]{7,39}", ref) is not None,
         timeout=FETCH_TIMEOUT,
     )
+
+
+def fetch(context: Context, repository: Path, url: str, ref: str) -> tuple[str, bool]:
+    """Bring a branch, tag or commit into a bare repository: which commit it is, and whether the URL was reached.
+
+    A branch that was brought before is taken as it was then where the URL cannot be reached. Raises CommandFailed
+    where there is no such thing, or no way to it.
+    """
+    script = fetch_script(repository, url, ref)
     said = run_script(context, script, where=f"git {url}", timeout=FETCH_TIMEOUT * 2).split("\n")
     commit = next(line.removeprefix("commit ") for line in said if line.startswith("commit "))
     return commit, "unreachable" not in said

@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 
+from ovnlab.software import packages
+from ovnlab.software.packages import Selection
 from tests.lab import trees
-from tests.lab.harness import Labs
+from tests.lab.harness import Account, Labs
 
 NODES = "name: built\nnodes: {central: {role: central}}\n"
 
@@ -398,6 +400,35 @@ def test_building_twice_is_building_once(user_labs: Labs, ovs: Path) -> None:
     said = user_labs.run("build", both).stderr
     assert "building OVN 23.03.9" in said
     assert "building OVS" not in said
+
+
+def test_ccache_is_used_where_it_is(root_labs: Labs, root: Account) -> None:
+    """It is 'installed' here by laying its package over /usr, for one command."""
+    selection = Selection("ccache", "ccache", ("ccache",), "")
+    tree = trees.ovs(root_labs.scratch / "ovs")
+    software = f"{{ovs: {{path: {tree}}}}}"
+    built(root_labs, software)  # where tools are missing, they are downloaded
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", root_labs.environment["XDG_CACHE_HOME"])
+        ccache = packages.tree(selection, print).tree
+    root_labs.extra_environment["CCACHE_DIR"] = str(root_labs.scratch / "ccache")
+    path = topology(root_labs, f"{{ovs: {{path: {tree}}}, cflags: -O3}}")
+    lay = f"mount -t overlay -o lowerdir={ccache}/usr:/usr overlay /usr"
+    command = ["unshare", "--mount", "sh", "-c", f'{lay} && exec "$@"', "sh", *root_labs.command("build", path)]
+    result = subprocess.run(
+        command, env=root_labs.environment, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert result.returncode == 0, result.stderr
+    assert [path for path in (root_labs.scratch / "ccache").rglob("*R") if path.is_file()], "nothing is in its cache"
+
+
+def test_the_scripts_of_a_build_are_rendered(user_labs: Labs, ovs: Path) -> None:
+    path = topology(
+        user_labs, "{ovs: {git: 'https://example.org/ovs', ref: v1}, ovn: {path: /src/ovn}, profile: debug}"
+    )
+    shown = user_labs.out("render", path)
+    for expected in ("ls-remote", "boot.sh", "CFLAGS='-O0 -g'", "--with-ovs-build=", "noinst_PROGRAMS=", "builds/KEY"):
+        assert expected in shown
 
 
 # ── what goes wrong ──────────────────────────────────────────────────────────────────────────────────

@@ -127,6 +127,32 @@ def test_two_at_once_make_the_software_once(user_labs: Labs) -> None:
     shutil.rmtree(user_labs.cache)
 
 
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="there is no apt-get to install with")
+def test_doctor_installs_what_building_from_source_takes(root_labs: Labs) -> None:
+    """In a copy of this machine that is thrown away: an overlay over all of its files."""
+    findings = {found["name"]: found for found in root_labs.json("doctor")["findings"]}
+    if findings["compiler"]["ok"]:
+        pytest.skip("this machine has it all")
+    assert findings["compiler"]["optional"]
+    assert "apt-get install -y gcc" in findings["compiler"]["fix"]
+    copy = root_labs.scratch / "copy"
+    copy.mkdir()
+    prepare = (
+        f"mount -t tmpfs tmpfs {copy} && cd {copy} && mkdir upper work root"
+        " && mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root"
+        " && mount --rbind /proc root/proc && mount --rbind /dev root/dev && mount --rbind /sys root/sys"
+        ' && chroot root sh -c "apt-get -qq update && exec "\\$@"" sh "$@"'
+    )
+    result = subprocess.run(
+        [*IN_PRIVATE, prepare, "sh", *root_labs.command("doctor", "--fix")],
+        env=root_labs.environment, capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "running: apt-get install -y gcc" in result.stderr
+    assert "ok    compiler: OVS and OVN can be built from source" in result.stdout
+    assert not {found["name"]: found for found in root_labs.json("doctor")["findings"]}["compiler"]["ok"]
+
+
 def test_no_tun_device(root_labs: Labs) -> None:
     path = root_labs.write("one.yaml", SINGLE)
     result = run_in(root_labs, "mount -t tmpfs tmpfs /dev/net", "up", path)
