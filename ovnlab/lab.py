@@ -6,13 +6,13 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
-from ovnlab import __version__, credentials
+from ovnlab import __version__, builds, credentials
 from ovnlab.binding import Specs, unknown
 from ovnlab.convergence import Convergence, Reporter, founder
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, TopologyError, UsageError
@@ -23,8 +23,7 @@ from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
 from ovnlab.providers.base import Node, Provider
 from ovnlab.providers.local.provider import LocalProvider
-from ovnlab.software import artefacts, packages
-from ovnlab.software.artefacts import Artefact
+from ovnlab.software import packages
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
@@ -259,7 +258,7 @@ class Lab:
             began = not self.folder.exists()
             files = {node.name for node in topology.nodes if self.folder.node(node.name).exists()}
             self.base = self._base(topology)
-            self.builds = self._builds(topology)
+            self.builds = builds.obtained(topology, self.reporter)
             self.provider = LocalProvider(self.folder, self.base)
             running = self.provider.running()
             try:
@@ -283,20 +282,6 @@ class Lab:
             return self.stored.base
         return packages.provide(topology.base, self.reporter.note)
 
-    def _builds(self, topology: Topology) -> dict[str, str]:
-        """The keys of what is built for nodes, made where it is not there."""
-        if not any(node.software.is_built for node in topology.nodes):
-            return {}
-        from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
-
-        builder = Builder(self.reporter)
-        found = {node.name: builder.obtain(node.software) for node in topology.nodes if node.role != "host"}
-        return {name: build.key for name, build in found.items() if build is not None}
-
-    def obtain(self, wanted: Iterable[resolved.Software]) -> None:
-        """Make what nodes are to run, where it is not there."""
-        obtain(wanted, self.reporter)
-
     def dry_run(self, topology: Topology, *, source: str, named: bool) -> Outcome:
         """What `up` would do."""
         self._refuse_other_source(source, named)
@@ -306,21 +291,10 @@ class Lab:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
-        missing, self.builds = self._planned_builds(topology)
+        self.builds, missing = builds.planned(topology, self.reporter)
         todo = replace(plan(topology, seen, known=self._known_nodes(), builds=self.builds), build=missing)
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
-
-    def _planned_builds(self, topology: Topology) -> tuple[tuple[str, ...], dict[str, str]]:
-        """What is not built yet, and the keys of what nodes are to run."""
-        if not any(node.software.is_built for node in topology.nodes):
-            return (), {}
-        from ovnlab.software.building import Builder  # noqa: PLC0415
-
-        builder = Builder(self.reporter)
-        recipes = {node.name: builder.recipe(node.software) for node in topology.nodes if node.role != "host"}
-        missing = {str(recipe): None for recipe in recipes.values() if recipe and not artefacts.find(recipe.key)}
-        return tuple(missing), {name: recipe.key for name, recipe in recipes.items() if recipe}
 
     def _refuse_other_source(self, source: str, named: bool) -> None:
         """A lab is not turned into another one because two files happen to have the same name."""
@@ -520,13 +494,16 @@ class Lab:
         founders = {founder(topology, zone, Seen({}, ())) for zone in topology.zones}
         found = {zone: databases.of_zone(topology, zone) for zone in topology.zones}
         asking = {node.name: binding.askers(node, bound.get(node.name, ())) for node in topology.nodes}
+        placeholders = dict.fromkeys(builds.wanted(topology), builds.PLACEHOLDER)
         papers = {node.name: credentials.PLACEHOLDERS for node in topology.nodes if topology.control.tls}
         scripts = [
             *((f"{name}/certificate.sh", daemons.certificate_script(name, files)) for name, files in papers.items()),
             *(
                 (
                     f"{node.name}/{'switch' if node.has_switch else 'plain'}.sh",
-                    daemons.node_script(topology, node, founds=node.name in founders, build=_placeholder(node)),
+                    daemons.node_script(
+                        topology, node, founds=node.name in founders, build=placeholders.get(node.name, "")
+                    ),
                 )
                 for node in topology.nodes
             ),
@@ -552,40 +529,7 @@ class Lab:
             *((f"{node.name}/announce.sh", daemons.announce_script(node)) for node in topology.chassis),
             *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
-        return [*_build_scripts(topology), *self.provider.render(topology), *scripts]
-
-
-def obtain(wanted: Iterable[resolved.Software], reporter: Reporter) -> list[Artefact]:
-    """The builds for software, made where they are not there."""
-    from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
-
-    builder = Builder(reporter)
-    found = (builder.obtain(software) for software in dict.fromkeys(wanted))
-    return list({build.key: build for build in found if build is not None}.values())
-
-
-def builds_in_use() -> dict[str, list[str]]:
-    """The labs of this user that run each build, by its key."""
-    used: dict[str, list[str]] = {}
-    for folder in labs():
-        links = [path / "current" for path in folder.path.glob("nodes/*/opt")]
-        for key in sorted({link.readlink().name for link in links if link.is_symlink()}):
-            used.setdefault(key, []).append(folder.name)
-    return used
-
-
-def _placeholder(node: resolved.Node) -> str:
-    """What stands for the key of a node's build where nothing is built."""
-    return "KEY" if node.software.is_built else ""
-
-
-def _build_scripts(topology: Topology) -> list[tuple[str, str]]:
-    built = [node.software for node in topology.nodes if node.software.is_built]
-    if not built:
-        return []
-    from ovnlab.software.building import render  # noqa: PLC0415  brings what only a lab of sources needs
-
-    return [script for software in dict.fromkeys(built) for script in render(software)]
+        return [*builds.scripts(topology), *self.provider.render(topology), *scripts]
 
 
 def _is_central(topology: Topology, name: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ovnlab import builds
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.lab import Lab, Target
 from ovnlab.status import DaemonStatus, software_of
@@ -74,7 +75,7 @@ def upgrade(
     lab.central()
     topology = lab.topology
     wanted = {node.name: software(node.software) for node in topology.nodes if node.name in names}
-    lab.obtain(wanted.values())
+    builds.obtain(wanted.values(), lab.reporter)
     with _watched(lab, traffic) as watch:
         steps = []
         for name in names:

@@ -40,21 +40,22 @@ def build(
     ovnlab build --list
     ovnlab build --prune
     """
+    from ovnlab.builds import in_use, obtain, wanted  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what builds is loaded by commands that do
-    from ovnlab.lab import Request, builds_in_use, obtain, prepare  # noqa: PLC0415
+    from ovnlab.lab import Request, prepare  # noqa: PLC0415
     from ovnlab.software import artefacts, building  # noqa: PLC0415
 
     if (listed and prune) or ((listed or prune) and (topology or settings)):
         raise UsageError("--list and --prune stand alone")
     if listed:
-        return _list(artefacts.all_there(), builds_in_use(), json=json)
+        return _list(artefacts.all_there(), in_use(), json=json)
     with progress() as reporter:
         if prune:
-            gone = building.prune(builds_in_use(), reporter.note)
+            gone = building.prune(in_use(), reporter.note)
         else:
             path = find_topology(topology)
-            wanted = prepare(Request(path, tuple(settings or ())), reporter)[1]
-            made = obtain((node.software for node in wanted.nodes), reporter)
+            found = prepare(Request(path, tuple(settings or ())), reporter)[1]
+            made = list(obtain(wanted(found).values(), reporter).values())
     if prune:
         if json:
             output.as_json(removed=[artefact.key for artefact in gone])
@@ -62,9 +63,9 @@ def build(
             output.line(f"removed {', '.join(artefact.key for artefact in gone)}" if gone else "no build to remove")
         return 0
     if not made and not json:
-        output.line(f"nothing to build: {wanted.name} runs {wanted.base}")
+        output.line(f"nothing to build: {found.name} runs {found.base}")
         return 0
-    return _list(made, builds_in_use(), json=json)
+    return _list(made, in_use(), json=json)
 
 
 def _list(found: list[Artefact], used: dict[str, list[str]], *, json: bool) -> int:

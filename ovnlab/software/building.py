@@ -86,14 +86,12 @@ class Builder:
         """Where builds are made."""
         return cache_root() / "building"
 
-    def recipe(self, software: Software) -> Recipe | None:
-        """What goes into the build for that software; None where nothing is built.
+    def recipe(self, software: Software) -> Recipe:
+        """What goes into the build for that software.
 
         Sources are brought as far as that takes. Raises OvnlabError where one is not there, or where OVN cannot be
         compiled against what it is given.
         """
-        if not software.is_built:
-            return None
         if software not in self._recipes:
             try:
                 parts = tuple(self._components(software))
@@ -103,14 +101,12 @@ class Builder:
             self._recipes[software] = Recipe(parts, key)
         return self._recipes[software]
 
-    def obtain(self, software: Software) -> Artefact | None:
-        """The build for that software, made where it is not there; None where nothing is built.
+    def obtain(self, software: Software) -> Artefact:
+        """The build for that software, made where it is not there.
 
         Raises CommandFailed with the first error of a build that fails, OvnlabError and SurroundingsError as `recipe`.
         """
         recipe = self.recipe(software)
-        if recipe is None:
-            return None
         try:
             return artefacts.find(recipe.key) or self._made(recipe)
         except OSError as error:

@@ -6,18 +6,15 @@ ends with ovnlab, however that ends.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from invoke.config import Config
-from invoke.context import Context
-from invoke.runners import Local
 
 from ovnlab.software.packages import BUILDING, SEARCHED, Report, tree
+from ovnlab.wrapped import WrappedContext
 
 PROGRAMS = ("gcc", "make", "autoconf", "automake", "libtoolize", "pkg-config", "git", "strip", "perl", "m4")
 """What is run to build."""
@@ -36,63 +33,33 @@ def missing() -> list[str]:
     return programs + [header for header in HEADERS if not Path(header).exists()]
 
 
-class BuildRunner(Local):
-    """Runs commands as invoke's Local does, but in namespaces that end with ovnlab, with a compiler in /usr."""
-
-    input_sleep = 0.001
-
-    def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
-        """Start the command in a session of its own: a Ctrl-C here is for ovnlab to handle."""
-        del shell, env
-        root = os.geteuid() == 0
-        user = () if root else ("--user", "--map-root-user")
-        over = "mount -t overlay{} -o lowerdir=$1/usr:/usr overlay /usr".format("" if root else " -o userxattr")
-        prepare = f'{over if self.context.tree else ":"}; shift; exec "$@"'
-        ending = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-        self.process = subprocess.Popen(
-            ["unshare", *user, "--mount", "sh", "-ec", prepare, "sh", self.context.tree, *ending, "sh", "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=self.context.environment,
-            cwd="/",
-        )
-
-    def send_interrupt(self, interrupt: KeyboardInterrupt) -> None:
-        """End the command: an interrupt is for ovnlab, and the command has no terminal to be told by."""
-        self.kill()
-        raise interrupt
-
-    def kill(self) -> None:
-        """End the command and all that it started."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+def _wrap(tree: str, argv: Sequence[str]) -> list[str]:
+    """The command that runs `argv` in namespaces that end with ovnlab, with a compiler in /usr."""
+    root = os.geteuid() == 0
+    user = () if root else ("--user", "--map-root-user")
+    over = "mount -t overlay{} -o lowerdir=$1/usr:/usr overlay /usr".format("" if root else " -o userxattr")
+    prepare = f'{over if tree else ":"}; shift; exec "$@"'
+    ending = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    return ["unshare", *user, "--mount", "sh", "-ec", prepare, "sh", tree, *ending, *argv]
 
 
-class BuildContext(Context):
-    """Runs commands where things are built. `tree` is laid over /usr, empty where this machine has all it takes."""
-
-    def __init__(self, tree: str, temporary: Path) -> None:
-        super().__init__(Config(overrides={"runners": {"local": BuildRunner}}, lazy=True))
-        kept = {
-            key: value
-            for key, value in os.environ.items()
-            if key in KEPT or key.startswith(("GIT_", "SSL_CERT_", "CCACHE_"))
-        }
-        environment = {**kept, "PATH": os.pathsep.join(SEARCHED), "LC_ALL": "C", "TMPDIR": str(temporary)}
-        self._set(tree=tree, environment=environment)
+def _context(tree: str, temporary: Path) -> WrappedContext:
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key in KEPT or key.startswith(("GIT_", "SSL_CERT_", "CCACHE_"))
+    }
+    environment = {**kept, "PATH": os.pathsep.join(SEARCHED), "LC_ALL": "C", "TMPDIR": str(temporary)}
+    return WrappedContext(functools.partial(_wrap, tree), environment)
 
 
-def obtain(temporary: Path, report: Report) -> tuple[BuildContext, str]:
+def obtain(temporary: Path, report: Report) -> tuple[WrappedContext, str]:
     """A context to build in, and what says which compiler it has. Temporary files go to `temporary`.
 
     Raises SurroundingsError where this machine has no compiler, and no packages of one can be had.
     """
     if missing():
         found = tree(BUILDING, report)
-        return BuildContext(found.tree or "", temporary), f"packages {found.key}"
+        return _context(found.tree or "", temporary), f"packages {found.key}"
     said = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=False).stdout
-    return BuildContext("", temporary), said.partition("\n")[0]
+    return _context("", temporary), said.partition("\n")[0]

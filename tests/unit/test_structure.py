@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors"],
-    ["waiting", "shipped", "ovsdb", "templating", "parallel"],
+    ["waiting", "shipped", "ovsdb", "templating", "parallel", "wrapped"],
     ["topology"],
     ["graph"],
     ["state", "tasks"],
@@ -22,6 +22,7 @@ LAYERS = [
     ["providers", "plan"],
     ["binding"],
     ["convergence"],
+    ["builds"],
     ["lab"],
     ["status", "checking"],
     ["upgrading"],

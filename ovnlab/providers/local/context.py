@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import signal
-import subprocess
 from collections.abc import Sequence
-from typing import Any
 
-from invoke.config import Config
-from invoke.context import Context
-from invoke.runners import Local
+from ovnlab.wrapped import WrappedContext
 
 PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -29,38 +25,8 @@ def enter(pid: int, argv: Sequence[str]) -> list[str]:
     return ["nsenter", f"--target={pid}", *user, *entered, "--", "env", "-i", *variables, *argv]
 
 
-class NamespaceRunner(Local):
-    """Runs commands as invoke's Local does, but inside the namespaces that the context names."""
-
-    input_sleep = 0.001
-
-    def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
-        """Start the command in a session of its own: a Ctrl-C here is for ovnlab to handle."""
-        del shell, env
-        self.process = subprocess.Popen(
-            enter(self.context.pid, ["sh", "-c", command]),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def send_interrupt(self, interrupt: KeyboardInterrupt) -> None:
-        """End the command: an interrupt is for ovnlab, and the command has no terminal to be told by."""
-        self.kill()
-        raise interrupt
-
-    def kill(self) -> None:
-        """End the command and all that it started in its session."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-
-class NamespaceContext(Context):
+class NamespaceContext(WrappedContext):
     """Runs commands in the namespaces of process `pid`."""
 
     def __init__(self, pid: int) -> None:
-        super().__init__(Config(overrides={"runners": {"local": NamespaceRunner}}, lazy=True))
-        self._set(pid=pid)
+        super().__init__(functools.partial(enter, pid))

@@ -1,0 +1,70 @@
+"""What is built from source for the nodes of labs. Most labs have nothing of it, and load nothing for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ovnlab.convergence import Reporter
+from ovnlab.software import artefacts
+from ovnlab.software.artefacts import Artefact
+from ovnlab.state import labs
+from ovnlab.topology.resolved import Software, Topology
+
+PLACEHOLDER = "KEY"
+"""What stands in rendered scripts for the key of a build that nobody has made."""
+
+
+def wanted(topology: Topology) -> dict[str, Software]:
+    """What is to be built, by the nodes that are to run it."""
+    return {node.name: node.software for node in topology.nodes if node.role != "host" and node.software.is_built}
+
+
+def obtain(software: Iterable[Software], reporter: Reporter) -> dict[Software, Artefact]:
+    """Builds for software, made where they are not there. Raises what Builder.obtain raises."""
+    built = [found for found in dict.fromkeys(software) if found.is_built]
+    if not built:
+        return {}
+    from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
+
+    builder = Builder(reporter)
+    return {found: builder.obtain(found) for found in built}
+
+
+def obtained(topology: Topology, reporter: Reporter) -> dict[str, str]:
+    """The key of each node's build, all of them made where they are not there."""
+    asked = wanted(topology)
+    found = obtain(asked.values(), reporter)
+    return {name: found[software].key for name, software in asked.items()}
+
+
+def planned(topology: Topology, reporter: Reporter) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The key of each node's build, and what would have to be built for it first."""
+    asked = wanted(topology)
+    if not asked:
+        return {}, ()
+    from ovnlab.software.building import Builder  # noqa: PLC0415
+
+    builder = Builder(reporter)
+    recipes = {name: builder.recipe(software) for name, software in asked.items()}
+    missing = {str(recipe): None for recipe in recipes.values() if artefacts.find(recipe.key) is None}
+    return {name: recipe.key for name, recipe in recipes.items()}, tuple(missing)
+
+
+def scripts(topology: Topology) -> list[tuple[str, str]]:
+    """The scripts that building for a topology runs: titles and texts, in order."""
+    asked = dict.fromkeys(wanted(topology).values())
+    if not asked:
+        return []
+    from ovnlab.software.building import render  # noqa: PLC0415
+
+    return [script for software in asked for script in render(software)]
+
+
+def in_use() -> dict[str, list[str]]:
+    """The labs of this user that run each build, by its key: where the links of their nodes lead."""
+    used: dict[str, list[str]] = {}
+    for folder in labs():
+        links = [path / "current" for path in folder.path.glob("nodes/*/opt")]
+        for key in sorted({link.readlink().name for link in links if link.is_symlink()}):
+            used.setdefault(key, []).append(folder.name)
+    return used

@@ -1,0 +1,54 @@
+"""An invoke Context whose commands another command runs: one that enters namespaces, or makes some."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from invoke.config import Config
+from invoke.context import Context
+from invoke.runners import Local
+
+Wrap = Callable[[Sequence[str]], Sequence[str]]
+
+
+class WrappedRunner(Local):
+    """Runs commands as invoke's Local does, wrapped as the context says."""
+
+    input_sleep = 0.001
+
+    def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
+        """Start the command in a session of its own: a Ctrl-C here is for ovnlab to handle."""
+        del shell, env
+        self.process = subprocess.Popen(
+            self.context.wrap(["sh", "-c", command]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=self.context.environment,
+            cwd="/",
+        )
+
+    def send_interrupt(self, interrupt: KeyboardInterrupt) -> None:
+        """End the command: an interrupt is for ovnlab, and the command has no terminal to be told by."""
+        self.kill()
+        raise interrupt
+
+    def kill(self) -> None:
+        """End the command and all that it started in its session."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+class WrappedContext(Context):
+    """Runs commands by what `wrap` makes of them, in an environment, this process' own where none is given."""
+
+    def __init__(self, wrap: Wrap, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(Config(overrides={"runners": {"local": WrappedRunner}}, lazy=True))
+        self._set(wrap=wrap, environment=environment)
