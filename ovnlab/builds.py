@@ -27,7 +27,9 @@ def obtain(software: Iterable[Software], reporter: Reporter) -> dict[Software, A
     from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
 
     builder = Builder(reporter)
-    return {found: builder.obtain(found) for found in built}
+    obtained = {found: builder.obtain(found) for found in built}
+    artefacts.remove_outlived(in_use())
+    return obtained
 
 
 def obtained(topology: Topology, reporter: Reporter) -> dict[str, str]:

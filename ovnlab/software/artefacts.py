@@ -19,14 +19,22 @@ MANIFEST = "manifest.json"
 KEY_LENGTH = 16
 
 
+OUTLIVED_KEPT = 8
+"""Builds of working trees that no lab runs and that are kept: each change of a tree makes another one."""
+
+
 class Part(msgspec.Struct, frozen=True):
-    """A component of a build: all that went into it, and the SHA-256 sum of each of its files."""
+    """A component of a build: all that went into it, and the SHA-256 sum of each of its files.
+
+    `is_of_tree`: it is of a working tree, as that was at one moment.
+    """
 
     key: str
     origin: str
     label: str
     version: str
     files: dict[str, str]
+    is_of_tree: bool = False
 
 
 class Artefact(msgspec.Struct, frozen=True):
@@ -103,6 +111,13 @@ def put(artefact: Artefact, folder: Path) -> None:
         artefact.path.rename(folder.with_name(f"{folder.name}.damaged"))
         shutil.rmtree(folder.with_name(f"{folder.name}.damaged"))
     folder.rename(artefact.path)
+
+
+def remove_outlived(used: Collection[str]) -> None:
+    """Of builds of working trees, which grow by one with each change, remove the oldest that no lab runs."""
+    of_trees = [build for build in all_there() if any(part.is_of_tree for part in build.parts.values())]
+    for artefact in [build for build in of_trees if build.key not in used][OUTLIVED_KEPT:]:
+        remove(artefact)
 
 
 def remove(artefact: Artefact) -> None:

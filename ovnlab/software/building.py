@@ -207,7 +207,12 @@ class Builder:
                 _link(stage, assembled, names)
                 source = component.source
                 part = Part(
-                    component.key, str(source.origin), source.label, component.version, artefacts.sums(assembled, names)
+                    component.key,
+                    str(source.origin),
+                    source.label,
+                    component.version,
+                    artefacts.sums(assembled, names),
+                    source.is_working_tree,
                 )
                 self.reporter.node(NAMES[component.name], "done")
             parts[component.name] = part

@@ -291,6 +291,23 @@ def test_builds_are_found_by_their_content(tmp_path: Path, cache: Path) -> None:
     assert artefacts.all_there() == []
 
 
+def test_builds_of_a_tree_that_changes_do_not_grow_without_end(tmp_path: Path) -> None:
+    def made(number: int, *, of_tree: bool) -> str:
+        folder = tmp_path / "made"
+        folder.mkdir()
+        (folder / "tool").write_text(str(number))
+        key = artefacts.key_of({"ovs": f"{number} {of_tree}"})
+        sums = artefacts.sums(folder, ["tool"])
+        part = artefacts.Part("", "", "", "", sums, is_of_tree=of_tree)
+        artefacts.put(artefacts.Artefact(key, {"ovs": part}, number), folder)
+        return key
+
+    trees = [made(number, of_tree=True) for number in range(12)]
+    others = [made(number, of_tree=False) for number in range(12)]
+    artefacts.remove_outlived([trees[0]])
+    assert {build.key for build in artefacts.all_there()} == {trees[0], *trees[12 - artefacts.OUTLIVED_KEPT :], *others}
+
+
 # ── what is said ─────────────────────────────────────────────────────────────────────────────────────
 
 
