@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 
 from ovnlab.convergence import Reporter
 from ovnlab.software import artefacts
@@ -32,11 +33,21 @@ def obtain(software: Iterable[Software], reporter: Reporter) -> dict[Software, A
     return obtained
 
 
-def obtained(topology: Topology, reporter: Reporter) -> dict[str, str]:
-    """The key of each node's build, all of them made where they are not there."""
-    asked = wanted(topology)
+def obtained(topology: Topology, reporter: Reporter, kept: Mapping[str, str]) -> dict[str, str]:
+    """The key of each node's build, made where it is not there; those of `kept` stay as they are."""
+    asked = {name: software for name, software in wanted(topology).items() if name not in kept}
     found = obtain(asked.values(), reporter)
-    return {name: found[software].key for name, software in asked.items()}
+    return {**{name: key for name, key in kept.items() if key}, **{name: found[s].key for name, s in asked.items()}}
+
+
+@contextlib.contextmanager
+def claimed(topology: Topology, reporter: Reporter) -> Iterator[None]:
+    """Between choosing a build and running it, nobody prunes it."""
+    if not wanted(topology):
+        yield
+        return
+    with artefacts.claimed(reporter.note):
+        yield
 
 
 def planned(topology: Topology, reporter: Reporter) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -48,7 +48,9 @@ class Request:
     def digest(self, content: bytes) -> str:
         """Addresses all that the topology depends on, this program included."""
         code = max(path.stat().st_mtime_ns for path in Path(resolved.__file__).parent.glob("*.py"))
-        options = (str(Path(self.path).absolute()), self.settings, self.name, self.provider, __version__, code)
+        # Relative paths and those of `~` are resolved in what is kept.
+        around = (os.getcwd(), os.environ.get("HOME"))  # noqa: PTH109  Path.cwd() is no faster and no clearer
+        options = (str(Path(self.path).absolute()), self.settings, self.name, self.provider, __version__, code, around)
         parts = [repr(options).encode()]
         return hashlib.sha256(b"\0".join([*parts, content])).hexdigest()
 
@@ -249,16 +251,28 @@ class Lab:
         """
         for sentence in advice(topology):
             self.reporter.note(sentence)
-        return self.become(topology, source=source, named=named)
-
-    def become(self, topology: Topology, *, source: str, named: bool) -> Outcome:
-        """`up`, without the advice on what the topology says."""
         with self.locked():
             self._refuse_other_source(source, named)
-            began = not self.folder.exists()
-            files = {node.name for node in topology.nodes if self.folder.node(node.name).exists()}
-            self.base = self._base(topology)
-            self.builds = builds.obtained(topology, self.reporter)
+            return self._become(topology, source, {})
+
+    def give(self, software: Mapping[str, resolved.Software]) -> Outcome:
+        """Make nodes run other software. All else of the lab is made what it was, and the others run what they run."""
+        with self.locked():
+            before = self.topology
+            kept = {name: state.build for name, state in self.states().items() if name not in software}
+            nodes = (
+                msgspec.structs.replace(node, software=software.get(node.name, node.software)) for node in before.nodes
+            )
+            topology = msgspec.structs.replace(before, nodes=tuple(nodes))
+            return self._become(topology, self.stored.source if self.stored else "", kept)
+
+    def _become(self, topology: Topology, source: str, kept: Mapping[str, str]) -> Outcome:
+        """Make the lab what the topology says; nodes in `kept` go on with the builds that they have."""
+        began = not self.folder.exists()
+        files = {node.name for node in topology.nodes if self.folder.node(node.name).exists()}
+        self.base = self._base(topology)
+        with builds.claimed(topology, self.reporter):
+            self.builds = builds.obtained(topology, self.reporter, kept)
             self.provider = LocalProvider(self.folder, self.base)
             running = self.provider.running()
             try:

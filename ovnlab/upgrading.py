@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-
-import msgspec
 
 from ovnlab import builds
 from ovnlab.errors import OvnlabError, UsageError
@@ -25,6 +22,9 @@ INTERVAL = 0.01
 
 SETTLING = 0.3
 """Seconds that traffic is watched before the first step and after the last."""
+
+
+GO_ON = "the same command once more goes on with it; `ovnlab up` makes the lab what its file says"
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,11 @@ def upgrade(
         for name in names:
             lab.reporter.step(f"upgrading {name}")
             began, before = CLOCK.monotonic(), _software(lab, name)
-            topology = msgspec.structs.replace(
-                topology,
-                nodes=tuple(
-                    msgspec.structs.replace(node, software=wanted[name]) if node.name == name else node
-                    for node in topology.nodes
-                ),
-            )
             start_ns = now_ns()
             try:
-                lab.become(topology, source=lab.stored.source if lab.stored else "", named=True)
+                lab.give({name: wanted[name]})
             except OvnlabError as error:
-                error.hint = error.hint or f"`ovnlab upgrade {name}` once more goes on with it"
+                error.hint = error.hint or GO_ON
                 raise
             seconds = CLOCK.monotonic() - began
             steps.append((Step(name, before, _software(lab, name), round(seconds, 3), None), start_ns, now_ns()))
@@ -162,14 +155,19 @@ class Watch:
 
     def __init__(self, source: Target, target: Target) -> None:
         self._printed = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by finish
-        command = ["ping", "-n", "-D", "-O", "-i", str(INTERVAL), target.address]
+        # It ends when its standard input does, however ovnlab ends.
+        script = 'ping "$@" <&- & read -r _; kill $!'
+        command = ["sh", "-c", script, "sh", "-n", "-D", "-O", "-i", str(INTERVAL), target.address]
         self._process = subprocess.Popen(
-            source.command(command), stdin=subprocess.DEVNULL, stdout=self._printed, stderr=subprocess.STDOUT
+            source.command(command), stdin=subprocess.PIPE, stdout=self._printed, stderr=subprocess.STDOUT
         )
         CLOCK.sleep(SETTLING)
         if not self._answers().answered:
             self.stop()
-            raise OvnlabError(f"{target.name} does not answer {source.name}: there is no traffic to watch")
+            raise OvnlabError(
+                f"{target.name} does not answer {source.name}: there is no traffic to watch",
+                hint="`ovnlab up` mends a lab that is not whole",
+            )
 
     def _answers(self) -> Answers:
         self._printed.seek(0)
@@ -183,9 +181,9 @@ class Watch:
 
     def stop(self) -> None:
         """End it."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def build(
         return _list(artefacts.all_there(), in_use(), json=json)
     with progress() as reporter:
         if prune:
-            gone = building.prune(in_use(), reporter.note)
+            gone = building.prune(in_use, reporter.note)
         else:
             path = find_topology(topology)
             found = prepare(Request(path, tuple(settings or ())), reporter)[1]
@@ -81,7 +81,7 @@ def _list(found: list[Artefact], used: dict[str, list[str]], *, json: bool) -> i
                     f"{part.version} {part.label}".strip() if (part := artefact.parts.get(name)) else "-"
                     for name in ("ovs", "ovn")
                 ),
-                f"{artefact.size / 2**20:.0f} MiB",
+                f"{artefact.size / 2**20:.0f} MiB" if artefact.is_intact else "damaged",
                 ", ".join(used.get(artefact.key, ["-"])),
             )
             for artefact in found
@@ -95,6 +95,7 @@ def _as_object(artefact: Artefact, used: dict[str, list[str]]) -> dict[str, Any]
         "key": artefact.key,
         "made": artefact.made,
         "bytes": artefact.size,
+        "intact": artefact.is_intact,
         "path": str(artefact.path),
         "used_by": used.get(artefact.key, []),
         "parts": {

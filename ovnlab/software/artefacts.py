@@ -5,14 +5,16 @@ Nodes see that whole folder as /opt/ovnlab/builds, and have a link /opt/ovnlab/c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
 
+from ovnlab.software.packages import exclusive
 from ovnlab.state import cache_root, remove_tree
 
 MANIFEST = "manifest.json"
@@ -51,13 +53,33 @@ class Artefact(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """In bytes."""
-        return sum((self.path / name).lstat().st_size for part in self.parts.values() for name in part.files)
+        """In bytes, of what is there of it."""
+        paths = (self.path / name for part in self.parts.values() for name in part.files)
+        return sum(path.lstat().st_size for path in paths if path.exists() or path.is_symlink())
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether all of its files are what they were when they were made."""
+        return all(is_intact(self, name) for name in self.parts)
 
 
 def builds_root() -> Path:
     """The folder that nodes see."""
     return cache_root() / "builds"
+
+
+def claimed(report: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    """While it lasts, no build is pruned."""
+    return exclusive(_claims(), report, "another ovnlab that removes builds", shared=True)
+
+
+def alone(report: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    """Returns when nobody has chosen a build that no lab runs yet."""
+    return exclusive(_claims(), report, "another ovnlab that brings up a lab")
+
+
+def _claims() -> Path:
+    return cache_root() / "building/claims"
 
 
 def key_of(parts: Mapping[str, str]) -> str:
@@ -68,7 +90,7 @@ def key_of(parts: Mapping[str, str]) -> str:
 def find(key: str) -> Artefact | None:
     """A build with all its files as they were made; None where there is none, or it is damaged."""
     found = _manifest(builds_root() / key)
-    return found if found and all(is_intact(found, name) for name in found.parts) else None
+    return found if found and found.is_intact else None
 
 
 def is_intact(artefact: Artefact, component: str) -> bool:

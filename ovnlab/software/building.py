@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from invoke.context import Context
 
-from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
 from ovnlab.software import artefacts, packages, sources, toolchain, workingtree
 from ovnlab.software.artefacts import Artefact, Part
 from ovnlab.software.sources import Source
@@ -28,6 +29,12 @@ RECIPE = "1"
 PROFILES = {"fast": "-O1", "perf": "-O2", "debug": "-O0 -g"}
 NEEDED_BYTES = 600 * 1024 * 1024
 """What must be free to build: sources, objects and programs of OVS and OVN."""
+
+MAKING = ("once", "stage", "assembled", "assembled.damaged", "tmp")
+"""Folders of a build that is being made: nothing in them outlives it."""
+
+ATTEMPTS = 3
+"""How often a working tree that changes meanwhile is looked at anew."""
 
 LOGS_KEPT = 30
 NAMES = {"ovs": "OVS", "ovn": "OVN", "ovs-library": "OVS for OVN"}
@@ -106,6 +113,14 @@ class Builder:
 
         Raises CommandFailed with the first error of a build that fails, OvnlabError and SurroundingsError as `recipe`.
         """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._obtained(software)
+            except workingtree.Changed:  # while it was waited for, or read: it is what it is now
+                self._recipes.clear()
+        return self._obtained(software)
+
+    def _obtained(self, software: Software) -> Artefact:
         recipe = self.recipe(software)
         try:
             return artefacts.find(recipe.key) or self._made(recipe)
@@ -170,12 +185,12 @@ class Builder:
             try:
                 return self._assembled(recipe)
             finally:
-                for left in ("once", "stage", "assembled", "tmp"):
+                for left in MAKING:
                     shutil.rmtree(self.root / left, ignore_errors=True)
 
     def _begin(self) -> None:
         """Remove what a build that was killed has left; make what this one needs."""
-        for left in ("once", "stage", "assembled", "assembled.damaged", "tmp"):
+        for left in MAKING:
             remove_tree(self.root / left)
         (self.root / "tmp").mkdir()
         free = shutil.disk_usage(self.root).free
@@ -198,7 +213,10 @@ class Builder:
         for component in recipe.components:
             other = _with(component)
             if other is not None:
-                part = other.parts[component.name]
+                source = component.source
+                part = msgspec.structs.replace(
+                    other.parts[component.name], origin=str(source.origin), label=source.label
+                )
                 _link(other.path, assembled, part.files)
             else:
                 self.reporter.step(f"building {component}")
@@ -235,7 +253,31 @@ class Builder:
     def _compiled(
         self, name: str, source: Source, component: Component, stage: Path | None, options: tuple[str, ...]
     ) -> Path:
-        """A tree in which a source is compiled, and installed from below `stage`."""
+        """A tree in which a source is compiled, and installed from below `stage`.
+
+        Where something else than a file of a working tree is at fault, once more in a fresh copy: there may be
+        something in the kept one that is not of the tree any more.
+        """
+        kept = self._kept(name, self._kind(source, component, options)) if source.tree else None
+        was_there = kept is not None and kept.exists()
+        try:
+            return self._compiled_once(name, source, component, stage, options)
+        except build.CompileFailed:
+            raise
+        except CommandFailed:
+            if kept is None or not was_there:
+                raise
+            remove_tree(kept.parent)
+            return self._compiled_once(name, source, component, stage, options)
+
+    def _kind(self, source: Source, component: Component, options: tuple[str, ...]) -> object:
+        """What one kept tree is for: a source, and how it is compiled."""
+        what = source.origin if source.tree else source.identity
+        return (what, component.cflags, options, self._toolchain()[1])
+
+    def _compiled_once(
+        self, name: str, source: Source, component: Component, stage: Path | None, options: tuple[str, ...]
+    ) -> Path:
         label = NAMES[name]
         place = source.tree
 
@@ -248,8 +290,8 @@ class Builder:
         log_path = self.root / "logs" / f"{name}-{component.key}.log"
         with build.Log(log_path, compiling) as log:
             doing("unpacking")
-            how = (component.cflags, options, self._toolchain()[1])
-            tree = self._followed(name, source, how) if source.tree else self._unpacked(name, source, component, how)
+            kind = self._kind(source, component, options)
+            tree = self._followed(name, source, kind) if source.tree else self._unpacked(name, source, component, kind)
             ready = tree.with_name(f"{tree.name}.configured")
             if stage is None and not source.is_working_tree and ready.exists():
                 return tree  # compiled for an earlier build of the working tree that is linked with it
@@ -272,31 +314,31 @@ class Builder:
                 build.strip(self._context, label, stage, log, symbols=_wants_symbols(component.cflags))
         return tree
 
-    def _unpacked(self, name: str, source: Source, component: Component, how: object) -> Path:
+    def _unpacked(self, name: str, source: Source, component: Component, kind: object) -> Path:
         """The files of a source. They stay where what is linked with them is of a working tree."""
         tree = self.root / "once" / name
         if name == "ovs-library" and component.source.is_working_tree:
-            tree = self._kept(name, (source.identity, how))
+            tree = self._kept(name, kind)
         if not tree.exists():
             tree.parent.mkdir(parents=True, exist_ok=True)
             sources.unpack(source, self._context, tree)
         return tree
 
-    def _kept(self, name: str, what: object) -> Path:
+    def _kept(self, name: str, kind: object) -> Path:
         """A folder that is there the next time; empty where it was not finished the last time."""
-        which = hashlib.sha256(repr((RECIPE, name, what)).encode()).hexdigest()[:16]
+        which = hashlib.sha256(repr((RECIPE, name, kind)).encode()).hexdigest()[:16]
         tree = self.root / "trees" / which / name
         if not tree.with_name(f"{name}.configured").exists():
             remove_tree(tree.parent)
         return tree
 
-    def _followed(self, name: str, source: Source, how: object) -> Path:
+    def _followed(self, name: str, source: Source, kind: object) -> Path:
         """The files of a working tree as they are now, in a copy that is compiled again and again."""
         assert source.tree is not None  # noqa: S101  it is a working tree
-        tree = self._kept(name, (source.origin, how))
+        tree = self._kept(name, kind)
         busy = tree.with_name(f"{tree.name}.compiling")
         if workingtree.follow(source.tree, tree) != source.identity.partition(" ")[2]:
-            raise OvnlabError("has changed while it was read", where=str(source.tree), hint="once more, please")
+            raise workingtree.Changed("changes while it is read", where=str(source.tree), hint="once more, please")
         if busy.exists():
             workingtree.forget_made_since(tree, busy.stat().st_mtime_ns)
         return tree
@@ -350,15 +392,16 @@ def _is_file(path: Path) -> bool:
     return path.is_symlink() or path.is_file()
 
 
-def prune(used: Collection[str], report: Callable[[str], None]) -> list[Artefact]:
+def prune(used: Callable[[], Collection[str]], report: Callable[[str], None]) -> list[Artefact]:
     """Remove builds whose keys are not in use, the folders that they were made in, and what was brought for them."""
-    gone = [artefact for artefact in artefacts.all_there() if artefact.key not in used]
     root = cache_root() / "building"
-    root.mkdir(parents=True, exist_ok=True)
-    with packages.exclusive(root / "lock", report, "another ovnlab that is building"):
+    building = "another ovnlab that is building"
+    with artefacts.alone(report), packages.exclusive(root / "lock", report, building):
+        keys = used()
+        gone = [artefact for artefact in artefacts.all_there() if artefact.key not in keys]
         for artefact in gone:
             artefacts.remove(artefact)
-        for name in ("trees", "indexes", "logs"):
+        for name in (*MAKING, "trees", "indexes", "logs"):
             remove_tree(root / name)
         remove_tree(sources.sources_root())
     return gone

@@ -174,14 +174,16 @@ def _sizes(tree: Path) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def exclusive(lock: Path, report: Report, other: str) -> Iterator[None]:
+def exclusive(lock: Path, report: Report, other: str, *, shared: bool = False) -> Iterator[None]:
     """Only one process makes software; the others wait for `other`, and use what it made."""
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
         except BlockingIOError:
             report(f"waiting for {other}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, how)
         yield
 
 

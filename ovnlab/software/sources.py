@@ -6,7 +6,10 @@ Each is known by what it contains, so that the same content is built once, whate
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import http.client
+import lzma
 import os
 import re
 import shutil
@@ -14,7 +17,8 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -89,8 +93,10 @@ def find(component: str, origin: Origin, context: Context, report: Report) -> So
 def _commit(component: str, origin: Origin, context: Context, report: Report) -> Source:
     repository = repository_of(origin.place)
     repository.parent.mkdir(parents=True, exist_ok=True)
+    other = f"another ovnlab that fetches {origin.place}"
     try:
-        commit, reached = build.fetch(context, repository, origin.place, origin.ref)
+        with packages.exclusive(repository.with_suffix(".lock"), report, other):
+            commit, reached = build.fetch(context, repository, origin.place, origin.ref)
     except CommandFailed as error:
         if "cannot be reached" in error.message:
             hint = "see whether git reaches it: git ls-remote " + origin.place
@@ -131,22 +137,25 @@ def _require_checksum(component: str, origin: Origin, found: str) -> None:
 def _download(origin: Origin, path: Path) -> None:
     """Download a tarball, all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    where = origin.place
+    where, again = origin.place, "see whether this machine reaches it"
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix="downloading-") as scratch:
         try:
             with urllib.request.urlopen(origin.place, timeout=DOWNLOAD_TIMEOUT) as answer:  # noqa: S310  the person's own URL
                 shutil.copyfileobj(answer, scratch)
+                length = answer.headers.get("Content-Length", "")
+                if length.isdigit() and int(length) != scratch.tell():
+                    raise SurroundingsError(f"ended after {scratch.tell()} of {length} bytes", where=where, hint=again)
         except urllib.error.HTTPError as error:
             raise OvnlabError(f"cannot be downloaded: {error.code} {error.reason}", where=where) from None
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise SurroundingsError(
-                f"cannot be downloaded: {reason}", where=where, hint="see whether this machine reaches it"
-            ) from None
+        except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", "") or error
+            raise SurroundingsError(f"cannot be downloaded: {reason}", where=where, hint=again) from None
         scratch.flush()
         scratch.seek(0)
         _require_checksum("tarball", origin, hashlib.file_digest(scratch, "sha256").hexdigest())
-        os.link(scratch.name, path)
+        _members(where, Path(scratch.name))
+        with contextlib.suppress(FileExistsError):  # another was faster
+            os.link(scratch.name, path)
 
 
 def _working_tree(component: str, origin: Origin) -> Source:
@@ -206,18 +215,20 @@ def _extract(source: Source, archive: Path, into: Path) -> None:
     where = f"{source.component}: {source.label}"
     scratch = into.with_name(f"{into.name}.unpacking")
     shutil.rmtree(scratch, ignore_errors=True)
+    members = _members(where, archive)
+    links = {os.path.normpath(member.name) for member in members if member.issym()}
+    for member in members:
+        if problem := _escapes(member, links):
+            raise OvnlabError(f"{member.name!r} {problem}: nothing is unpacked", where=where)
     try:
         with tarfile.open(archive) as tar:
-            members = tar.getmembers()
-            for member in members:
-                if problem := _escapes(member):
-                    raise OvnlabError(f"{member.name!r} {problem}: nothing is unpacked", where=where)
             if hasattr(tarfile, "fully_trusted_filter"):  # Pythons from before 3.11.4 have no filters
                 tar.extraction_filter = tarfile.fully_trusted_filter
             for member in members:
                 member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+                member.mode |= 0o700 if member.isdir() else 0o600
                 tar.extract(member, scratch)
-    except (tarfile.TarError, EOFError, UnicodeDecodeError) as error:
+    except (*_DAMAGE, KeyError) as error:
         raise OvnlabError(f"is no tarball that can be unpacked: {error}", where=where) from None
     inner = list(scratch.iterdir()) if scratch.exists() else []
     (inner[0] if len(inner) == 1 and inner[0].is_dir() else scratch).rename(into)
@@ -226,11 +237,35 @@ def _extract(source: Source, archive: Path, into: Path) -> None:
         raise OvnlabError("has neither configure.ac nor configure in it", where=where)
 
 
-def _escapes(member: tarfile.TarInfo) -> str:
-    """How a member of a tarball would be outside of the folder that it is unpacked into, empty where it is not."""
+_DAMAGE = (tarfile.TarError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+
+
+def _members(where: str, archive: Path) -> list[tarfile.TarInfo]:
+    """What is in a tarball. Raises OvnlabError where it is none, or is damaged anywhere."""
+    try:
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            while tar.fileobj and tar.fileobj.read(1 << 20):  # to its end, where its checksum is
+                pass
+    except _DAMAGE as error:
+        raise OvnlabError(f"is no tarball that can be unpacked: {error}", where=where) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise OvnlabError(f"is no tarball that can be unpacked: {error}", where=where) from None
+    return members
+
+
+def _escapes(member: tarfile.TarInfo, links: Collection[str] = ()) -> str:
+    """How a member of a tarball would be outside of the folder that it is unpacked into, empty where it is not.
+
+    `links` are the symbolic links in it: nothing is unpacked through one.
+    """
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts:
         return "is outside of it"
+    if any(os.path.normpath(parent) in links for parent in name.parents):
+        return "is behind a link"
     if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
         return "is neither file nor folder nor link"
     if member.issym() or member.islnk():
@@ -253,15 +288,19 @@ def pinned(source: Source, context: Context) -> Origin | None:
     found = build.pin(context, repository, commit)
     if found is None:
         return None
-    url, commit = found
-    if url.startswith(("./", "../")):
-        url = os.path.normpath(os.path.join(source.origin.place, url)).replace(":/", "://", 1)  # noqa: PTH118  a URL
+    url, commit, origin = found
+    base = (source.origin.place if source.tree is None else origin or str(source.tree)).rstrip("/")
+    while url.startswith(("./", "../")):
+        step, _, url = url.partition("/")
+        base = base.rpartition("/")[0] if step == ".." else base
+        if not url.startswith(("./", "../")):
+            url = f"{base}/{url}"
     return Origin("git", url, commit)
 
 
 def version(source: Source, context: Context) -> str:
     """What configure.ac says, such as 3.1.0; empty where it does not say that in so many words."""
-    with contextlib.suppress(OSError, CommandFailed, tarfile.TarError, KeyError):
+    with contextlib.suppress(OSError, CommandFailed, KeyError, *_DAMAGE):
         for text in _configure_ac(source, context):
             found = re.search(r"AC_INIT\(\s*\[?[\w-]+\]?\s*,\s*\[?([0-9][\w.+-]*)", text)
             return found[1] if found else ""

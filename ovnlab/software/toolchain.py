@@ -10,10 +10,12 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ovnlab.errors import SurroundingsError
 from ovnlab.software.packages import BUILDING, SEARCHED, Report, tree
+from ovnlab.state import cache_root
 from ovnlab.wrapped import WrappedContext
 
 PROGRAMS = ("gcc", "make", "autoconf", "automake", "libtoolize", "pkg-config", "git", "strip", "perl", "m4")
@@ -22,8 +24,11 @@ PROGRAMS = ("gcc", "make", "autoconf", "automake", "libtoolize", "pkg-config", "
 HEADERS = ("/usr/include/stdio.h", "/usr/include/openssl/ssl.h")
 """What is compiled against."""
 
+OF_GIT = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "GIT_PROXY_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
+"""What git is told of how to reach others. The rest of GIT_* is of the repository that somebody works in."""
+
 KEPT = ("HOME", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSH_AUTH_SOCK")
-"""What a build gets of this machine's environment, beside all that begins with GIT_, SSL_CERT_ and CCACHE_."""
+"""What a build gets of this machine's environment, beside all that begins with SSL_CERT_, GIT_SSL_ and CCACHE_."""
 
 
 def missing() -> list[str]:
@@ -33,11 +38,16 @@ def missing() -> list[str]:
     return programs + [header for header in HEADERS if not Path(header).exists()]
 
 
+def without_git(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which git works on the repository that it is run in, and on no other."""
+    return {key: value for key, value in environment.items() if not key.startswith("GIT_") or key in OF_GIT}
+
+
 def _wrap(tree: str, argv: Sequence[str]) -> list[str]:
     """The command that runs `argv` in namespaces that end with ovnlab, with a compiler in /usr."""
     root = os.geteuid() == 0
     user = () if root else ("--user", "--map-root-user")
-    over = "mount -t overlay{} -o lowerdir=$1/usr:/usr overlay /usr".format("" if root else " -o userxattr")
+    over = 'mount -t overlay{} -o lowerdir="$1"/usr:/usr overlay /usr'.format("" if root else " -o userxattr")
     prepare = f'{over if tree else ":"}; shift; exec "$@"'
     ending = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     return ["unshare", *user, "--mount", "sh", "-ec", prepare, "sh", tree, *ending, *argv]
@@ -47,7 +57,7 @@ def _context(tree: str, temporary: Path) -> WrappedContext:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key in KEPT or key.startswith(("GIT_", "SSL_CERT_", "CCACHE_"))
+        if key in KEPT or key in OF_GIT or key.startswith(("GIT_SSL_", "SSL_CERT_", "CCACHE_"))
     }
     environment = {**kept, "PATH": os.pathsep.join(SEARCHED), "LC_ALL": "C", "TMPDIR": str(temporary)}
     return WrappedContext(functools.partial(_wrap, tree), environment)
@@ -59,6 +69,11 @@ def obtain(temporary: Path, report: Report) -> tuple[WrappedContext, str]:
     Raises SurroundingsError where this machine has no compiler, and no packages of one can be had.
     """
     if missing():
+        if odd := sorted(set(str(cache_root())) & set(':,\\"')):
+            hint = "choose another folder with XDG_CACHE_HOME"
+            raise SurroundingsError(
+                f"overlay mounts cannot have {' '.join(odd)} in a path", where=str(cache_root()), hint=hint
+            )
         found = tree(BUILDING, report)
         return _context(found.tree or "", temporary), f"packages {found.key}"
     said = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=False).stdout

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from ovnlab.errors import OvnlabError
+from ovnlab.software.toolchain import without_git
 from ovnlab.state import cache_root
 from ovnlab.waiting import now_ns
 
@@ -27,14 +28,25 @@ MADE = frozenset(
 
 MADE_SUFFIXES = (".o", ".lo", ".la", ".a", ".pyc")
 
+PROGRAM = b"\x7fELF"
+"""How programs begin that a compiler has made."""
+
 RACY_NS = 2_000_000_000
 """A file that was changed this short before it was read may have been changed again since, in the same tick."""
 
 
+class Changed(OvnlabError):
+    """A tree was changed while it was read."""
+
+
 class _File(msgspec.Struct, frozen=True, array_like=True):
-    """A file when it was last read: its size, when it was changed, its mode or link, and what it contains."""
+    """A file when it was last read: its size and number, when it was changed, what it is, and what it contains.
+
+    `kind` is link, run (it can be run), made (it is not of the tree), or nothing of these.
+    """
 
     size: int
+    number: int
     changed_ns: int
     kind: str
     digest: str
@@ -45,6 +57,9 @@ class _Index(msgspec.Struct, frozen=True):
 
     read_ns: int
     files: dict[str, _File]
+
+
+UNKNOWN = _File(0, 0, 0, "", "")
 
 
 def digest(tree: Path) -> str:
@@ -62,22 +77,30 @@ def _digest(index: _Index) -> str:
 def follow(tree: Path, into: Path) -> str:
     """Make a copy of a tree what the tree is, and return what addresses its content. What else is in the copy stays.
 
-    A file whose content is another is new in the copy, whatever its own date: make goes by dates.
+    A file whose content is another is new in the copy, whatever its own date: make goes by dates. Raises Changed where
+    the tree is changed meanwhile.
     """
     index = _current(tree)
     copied = into.with_name(f"{into.name}.index")
     before = _read(copied).files
     first = not into.exists()
     into.mkdir(parents=True, exist_ok=True)
-    copied.unlink(missing_ok=True)  # killed in the middle, nothing is known of the copy
-    for name in before.keys() - index.files.keys():
+    differing = [name for name, file in index.files.items() if not _is_same(before.get(name), file)]
+    gone = before.keys() - index.files.keys()
+    if differing or gone:
+        # Killed in the middle, the next one knows what may be there, and that it is not known what it contains.
+        _write(copied, _Index(0, {**before, **dict.fromkeys([*differing, *gone], UNKNOWN)}))
+    for name in gone:
         (into / name).unlink(missing_ok=True)
-    for name, file in index.files.items():
-        old = before.get(name)
-        if old is None or (old.kind, old.digest) != (file.kind, file.digest):
-            _copy(tree / name, into / name, dated=first)
-    _write(copied, index)
+    for name in differing:
+        _copy(tree / name, into / name, index.files[name], dated=first)
+    if differing or gone:
+        _write(copied, index)
     return _digest(index)
+
+
+def _is_same(before: _File | None, now: _File) -> bool:
+    return before is not None and (before.kind, before.digest) == (now.kind, now.digest)
 
 
 def forget_made_since(into: Path, moment_ns: int) -> None:
@@ -90,22 +113,43 @@ def forget_made_since(into: Path, moment_ns: int) -> None:
                 path.unlink()
 
 
-def _copy(source: Path, target: Path, *, dated: bool) -> None:
+def _copy(source: Path, target: Path, file: _File, *, dated: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     target.unlink(missing_ok=True)
+    content = _content(source, file.kind)
+    if content is None or hashlib.sha256(content).hexdigest() != file.digest:
+        raise Changed("changes while it is read", where=str(source))
+    if file.kind == "link":
+        target.symlink_to(os.fsdecode(content))
+        return
+    target.write_bytes(content)
+    target.chmod(0o755 if file.kind == "run" else 0o644)
+    if dated:
+        found = source.stat()
+        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _content(path: Path, kind: str) -> bytes | None:
+    """What is in a file, or where a link leads; None where it is gone."""
     try:
-        if source.is_symlink():
-            target.symlink_to(source.readlink())
-        elif dated:
-            shutil.copy2(source, target)
-        else:
-            shutil.copy(source, target)
-        if not target.is_symlink():
-            target.chmod(target.stat().st_mode | stat.S_IWUSR)
+        if kind != "link":
+            return path.read_bytes()
+        target = path.readlink()
     except FileNotFoundError:
-        raise OvnlabError("was there a moment ago: the tree changes while it is read", where=str(source)) from None
+        return None
+    except OSError as error:
+        raise OvnlabError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    # One that leads out of the tree would lead elsewhere from the copy.
+    return os.fsencode(target if _is_inside(path) else path.parent / target)
+
+
+def _is_inside(link: Path) -> bool:
+    """Whether a link leads to somewhere below the first folder above it that is the top of a tree."""
+    target = os.path.normpath(link.parent / link.readlink())
+    top = next((str(folder) for folder in link.parents if (folder / "configure.ac").exists()), str(link.parent))
+    return not link.readlink().is_absolute() and target.startswith(f"{top}/")
 
 
 def _current(tree: Path) -> _Index:
@@ -113,42 +157,65 @@ def _current(tree: Path) -> _Index:
     kept = cache_root() / "building/indexes" / hashlib.sha256(os.fsencode(tree)).hexdigest()[:16]
     before = _read(kept)
     now = now_ns()
+    known = _listed_by_git(tree)
     files = {}
-    for name in _names(tree):
-        path = os.path.join(tree, name)  # noqa: PTH118  a thousand Path objects would be noticed
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:  # git still knows it
-            continue
-        kind = "link" if stat.S_ISLNK(found.st_mode) else "run" if found.st_mode & stat.S_IXUSR else ""
+    for name in _names(tree) if known is None else known:
         old = before.files.get(name)
-        same = old is not None and (old.size, old.changed_ns, old.kind) == (found.st_size, found.st_mtime_ns, kind)
-        if old is None or not same or found.st_mtime_ns > before.read_ns - RACY_NS:
-            content = os.fsencode(Path(path).readlink()) if kind == "link" else Path(path).read_bytes()
-            old = _File(found.st_size, found.st_mtime_ns, kind, hashlib.sha256(content).hexdigest())
-        files[name] = old
+        found = _file(tree / name, old, before.read_ns, is_known=known is not None)
+        if found is not None:
+            files[name] = found
     index = _Index(now, files)
     if index.files != before.files:
         _write(kept, index)
-    return index
+    return _Index(now, {name: file for name, file in files.items() if file.kind != "made"})
+
+
+def _file(path: Path, old: _File | None, read_ns: int, *, is_known: bool) -> _File | None:
+    """A file as it is; None for what is none, such as a pipe. What is known to be of the tree is not what was made."""
+    try:
+        found = os.lstat(path)
+        kind = "link" if stat.S_ISLNK(found.st_mode) else "run" if found.st_mode & stat.S_IXUSR else ""
+        if kind == "link" and not _is_inside(path) and path.is_file():
+            found, kind = path.stat(), ""  # the file that it means, which may change
+    except FileNotFoundError:  # git still knows it
+        return None
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+        return None
+    looks = (found.st_size, found.st_ino, found.st_ctime_ns)
+    was = (old.size, old.number, old.changed_ns) if old else None
+    if old is not None and looks == was and old.kind in (kind, "made") and found.st_ctime_ns < read_ns - RACY_NS:
+        return old
+    content = _content(path, kind)
+    if content is None:
+        return None
+    if not is_known and kind == "run" and content.startswith(PROGRAM):
+        kind = "made"
+    return _File(*looks, kind, hashlib.sha256(content).hexdigest())
+
+
+def _listed_by_git(tree: Path) -> list[str] | None:
+    """The paths of a tree's own files where git knows the tree: those that it has, and what it does not ignore."""
+    if not (tree / ".git").exists():
+        return None
+    asked = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        found = subprocess.run(asked, cwd=tree, capture_output=True, check=True, env=without_git(os.environ)).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return list(dict.fromkeys(os.fsdecode(name) for name in found.split(b"\0") if name))
 
 
 def _names(tree: Path) -> Iterator[str]:
-    """The paths of a tree's own files: git says which those are where it knows the tree."""
-    if (tree / ".git").exists():
-        asked = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        try:
-            found = subprocess.run(asked, cwd=tree, capture_output=True, check=True).stdout
-        except (OSError, subprocess.CalledProcessError):
-            pass
-        else:
-            listed = dict.fromkeys(filter(None, found.decode(errors="surrogateescape").split("\0")))
-            yield from (name for name in listed if not os.path.isdir(os.path.join(tree, name)))  # noqa: PTH112, PTH118
-            return
-    for folder, folders, names in os.walk(tree):
+    """The paths of a tree's files, without those that compiling leaves."""
+
+    def fail(error: OSError) -> None:
+        raise OvnlabError(f"cannot be read: {error.strerror}", where=str(error.filename)) from None
+
+    for folder, folders, names in os.walk(tree, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in MADE)
         inner = folder[len(str(tree)) + 1 :]
-        for name in [*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:  # noqa: PTH114, PTH118
+        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]  # noqa: PTH114, PTH118  speed
+        for name in [*names, *linked]:
             made = name in MADE or name.endswith(MADE_SUFFIXES) or f"{name}.in" in names
             if not made:
                 yield os.path.join(inner, name)  # noqa: PTH118
@@ -156,13 +223,16 @@ def _names(tree: Path) -> Iterator[str]:
 
 def _read(path: Path) -> _Index:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Index)
+        found = msgspec.json.decode(path.read_bytes(), type=_Index)
     except (OSError, msgspec.DecodeError):
         return _Index(0, {})
+    return _Index(found.read_ns, {os.fsdecode(bytes.fromhex(name)): file for name, file in found.files.items()})
 
 
 def _write(path: Path, index: _Index) -> None:
+    """Names in hex: what a file is called need not be text."""
+    named = {os.fsencode(name).hex(): file for name, file in index.files.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    scratch.write_bytes(msgspec.json.encode(index))
+    scratch.write_bytes(msgspec.json.encode(_Index(index.read_ns, named)))
     scratch.replace(path)

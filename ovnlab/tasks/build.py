@@ -64,6 +64,10 @@ _LATER_ERRORS = (
 """What only says that there was an error, in the order of how much it tells."""
 
 
+class CompileFailed(CommandFailed):
+    """A file does not compile, which is where the person has to look."""
+
+
 class Log:
     """What a build prints: kept in a file, its steps counted."""
 
@@ -150,7 +154,8 @@ def _failure(log: Log, name: str, place: Path | None, error: CommandFailed) -> O
     file = str(place / found.file) if place and found.file and (place / found.file).exists() else found.file
     where = ":".join(filter(None, (file, str(found.line or "")))) if file else ""
     where = f"{name}: {where}" if where else name
-    return CommandFailed(found.what, where=where, exited=error.exited, detail=found.detail, hint=hint)
+    kind = CompileFailed if found.line else CommandFailed
+    return kind(found.what, where=where, exited=error.exited, detail=found.detail, hint=hint)
 
 
 def fetch_script(repository: Path, url: str, ref: str) -> str:
@@ -178,11 +183,11 @@ def fetch(context: Context, repository: Path, url: str, ref: str) -> tuple[str, 
     return commit, "unreachable" not in said
 
 
-def pin(context: Context, repository: Path, commit: str) -> tuple[str, str] | None:
-    """The URL and commit of a commit's submodule `ovs`, None where it has none."""
+def pin(context: Context, repository: Path, commit: str) -> tuple[str, str, str] | None:
+    """The URL and commit of a commit's submodule `ovs`, and the repository's own origin; None where it has none."""
     said = run_script(context, render("build/pin.sh.j2", repository=repository, commit=commit), where="git ls-tree")
     facts = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
-    return (facts["url"], facts["commit"]) if len(facts) == 2 else None
+    return (facts["url"], facts["commit"], facts.get("origin", "")) if {"url", "commit"} <= facts.keys() else None
 
 
 def export(context: Context, repository: Path, commit: str, into: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from ovnlab.topology.resolved import (
     interface_name,
 )
 from ovnlab.topology.source import Where
+
+COMMIT = re.compile("[0-9a-fA-F]{40}")
 
 Place = Callable[[Where], str]
 Folder = Callable[[Where], Path]
@@ -69,10 +72,11 @@ def software(
             return Origin(value) if value else None
         for kind in ("git", "tarball", "path"):
             if place := getattr(value, kind):
-                local = kind == "path" or (kind == "tarball" and "://" not in place)
-                if local:
-                    place = str(Path(os.path.normpath(folder((*where, key, kind)) / Path(place).expanduser())))
-                return Origin(kind, place, value.ref or "", value.sha256 or "")
+                if kind == "path" or (kind == "tarball" and "://" not in place) or place.startswith(("/", ".", "~")):
+                    home = os.path.expanduser(place)  # noqa: PTH111  Path.expanduser raises for users that are not
+                    place = os.path.normpath(folder((*where, key, kind)) / home)
+                ref = value.ref or ""
+                return Origin(kind, place, ref.lower() if COMMIT.fullmatch(ref) else ref, value.sha256 or "")
         return Origin("distro")
 
     return Software(

@@ -152,6 +152,99 @@ def test_a_branch_that_goes_on_is_built_anew_and_one_out_of_reach_is_what_it_was
     assert commit[:12] in result.stdout
 
 
+def test_the_persons_own_repository_is_left_alone(user_labs: Labs, ovs: Path) -> None:
+    """Git tells its hooks which repository they are of; that is not the one that is fetched into."""
+    trees.repository(ovs)
+    victim = user_labs.scratch / "victim"
+    trees.repository(trees.write(victim, {"file": ""}))
+    own(user_labs, ovs, victim)
+    before = everything_in(victim)
+    user_labs.extra_environment.update(GIT_DIR=str(victim / ".git"), GIT_WORK_TREE=str(victim), GIT_INDEX_FILE="index")
+    assert says(built(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: main}}}}"), "sbin/toy-switch").startswith("hello")
+    assert says(built(user_labs, f"{{ovs: {{path: {ovs}}}}}"), "sbin/toy-switch").startswith("hello")
+    assert everything_in(victim) == before
+
+
+def test_the_head_of_a_clone_is_its_own(user_labs: Labs, ovs: Path) -> None:
+    trees.repository(ovs)
+    trees.git(user_labs.scratch, "clone", "--quiet", str(ovs), "clone")
+    clone = user_labs.scratch / "clone"
+    (clone / "lib/greet.c").write_text((clone / "lib/greet.c").read_text().replace("hello", "of the clone"))
+    trees.commit(clone, "second")
+    own(user_labs, clone)
+    assert says(built(user_labs, "{ovs: {git: ./clone}}"), "sbin/toy-switch").startswith("of the clone")
+
+
+def test_a_branch_that_takes_the_place_of_a_folder_of_branches(user_labs: Labs, ovs: Path) -> None:
+    trees.repository(ovs)
+    trees.git(ovs, "branch", "feature/x")
+    own(user_labs, ovs)
+    built(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: feature/x}}}}")
+    trees.git(ovs, "branch", "--move", "feature/x", "feature")
+    own(user_labs, ovs)
+    built(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: feature}}}}")
+    assert "there is no branch" in failing(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: abcdef0}}}}")
+
+
+def test_several_fetch_the_same_at_once(user_labs: Labs, ovs: Path) -> None:
+    trees.repository(ovs)
+    own(user_labs, ovs)
+    path = topology(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: main}}}}")
+    processes = [user_labs.start("build", path, "--json") for _ in range(4)]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, results
+
+
+def test_a_relative_path_is_of_the_folder_that_one_is_in(user_labs: Labs) -> None:
+    for name in ("one", "two"):
+        tree = trees.ovs(user_labs.scratch / name / "ovs")
+        (tree / "lib/greet.c").write_text((tree / "lib/greet.c").read_text().replace("hello", name))
+    own(user_labs, user_labs.scratch)
+    for name in ("one", "two"):
+        result = subprocess.run(
+            user_labs.command("build", "--json", "--set", "software.ovs.path=ovs"), env=user_labs.environment,
+            capture_output=True, text=True, check=True, cwd=user_labs.scratch / name,
+        )  # fmt: skip
+        (build,) = json.loads(result.stdout)["builds"]
+        assert says(build, "sbin/toy-switch").startswith(name)
+
+
+def test_a_download_that_breaks_off_is_not_kept(user_labs: Labs, ovs: Path) -> None:
+    packed(ovs, user_labs.scratch / "ovs.tar.gz")
+    content = (user_labs.scratch / "ovs.tar.gz").read_bytes()
+    answers = [content[: len(content) // 2], b"<html>please log in</html>", content]
+
+    class Breaking(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = answers.pop(0)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer) if answer.startswith(b"<") else len(content)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        software = f"{{ovs: {{tarball: 'http://127.0.0.1:{server.server_port}/ovs.tar.gz'}}}}"
+        try:
+            assert f"ended after {len(content) // 2} of {len(content)} bytes" in failing(user_labs, software, expect=3)
+            assert "is no tarball that can be unpacked" in failing(user_labs, software)
+            assert says(built(user_labs, software), "sbin/toy-switch").startswith("hello")
+        finally:
+            server.shutdown()
+            thread.join()
+    # And one that is damaged in the middle is not unpacked in part.
+    damaged = bytearray(content)
+    damaged[len(damaged) // 2] ^= 0xFF
+    (user_labs.scratch / "damaged.tar.gz").write_bytes(damaged)
+    assert "is no tarball that can be unpacked" in failing(user_labs, "{ovs: {tarball: damaged.tar.gz}}")
+    (user_labs.scratch / "short.tar.gz").write_bytes(content[:-100])
+    assert "is no tarball that can be unpacked" in failing(user_labs, "{ovs: {tarball: short.tar.gz}}")
+
+
 def test_a_ref_that_does_not_exist(user_labs: Labs, ovs: Path) -> None:
     trees.repository(ovs)
     own(user_labs, ovs)
@@ -202,6 +295,7 @@ def member(name: str, **more: Any) -> tarfile.TarInfo:
         (member("ovs/link", type=tarfile.SYMTYPE, linkname="../../.."), "leads outside of it"),
         (member("ovs/link", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "leads outside of it"),
         (member("ovs/link", type=tarfile.LNKTYPE, linkname="../../outside"), "leads outside of it"),
+        (member("ovs/lib/dir/greet.h", type=tarfile.REGTYPE), "is behind a link"),
         (member("ovs/device", type=tarfile.CHRTYPE), "is neither file nor folder nor link"),
     ],
     ids=lambda value: value.name if isinstance(value, tarfile.TarInfo) else "",
@@ -209,6 +303,7 @@ def member(name: str, **more: Any) -> tarfile.TarInfo:
 def test_a_tarball_whose_members_escape(user_labs: Labs, ovs: Path, bad: tarfile.TarInfo, problem: str) -> None:
     with tarfile.open(user_labs.scratch / "bad.tar", "w") as tar:
         tar.add(ovs, arcname="ovs")
+        tar.addfile(member("ovs/lib/dir", type=tarfile.SYMTYPE, linkname="../vswitchd"))
         tar.addfile(bad, io.BytesIO(b""))
     said = failing(user_labs, "{ovs: {tarball: bad.tar}}")
     assert problem in said
@@ -294,6 +389,19 @@ def compiled(log: str) -> list[str]:
     return [line.split()[1] for line in log.splitlines() if line.startswith("  CC ")]
 
 
+def test_an_ovs_whose_place_is_relative_to_that_of_ovn(user_labs: Labs, ovs: Path) -> None:
+    pinned = trees.repository(ovs)
+    tree = trees.ovn(user_labs.scratch / "ovn")
+    trees.repository(tree)
+    trees.pin(tree, "../ovs", pinned)
+    trees.git(user_labs.scratch, "clone", "--quiet", str(tree), "elsewhere/clone")
+    clone = user_labs.scratch / "elsewhere/clone"
+    own(user_labs, user_labs.scratch)
+    for origin in (f"git: 'file://{tree}'", f"git: {tree}/", f"path: {clone}"):
+        build = built(user_labs, f"{{ovn: {{{origin}}}}}")
+        assert says(build, "bin/toy-controller") == "hello from ovn 23.03.9"
+
+
 def test_a_populated_submodule_is_what_a_working_tree_is_compiled_against(user_labs: Labs) -> None:
     tree = trees.ovn(user_labs.scratch / "ovn")
     trees.ovs(tree / "ovs")
@@ -327,6 +435,7 @@ def everything_in(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_a_working_tree_is_read_and_never_written_to(user_labs: Labs, ovs: Path) -> None:
+    (ovs / "of-this-test").write_text("")  # what others have built is not built again
     before = everything_in(ovs)
     first = built(user_labs, f"{{ovs: {{path: {ovs}}}}}")
     assert everything_in(ovs) == before
@@ -365,6 +474,28 @@ def test_a_tree_that_somebody_has_built_in(user_labs: Labs, ovs: Path) -> None:
     assert built(user_labs, f"{{ovs: {{path: {ovs}}}}}")["key"] == build["key"]
     (ovs / "untracked.h").write_text("/* a change */")
     assert built(user_labs, f"{{ovs: {{path: {ovs}}}}}")["key"] != build["key"]
+
+
+def test_links_of_a_tree(user_labs: Labs, ovs: Path) -> None:
+    """To a folder of it, and to a file outside: what that contains is of the tree."""
+    (ovs / "lib").rename(ovs / "really")
+    (ovs / "lib").symlink_to("really")
+    outside = user_labs.scratch / "greet.c"
+    (ovs / "really/greet.c").rename(outside)
+    (ovs / "really/greet.c").symlink_to("../../greet.c")
+    trees.repository(ovs)
+    own(user_labs, ovs)
+    assert says(built(user_labs, f"{{ovs: {{path: {ovs}}}}}"), "sbin/toy-switch").startswith("hello")
+    outside.write_text(outside.read_text().replace("hello", "from outside"))
+    assert says(built(user_labs, f"{{ovs: {{path: {ovs}}}}}"), "sbin/toy-switch").startswith("from outside")
+
+
+def test_a_cache_whose_name_has_a_space(user_labs: Labs, ovs: Path) -> None:
+    user_labs.cache = user_labs.state / "a cache"
+    assert says(built(user_labs, f"{{ovs: {{path: {ovs}}}}}"), "sbin/toy-switch").startswith("hello")
+    user_labs.cache = user_labs.state / "a:cache"
+    said = user_labs.run("build", topology(user_labs, f"{{ovs: {{path: {ovs}}}}}"), expect=None)
+    assert said.returncode == 0 or (said.returncode == 3 and "overlay mounts cannot have :" in said.stderr)
 
 
 def test_only_what_a_lab_runs_is_in_a_build(user_labs: Labs, ovs: Path) -> None:
@@ -551,6 +682,9 @@ def test_a_corrupt_build_is_noticed_and_made_again(user_labs: Labs, ovs: Path) -
     assert f"build {build['key']} is damaged and is made again" in result.stderr
     assert says(built(user_labs, software), "sbin/toy-switch").startswith("hello")
     program.unlink()
+    (listed,) = (b for b in user_labs.json("build", "--list")["builds"] if b["key"] == build["key"])
+    assert not listed["intact"]
+    assert "damaged" in user_labs.out("build", "--list")
     assert "is damaged" in user_labs.run("build", topology(user_labs, software)).stderr
 
 

@@ -6,8 +6,10 @@ The tree is Debian's source with another version and another schema, as another 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -244,6 +246,79 @@ def test_a_daemon_that_was_started_before_is_replaced(user_labs: Labs) -> None:
     labs.run("up", DISTRO)
     assert running(labs, "worker1")[0].startswith("/opt/ovnlab/builds/")
     assert pings(labs)
+
+
+def test_a_cache_that_was_removed_is_made_again_for_a_lab_that_runs(user_labs: Labs, builder: Labs) -> None:
+    labs = user_labs
+    shared = Path(builder.environment["XDG_CACHE_HOME"]) / "ovnlab"
+    labs.cache = labs.state / "own-cache"
+    for part in ("software", "sources", "builds"):
+        shutil.copytree(shared / part, labs.cache / "ovnlab" / part, symlinks=True)
+    if labs.account.name:
+        subprocess.run(["chown", "-R", f"{labs.account.name}:", str(labs.state)], check=True)
+    labs.run("up", DISTRO)
+    key = next(build["key"] for build in labs.json("build", "--list")["builds"] if build["used_by"])
+    (labs.cache / "ovnlab/builds").rename(labs.cache / "ovnlab/gone")
+    (labs.cache / "ovnlab/builds").mkdir()
+    (labs.cache / "ovnlab/gone" / key).rename(labs.cache / "ovnlab/builds" / key)
+    subprocess.run(["chown", "--reference", str(labs.cache), str(labs.cache / "ovnlab/builds")], check=True)
+    labs.run("upgrade", "worker1", "--software", "packages")
+    labs.run("up", DISTRO)
+    assert running(labs, "worker1")[0] == f"/opt/ovnlab/builds/{key}/sbin/ovs-vswitchd"
+    assert pings(labs)
+    labs.run("down")
+    shutil.rmtree(labs.cache)
+
+
+def test_an_upgrade_leaves_the_other_nodes_what_they_are(user_labs: Labs, tree: Path) -> None:
+    """Also where what they run has changed since, or is gone."""
+    labs = user_labs
+    labs.run("up", DISTRO, "--set", f"software.ovs.path={tree}")
+    before = running(labs, "worker1")
+    source = tree / "vswitchd/bridge.c"
+    right = source.read_text()
+    source.write_text("does not compile\n")
+    try:
+        (step,) = labs.json("upgrade", "worker2", "--software", "packages")["steps"]
+    finally:
+        source.write_text(right)
+    assert step["after"] == "OVS 3.1.0, OVN 23.03.1"
+    assert running(labs, "worker1") == before
+    # Two at once: both are done.
+    at_once = [labs.start("upgrade", name, "--software", "packages") for name in ("worker1", "central")]
+    for process in at_once:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert set(software(labs).values()) == {"3.1.0"}
+    assert pings(labs)
+
+
+def test_a_watched_ping_ends_however_the_upgrade_does(user_labs: Labs) -> None:
+    labs = user_labs
+    labs.run("up", DISTRO)
+    words = ("upgrade", "worker2", "--software", "packages", "--traffic", "vm1,vm2")
+    labs.run(*words)
+    assert not pinging(labs)
+    labs.run("up", DISTRO)
+    process = labs.start(*words)
+    deadline = time.monotonic() + 30
+    while not pinging(labs) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pinging(labs)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while pinging(labs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not pinging(labs)
+    labs.run("up", DISTRO)
+    assert pings(labs)
+
+
+def pinging(labs: Labs) -> list[str]:
+    """The pings that go on in the lab."""
+    shown = labs.on("worker1", "sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
+    return re.findall(r"ping -n -D -O", shown)
 
 
 def test_what_upgrade_refuses(user_labs: Labs) -> None:

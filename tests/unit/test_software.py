@@ -53,6 +53,9 @@ def test_paths_are_of_the_files_folder_and_of_the_current_one_on_the_command_lin
     assert of("software: {ovs: {path: ~/ovs}}")["central"].ovs.place == str(Path("~/ovs").expanduser())
     assert of("", "software.ovs.path=ovs")["central"].ovs.place == str(Path.cwd() / "ovs")
     assert of("", "software.ovs.path=~/ovs")["central"].ovs.place == str(Path("~/ovs").expanduser())
+    assert of("", "software.ovs.path=~nobody-at-all/x")["central"].ovs.place == str(Path.cwd() / "~nobody-at-all/x")
+    assert of("software: {ovs: {git: ./ovs}}")["central"].ovs.place == "/lab/ovs"
+    assert of("software: {ovs: {git: 'git@x.org:ovs'}}")["central"].ovs.place == "git@x.org:ovs"
     assert of("software: {ovs: {tarball: 'http://x/y.tgz'}}")["central"].ovs.place == "http://x/y.tgz"
 
 
@@ -216,6 +219,64 @@ def test_a_change_in_the_same_tick_and_of_the_same_size_is_seen(tmp_path: Path) 
     (tree / "a").write_text("two")
     os.utime(tree / "a", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert workingtree.digest(tree) != first
+
+
+def test_a_tree_that_changes_while_it_is_copied_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, copy = tmp_path / "tree", tmp_path / "copy"
+    tree.mkdir()
+    for name in ("a", "b"):
+        (tree / name).write_text(name)
+    right = workingtree._copy
+
+    def change_meanwhile(source: Path, target: Path, file: workingtree._File, *, dated: bool) -> None:
+        (tree / "b").write_text("other")
+        right(source, target, file, dated=dated)
+
+    monkeypatch.setattr(workingtree, "_copy", change_meanwhile)
+    with pytest.raises(workingtree.Changed):
+        workingtree.follow(tree, copy)
+
+
+def test_a_copy_that_was_interrupted_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, copy = tmp_path / "tree", tmp_path / "copy"
+    tree.mkdir()
+    for name in ("a", "b", "c"):
+        (tree / name).write_text(name)
+    right = workingtree._copy
+
+    def killed(source: Path, target: Path, file: workingtree._File, *, dated: bool) -> None:
+        right(source, target, file, dated=dated)
+        if source.name == "b":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workingtree, "_copy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            workingtree.follow(tree, copy)
+    (tree / "a").unlink()
+    (tree / "c").write_text("other")
+    workingtree.follow(tree, copy)
+    assert content(copy) == content(tree)
+
+
+def test_a_tree_may_hold_anything(tmp_path: Path) -> None:
+    tree, copy = tmp_path / "tree", tmp_path / "copy"
+    tree.mkdir()
+    os.mkfifo(tree / "pipe")
+    odd = os.fsdecode(b"b\xffad\nname")
+    (tree / odd).write_text("x")
+    program = tree / "made-in-place"
+    program.write_bytes(b"\x7fELF and more")
+    program.chmod(0o755)
+    (tree / "dangling").symlink_to("nowhere")
+    workingtree.follow(tree, copy)
+    assert {path.name for path in copy.iterdir()} == {odd, "dangling"}
+    assert workingtree.digest(tree) == workingtree.follow(tree, copy)
+    (tree / odd).chmod(0)
+    if os.geteuid() != 0:
+        (tree / odd).write_text("y")
+        with pytest.raises(OvnlabError, match="cannot be read"):
+            workingtree.digest(tree)
 
 
 @pytest.mark.parametrize(

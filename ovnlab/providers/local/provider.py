@@ -127,6 +127,7 @@ class LocalProvider:
             if not names:
                 return
             self._start_holder(topology)
+        self._show_builds()
         init = self._lab_init()
         if init is None:
             raise OvnlabError("the lab ended while nodes were being added", where=self.folder.name)
@@ -136,6 +137,15 @@ class LocalProvider:
         except OvnlabError as error:
             error.detail = self._node_logs(names) or error.detail
             raise
+
+    def _show_builds(self) -> None:
+        """Let nodes that run see the folder of builds, where that is another one than when they began."""
+        here = self._builds.stat()
+        for node in self.nodes().values():
+            there = Path(f"/proc/{node.pid}/root/opt/ovnlab/builds").stat()
+            if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+                script = render("local/builds.sh.j2", builds=self._builds)
+                run_script(node.context, script, where=f"{node.name}: mounting {self._builds}")
 
     def _nodes_script(self, topology: Topology, names: Sequence[str], *, here: Sequence[str]) -> str:
         nodes = [
