@@ -178,13 +178,17 @@ def exclusive(lock: Path, report: Report, other: str, *, shared: bool = False) -
     """Only one process makes software; the others wait for `other`, and use what it made."""
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    # To be read is enough: it may be of another user who works in the same folder.
+    descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
         try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             report(f"waiting for {other}")
-            fcntl.flock(file, how)
+            fcntl.flock(descriptor, how)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _unpacked(folder: Path, selection: Selection, report: Report) -> Base:
