@@ -27,13 +27,14 @@ def obtain(software: Iterable[Software], reporter: Reporter) -> dict[Software, A
         return {}
     from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
 
-    builder = Builder(reporter)
-    obtained = {found: builder.obtain(found) for found in built}
-    artefacts.remove_outlived(in_use())
+    with artefacts.claimed(reporter.note):
+        builder = Builder(reporter)
+        obtained = {found: builder.obtain(found) for found in built}
+        artefacts.remove_outlived(in_use())
     return obtained
 
 
-def obtained(topology: Topology, reporter: Reporter, kept: Mapping[str, str]) -> dict[str, str]:
+def keys_of_nodes(topology: Topology, reporter: Reporter, kept: Mapping[str, str]) -> dict[str, str]:
     """The key of each node's build, made where it is not there; those of `kept` stay as they are."""
     asked = {name: software for name, software in wanted(topology).items() if name not in kept}
     found = obtain(asked.values(), reporter)

@@ -105,6 +105,7 @@ class Convergence:
         running = self.provider.nodes()
         known = [node.name for node in self.known]
         founders = {founder(topology, zone, seen, known) for zone in topology.zones}
+        converting = {name for zone in topology.zones if (name := self._converting(zone, nodes))}
         papers = credentials.of(self.secrets, topology) if topology.control.tls else {}
 
         def start(node: Node) -> None:
@@ -112,15 +113,21 @@ class Convergence:
             self.reporter.node(node.name, "starting databases and switch" if node.central else "starting")
             if node.name in papers:
                 daemons.certify(context, node.name, papers[node.name])
-            daemons.start_node(
-                context, topology, node, founds=node.name in founders, build=self.builds.get(node.name, "")
-            )
+            how = daemons.Start(self.builds.get(node.name, ""), node.name in founders, node.name in converting)
+            daemons.start_node(context, topology, node, how)
             self.reporter.node(node.name, "done")
 
         joining = [node for node in nodes if node.central and node.name not in (*founders, *known)]
         joining += [node for node in nodes if node.role == "relay"]
         for_each([node for node in nodes if node not in joining], start)
         for_each(joining, start)
+
+    def _converting(self, zone: str, started: Sequence[Node]) -> str:
+        """The member of a cluster that converts its databases: the last to start, once all have the same software."""
+        members = self.topology.centrals(zone)
+        if len(members) < 2 or len({self.builds.get(node.name, "") for node in members}) > 1:
+            return ""
+        return next((node.name for node in reversed(started) if node in members), "")
 
     def start_controllers_and_bind(self, started: Sequence[Node], todo: Plan) -> None:
         """Controllers, the logical network and bindings need the switches, and nothing of one another."""

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovnlab.errors import SurroundingsError
-from ovnlab.software import packages as software
-from ovnlab.software import toolchain
+from ovnlab.software import packages, toolchain
 from ovnlab.state import NEEDED_BYTES, cache_root, state_root
 
 
@@ -67,16 +66,16 @@ def _python() -> Finding:
 
 def _programs() -> Finding:
     needed = {"unshare": "util-linux", "nsenter": "util-linux", "setsid": "util-linux", "mount": "mount"}
-    path = os.pathsep.join(software.SEARCHED)
+    path = os.pathsep.join(packages.SEARCHED)
     missing = {program: package for program, package in needed.items() if shutil.which(program, path=path) is None}
     if not missing:
         return Finding("programs", True, f"{', '.join(needed)} are there")
-    packages = sorted(set(missing.values()))
+    lacking = sorted(set(missing.values()))
     return Finding(
         "programs",
         False,
         f"{', '.join(missing)} not found",
-        ("apt-get", "install", "-y", *packages),
+        ("apt-get", "install", "-y", *lacking),
         needs_root=True,
     )
 
@@ -176,13 +175,13 @@ def _software() -> Finding:
 
 
 def _cached() -> Finding | None:
-    found = software.cached()
+    found = packages.cached()
     return _has(found.versions, "downloaded") if found else None
 
 
 def _installed() -> Finding | None:
     try:
-        return _has(software.installed().versions, "installed")
+        return _has(packages.installed().versions, "installed")
     except SurroundingsError:
         return None
 
@@ -194,7 +193,7 @@ def _has(versions: dict[str, str], how: str) -> Finding:
 
 
 def _obtainable() -> Finding:
-    fix = ("apt-get", "install", "-y", *software.PACKAGES)
+    fix = ("apt-get", "install", "-y", *packages.PACKAGES)
     if shutil.which("apt-get") and shutil.which("dpkg-deb"):
         return Finding(
             "software", True, "not there yet: the first `ovnlab up` downloads OVS and OVN from the package mirror"
@@ -212,17 +211,17 @@ _OF_DNF = {
 
 def _compiler() -> Finding:
     """What building OVS and OVN from source takes, which most labs never do."""
+    fix: tuple[str, ...]
     missing = toolchain.missing()
     if not missing:
         return Finding("compiler", True, "OVS and OVN can be built from source")
-    packages: tuple[str, ...] = software.BUILD_PACKAGES
     lacking = f"not all installed that builds OVS and OVN from source ({', '.join(missing)})"
     if shutil.which("apt-get") and shutil.which("dpkg-deb"):
         instead = "downloaded and unpacked for the first build, unless it is installed"
-        fix = ("apt-get", "install", "-y", *packages)
+        fix = ("apt-get", "install", "-y", *packages.BUILD_PACKAGES)
     elif shutil.which("dnf"):
         instead = "only topologies with software from source need it"
-        fix = ("dnf", "install", "-y", *(_OF_DNF.get(name, name) for name in packages))
+        fix = ("dnf", "install", "-y", *(_OF_DNF.get(name, name) for name in packages.BUILD_PACKAGES))
     else:
         instead, fix = "only topologies with software from source need it", ()
     return Finding("compiler", False, f"{lacking}: {instead}", fix, needs_root=True, optional=True)

@@ -255,16 +255,16 @@ class Lab:
             self._refuse_other_source(source, named)
             return self._become(topology, source, {})
 
-    def give(self, software: Mapping[str, resolved.Software]) -> Outcome:
-        """Make nodes run other software. All else of the lab is made what it was, and the others run what they run."""
+    def give(self, name: str, software: resolved.Software, build: str) -> Outcome:
+        """Make a node run other software, by the key of its build. The others go on with what they run."""
         with self.locked():
-            before = self.topology
-            kept = {name: state.build for name, state in self.states().items() if name not in software}
+            kept = {other: state.build for other, state in self.states().items()}
             nodes = (
-                msgspec.structs.replace(node, software=software.get(node.name, node.software)) for node in before.nodes
+                msgspec.structs.replace(node, software=software) if node.name == name else node
+                for node in self.topology.nodes
             )
-            topology = msgspec.structs.replace(before, nodes=tuple(nodes))
-            return self._become(topology, self.stored.source if self.stored else "", kept)
+            topology = msgspec.structs.replace(self.topology, nodes=tuple(nodes))
+            return self._become(topology, self.stored.source if self.stored else "", {**kept, name: build})
 
     def _become(self, topology: Topology, source: str, kept: Mapping[str, str]) -> Outcome:
         """Make the lab what the topology says; nodes in `kept` go on with the builds that they have."""
@@ -272,7 +272,7 @@ class Lab:
         files = {node.name for node in topology.nodes if self.folder.node(node.name).exists()}
         self.base = self._base(topology)
         with builds.claimed(topology, self.reporter):
-            self.builds = builds.obtained(topology, self.reporter, kept)
+            self.builds = builds.keys_of_nodes(topology, self.reporter, kept)
             self.provider = LocalProvider(self.folder, self.base)
             running = self.provider.running()
             try:
@@ -516,7 +516,7 @@ class Lab:
                 (
                     f"{node.name}/{'switch' if node.has_switch else 'plain'}.sh",
                     daemons.node_script(
-                        topology, node, founds=node.name in founders, build=placeholders.get(node.name, "")
+                        topology, node, daemons.Start(placeholders.get(node.name, ""), node.name in founders)
                     ),
                 )
                 for node in topology.nodes

@@ -183,7 +183,7 @@ def _node(
         registered=node.name in southbound.chassis,
         encap=southbound.chassis.get(node.name, ""),
         daemons=tuple(
-            _daemon(running[name], state.build if state else "")
+            daemon_status(running[name], state.build if state else "")
             if name in running
             else DaemonStatus(name, False, None, "")
             for name in expected_daemons(topology, node)
@@ -195,7 +195,8 @@ def _node(
     )
 
 
-def _daemon(daemon: Daemon, build: str) -> DaemonStatus:
+def daemon_status(daemon: Daemon, build: str) -> DaemonStatus:
+    """A daemon that runs on a node with that build."""
     return DaemonStatus(
         daemon.name, True, daemon.pid, daemon.version, build if daemon.built else "", outdated=daemon.outdated
     )

@@ -7,18 +7,23 @@ import itertools
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from ovnlab import builds
-from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.errors import OvnlabError, Timeout, UsageError
 from ovnlab.lab import Lab, Target
-from ovnlab.status import DaemonStatus, software_of
+from ovnlab.software import artefacts
+from ovnlab.status import daemon_status, software_of
 from ovnlab.topology.resolved import Software, Topology
-from ovnlab.waiting import CLOCK, now_ns
+from ovnlab.waiting import CLOCK, now_ns, wait_until
 
 INTERVAL = 0.01
 """Seconds between two packets of the traffic that is watched."""
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds that the first answer may take."""
 
 SETTLING = 0.3
 """Seconds that traffic is watched before the first step and after the last."""
@@ -75,23 +80,37 @@ def upgrade(
     lab.central()
     topology = lab.topology
     wanted = {node.name: software(node.software) for node in topology.nodes if node.name in names}
-    builds.obtain(wanted.values(), lab.reporter)
+    with artefacts.claimed(lab.reporter.note):
+        built = builds.obtain(wanted.values(), lab.reporter)
+        keys = {name: built[found].key if found in built else "" for name, found in wanted.items()}
+        return _upgraded(lab, names, wanted, keys, traffic)
+
+
+def _upgraded(
+    lab: Lab,
+    names: Sequence[str],
+    wanted: Mapping[str, Software],
+    keys: Mapping[str, str],
+    traffic: tuple[str, str] | None,
+) -> list[Step]:
     with _watched(lab, traffic) as watch:
-        steps = []
+        steps: list[tuple[Step, int, int]] = []
         for name in names:
             lab.reporter.step(f"upgrading {name}")
             began, before = CLOCK.monotonic(), _software(lab, name)
             start_ns = now_ns()
             try:
-                lab.give({name: wanted[name]})
+                lab.give(name, wanted[name], keys[name])
             except OvnlabError as error:
                 error.hint = error.hint or GO_ON
+                done = (f"{step.node} is upgraded: {step.after}" for step, _, _ in steps)
+                error.detail = "\n".join(filter(None, [error.detail, *done]))
                 raise
             seconds = CLOCK.monotonic() - began
             steps.append((Step(name, before, _software(lab, name), round(seconds, 3), None), start_ns, now_ns()))
         if watch is None:
             return [step for step, _, _ in steps]
-        answers = watch.finish()
+        answers = watch.answers()
     return [
         Step(step.node, step.before, step.after, step.seconds, answers.within(start_ns, end_ns))
         for step, start_ns, end_ns in steps
@@ -101,12 +120,7 @@ def upgrade(
 def _software(lab: Lab, name: str) -> str:
     """What a node's daemons are of, by their own account."""
     state = lab.states(versions=True)[name]
-    return software_of(
-        DaemonStatus(
-            daemon.name, True, daemon.pid, daemon.version, state.build if daemon.built else "", daemon.outdated
-        )
-        for daemon in state.daemons.values()
-    )
+    return software_of(daemon_status(daemon, state.build) for daemon in state.daemons.values())
 
 
 _REPLY = re.compile(r"^\[(?P<time>[0-9.]+)\] \d+ bytes from .*icmp_seq=(?P<seq>\d+) .*time=(?P<took>[0-9.]+) ms")
@@ -115,22 +129,26 @@ _NONE = re.compile(r"^\[(?P<time>[0-9.]+)\] (?:no answer yet for|From .*) icmp_s
 
 @dataclass(frozen=True)
 class Answers:
-    """When packets were sent, in seconds since 1970, and which of them were answered, and when."""
+    """When packets were sent, which of them were answered and when, and until when that was watched.
+
+    All times are in seconds since 1970.
+    """
 
     sent: dict[int, float]
     answered: dict[int, float]
+    ended: float
 
     def within(self, start_ns: int, end_ns: int) -> Loss:
         """What became of the packets that were sent between two moments."""
         start, end = start_ns / 1e9, end_ns / 1e9
         mine = [number for number, when in self.sent.items() if start <= when <= end]
-        pairs = itertools.pairwise(sorted(self.answered.values()))
+        pairs = itertools.pairwise(sorted([*self.answered.values(), self.ended]))
         longest = max((later - earlier for earlier, later in pairs if later >= start and earlier <= end), default=0)
         return Loss(len(mine), sum(number not in self.answered for number in mine), round(1000 * longest))
 
 
-def parse(printed: str) -> Answers:
-    """What `ping -D -O` printed. Its numbers begin again after 65535."""
+def parse(printed: str, ended: float = 0) -> Answers:
+    """What `ping -D -O` printed until it ended. Its numbers begin again after 65535."""
     sent: dict[int, float] = {}
     answered: dict[int, float] = {}
     last = 0
@@ -147,43 +165,51 @@ def parse(printed: str) -> Answers:
             answered[number] = when
         else:
             sent.setdefault(number, when - INTERVAL)
-    return Answers(sent, answered)
+    return Answers(sent, answered, ended or max(answered.values(), default=0))
 
 
 class Watch:
-    """A ping that goes on from one fake VM to another."""
+    """A ping that goes on from one fake VM to another, as long as this is entered."""
 
     def __init__(self, source: Target, target: Target) -> None:
-        self._printed = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by finish
+        self._source = source
+        self._target = target
+
+    def __enter__(self) -> Self:
+        self._printed = tempfile.TemporaryFile("w+")
         # It ends when its standard input does, however ovnlab ends.
         script = 'ping "$@" <&- & read -r _; kill $!'
-        command = ["sh", "-c", script, "sh", "-n", "-D", "-O", "-i", str(INTERVAL), target.address]
+        command = ["sh", "-c", script, "sh", "-n", "-D", "-O", "-i", str(INTERVAL), self._target.address]
         self._process = subprocess.Popen(
-            source.command(command), stdin=subprocess.PIPE, stdout=self._printed, stderr=subprocess.STDOUT
+            self._source.command(command), stdin=subprocess.PIPE, stdout=self._printed, stderr=subprocess.STDOUT
         )
+        try:
+            what = f"an answer of {self._target.name} to {self._source.name}"
+            wait_until(what, lambda: self._answers().answered or None, timeout=ANSWER_TIMEOUT)
+        except Timeout as error:
+            self._end()
+            error.hint = "`ovnlab up` mends a lab that is not whole"
+            raise
         CLOCK.sleep(SETTLING)
-        if not self._answers().answered:
-            self.stop()
-            raise OvnlabError(
-                f"{target.name} does not answer {source.name}: there is no traffic to watch",
-                hint="`ovnlab up` mends a lab that is not whole",
-            )
+        return self
 
-    def _answers(self) -> Answers:
-        self._printed.seek(0)
-        return parse(self._printed.read())
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._end()
 
-    def finish(self) -> Answers:
-        """End it; what came of its packets."""
-        CLOCK.sleep(SETTLING)
-        self.stop()
-        return self._answers()
-
-    def stop(self) -> None:
-        """End it."""
+    def _end(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()
+        self._printed.close()
+
+    def _answers(self) -> Answers:
+        self._printed.seek(0)
+        return parse(self._printed.read(), now_ns() / 1e9)
+
+    def answers(self) -> Answers:
+        """What came of its packets until now."""
+        CLOCK.sleep(SETTLING)
+        return self._answers()
 
 
 @contextlib.contextmanager
@@ -195,8 +221,5 @@ def _watched(lab: Lab, traffic: tuple[str, str] | None) -> Iterator[Watch | None
     for name in traffic:
         if name not in places:
             raise OvnlabError("is not bound to a node", where=name, hint=f"ovnlab bind {name} NODE")
-    watch = Watch(places[traffic[0]], places[traffic[1]])
-    try:
+    with Watch(places[traffic[0]], places[traffic[1]]) as watch:
         yield watch
-    finally:
-        watch.stop()

@@ -16,6 +16,7 @@ import msgspec
 
 from ovnlab.software.packages import exclusive
 from ovnlab.state import cache_root, remove_tree
+from ovnlab.waiting import now_ns
 
 MANIFEST = "manifest.json"
 KEY_LENGTH = 16
@@ -23,6 +24,9 @@ KEY_LENGTH = 16
 
 OUTLIVED_KEPT = 8
 """Builds of working trees that no lab runs and that are kept: each change of a tree makes another one."""
+
+
+LATELY_NS = 3600 * 10**9
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -52,6 +56,11 @@ class Artefact(msgspec.Struct, frozen=True):
         return builds_root() / self.key
 
     @property
+    def asked_ns(self) -> int:
+        """When it was last asked for, in nanoseconds since 1970."""
+        return (self.path / MANIFEST).stat().st_mtime_ns
+
+    @property
     def size(self) -> int:
         """In bytes, of what is there of it."""
         paths = (self.path / name for part in self.parts.values() for name in part.files)
@@ -60,7 +69,7 @@ class Artefact(msgspec.Struct, frozen=True):
     @property
     def is_intact(self) -> bool:
         """Whether all of its files are what they were when they were made."""
-        return all(is_intact(self, name) for name in self.parts)
+        return all(is_part_intact(self, name) for name in self.parts)
 
 
 def builds_root() -> Path:
@@ -73,8 +82,8 @@ def claimed(report: Callable[[str], None]) -> contextlib.AbstractContextManager[
     return exclusive(_claims(), report, "another ovnlab that removes builds", shared=True)
 
 
-def alone(report: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-    """Returns when nobody has chosen a build that no lab runs yet."""
+def pruning(report: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    """While it lasts, nobody chooses a build."""
     return exclusive(_claims(), report, "another ovnlab that brings up a lab")
 
 
@@ -90,10 +99,14 @@ def key_of(parts: Mapping[str, str]) -> str:
 def find(key: str) -> Artefact | None:
     """A build with all its files as they were made; None where there is none, or it is damaged."""
     found = _manifest(builds_root() / key)
-    return found if found and found.is_intact else None
+    if found is None or not found.is_intact:
+        return None
+    with contextlib.suppress(OSError):  # another user's
+        os.utime(found.path / MANIFEST)
+    return found
 
 
-def is_intact(artefact: Artefact, component: str) -> bool:
+def is_part_intact(artefact: Artefact, component: str) -> bool:
     """Whether all files of a component are what they were when they were made."""
     try:
         return sums(artefact.path, artefact.parts[component].files) == artefact.parts[component].files
@@ -136,10 +149,15 @@ def put(artefact: Artefact, folder: Path) -> None:
 
 
 def remove_outlived(used: Collection[str]) -> None:
-    """Of builds of working trees, which grow by one with each change, remove the oldest that no lab runs."""
+    """Of builds of working trees, which grow by one with each change, remove those that nobody has asked for lately.
+
+    Of those that no lab runs the last OUTLIVED_KEPT stay, and all of the last hour.
+    """
     of_trees = [build for build in all_there() if any(part.is_of_tree for part in build.parts.values())]
-    for artefact in [build for build in of_trees if build.key not in used][OUTLIVED_KEPT:]:
-        remove(artefact)
+    unused = sorted((build for build in of_trees if build.key not in used), key=lambda build: -build.asked_ns)
+    for artefact in unused[OUTLIVED_KEPT:]:
+        if artefact.asked_ns < now_ns() - LATELY_NS:
+            remove(artefact)
 
 
 def remove(artefact: Artefact) -> None:

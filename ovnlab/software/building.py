@@ -115,12 +115,12 @@ class Builder:
         """
         for _ in range(ATTEMPTS - 1):
             try:
-                return self._obtained(software)
+                return self._found_or_made(software)
             except workingtree.Changed:  # while it was waited for, or read: it is what it is now
                 self._recipes.clear()
-        return self._obtained(software)
+        return self._found_or_made(software)
 
-    def _obtained(self, software: Software) -> Artefact:
+    def _found_or_made(self, software: Software) -> Artefact:
         recipe = self.recipe(software)
         try:
             return artefacts.find(recipe.key) or self._made(recipe)
@@ -146,7 +146,8 @@ class Builder:
         if software.ovn.is_source:
             ovn = self._find("ovn", software)
             library = self._library(ovn, software)
-            sources.refuse_mismatch(ovn, library, self._context)
+            if software.library is not None:
+                sources.refuse_mismatch(ovn, library, self._context)
             yield self._component("ovn", ovn, library, cflags)
 
     def _find(self, component: str, software: Software) -> Source:
@@ -208,42 +209,32 @@ class Builder:
         """Build the components that no other build has, and put all of them into one tree."""
         assembled = self.root / "assembled"
         assembled.mkdir()
-        parts = {}
         trees: dict[str, Path] = {}
-        for component in recipe.components:
-            other = _with(component)
-            if other is not None:
-                source = component.source
-                part = msgspec.structs.replace(
-                    other.parts[component.name], origin=str(source.origin), label=source.label
-                )
-                _link(other.path, assembled, part.files)
-            else:
-                self.reporter.step(f"building {component}")
-                stage = self._built(component, trees) / build.PREFIX[1:]
-                names = sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if _is_file(path))
-                _link(stage, assembled, names)
-                source = component.source
-                part = Part(
-                    component.key,
-                    str(source.origin),
-                    source.label,
-                    component.version,
-                    artefacts.sums(assembled, names),
-                    source.is_working_tree,
-                )
-                self.reporter.node(NAMES[component.name], "done")
-            parts[component.name] = part
+        parts = {
+            component.name: _shared(component, assembled) or self._part(component, trees, assembled)
+            for component in recipe.components
+        }
         artefact = Artefact(recipe.key, parts, now_ns() // 10**9)
         artefacts.put(artefact, assembled)
         return artefact
+
+    def _part(self, component: Component, trees: dict[str, Path], assembled: Path) -> Part:
+        """Build a component."""
+        self.reporter.step(f"building {component}")
+        stage = self._built(component, trees) / build.PREFIX[1:]
+        names = sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if _is_file(path))
+        _link(stage, assembled, names)
+        source = component.source
+        sums = artefacts.sums(assembled, names)
+        self.reporter.node(NAMES[component.name], "done")
+        return Part(component.key, str(source.origin), source.label, component.version, sums, source.is_working_tree)
 
     def _built(self, component: Component, trees: dict[str, Path]) -> Path:
         """Compile a component and install it into a folder. `trees` are those that were compiled by this build."""
         options: tuple[str, ...] = ()
         if component.library is not None:
             library = trees.get(component.library.identity)
-            if library is None or (component.source.is_working_tree and not component.library.is_working_tree):
+            if library is None or component.source.is_working_tree:  # whose kept copy knows it by its place
                 library = self._compiled("ovs-library", component.library, component, None, ())
             options = (f"--with-ovs-source={library}", f"--with-ovs-build={library}")
         stage = self.root / "stage" / component.name
@@ -372,12 +363,14 @@ def _wants_symbols(cflags: str) -> bool:
     return any(flag.startswith("-g") and flag != "-g0" for flag in cflags.split())
 
 
-def _with(component: Component) -> Artefact | None:
-    """A build that has this very component, undamaged."""
+def _shared(component: Component, assembled: Path) -> Part | None:
+    """The files of this very component in a build that has it, undamaged."""
     for artefact in artefacts.all_there():
         part = artefact.parts.get(component.name)
-        if part is not None and part.key == component.key and artefacts.is_intact(artefact, component.name):
-            return artefact
+        if part is not None and part.key == component.key and artefacts.is_part_intact(artefact, component.name):
+            _link(artefact.path, assembled, part.files)
+            source = component.source
+            return msgspec.structs.replace(part, origin=str(source.origin), label=source.label)
     return None
 
 
@@ -396,7 +389,7 @@ def prune(used: Callable[[], Collection[str]], report: Callable[[str], None]) ->
     """Remove builds whose keys are not in use, the folders that they were made in, and what was brought for them."""
     root = cache_root() / "building"
     building = "another ovnlab that is building"
-    with artefacts.alone(report), packages.exclusive(root / "lock", report, building):
+    with artefacts.pruning(report), packages.exclusive(root / "lock", report, building):
         keys = used()
         gone = [artefact for artefact in artefacts.all_there() if artefact.key not in keys]
         for artefact in gone:

@@ -34,6 +34,9 @@ from ovnlab.topology.resolved import Origin
 DOWNLOAD_TIMEOUT = 30
 """Seconds without a byte after which a download is given up."""
 
+DEVELOPMENT = "90"
+"""The last number of what is no release: 3.7.90 is what comes after branch-3.7."""
+
 MATCHING = {
     "22.03": "2.17", "22.09": "3.0", "23.03": "3.1", "23.09": "3.2", "24.03": "3.3", "24.09": "3.4",
     "25.03": "3.5", "25.09": "3.6", "26.03": "3.7",
@@ -322,9 +325,10 @@ def _configure_ac(source: Source, context: Context) -> Iterator[str]:
 
 def refuse_mismatch(ovn: Source, library: Source, context: Context) -> None:
     """Raise OvnlabError for an OVN that does not compile against an OVS, where their versions tell."""
-    wanted = MATCHING.get(".".join(version(ovn, context).split(".")[:2]))
+    release = version(ovn, context).split(".")
+    wanted = MATCHING.get(".".join(release[:2])) if release[2:3] != [DEVELOPMENT] else None
     found = version(library, context)
-    if wanted and found and found.split(".")[:2] != wanted.split("."):
+    if wanted and found and (found.split(".")[:2] != wanted.split(".") or found.split(".")[2:3] == [DEVELOPMENT]):
         raise OvnlabError(
             f"OVN {version(ovn, context)} does not compile against OVS {found}: it takes OVS {wanted}",
             where=f"ovn_library: {library.label}",

@@ -76,5 +76,7 @@ def obtain(temporary: Path, report: Report) -> tuple[WrappedContext, str]:
             )
         found = tree(BUILDING, report)
         return _context(found.tree or "", temporary), f"packages {found.key}"
-    said = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=False).stdout
+    # By the PATH that it is found by when something is built.
+    around = {"PATH": os.pathsep.join(SEARCHED), "LC_ALL": "C"}
+    said = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=False, env=around).stdout
     return _context("", temporary), said.partition("\n")[0]

@@ -177,8 +177,10 @@ def _file(path: Path, old: _File | None, read_ns: int, *, is_known: bool) -> _Fi
         kind = "link" if stat.S_ISLNK(found.st_mode) else "run" if found.st_mode & stat.S_IXUSR else ""
         if kind == "link" and not _is_inside(path) and path.is_file():
             found, kind = path.stat(), ""  # the file that it means, which may change
-    except FileNotFoundError:  # git still knows it
+    except (FileNotFoundError, NotADirectoryError):  # git still knows it
         return None
+    except OSError as error:
+        raise OvnlabError(f"cannot be read: {error.strerror}", where=str(path)) from None
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
         return None
     looks = (found.st_size, found.st_ino, found.st_ctime_ns)

@@ -56,7 +56,7 @@ _ERRORS = (
     re.compile(r"^configure: error: (?P<what>.*)"),
 )
 _LATER_ERRORS = (
-    re.compile(r"^(?:\S*ld: )?(?P<file>[^\s:]+):.*(?P<what>undefined reference to .*)"),
+    re.compile(r"^(?:\S*ld: )?(?P<file>[^\s:]+):(?:(?P<line>\d+):|.*[:)] )\s*(?P<what>undefined reference to .*)"),
     re.compile(r"^(?:\S*ld: )(?P<what>cannot find .*)"),
     re.compile(r"^make(?:\[\d+\])?: \*\*\* (?P<what>.*)"),
     re.compile(r"^ovnlab: (?P<what>exit code .*)"),
@@ -65,7 +65,7 @@ _LATER_ERRORS = (
 
 
 class CompileFailed(CommandFailed):
-    """A file does not compile, which is where the person has to look."""
+    """A file does not compile, or what it needs is not there to be linked: the person has to look there."""
 
 
 class Log:
@@ -135,17 +135,16 @@ def first_error(text: str) -> FirstError | None:
     return None
 
 
-def _run(context: Context, script: str, log: Log, name: str, place: Path | None) -> None:
-    """Run a step of a build. `place` is the person's own tree, where the files of errors are looked for."""
+def _run(context: Context, script: str, log: Log, name: str, tree: Path, place: Path | None) -> None:
+    """Run a step of a build in a tree. `place` is the person's own, where the files of errors are looked for."""
     try:
         run_script(context, script, where=name, timeout=BUILD_TIMEOUT, output=log)
     except CommandFailed as error:
-        raise _failure(log, name, place, error) from None
+        raise _failure(log.text().replace(f"{tree}/", ""), log.path, name, place, error) from None
 
 
-def _failure(log: Log, name: str, place: Path | None, error: CommandFailed) -> OvnlabError:
-    text = log.text()
-    hint = f"the whole log: {log.path}"
+def _failure(text: str, path: Path, name: str, place: Path | None, error: CommandFailed) -> OvnlabError:
+    hint = f"the whole log: {path}"
     if "No space left on device" in text + error.detail:
         return SurroundingsError("the disk is full", where=name, hint="make room, or set XDG_CACHE_HOME")
     found = first_error(text)
@@ -154,7 +153,7 @@ def _failure(log: Log, name: str, place: Path | None, error: CommandFailed) -> O
     file = str(place / found.file) if place and found.file and (place / found.file).exists() else found.file
     where = ":".join(filter(None, (file, str(found.line or "")))) if file else ""
     where = f"{name}: {where}" if where else name
-    kind = CompileFailed if found.line else CommandFailed
+    kind = CompileFailed if found.file else CommandFailed
     return kind(found.what, where=where, exited=error.exited, detail=found.detail, hint=hint)
 
 
@@ -215,7 +214,7 @@ def configure(
     context: Context, name: str, tree: Path, log: Log, *, cflags: str, options: Sequence[str] = (), place: Path | None
 ) -> None:
     """Configure a tree. Raises CommandFailed with the first error."""
-    _run(context, configure_script(name, tree, cflags, options), log, name, place)
+    _run(context, configure_script(name, tree, cflags, options), log, name, tree, place)
 
 
 def make_script(name: str, tree: Path, stage: Path | None, jobs: int) -> str:
@@ -228,7 +227,7 @@ def make(
     context: Context, name: str, tree: Path, log: Log, *, stage: Path | None, jobs: int, place: Path | None
 ) -> None:
     """Compile a tree and install it below `stage`. Raises CommandFailed with the first error."""
-    _run(context, make_script(name, tree, stage, jobs), log, name, place)
+    _run(context, make_script(name, tree, stage, jobs), log, name, tree, place)
 
 
 def strip_script(name: str, stage: Path, *, strip: bool) -> str:
@@ -238,4 +237,4 @@ def strip_script(name: str, stage: Path, *, strip: bool) -> str:
 
 def strip(context: Context, name: str, stage: Path, log: Log, *, symbols: bool) -> None:
     """Take away what nodes do not run, and symbols from programs where `symbols` is False."""
-    _run(context, strip_script(name, stage, strip=not symbols), log, name, None)
+    _run(context, strip_script(name, stage, strip=not symbols), log, name, stage, None)

@@ -52,32 +52,42 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
     }
 
 
-def node_script(topology: Topology, node: Node, *, founds: bool = True, build: str = "") -> str:
-    """Starts what a node is before any controller runs: databases and switch, or a plain machine's network.
+@dataclass(frozen=True)
+class Start:
+    """How a node is started.
 
-    `founds`: of a cluster's central nodes, this one makes the cluster that the others join. `build` is the key of what
-    was built for it, empty where it runs packages.
+    `build` is the key of what was built for it, empty where it runs packages. Of a cluster's central nodes, the one
+    that `founds` makes the cluster that the others join, and the one that `converts` is the last that gets the
+    software that all of them are to have.
     """
-    return _switch_script(topology, node, founds, build) if node.has_switch else _plain_script(topology, node, build)
+
+    build: str = ""
+    founds: bool = True
+    converts: bool = False
 
 
-def _switch_script(topology: Topology, node: Node, founds: bool, build: str) -> str:
+def node_script(topology: Topology, node: Node, how: Start) -> str:
+    """Starts what a node is before any controller runs: databases and switch, or a plain machine's network."""
+    return _switch_script(topology, node, how) if node.has_switch else _plain_script(topology, node, how.build)
+
+
+def _switch_script(topology: Topology, node: Node, how: Start) -> str:
     ids = external_ids(topology, node)
     return render(
         "node/switch.sh.j2",
         node=node,
-        build=build,
+        build=how.build,
         lab=topology.name,
         mtu=topology.underlay.mtu,
         external_ids={key: value for key, value in ids.items() if value},
         unset=[key for key, value in ids.items() if not value],
         route_protocol=ROUTE_PROTOCOL,
         tls_files=(databases.KEY, databases.CERTIFICATE, databases.AUTHORITY),
-        **_central_values(topology, node, founds),
+        **_central_values(topology, node, how),
     )
 
 
-def _central_values(topology: Topology, node: Node, founds: bool) -> dict[str, object]:
+def _central_values(topology: Topology, node: Node, how: Start) -> dict[str, object]:
     """What templates/node/central.sh.j2 asks for."""
     protocol = databases.protocol(topology)
     centrals = topology.centrals(node.zone)
@@ -85,8 +95,8 @@ def _central_values(topology: Topology, node: Node, founds: bool) -> dict[str, o
     ic_ports = (databases.IC_NORTHBOUND, databases.IC_SOUTHBOUND)
     return {
         "cluster": node.central and len(centrals) > 1,
-        "founds": founds,
-        "converts": node.name == centrals[-1].name if centrals else False,
+        "founds": how.founds,
+        "converts": how.converts,
         "raft_ports": (databases.NORTHBOUND_RAFT, databases.SOUTHBOUND_RAFT),
         "raft_address": f"{protocol}:{databases.host(node.ip)}",
         "raft_peers": [f"{protocol}:{databases.host(peer.ip)}" for peer in centrals if peer.name != node.name],
@@ -177,11 +187,11 @@ def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
     return render("node/transit.sh.j2", add=add, remove=remove, lab=lab)
 
 
-def start_node(context: Context, topology: Topology, node: Node, *, founds: bool, build: str) -> None:
+def start_node(context: Context, topology: Topology, node: Node, how: Start) -> None:
     """Databases, switch and chassis configuration of a node."""
     run_script(
         context,
-        node_script(topology, node, founds=founds, build=build),
+        node_script(topology, node, how),
         where=f"{node.name}: starting the {'switch' if node.has_switch else 'machine'}",
         timeout=READY_TIMEOUT * 2,
     )

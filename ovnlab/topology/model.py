@@ -303,7 +303,8 @@ class Origin(Part):
     """A working tree, uncommitted changes included. Nothing is written to it. Relative to the file's folder, on
     the command line to the current one."""
     distro: bool = False
-    """The distribution's source package."""
+    """The distribution's source package: openvswitch-source for OVS, for others what `apt-get source` brings. It is
+    brought once and kept until `ovnlab build --prune`."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -333,11 +334,12 @@ class Build(Part):
     """The OVS that runs: packages, system (what is installed), or an origin that it is built from. In a node's own
     software, the lab's where nothing is said."""
     ovn: OriginOrWord = "packages"
-    """The OVN that runs, in the same way."""
+    """The OVN that runs, in the same way. A node that names one of its own has no `ovn_library` of the lab's."""
     ovn_library: Origin | None = None
     """The OVS that OVN is compiled against; the one that it pins where nothing is said."""
     profile: Literal["fast", "perf", "debug"] = "fast"
-    """How it is compiled: fast is -O1 and quick to build, perf is -O2, debug is -O0 -g and not stripped."""
+    """How it is compiled: fast is -O1 and quick to build, perf is -O2, debug is -O0 -g and not stripped. A node that
+    names one has no `cflags` of the lab's."""
     cflags: Text | None = None
     """Compiler flags instead of a profile's. With -g among them, nothing is stripped."""
     build_on: Name | None = None

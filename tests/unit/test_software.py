@@ -297,7 +297,7 @@ def test_the_version_that_configure_ac_says(tmp_path: Path, text: str, version: 
 
 @pytest.mark.parametrize(
     ("ovn", "ovs", "fits"),
-    [("24.03.1", "3.3.9", True), ("24.03.1", "3.7.0", False), ("26.03.0", "3.7.90", True), ("24.06.0", "3.9.0", True),
+    [("24.03.1", "3.3.9", True), ("24.03.1", "3.7.0", False), ("24.03.1", "3.3.90", False), ("24.03.90", "3.4.0", True), ("24.06.0", "3.9.0", True),
      ("", "3.1.0", True), ("24.03.1", "", True)],
 )  # fmt: skip
 def test_what_is_known_not_to_compile_is_refused(tmp_path: Path, ovn: str, ovs: str, fits: bool) -> None:
@@ -361,12 +361,15 @@ def test_builds_of_a_tree_that_changes_do_not_grow_without_end(tmp_path: Path) -
         sums = artefacts.sums(folder, ["tool"])
         part = artefacts.Part("", "", "", "", sums, is_of_tree=of_tree)
         artefacts.put(artefacts.Artefact(key, {"ovs": part}, number), folder)
+        os.utime(artefacts.builds_root() / key / artefacts.MANIFEST, (number, number))
         return key
 
     trees = [made(number, of_tree=True) for number in range(12)]
     others = [made(number, of_tree=False) for number in range(12)]
+    assert artefacts.find(trees[1]), "which is somebody's who asks for it just now"
     artefacts.remove_outlived([trees[0]])
-    assert {build.key for build in artefacts.all_there()} == {trees[0], *trees[12 - artefacts.OUTLIVED_KEPT :], *others}
+    kept = {*trees[:2], *trees[13 - artefacts.OUTLIVED_KEPT :]}
+    assert {build.key for build in artefacts.all_there()} == {*kept, *others}
 
 
 # ── what is said ─────────────────────────────────────────────────────────────────────────────────────
@@ -384,6 +387,7 @@ def test_builds_of_a_tree_that_changes_do_not_grow_without_end(tmp_path: Path) -
         ("configure.ac:3: error: possibly undefined macro: X\n", FirstError("configure.ac", 3, "possibly undefined macro: X")),
         ("/usr/bin/ld: a.o: in function `main':\na.c:(.text+0x5): undefined reference to `f'\ncollect2: error: ld returned 1 exit status\n",
          FirstError("a.c", 0, "undefined reference to `f'")),
+        ("/usr/bin/ld: lib/a.c:12: undefined reference to `f'\n", FirstError("lib/a.c", 12, "undefined reference to `f'")),
         ("make: *** No rule to make target 'x', needed by 'all'.  Stop.\novnlab: exit code 2 from: make\n",
          FirstError("", 0, "No rule to make target 'x', needed by 'all'.  Stop.")),
         ("ovnlab: exit code 7 from: sh ./boot.sh\n", FirstError("", 0, "exit code 7 from: sh ./boot.sh")),
@@ -416,6 +420,8 @@ def test_what_became_of_a_ping() -> None:
     answers = parse("\n".join(lines))
     assert answers.within(int(1000.2e9), int(1000.8e9)) == Loss(60, 20, 210)
     assert answers.within(int(1000.7e9), int(1000.9e9)).lost == 0
+    ended = parse("\n".join(lines[:30]), 1005.0)
+    assert ended.within(int(1000e9), int(1001e9)).longest_gap_ms == 4710, "nothing came any more"
     late = parse("[5.02] no answer yet for icmp_seq=1\n[5.50] 64 bytes from x: icmp_seq=1 ttl=64 time=490 ms\n")
     assert late.within(0, int(10e9)).lost == 0, "an answer that came late came"
     wrapped = parse(

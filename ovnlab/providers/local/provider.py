@@ -142,7 +142,10 @@ class LocalProvider:
         """Let nodes that run see the folder of builds, where that is another one than when they began."""
         here = self._builds.stat()
         for node in self.nodes().values():
-            there = Path(f"/proc/{node.pid}/root/opt/ovnlab/builds").stat()
+            try:
+                there = Path(f"/proc/{node.pid}/root/opt/ovnlab/builds").stat()
+            except FileNotFoundError:  # it has ended just now
+                continue
             if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
                 script = render("local/builds.sh.j2", builds=self._builds)
                 run_script(node.context, script, where=f"{node.name}: mounting {self._builds}")
