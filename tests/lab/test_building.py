@@ -415,7 +415,7 @@ def test_two_trees_that_are_worked_on_at_once(user_labs: Labs) -> None:
     """OVN is linked with the working tree of OVS that runs: a change of OVN compiles that file, and nothing else."""
     tree = trees.ovn(user_labs.scratch / "ovn")
     switch = trees.ovs(user_labs.scratch / "ovs")
-    (switch / "of-this-test").write_text("")
+    (switch / "of-this-test").write_text("two trees")
     own(user_labs, tree, switch)
     software = f"{{ovs: {{path: {switch}}}, ovn: {{path: {tree}}}, ovn_library: {{path: {switch}}}}}"
     built(user_labs, software)
