@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ PARTS: list[tuple[str, type[BaseModel], str]] = [
     ("control", model.Control, ""),
     ("underlay", model.Underlay, ""),
     ("physical_networks.NAME", model.PhysicalNetwork, ""),
-    ("nodes.NAME", model.Node, ""),
+    ("machines", model.Machine, "Each of these may stand in a node as well."),
+    ("libvirt", model.Libvirt, ""),
+    ("nodes.NAME", model.Node, "And what stands in `machines`."),
     ("nodes.NAME.routes", model.NodeRoute, ""),
     ("logical", model.Logical, ""),
     ("logical.switches.NAME", model.Switch, ""),
@@ -127,11 +130,23 @@ def topology() -> str:
     lines = [TOPOLOGY_HEAD]
     for title, part, text in PARTS:
         lines += [f"## {title}", "", *([text, ""] if text else []), "| key | what | default | |", "|---|---|---|---|"]
+        inherited = {name for base in part.__bases__ for name in getattr(base, "model_fields", ())}
         for name, field in part.model_fields.items():
+            if name in inherited:
+                continue
             meaning = " ".join((field.description or "").split())
             lines.append(f"| `{field.alias or name}` | {_described(field)} | {_default(field)} | {meaning} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _flat(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    """Commands by their words, those of groups as well."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", found) for inner, found in _flat(command))
+        else:
+            yield name, command
 
 
 def commands() -> str:
@@ -139,7 +154,7 @@ def commands() -> str:
     group = typer.main.get_command(app)
     assert isinstance(group, click.Group)
     lines = [COMMANDS_HEAD]
-    for name, command in group.commands.items():
+    for name, command in _flat(group):
         context = click.Context(command, info_name=f"ovnlab {name}", max_content_width=100, terminal_width=100)
         lines += [f"## ovnlab {name}", "", "```", command.get_help(context).strip(), "```", ""]
     return "\n".join(lines).rstrip() + "\n"

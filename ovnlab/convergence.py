@@ -163,7 +163,9 @@ class Convergence:
 
     def bind(self, name: str, vms: Sequence[VM]) -> None:
         """Put fake VMs on a node."""
-        binding.bind(self.provider.node(name).context, self.topology.name, name, vms)
+        node = self.topology.node(name)
+        assert node is not None  # noqa: S101  callers have looked it up
+        binding.bind(self.provider.node(name).context, self.topology.name, node, vms)
 
     def await_ready(self, started: Sequence[Node], todo: Plan) -> None:
         """Return when chassis are registered, `--wait=hv sync` is answered, tunnels in place and ports up."""

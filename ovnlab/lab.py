@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -22,7 +23,7 @@ from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
 from ovnlab.providers.base import Node, Provider
-from ovnlab.providers.local.provider import LocalProvider
+from ovnlab.providers.choice import provider_of
 from ovnlab.software import packages
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
@@ -34,6 +35,9 @@ from ovnlab.topology import resolved
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
+
+if TYPE_CHECKING:
+    from ovnlab.providers.libvirt.provider import LibvirtProvider
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Lab:
         self.stored = self.folder.stored()
         self.base: Base | None = self.stored.base if self.stored else None
         self.builds: dict[str, str] = {}
-        self.provider: Provider = LocalProvider(self.folder, self.base)
+        self.provider: Provider = self._provider(self.stored.topology if self.stored else None)
 
     @property
     def topology(self) -> Topology:
@@ -242,6 +246,13 @@ class Lab:
                     return name, bound
         return None
 
+    def machines(self) -> LibvirtProvider:
+        """The provider of a lab whose nodes are VMs. Raises UsageError for nodes that are none."""
+        provider = self.topology.provider
+        if provider != "libvirt":
+            raise UsageError(f"nodes of lab {self.name} are {provider}, no virtual machines")
+        return cast("LibvirtProvider", self.provider)
+
     # ── coming up ────────────────────────────────────────────────────────────────────────────────────
 
     def up(self, topology: Topology, *, source: str, named: bool) -> Outcome:
@@ -269,23 +280,28 @@ class Lab:
     def _become(self, topology: Topology, source: str, kept: Mapping[str, str]) -> Outcome:
         """Make the lab what the topology says; nodes in `kept` go on with the builds that they have."""
         began = not self.folder.exists()
-        files = {node.name for node in topology.nodes if self.folder.node(node.name).exists()}
+        self._refuse_other_provider(topology)
         self.base = self._base(topology)
         with builds.claimed(topology, self.reporter):
             self.builds = builds.keys_of_nodes(topology, self.reporter, kept)
-            self.provider = LocalProvider(self.folder, self.base)
-            running = self.provider.running()
+            self.provider = self._provider(topology)
+            running, made = self.provider.running(), self.provider.made()
             try:
                 self.folder.create(afresh=began)
                 done, bound = self._converge(topology, source, fresh=began)
                 self.folder.store(Stored(source, topology, self.base, complete=True))
             except (KeyboardInterrupt, SurroundingsError, TopologyError):
-                self._take_back(began, running, files)
+                self._take_back(began, running, made)
                 raise
         return Outcome(topology, done, began, bound)
 
+    def _provider(self, topology: Topology | None) -> Provider:
+        return provider_of(self.folder, topology, self.base, self.reporter.note)
+
     def _base(self, topology: Topology) -> Base:
         """What all nodes have. A running lab keeps it. Raises UsageError where it is to have another."""
+        if topology.provider != "local":
+            return Base(topology.base, None, "", {})
         if self.stored is not None and self.provider.running():
             before = self.stored.topology.base
             if before != topology.base:
@@ -299,6 +315,8 @@ class Lab:
     def dry_run(self, topology: Topology, *, source: str, named: bool) -> Outcome:
         """What `up` would do."""
         self._refuse_other_source(source, named)
+        self._refuse_other_provider(topology)
+        self.provider = self._provider(topology)
         seen = self.look(topology)
         self._refuse_moving_clusters(topology)
         if seen.rows is None and self.stored is not None and self.stored.complete:
@@ -319,15 +337,23 @@ class Lab:
             hint=f"give this one a name of its own with --name, or `ovnlab down {self.name}` first",
         )
 
-    def _take_back(self, began: bool, running: frozenset[str], files: set[str]) -> None:
-        """Of nodes that had files before, only the processes are this run's: their databases stay."""
+    def _refuse_other_provider(self, topology: Topology) -> None:
+        before = self.stored.topology.provider if self.stored and self.folder.exists() else topology.provider
+        if before != topology.provider:
+            raise UsageError(
+                f"lab {self.name} is on provider {before}, and cannot move to {topology.provider}",
+                hint=f"`ovnlab down {self.name}` first, or give this one a name of its own with --name",
+            )
+
+    def _take_back(self, began: bool, running: frozenset[str], made: frozenset[str]) -> None:
+        """Of nodes that were made before, only that they run is this run's doing: their databases stay."""
         if began:
             self.reporter.step(f"taking back lab {self.name}")
             self.provider.destroy()
         elif added := sorted(self.provider.running() - running):
             self.reporter.step(f"taking back {', '.join(added)}")
-            self.provider.stop([name for name in added if name in files])
-            self.provider.remove([name for name in added if name not in files])
+            self.provider.stop([name for name in added if name in made])
+            self.provider.remove([name for name in added if name not in made])
 
     def _converge(self, topology: Topology, source: str, *, fresh: bool) -> tuple[Plan, int]:
         """All of the work, in the order in which one thing needs the other.
@@ -532,7 +558,9 @@ class Lab:
             if mine:
                 scripts.append((f"{central}/northbound.sh", change.transaction_script(mine, found[zone])))
         scripts.extend(
-            (f"{name}/bind.sh", binding.bind_script(topology.name, name, vms)) for name, vms in bound.items()
+            (f"{node.name}/bind.sh", binding.bind_script(topology.name, node, bound[node.name]))
+            for node in topology.nodes
+            if node.name in bound
         )
         for zone in topology.zones:
             names = [node.name for node in topology.chassis if node.zone == zone]
@@ -543,7 +571,7 @@ class Lab:
             *((f"{node.name}/announce.sh", daemons.announce_script(node)) for node in topology.chassis),
             *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
-        return [*builds.scripts(topology), *self.provider.render(topology), *scripts]
+        return [*builds.scripts(topology), *self._provider(topology).render(topology), *scripts]
 
 
 def _is_central(topology: Topology, name: str) -> bool:

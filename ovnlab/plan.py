@@ -102,11 +102,11 @@ def plan(
 
     `builds` are the keys of what was built for nodes, by their names; those without run packages.
 
-    A node that becomes another kind of machine is removed, and made anew.
+    A node that becomes another kind of machine, or gets another machine, is removed and made anew.
     """
     names = [node.name for node in topology.nodes]
     before = {node.name: node for node in known}
-    anew = {n.name: n.role for n in topology.nodes if n.name in before and before[n.name].kind != n.kind}
+    anew = {n.name: why for n in topology.nodes if n.name in before and (why := _becomes(before[n.name], n))}
     gone = [name for name in [*seen.nodes, *before] if name not in names or name in anew]
     rows = seen.rows or ()
     unbind, bind = bindings(topology, seen, rows)
@@ -116,7 +116,7 @@ def plan(
     differing = {node.name: tuple(_differences(topology, node, seen, builds.get(node.name, ""))) for node in staying}
     return Plan(
         add={name: _why_added(name, before, anew) for name in names if name not in seen.nodes or name in anew},
-        remove={name: f"it becomes a {anew[name]}" if name in anew else GONE for name in gone},
+        remove={name: f"it becomes {anew[name]}" if name in anew else GONE for name in gone},
         configure={name: reasons for name, reasons in differing.items() if reasons},
         transit=tuple(name for name in transit if name not in {found.name for found in seen.transit}),
         stale_transit=tuple(
@@ -131,8 +131,15 @@ def plan(
 GONE = "the topology does not have it any more"
 
 
+def _becomes(before: Node, now: Node) -> str:
+    """What a node is made anew as, empty where it need not be."""
+    if before.kind != now.kind:
+        return f"a {now.role}"
+    return "another machine" if before.hardware != now.hardware else ""
+
+
 def _why_added(name: str, before: Collection[str], anew: Mapping[str, str]) -> str:
-    return f"as a {anew[name]}" if name in anew else "it is not running" if name in before else "it is missing"
+    return f"as {anew[name]}" if name in anew else "it is not running" if name in before else "it is missing"
 
 
 def daemons(topology: Topology, node: Node) -> list[str]:
@@ -156,7 +163,8 @@ def _differences(topology: Topology, node: Node, seen: Seen, build: str) -> Iter
         for key, value in external_ids(topology, node).items():
             if state.external_ids.get(key, "") != value:
                 yield f"{key} is {state.external_ids.get(key, 'not set')} instead of {value or 'not set'}"
-        for bridge in ("br-int", "br-eth1", *(nic.bridge for nic in node.nics)):
+        own = ("br-int", "br-eth1") if node.datapath == "netdev" else ("br-int",)
+        for bridge in (*own, *(nic.bridge for nic in node.nics)):
             if bridge not in state.bridges:
                 yield f"there is no bridge {bridge}"
         for bridge in _extra_bridges(topology, node, state):
@@ -200,10 +208,9 @@ def _via(hops: frozenset[str] | None) -> str:
 
 def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
     """Devices with another address, MAC or MTU than they should have."""
-    underlay = "br-eth1" if node.has_switch else "eth1"
     wanted = [(nic.carrier, nic.mac, None if nic.dhcp else nic.addresses, 0) for nic in node.nics]
-    if node.ip:
-        wanted.insert(0, (underlay, node.mac, (node.cidr,), topology.underlay.mtu))
+    if node.underlay_device:
+        wanted.insert(0, (node.underlay_device, node.mac, (node.cidr,), topology.underlay.mtu))
     for asking in sorted(state.asking - {nic.device for nic in node.nics if nic.dhcp}):
         yield f"{asking} still asks for its address"
     for name, mac, addresses, mtu in wanted:

@@ -34,6 +34,9 @@ class Provider(Protocol):
     def running(self) -> frozenset[str]:
         """The names of the nodes that are there and alive."""
 
+    def made(self) -> frozenset[str]:
+        """The names of the nodes that there is anything of, whether they run or not."""
+
     def add(self, topology: Topology, names: Sequence[str]) -> None:
         """Make nodes of the topology, each ready to run commands, and tell all of them about one another.
 

@@ -37,9 +37,9 @@ def askers(node: Node | None, vms: Sequence[VM]) -> list[Asker]:
     return found
 
 
-def bind_script(lab: str, node: str, vms: Sequence[VM]) -> str:
+def bind_script(lab: str, node: Node, vms: Sequence[VM]) -> str:
     """Makes ports and namespaces of fake VMs, or corrects them."""
-    return render("node/bind.sh.j2", lab=lab, node=node, vms=vms)
+    return render("node/bind.sh.j2", lab=lab, node=node.name, datapath=node.datapath, vms=vms)
 
 
 def unbind_script(node: str, vms: Sequence[VM | BoundVM]) -> str:
@@ -52,9 +52,9 @@ def ask_script(node: str, found: Sequence[Asker]) -> str:
     return render("node/ask.sh.j2", node=node, askers=found, timeout=ANSWER_TIMEOUT)
 
 
-def bind(context: Context, lab: str, node: str, vms: Sequence[VM]) -> None:
+def bind(context: Context, lab: str, node: Node, vms: Sequence[VM]) -> None:
     """Bind fake VMs to a node: one ovs-vsctl, one ip -batch for all namespaces, and one inside each."""
-    run_script(context, bind_script(lab, node, vms), where=f"{node}: binding {_names(vms)}")
+    run_script(context, bind_script(lab, node, vms), where=f"{node.name}: binding {_names(vms)}")
 
 
 def unbind(context: Context, node: str, vms: Sequence[VM | BoundVM]) -> None:

@@ -39,7 +39,7 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
         "ovn-encap-type": ",".join(node.encaps),
         "ovn-encap-ip": node.ip,
         "ovn-bridge": "br-int",
-        "ovn-bridge-datapath-type": "netdev",
+        "ovn-bridge-datapath-type": node.datapath,
         "ovn-remote-probe-interval": str(topology.control.probe_interval),
         "ovn-monitor-all": "true" if topology.control.monitor_all else "",
         "ovn-bridge-mappings": ",".join(f"{nic.network}:{nic.bridge}" for nic in node.nics),
@@ -120,7 +120,7 @@ def _plain_script(topology: Topology, node: Node, build: str) -> str:
         {"name": nic.device, "mac": nic.mac, "mtu": 1500, "addresses": nic.addresses, "dhcp": nic.dhcp}
         for nic in node.nics
     ]
-    if node.ip:
+    if node.underlay_device:
         mtu = topology.underlay.mtu
         devices.insert(0, {"name": "eth1", "mac": node.mac, "mtu": mtu, "addresses": [node.cidr], "dhcp": False})
     return render(
@@ -170,7 +170,8 @@ def tunnels_script(topology: Topology, node: Node) -> str:
 
 def announce_script(node: Node) -> str:
     """Announces a node's addresses to its neighbours."""
-    devices = [("br-eth1", node.mac)] if node.has_switch else [(nic.device, nic.mac) for nic in node.nics]
+    own = [(node.underlay_device, node.mac)] if node.underlay_device else []
+    devices = own if node.has_switch else [(nic.device, nic.mac) for nic in node.nics]
     return render("node/announce.sh.j2", node=node, devices=devices)
 
 

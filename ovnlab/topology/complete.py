@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ovnlab.topology import logical, model
 from ovnlab.topology.resolved import (
     Check,
     Control,
+    Libvirt,
+    Machine,
     Nic,
     Node,
     Origin,
@@ -52,6 +56,7 @@ def complete(file: model.TopologyFile, *, default_name: str, place: Place, folde
         ),
         physical_networks=tuple(file.physical_networks),
         checks=tuple(map(_check, file.checks)),
+        libvirt=_libvirt(name, file.libvirt) if file.provider == "libvirt" else Libvirt(),
     )
     return logical.complete(topology, file, place)
 
@@ -93,6 +98,9 @@ def _nodes(lab: str, file: model.TopologyFile, folder: Folder) -> Iterator[Node]
     chassis = [node.encap or file.encap for node in file.nodes.values() if is_chassis(node)]
     encaps = tuple(encap for encap in ("geneve", "vxlan") if encap in chassis)
     pools = _pools(file)
+    managed: Iterator[str] = iter(())
+    if file.provider == "libvirt":
+        managed = free_addresses(management_subnet(lab, file.libvirt), ())
     for name, node in file.nodes.items():
         nics = tuple(_nics(lab, name, node, file, pools))
         subnet = ipaddress.ip_network(segment_subnet(file, node))
@@ -110,7 +118,77 @@ def _nodes(lab: str, file: model.TopologyFile, folder: Folder) -> Iterator[Node]
             nics=nics,
             routes=tuple(Route(route.prefix, tuple(route.nexthop)) for route in node.routes),
             software=software(node.software, folder, ("nodes", name, "software"), common),
+            datapath="system" if datapath_of(file) == "kernel" else "netdev",
+            machine=machine(lab, name, file, node, folder, next(managed, "")),
         )
+
+
+def datapath_of(file: model.TopologyFile) -> str:
+    """What OVS's datapath is: the kernel's on machines, where nothing is said."""
+    if file.datapath != "auto":
+        return file.datapath
+    return "netdev" if file.provider == "local" else "kernel"
+
+
+def management_subnet(lab: str, libvirt: model.Libvirt) -> str:
+    """The subnet that ovnlab reaches libvirt's machines in: always the same for the same lab."""
+    if libvirt.subnet:
+        return libvirt.subnet
+    number = int.from_bytes(hashlib.sha256(lab.encode()).digest()[:2], "big") & 0x3FFF
+    return f"10.{64 + (number >> 8)}.{number & 0xFF}.0/24"
+
+
+def _libvirt(lab: str, found: model.Libvirt) -> Libvirt:
+    return Libvirt(found.pool, found.network, management_subnet(lab, found), found.bridge or "", found.accelerate)
+
+
+def machine(lab: str, name: str, file: model.TopologyFile, node: model.Node, folder: Folder, address: str) -> Machine:
+    """What a node is made of and how it is reached; what it does not say is as in `machines`."""
+    if file.provider == "local":
+        return Machine()
+
+    def said(key: str) -> Any:
+        return getattr(node if key in node.model_fields_set else file.machines, key)
+
+    def path(key: str) -> str:
+        place = said(key) or ""
+        where = ("nodes", name, key) if key in node.model_fields_set else ("machines", key)
+        if not place or "://" in place or (key == "image" and "/" not in place and "." not in place):
+            return str(place)
+        home = os.path.expanduser(place)  # noqa: PTH111  Path.expanduser raises for users that are not
+        return os.path.normpath(folder(where) / home)
+
+    user = said("user") or "root"
+    return Machine(
+        cpus=said("cpus") or 1,
+        memory=_mebibytes(said("memory") or "512M"),
+        disk=_mebibytes(said("disk") or "0M"),
+        disks=tuple(map(_mebibytes, said("disks"))),
+        image=path("image") or "debian",
+        sha256=said("sha256") or "",
+        kernel=path("kernel"),
+        initrd=path("initrd"),
+        cpu=said("cpu") or "",
+        type=said("machine") or "",
+        xml=said("xml") or "",
+        uri=said("uri") or "qemu:///system",
+        address=address,
+        mac=generated_mac(lab, name, "management", prefix="52:54:00"),
+        host=(said("host") or node.ip or "") if file.provider == "ssh" else "",
+        user=user,
+        port=said("port") or 22,
+        key=path("key"),
+        jump=said("jump") or "",
+        sudo=user != "root" if said("sudo") is None else said("sudo"),
+    )
+
+
+def _mebibytes(amount: str) -> int:
+    """
+    >>> _mebibytes("2G")
+    2048
+    """
+    return int(amount[:-1]) * (1024 if amount[-1] == "G" else 1)
 
 
 def _probe_interval(file: model.TopologyFile) -> int:

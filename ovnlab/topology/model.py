@@ -394,7 +394,49 @@ class NodeRoute(Part):
     """The router that it goes through; several share the traffic (ECMP)."""
 
 
-class Node(Part):
+class Machine(Part):
+    """What a node is made of, where nodes are VMs, and how it is reached, where they are there already."""
+
+    cpus: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processors; 1 where nothing is said."""
+    memory: Memory | None = None
+    """Memory; 512M where nothing is said."""
+    disk: Memory | None = None
+    """The size of its disk; that of its image where nothing is said."""
+    disks: list[Memory] = []
+    """The sizes of further disks, which are empty."""
+    image: Text | None = None
+    """Disk image or box: a file, a URL, or the name of one of `ovnlab image build`; `debian` where nothing is
+    said."""
+    sha256: Sha256 | None = None
+    """The checksum of an image that is a URL."""
+    kernel: Text | None = None
+    """A kernel to boot instead of what the image has."""
+    initrd: Text | None = None
+    """The initrd of `kernel`."""
+    cpu: Text | None = None
+    """libvirt's cpu mode or model, such as host-passthrough."""
+    machine: Text | None = None
+    """libvirt's machine type, such as q35."""
+    xml: Text | None = None
+    """Further elements of its libvirt domain's devices."""
+    uri: Text | None = None
+    """The libvirt connection that it is defined on; qemu:///system where nothing is said."""
+    host: Text | None = None
+    """Where it is reached by SSH."""
+    user: Text | None = None
+    """Who logs in by SSH."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The port of its SSH server."""
+    key: Text | None = None
+    """The private key for SSH."""
+    jump: Text | None = None
+    """The machine that the way to it goes over, as USER@HOST:PORT."""
+    sudo: bool | None = None
+    """Whether `user` becomes root by sudo; so it is for every user but root where nothing is said."""
+
+
+class Node(Machine):
     """A machine of the lab."""
 
     role: Literal["central", "worker", "gateway", "relay", "host"] = "worker"
@@ -418,22 +460,21 @@ class Node(Part):
     """The physical networks that it is on, and its address on each; dhcp asks for one."""
     software: Software | None = None
     """OVS and OVN of its own; what is left out is as the lab has it."""
-    cpus: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Processors, where nodes are VMs."""
-    memory: Memory | None = None
-    """Memory, where nodes are VMs."""
-    image: Text | None = None
-    """Disk image or box, where nodes are VMs."""
-    uri: Text | None = None
-    """The libvirt connection that it is defined on."""
-    host: Text | None = None
-    """Where it is reached by SSH."""
-    user: Text | None = None
-    """Who logs in by SSH."""
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """The port of its SSH server."""
-    key: Text | None = None
-    """The private key for SSH."""
+
+
+class Libvirt(Part):
+    """What all nodes share where they are libvirt's."""
+
+    pool: Text = "default"
+    """The storage pool for images and disks. Where there is no `default`, it is made."""
+    network: Literal["nat", "route", "isolated"] = "nat"
+    """How the network that nodes are reached by is joined to others; isolated is not at all."""
+    subnet: Network | None = None
+    """Its subnet; one of 10.64.0.0/10 by the lab's name where nothing is said."""
+    bridge: InterfaceName | None = None
+    """A bridge of the hypervisor instead of that network. It needs `subnet`, which nodes get addresses of."""
+    accelerate: Literal["auto", "kvm", "qemu"] = "auto"
+    """auto is KVM where it works, which is tried; qemu is software emulation."""
 
 
 class Port(Part):
@@ -767,6 +808,10 @@ class TopologyFile(Part):
     """The network between the nodes."""
     physical_networks: dict[Name, Annotated[PhysicalNetwork, *_MayBeEmpty]] = {}
     """Provider networks by name."""
+    machines: Annotated[Machine, *_MayBeEmpty] = Machine()
+    """What holds for all nodes that do not say otherwise."""
+    libvirt: Annotated[Libvirt, *_MayBeEmpty] = Libvirt()
+    """What all nodes share where they are libvirt's."""
     nodes: Annotated[dict[Name, Annotated[Node, *_MayBeEmpty]], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)]
     """The machines: a list of names, or a mapping."""
     logical: Annotated[Logical, *_MayBeEmpty] = Logical()

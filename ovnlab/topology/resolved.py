@@ -140,11 +140,55 @@ class Software(msgspec.Struct, frozen=True):
         return f"OVS of {self.ovs}, OVN of {self.ovn}"
 
 
+class Libvirt(msgspec.Struct, frozen=True):
+    """What all nodes share where they are libvirt's: see the model, whose words these are."""
+
+    pool: str = "default"
+    network: str = "nat"
+    subnet: str = ""
+    bridge: str = ""
+    accelerate: str = "auto"
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What a node is made of where it is a VM, and how it is reached by SSH.
+
+    `memory`, `disk` and the further `disks` are in MiB, `kernel` and `initrd` files to boot instead of what
+    the image has, `cpu` and `type` libvirt's words for the processor and the machine, `xml` goes into the domain as it
+    is. `address` and `mac` are those of the NIC that ovnlab reaches it by.
+
+    `host` is where a machine that is there already is reached, `jump` another that the way goes over, `sudo` says that
+    `user` becomes root with it.
+    """
+
+    cpus: int = 1
+    memory: int = 512
+    disk: int = 0
+    disks: tuple[int, ...] = ()
+    image: str = ""
+    sha256: str = ""
+    kernel: str = ""
+    initrd: str = ""
+    cpu: str = ""
+    type: str = ""
+    xml: str = ""
+    uri: str = ""
+    address: str = ""
+    mac: str = ""
+    host: str = ""
+    user: str = "root"
+    port: int = 22
+    key: str = ""
+    jump: str = ""
+    sudo: bool = False
+
+
 class Node(msgspec.Struct, frozen=True):
     """A machine of the lab.
 
     `mac` is that of its underlay address, `segment` the network that its eth1 is on, `encaps` the
-    encapsulations that it takes. A host has an underlay address only where the file gives it one.
+    encapsulations that it takes, `datapath` OVS's type of its bridges: netdev, or system for the kernel's. A host
+    has an underlay address only where the file gives it one.
     """
 
     name: str
@@ -159,6 +203,8 @@ class Node(msgspec.Struct, frozen=True):
     nics: tuple[Nic, ...] = ()
     routes: tuple[Route, ...] = ()
     software: Software = Software()
+    datapath: str = "netdev"
+    machine: Machine = Machine()
 
     @property
     def central(self) -> bool:
@@ -174,6 +220,22 @@ class Node(msgspec.Struct, frozen=True):
     def kind(self) -> tuple[str, bool, bool]:
         """What cannot be changed of a node that runs: its zone, and whether it is a central or a plain machine."""
         return (self.zone, self.central, self.has_switch)
+
+    @property
+    def hardware(self) -> tuple[object, ...]:
+        """What cannot be changed of its machine: a change makes another machine of it."""
+        found, nics = self.machine, tuple((nic.network, nic.mac) for nic in self.nics)
+        own = (found.cpus, found.memory, found.disk, found.disks, found.image, found.kernel, found.initrd)
+        if not found.address:  # no virtual machine
+            return ()
+        return (*own, found.cpu, found.type, found.xml, found.uri, found.address, self.segment, nics)
+
+    @property
+    def underlay_device(self) -> str:
+        """The device that has its underlay address, empty where it has none or that is not ours to set."""
+        if not self.ip or self.machine.host:
+            return ""
+        return "br-eth1" if self.has_switch and self.datapath == "netdev" else "eth1"
 
     @property
     def integration_mac(self) -> str:
@@ -466,6 +528,7 @@ class Topology(msgspec.Struct, frozen=True):
     load_balancers: tuple[LoadBalancer, ...] = ()
     physical_networks: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    libvirt: Libvirt = Libvirt()
 
     @property
     def base(self) -> str:

@@ -19,12 +19,17 @@ def find(file: TopologyFile) -> Iterator[Finding]:
 
 
 def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
-    yield ("provider",), file.provider != "local", f"provider {file.provider} (only local, on this machine)"
-    yield ("datapath",), file.datapath == "kernel", "the kernel's datapath (local nodes use netdev)"
+    yield ("provider",), file.provider in ("vagrant", "ssh"), f"provider {file.provider} (only local and libvirt)"
+    local = file.provider == "local"
+    yield ("datapath",), local and file.datapath == "kernel", "the kernel's datapath on local nodes (they use netdev)"
     found: dict[Where, Software | None] = {("software",): file.software}
     found |= {("nodes", name, "software"): node.software for name, node in file.nodes.items()}
     for where, software in found.items():
         elsewhere = isinstance(software, Build) and software.build_on is not None
+        from_source = isinstance(software, Build) and not (
+            isinstance(software.ovs, str) and isinstance(software.ovn, str)
+        )
+        yield where, not local and from_source, "software from source on machines (only on local nodes)"
         yield (*where, "build_on"), elsewhere, "building on a node (only on this machine)"
     for switch_name, switch in file.logical.switches.items():
         for name, port in switch.ports.items():

@@ -109,6 +109,11 @@ class LocalProvider:
         """The names of the nodes that are alive."""
         return frozenset(self.pids())
 
+    def made(self) -> frozenset[str]:
+        """The names of the nodes that have files."""
+        folder = self.folder.path / "nodes"
+        return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
+
     def nodes(self) -> dict[str, LocalNode]:
         """The nodes that are alive, by name."""
         return {name: LocalNode(name, pid) for name, pid in sorted(self.pids().items())}

@@ -1,0 +1,316 @@
+"""image, ssh, ssh-config, inventory, console, suspend, resume, snapshot: nodes that are machines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ovnlab.cli import output
+from ovnlab.cli.options import JsonOption, LabOption, NodeArgument
+from ovnlab.cli.vms import PASS_ON, run_on
+from ovnlab.errors import OvnlabError, UsageError
+
+if TYPE_CHECKING:
+    from ovnlab.lab import Lab
+
+images = typer.Typer(
+    no_args_is_help=True,
+    help="""Disk images for nodes that are virtual machines.
+
+    \b
+    ovnlab image build
+    ovnlab image ls
+    """,
+)
+snapshots = typer.Typer(
+    no_args_is_help=True,
+    help="""Whole labs of virtual machines as they were at one moment.
+
+    \b
+    ovnlab snapshot save before-upgrade
+    ovnlab snapshot restore before-upgrade
+    """,
+)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Its name.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(context_settings=PASS_ON)(ssh)
+    app.command("ssh-config")(ssh_config)
+    app.command()(inventory)
+    app.command()(console)
+    app.command()(suspend)
+    app.command()(resume)
+    app.add_typer(images, name="image")
+    app.add_typer(snapshots, name="snapshot")
+
+
+def _find(lab: str | None) -> Lab:
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.lab import find  # noqa: PLC0415
+
+    return find(lab, Quiet())
+
+
+def _config(found: Lab) -> str:
+    """The ssh_config file of a lab. Raises UsageError where its nodes have no SSH."""
+    path = found.folder.path / "ssh/config"
+    if not path.exists():
+        provider = found.topology.provider
+        raise UsageError(
+            f"nodes of lab {found.name} are {provider}, without SSH servers", hint="ovnlab shell NODE, ovnlab exec NODE"
+        )
+    return str(path)
+
+
+def ssh(
+    node: NodeArgument,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND]...", help="A command instead of a login shell.")
+    ] = None,
+    lab: LabOption = None,
+) -> int:
+    """Log in to a node by SSH, as the lab does.
+
+    \b
+    ovnlab ssh worker1
+    ovnlab ssh worker1 uptime
+    """
+    found = _find(lab)
+    if found.topology.node(node) is None:
+        raise found.unknown(node)
+    return run_on(["ssh", "-F", _config(found), node, *(command or ())], json=False)
+
+
+def ssh_config(lab: LabOption = None, json: JsonOption = False) -> int:
+    """Print the path of a file for `ssh -F` (and scp, rsync, Ansible) that knows the nodes by their names.
+
+    \b
+    ovnlab ssh-config
+    ssh -F $(ovnlab ssh-config) worker1
+    """
+    path = _config(_find(lab))
+    if json:
+        output.as_json(path=path)
+    else:
+        output.line(path)
+    return 0
+
+
+def inventory(lab: LabOption = None, json: JsonOption = False) -> int:
+    """Print an Ansible inventory of the lab: groups are the roles of its nodes.
+
+    \b
+    ovnlab inventory > inventory.ini
+    ansible -i inventory.ini all -m ping
+    """
+    found = _find(lab)
+    config = _config(found)
+    roles: dict[str, list[str]] = {}
+    for node in found.topology.nodes:
+        roles.setdefault(node.role, []).append(node.name)
+    if json:
+        output.as_json(groups=roles, ssh_config=config)
+        return 0
+    for role, names in roles.items():
+        output.line("\n".join([f"[{role}]", *names, ""]))
+    output.line(f"[all:vars]\nansible_ssh_common_args=-F {config}\nansible_python_interpreter=/usr/bin/python3")
+    return 0
+
+
+def console(node: NodeArgument, lab: LabOption = None) -> int:
+    """Show the serial console of a virtual machine; Ctrl-] leaves it.
+
+    \b
+    ovnlab console worker1
+    """
+    found = _find(lab)
+    if found.topology.node(node) is None:
+        raise found.unknown(node)
+    return run_on(found.machines().console(node), json=False)
+
+
+def suspend(lab: LabOption = None, json: JsonOption = False) -> int:
+    """Write the memory of a lab's virtual machines to disk and end them, all at one moment; see resume.
+
+    \b
+    ovnlab suspend
+    """
+    found = _find(lab)
+    with found.locked():
+        found.machines().suspend()
+    if json:
+        output.as_json(lab=found.name)
+    else:
+        output.line(f"lab {found.name} is suspended")
+    return 0
+
+
+def resume(lab: LabOption = None, json: JsonOption = False) -> int:
+    """Let a suspended lab go on.
+
+    \b
+    ovnlab resume
+    """
+    found = _find(lab)
+    with found.locked():
+        names = found.machines().resume()
+    if not names:
+        raise OvnlabError(f"lab {found.name} is not suspended")
+    if json:
+        output.as_json(lab=found.name, nodes=names)
+    else:
+        output.line(f"lab {found.name} goes on: {output.count(len(names), 'node')}")
+    return 0
+
+
+@snapshots.command()
+def save(name: NameArgument, lab: LabOption = None, json: JsonOption = False) -> int:
+    """Keep memory and disks of all nodes at one moment.
+
+    \b
+    ovnlab snapshot save before-upgrade
+    """
+    found = _find(lab)
+    with found.locked():
+        found.machines().save(name)
+    if json:
+        output.as_json(lab=found.name, snapshot=name)
+    else:
+        output.line(f"saved {name}")
+    return 0
+
+
+@snapshots.command()
+def restore(name: NameArgument, lab: LabOption = None, json: JsonOption = False) -> int:
+    """Make all nodes what they were.
+
+    \b
+    ovnlab snapshot restore before-upgrade
+    """
+    found = _find(lab)
+    with found.locked():
+        found.machines().restore(name)
+    if json:
+        output.as_json(lab=found.name, snapshot=name)
+    else:
+        output.line(f"lab {found.name} is what it was at {name}")
+    return 0
+
+
+@snapshots.command("ls")
+def list_snapshots(lab: LabOption = None, json: JsonOption = False) -> int:
+    """List the snapshots of a lab.
+
+    \b
+    ovnlab snapshot ls
+    """
+    found = _find(lab).machines().snapshots()
+    if json:
+        output.as_json(snapshots=[{"name": name, "made": made} for name, made in found.items()])
+    elif not found:
+        output.line("no snapshots (`ovnlab snapshot save NAME` makes one)")
+    else:
+        output.table(("SNAPSHOT", "MADE"), [(name, _date(made)) for name, made in found.items()])
+    return 0
+
+
+@snapshots.command("rm")
+def remove_snapshot(name: NameArgument, lab: LabOption = None, json: JsonOption = False) -> int:
+    """Remove a snapshot.
+
+    \b
+    ovnlab snapshot rm before-upgrade
+    """
+    found = _find(lab)
+    with found.locked():
+        if not found.machines().forget(name):
+            raise UsageError(f"lab {found.name} has no snapshot {name}", hint="`ovnlab snapshot ls` lists them")
+    if json:
+        output.as_json(removed=name)
+    else:
+        output.line(f"removed {name}")
+    return 0
+
+
+@images.command()
+def build(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="What nodes call it as their image.")] = "debian",
+    suite: Annotated[str, typer.Option("--suite", metavar="SUITE", help="Which Debian.")] = "bookworm",
+    json: JsonOption = False,
+) -> int:
+    """Make an image of Debian with OVS, OVN and their tools, from this machine's package mirror. Takes root.
+
+    \b
+    ovnlab image build
+    ovnlab image build trixie --suite trixie
+    """
+    from ovnlab.cli.progress import progress  # noqa: PLC0415
+    from ovnlab.software import images  # noqa: PLC0415
+
+    with progress() as reporter:
+        reporter.step(f"making image {name}")
+        image = images.build(name, reporter.note, suite=suite)
+    if json:
+        output.as_json(name=name, key=image.key, path=str(image.path), packages=image.packages)
+    else:
+        output.line(f"made {name}: {_versions(image.packages)}, {image.size / 2**20:.0f} MiB")
+    return 0
+
+
+@images.command("ls")
+def list_images(json: JsonOption = False) -> int:
+    """List images.
+
+    \b
+    ovnlab image ls
+    """
+    from ovnlab.software import images  # noqa: PLC0415
+
+    found = images.all_there()
+    if json:
+        output.as_json(
+            images=[
+                {"name": i.name, "key": i.key, "suite": i.suite, "made": i.made, "bytes": i.size, "path": str(i.path)}
+                for i in found
+            ]
+        )
+    elif not found:
+        output.line("no images (`ovnlab image build` makes one)")
+    else:
+        rows = [
+            (i.name, i.key, i.suite, _versions(i.packages), f"{i.size / 2**20:.0f} MiB", _date(i.made)) for i in found
+        ]
+        output.table(("IMAGE", "KEY", "SUITE", "CONTENT", "SIZE", "MADE"), rows)
+    return 0
+
+
+@images.command("rm")
+def remove_image(name: NameArgument, json: JsonOption = False) -> int:
+    """Remove an image. Nodes that run of it have a copy.
+
+    \b
+    ovnlab image rm debian
+    """
+    from ovnlab.software import images  # noqa: PLC0415
+
+    images.remove(name)
+    if json:
+        output.as_json(removed=name)
+    else:
+        output.line(f"removed {name}")
+    return 0
+
+
+def _versions(packages: dict[str, str]) -> str:
+    """Of OVS and OVN, as Debian numbers them."""
+    names = {"OVS": "openvswitch-switch", "OVN": "ovn-host"}
+    return ", ".join(f"{short} {packages[name].partition('-')[0]}" for short, name in names.items() if name in packages)
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")

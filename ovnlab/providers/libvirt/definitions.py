@@ -1,0 +1,214 @@
+"""What is defined in libvirt for a lab, and the seeds of its machines. Pure: knows of no hypervisor."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pycdlib
+
+from ovnlab.errors import OvnlabError
+from ovnlab.software import images
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Node, Topology
+
+COMMAND_LINE = (
+    "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet mitigations=off nopti cryptomgr.notests nokaslr"
+    " systemd.show_status=false"
+)
+"""Of the kernel, for images that are booted directly: quick where nothing has to be kept apart."""
+
+
+@dataclass
+class Disk:
+    """A disk of a domain: a volume of the pool."""
+
+    volume: str
+    format: str = "qcow2"
+    readonly: bool = False
+
+
+@dataclass
+class Nic:
+    """A NIC of a domain: its name in there, and the libvirt network or the bridge that it is plugged into."""
+
+    device: str
+    mac: str
+    source: str
+    mtu: int = 1500
+    addresses: Sequence[str] = ()
+    on_bridge: bool = False
+
+
+@dataclass
+class Domain:
+    """What templates/libvirt/domain.xml.j2 asks for."""
+
+    name: str
+    kind: str
+    disks: list[Disk]
+    nics: list[Nic]
+    kernel: str = ""
+    initrd: str = ""
+    cmdline: str = COMMAND_LINE
+    cpu_mode: str = ""
+    cpu_model: str = ""
+
+    @property
+    def volumes(self) -> list[str]:
+        """The volumes that are its own."""
+        return [disk.volume for disk in self.disks]
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a node boots from, as files of this machine: a disk, and where it is booted directly a kernel and initrd."""
+
+    disk: Path
+    base: str
+    kernel: Path | None
+    initrd: Path | None
+
+    @property
+    def format(self) -> str:
+        """The format of the disk."""
+        return self.base.rpartition(".")[2]
+
+    @property
+    def size(self) -> int:
+        """Bytes that the machine sees of the disk."""
+        with self.disk.open("rb") as file:
+            header = file.read(32)
+        return int.from_bytes(header[24:32], "big") if self.format == "qcow2" else self.disk.stat().st_size
+
+
+@dataclass
+class Network:
+    """A libvirt network of a lab."""
+
+    name: str
+    bridge: str
+    forward: str = ""
+    mtu: int = 0
+    address: str = ""
+    prefix: int = 0
+
+
+def boot_of(node: Node) -> Boot:
+    """What a node boots from. Raises OvnlabError where there is no such image."""
+    machine = node.machine
+    own = images.find(machine.image) if "/" not in machine.image else None
+    if own is None and "/" not in machine.image:
+        raise OvnlabError(
+            f"there is no image {machine.image}", where=node.name, hint=f"ovnlab image build {machine.image}"
+        )
+    disk = own.disk if own else Path(machine.image)
+    try:
+        with disk.open("rb") as file:
+            kind = "qcow2" if file.read(4) == b"QFI\xfb" else "raw"
+    except OSError as error:
+        raise OvnlabError(f"cannot be read: {error.strerror}", where=f"{node.name}: image {disk}") from None
+    kernel, initrd = Path(machine.kernel) if machine.kernel else None, Path(machine.initrd) if machine.initrd else None
+    if own and kernel is None:
+        kernel, initrd = own.kernel, own.initrd
+    return Boot(disk, f"ovnlab-{own.key if own else identity(disk)}.{kind}", kernel, initrd)
+
+
+def networks(topology: Topology) -> list[Network]:
+    """The libvirt networks of a lab: the one that its nodes are reached by, their underlay, and physical networks."""
+    settings = topology.libvirt
+    found = []
+    if not settings.bridge:
+        subnet = ipaddress.ip_network(settings.subnet)
+        forward = {"nat": "nat", "route": "route"}.get(settings.network, "")
+        own = str(subnet.network_address + 1)
+        found.append(Network(_network(topology), _bridge(topology), forward, 0, own, subnet.prefixlen))
+    segments = ["underlay"] if any(node.ip and node.segment == "underlay" for node in topology.nodes) else []
+    for name in [*segments, *topology.physical_networks]:
+        mtu = topology.underlay.mtu if topology.underlay.mtu > 1500 else 0
+        found.append(Network(_network(topology, name), _bridge(topology, name), mtu=mtu))
+    return found
+
+
+def _network(topology: Topology, name: str = "") -> str:
+    return f"ovnlab-{topology.name}" + (f"-{name}" if name else "")
+
+
+def _bridge(topology: Topology, name: str = "") -> str:
+    return f"ovl{hashlib.sha256(_network(topology, name).encode()).hexdigest()[:8]}"
+
+
+def domain_of(topology: Topology, node: Node) -> Domain:
+    """The machine of a node, as far as that does not depend on the hypervisor."""
+    name = f"ovnlab-{topology.name}-{node.name}"
+    disks = [Disk(f"{name}.qcow2"), Disk(f"{name}-seed.iso", "raw", readonly=True)]
+    disks += [Disk(f"{name}-disk{number}.qcow2") for number, _ in enumerate(node.machine.disks, start=1)]
+    settings = topology.libvirt
+    prefix = ipaddress.ip_network(settings.subnet).prefixlen
+    own = [f"{node.machine.address}/{prefix}"]
+    nics = [Nic("eth0", node.machine.mac, settings.bridge or _network(topology), 1500, own, bool(settings.bridge))]
+    if node.ip:
+        mtu = topology.underlay.mtu
+        nics.append(Nic("eth1", node.mac, _network(topology, node.segment), mtu, [node.cidr]))
+    nics += [Nic(nic.device, nic.mac, _network(topology, nic.network)) for nic in node.nics]
+    return Domain(name, "qemu", disks, nics)
+
+
+def choose_cpu(domain: Domain, said: str) -> None:
+    """What the person said; otherwise all that KVM has, or what emulation is fastest with."""
+    if said in ("host-passthrough", "host-model", "maximum"):
+        domain.cpu_mode = said
+    elif said:
+        domain.cpu_model = said
+    elif domain.kind == "kvm":
+        domain.cpu_mode = "host-passthrough"
+    elif os.uname().machine == "x86_64":
+        domain.cpu_model = "qemu64"
+
+
+def identity(path: Path) -> str:
+    """Addresses the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def seed_files(
+    topology: Topology, node: Node, nics: Sequence[Nic], authorized: str, host_key: tuple[str, str]
+) -> dict[str, str]:
+    """What the machine is: cloud-init's NoCloud data source, and a script that does the same without it."""
+    settings = topology.libvirt
+    subnet = ipaddress.ip_network(settings.subnet)
+    joined = settings.network != "isolated" and not settings.bridge
+    values = {
+        "node": node,
+        "hostname": node.name.replace("_", "-"),
+        "nics": nics,
+        "gateway": str(subnet.network_address + 1) if joined else "",
+        "authorized": authorized,
+        "host_key": host_key[0],
+        "host_public": host_key[1],
+    }
+    return {
+        "meta-data": f"instance-id: {topology.name}-{node.name}\nlocal-hostname: {values['hostname']}\n",
+        "user-data": render("libvirt/user-data.j2", **values),
+        "network-config": render("libvirt/network-config.j2", **values),
+        "ovnlab.sh": render("libvirt/seed.sh.j2", **values),
+    }
+
+
+def seed_image(files: dict[str, str]) -> bytes:
+    """A CD labelled cidata with these files (ISO 9660 with Rock Ridge and Joliet names)."""
+    image = pycdlib.PyCdlib()
+    image.new(interchange_level=4, joliet=3, rock_ridge="1.09", vol_ident="cidata")
+    for number, (name, text) in enumerate(files.items()):
+        content = text.encode()
+        image.add_fp(io.BytesIO(content), len(content), f"/FILE{number}", rr_name=name, joliet_path=f"/{name}")
+    written = io.BytesIO()
+    image.write_fp(written)
+    image.close()
+    return written.getvalue()

@@ -1,0 +1,144 @@
+"""A connection to libvirt: what goes over it, and what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO
+
+import libvirt
+
+from ovnlab.errors import OvnlabError, SurroundingsError, Timeout
+from ovnlab.templating import render
+from ovnlab.waiting import wait_until
+
+TRY_TIMEOUT = 5.0
+"""Seconds that a machine on KVM may take to say its first word."""
+
+CONSOLE_TAIL = 15
+"""Lines of the serial console that an error shows."""
+
+
+@dataclass
+class Hypervisor:
+    """A connection to libvirt."""
+
+    uri: str
+
+    @cached_property
+    def connection(self) -> Any:
+        """Open for as long as this process lives. Raises SurroundingsError that says what to do."""
+        libvirt.registerErrorHandler(lambda *_: None, None)  # it would print them
+        try:
+            return libvirt.open(self.uri)
+        except libvirt.libvirtError as error:
+            raise SurroundingsError(
+                f"libvirt cannot be reached: {error.get_error_message()}", where=self.uri, hint=_advice(self.uri, error)
+            ) from None
+
+
+def _advice(uri: str, error: Any) -> str:
+    said = str(error)
+    if "ermission denied" in said or "authentication" in said:
+        return "become a member of group libvirt (sudo usermod -aG libvirt $USER, and log in again), or run as root"
+    if "No such file" in said or "refused" in said:
+        return "start it: sudo systemctl start libvirtd, or install it: sudo apt-get install libvirt-daemon-system"
+    return f"try it: virsh -c {uri} version"
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Turn what libvirt says into an error that says what was being done."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        message = error.get_error_message() or str(error)
+        raise OvnlabError(message, where=what, hint=_hint(message)) from None
+
+
+def _hint(message: str) -> str:
+    if "already in use" in message:
+        return "give the lab another network: libvirt: {subnet: …} in the topology"
+    if "No space left" in message:
+        return "make room in the storage pool, or name another one: libvirt: {pool: …}"
+    return ""
+
+
+class Console:
+    """What a machine says on its serial console while it boots."""
+
+    def __init__(self, connection: Any, domain: Any) -> None:
+        self.connection = connection
+        self.domain = domain
+        self.said = bytearray()
+        self._stream: Any = None
+
+    def __enter__(self) -> Console:
+        with contextlib.suppress(libvirt.libvirtError):  # somebody else may be at it
+            self._stream = self.connection.newStream(0)
+            self.domain.openConsole(None, self._stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+            threading.Thread(target=self._read, daemon=True).start()
+        return self
+
+    def _read(self) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            while data := self._stream.recv(4096):
+                self.said += data
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(libvirt.libvirtError, AttributeError):
+            self._stream.abort()
+
+    @property
+    def text(self) -> str:
+        """All of it so far."""
+        return bytes(self.said).decode(errors="replace").replace("\r", "")
+
+    def tail(self) -> str:
+        """The last lines of it."""
+        lines = [line for line in self.text.splitlines() if line.strip()]
+        return "\n".join(lines[-CONSOLE_TAIL:]) or "nothing"
+
+    def stage(self) -> str:
+        """How far the machine came."""
+        text = self.text
+        for word, stage in (("login:", "it is up, without network"), ("systemd", "its system was starting")):
+            if word in text:
+                return stage
+        return "its kernel was starting" if text.strip() else "it has not said a word"
+
+
+def kvm_works(connection: Any, name: str) -> bool:
+    """Whether a machine on KVM says its first word; what a hypervisor says of itself cannot be relied on."""
+    xml = render("libvirt/try.xml.j2", name=name)
+    try:
+        domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
+    except libvirt.libvirtError:
+        return False
+    try:
+        with Console(connection, domain) as console:
+            domain.resume()
+            wait_until("the firmware", lambda: True if console.said else None, timeout=TRY_TIMEOUT)
+    except (libvirt.libvirtError, Timeout):
+        return False
+    finally:
+        with contextlib.suppress(libvirt.libvirtError):
+            domain.destroy()
+    return True
+
+
+def make_volume(pool: Any, name: str, size: int, kind: str, backing: dict[str, str] | None = None) -> Any:
+    """Make a volume of so many bytes."""
+    xml = render("libvirt/volume.xml.j2", name=name, capacity=size, format=kind, backing=backing)
+    return pool.createXML(xml)
+
+
+def send(connection: Any, volume: Any, file: BinaryIO, size: int) -> None:
+    """Fill a volume."""
+    stream = connection.newStream(0)
+    volume.upload(stream, 0, size, 0)
+    stream.sendAll(lambda _, count, source: source.read(count), file)
+    stream.finish()

@@ -1,0 +1,519 @@
+"""Nodes as virtual machines of libvirt, on this machine or on hypervisors elsewhere.
+
+Whatever is made carries a mark in libvirt's metadata: the lab, the node, and whose lab it is. Only that is ever changed
+or removed. A domain is defined before its disks are made, and says which those are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import libvirt
+import msgspec
+
+from ovnlab.errors import OvnlabError, Timeout, UsageError
+from ovnlab.parallel import for_each
+from ovnlab.providers.libvirt.definitions import (
+    Boot,
+    Domain,
+    Network,
+    Nic,
+    boot_of,
+    choose_cpu,
+    domain_of,
+    identity,
+    networks,
+    seed_files,
+    seed_image,
+)
+from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
+from ovnlab.providers.machines import Keys, Machine, Reach, introduce, set_clocks
+from ovnlab.state import LabFolder, cache_root
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Node, Topology
+from ovnlab.waiting import CLOCK, wait_until
+
+NAMESPACE = "urn:ovnlab:1"
+"""Of the marks in libvirt's metadata."""
+
+DEFAULT_URI = "qemu:///system"
+
+BOOT_TIMEOUT = 300.0
+"""Seconds from power to SSH: enough for cloud-init under software emulation on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """The same as paths on a hypervisor."""
+
+    disk: str
+    kernel: str
+    initrd: str
+
+
+class LibvirtProvider:
+    """The machines of one lab."""
+
+    def __init__(self, folder: LabFolder, topology: Topology | None, note: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.topology = topology
+        self.note = note
+        self.keys = Keys(folder)
+        self._hypervisors: dict[str, Hypervisor] = {}
+        self._machines: dict[str, Machine] = {}
+
+    # ── what is there ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def owner(self) -> str:
+        """Whose labs these are: of this user on this machine, in this state folder."""
+        identity = f"{socket.gethostname()}\0{os.geteuid()}\0{self.folder.path}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    def hypervisor(self, uri: str) -> Hypervisor:
+        """The connection to one."""
+        return self._hypervisors.setdefault(uri, Hypervisor(uri))
+
+    def _uris(self) -> list[str]:
+        """Where the lab has, or has had, machines."""
+        try:
+            noted = msgspec.json.decode((self.folder.path / "libvirt.json").read_bytes(), type=list[str])
+        except (OSError, msgspec.DecodeError):
+            noted = []
+        wanted = [node.machine.uri for node in self.topology.nodes] if self.topology else []
+        return list(dict.fromkeys([*noted, *wanted])) or [DEFAULT_URI]
+
+    def _mark(self, found: Any) -> ET.Element | None:
+        """Our mark on a domain or network; None where it is somebody else's."""
+        try:
+            text = found.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE)
+        except libvirt.libvirtError:  # it has none
+            return None
+        mark = ET.fromstring(text)  # noqa: S314  libvirt's own
+        return mark if (mark.get("name"), mark.get("owner")) == (self.folder.name, self.owner) else None
+
+    def _is_ours(self, network: Any) -> bool:
+        """Whether a network has our mark; libvirt has no call for it."""
+        mark = ET.fromstring(network.XMLDesc()).find(f"metadata/{{{NAMESPACE}}}lab")  # noqa: S314  libvirt's own
+        return mark is not None and (mark.get("name"), mark.get("owner")) == (self.folder.name, self.owner)
+
+    def _domains(self) -> list[tuple[str, Any, ET.Element]]:
+        """The domains of the lab: node, domain, mark."""
+        found = []
+        for uri in self._uris():
+            with doing(uri):
+                for domain in self.hypervisor(uri).connection.listAllDomains():
+                    mark = self._mark(domain)
+                    if mark is not None:
+                        found.append((mark.get("node", ""), domain, mark))
+        return found
+
+    def _networks(self) -> list[Any]:
+        found = []
+        for uri in self._uris():
+            with doing(uri):
+                networks = self.hypervisor(uri).connection.listAllNetworks()
+                found += [network for network in networks if self._is_ours(network)]
+        return found
+
+    def is_up(self) -> bool:
+        """Whether any machine of the lab runs."""
+        return bool(self.running())
+
+    def running(self) -> frozenset[str]:
+        """The nodes whose machines run."""
+        return frozenset(name for name, domain, _ in self._domains() if domain.isActive())
+
+    def made(self) -> frozenset[str]:
+        """The nodes whose machines are defined."""
+        return frozenset(name for name, _, _ in self._domains())
+
+    def nodes(self) -> dict[str, Machine]:
+        """The nodes whose machines run, by name."""
+        running = self.running()
+        if self.topology is None:
+            return {}
+        return {node.name: self._machine(node) for node in self.topology.nodes if node.name in running}
+
+    def node(self, name: str) -> Machine:
+        """A running node. Raises OvnlabError where it is not running."""
+        found = self.nodes().get(name)
+        if found is None:
+            raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
+        return found
+
+    def _reach(self, node: Node) -> Reach:
+        return Reach(node.machine.address, 22, "root", self.keys.private, self.keys.known_hosts)
+
+    def _machine(self, node: Node) -> Machine:
+        if node.name not in self._machines:
+            self._machines[node.name] = Machine(node.name, self._reach(node), self.keys.config)
+        return self._machines[node.name]
+
+    # ── making ───────────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, topology: Topology, names: Sequence[str]) -> None:
+        """Make machines, or start them again; networks and images come first, one after the other."""
+        self.topology = topology
+        self._note_uris()
+        self.keys.make()
+        self.keys.write(topology, {node.name: self._reach(node) for node in topology.nodes})
+        nodes = [node for node in topology.nodes if node.name in names]
+        if nodes:
+            kinds = {uri: self._kind(uri, topology) for uri in {node.machine.uri for node in nodes}}
+            for uri in kinds:
+                self._make_networks(uri, topology)
+            boots = {node.name: boot_of(node) for node in nodes}
+            pools = {uri: self._pool(uri, topology.libvirt.pool) for uri in kinds}
+            brought = {node.name: self._bring(pools[node.machine.uri], boots[node.name]) for node in nodes}
+            for_each(
+                nodes,
+                lambda node: self._start(topology, node, kinds[node.machine.uri], boots[node.name], brought[node.name]),
+            )
+        introduce(self.nodes().values(), topology)
+
+    def _note_uris(self) -> None:
+        (self.folder.path / "libvirt.json").write_bytes(msgspec.json.encode(self._uris()))
+
+    def _kind(self, uri: str, topology: Topology) -> str:
+        if topology.libvirt.accelerate != "auto":
+            return topology.libvirt.accelerate
+        hypervisor = self.hypervisor(uri)
+        with doing(uri):
+            capabilities = ET.fromstring(hypervisor.connection.getCapabilities())  # noqa: S314  libvirt's own
+        claimed = any(found.get("type") == "kvm" for found in capabilities.iter("domain"))
+        if claimed and kvm_works(hypervisor.connection, f"ovnlab-{self.folder.name}-try-{os.getpid()}"):
+            return "kvm"
+        self.note(f"{uri} has no KVM that works: machines are emulated, which is some ten times slower")
+        return "qemu"
+
+    def _make_networks(self, uri: str, topology: Topology) -> None:
+        """Define and start what is missing of the lab's networks."""
+        connection = self.hypervisor(uri).connection
+        for network in networks(topology):
+            with doing(f"network {network.name}"):
+                try:
+                    found = connection.networkLookupByName(network.name)
+                except libvirt.libvirtError:
+                    found = connection.networkDefineXML(self._network_xml(topology, network))
+                if not self._is_ours(found):
+                    raise UsageError(f"there is a libvirt network {network.name} that is not of this lab", where=uri)
+                if not found.isActive():
+                    found.create()
+
+    def _network_xml(self, topology: Topology, network: Network) -> str:
+        return render(
+            "libvirt/network.xml.j2", network=network, lab=topology.name, owner=self.owner, namespace=NAMESPACE
+        )
+
+    def _pool(self, uri: str, name: str) -> Any:
+        """The storage pool; the one called default is made where it is not there."""
+        connection = self.hypervisor(uri).connection
+        with doing(f"storage pool {name}"):
+            try:
+                pool = connection.storagePoolLookupByName(name)
+            except libvirt.libvirtError:
+                if name != "default":
+                    hint = f"virsh -c {uri} pool-list --all lists those that are there"
+                    raise OvnlabError(f"there is no storage pool {name}", where=uri, hint=hint) from None
+                path = "/var/lib/libvirt/images"
+                if uri.endswith("/session"):
+                    path = str(cache_root() / "pool")
+                pool = connection.storagePoolDefineXML(render("libvirt/pool.xml.j2", name=name, path=path))
+                pool.build()
+                pool.setAutostart(True)
+            if not pool.isActive():
+                pool.create()
+            return pool
+
+    def _bring(self, pool: Any, boot: Boot) -> Brought:
+        """Bring what a node boots from into a pool."""
+        return Brought(
+            self._upload(pool, boot.base, boot.disk),
+            self._upload(pool, f"ovnlab-{identity(boot.kernel)}-vmlinuz", boot.kernel) if boot.kernel else "",
+            self._upload(pool, f"ovnlab-{identity(boot.initrd)}-initrd", boot.initrd) if boot.initrd else "",
+        )
+
+    def _upload(self, pool: Any, name: str, path: Path) -> str:
+        """The path on the hypervisor of a file in a pool. Beside one that is all there is an empty volume NAME.ok."""
+        with doing(f"storage pool {pool.name()}: {name}"):
+            there = {volume.name(): volume for volume in pool.listAllVolumes()}
+            if name in there and f"{name}.ok" in there:
+                return str(there[name].path())
+            if name in there:
+                there[name].delete()
+            self.note(f"bringing {path} into storage pool {pool.name()}")
+            size = path.stat().st_size
+            volume = make_volume(pool, name, size, "raw")
+            with path.open("rb") as file:
+                send(pool.connect(), volume, file, size)
+            make_volume(pool, f"{name}.ok", 0, "raw")
+            return str(volume.path())
+
+    def _start(self, topology: Topology, node: Node, kind: str, boot: Boot, brought: Brought) -> None:
+        """Define a machine, make its disks, start it, and wait until it answers."""
+        domain = domain_of(topology, node)
+        domain.kind, domain.kernel, domain.initrd = kind, brought.kernel, brought.initrd
+        choose_cpu(domain, node.machine.cpu)
+        connection = self.hypervisor(node.machine.uri).connection
+        with doing(f"{node.name}: domain {domain.name}"):
+            try:
+                found, is_new = connection.lookupByName(domain.name), False
+            except libvirt.libvirtError:
+                found, is_new = connection.defineXML(self._domain_xml(topology, node, domain)), True
+            if self._mark(found) is None:
+                raise UsageError(f"there is a libvirt domain {domain.name} that is not of this lab")
+            if not found.isActive() and not found.hasManagedSaveImage():
+                pool = self._pool(node.machine.uri, topology.libvirt.pool)
+                if is_new:
+                    _delete(pool, domain.volumes)
+                else:
+                    found = connection.defineXML(self._domain_xml(topology, node, domain))
+                self._make_disks(pool, topology, node, domain, boot, brought)
+            if not found.isActive():
+                found.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+        with Console(connection, found) as console:
+            if found.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
+                with doing(f"{node.name}: starting"):
+                    found.resume()
+            self._await_ssh(node, found, console)
+
+    def _domain_xml(self, topology: Topology, node: Node, domain: Domain) -> str:
+        return render(
+            "libvirt/domain.xml.j2",
+            domain=domain,
+            uuid=uuid.uuid5(uuid.NAMESPACE_URL, f"{NAMESPACE}:{self.owner}:{domain.name}"),
+            node=node,
+            machine=node.machine,
+            lab=topology.name,
+            owner=self.owner,
+            pool=topology.libvirt.pool,
+            namespace=NAMESPACE,
+        )
+
+    def _make_disks(
+        self, pool: Any, topology: Topology, node: Node, domain: Domain, boot: Boot, brought: Brought
+    ) -> None:
+        """The overlay on the image, the seed, and further disks; those that are there stay as they are."""
+        there = {volume.name(): volume for volume in pool.listAllVolumes()}
+        overlay, seed, *further = domain.volumes
+        if overlay not in there:
+            size = max(node.machine.disk * 2**20, boot.size)
+            make_volume(pool, overlay, size, "qcow2", {"path": brought.disk, "format": boot.format})
+        if seed in there:
+            there[seed].delete()
+        content = self._seed(topology, node, domain.nics)
+        send(pool.connect(), make_volume(pool, seed, len(content), "raw"), io.BytesIO(content), len(content))
+        for name, mebibytes in zip(further, node.machine.disks, strict=True):
+            if name not in there:
+                make_volume(pool, name, mebibytes * 2**20, "qcow2")
+
+    def _seed(self, topology: Topology, node: Node, nics: Sequence[Nic]) -> bytes:
+        """A CD with what the machine is, as cloud-init's NoCloud and as a script of ours."""
+        return seed_image(seed_files(topology, node, nics, self.keys.public, self.keys.host_key(node.name)))
+
+    def _await_ssh(self, node: Node, domain: Any, console: Console) -> None:
+        machine = self._machine(node)
+
+        def look() -> bool | None:
+            if not domain.isActive():
+                raise OvnlabError("its machine has stopped", where=node.name, detail=console.tail())
+            return True if machine.is_listening(2) else None
+
+        began = CLOCK.monotonic()
+        try:
+            wait_until(f"SSH on {node.machine.address}", look, timeout=BOOT_TIMEOUT)
+            machine.context.open()
+        except (OvnlabError, Timeout) as error:
+            stage = console.stage()
+            error.where = error.where or node.name
+            error.detail = f"{stage}, after {CLOCK.monotonic() - began:.0f} s; its console said last:\n{console.tail()}"
+            raise
+
+    # ── ending ───────────────────────────────────────────────────────────────────────────────────────
+
+    def stop(self, names: Sequence[str]) -> None:
+        """Switch machines off; their disks stay."""
+        for name, domain, _ in self._domains():
+            if name in names and domain.isActive():
+                self.keys.close(name)
+                with doing(f"{name}: switching off"):
+                    domain.destroy()
+                self._machines.pop(name, None)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove machines and their disks."""
+        self._remove([found for found in self._domains() if found[0] in names])
+
+    def _remove(self, found: Sequence[tuple[str, Any, ET.Element]]) -> None:
+        for_each(found, lambda item: self._remove_one(*item))
+        for name, _, _ in found:
+            self._machines.pop(name, None)
+            self.keys.forget(name)
+
+    def _remove_one(self, name: str, domain: Any, mark: ET.Element) -> None:
+        self.keys.close(name)
+        with doing(f"removing {domain.name()}"):
+            if domain.isActive():
+                domain.destroy()
+            volumes = [volume.text or "" for volume in mark.iter("volume")]  # libvirt takes its namespace off
+            with contextlib.suppress(libvirt.libvirtError):  # a pool that is gone has no volumes
+                _delete(domain.connect().storagePoolLookupByName(mark.get("pool")), volumes)
+            domain.undefineFlags(
+                libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+            )
+
+    def destroy(self) -> None:
+        """Remove all machines and networks of the lab, and its files."""
+        self._remove(self._domains())
+        for network in self._networks():
+            with doing(f"removing network {network.name()}"):
+                if network.isActive():
+                    network.destroy()
+                network.undefine()
+        self.folder.remove()
+
+    # ── keeping it ───────────────────────────────────────────────────────────────────────────────────
+
+    def suspend(self) -> None:
+        """Write the memory of all machines to disk and end them; all of them stop at one moment."""
+        running = [(name, domain) for name, domain, _ in self._domains() if domain.isActive()]
+        for name, domain in running:
+            self.keys.close(name)
+            with doing(f"{name}: pausing"):
+                domain.suspend()
+
+        def save(item: tuple[str, Any]) -> None:
+            with doing(f"{item[0]}: saving"):
+                item[1].managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
+        for_each(running, save)
+        self._machines.clear()
+
+    def resume(self) -> list[str]:
+        """Go on where `suspend` has stopped, all machines at one moment. Their names."""
+        saved = [(name, domain) for name, domain, _ in self._domains() if domain.hasManagedSaveImage()]
+
+        def start(item: tuple[str, Any]) -> None:
+            with doing(f"{item[0]}: starting"):
+                item[1].createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+
+        for_each(saved, start)
+        self._go_on(saved)
+        return [name for name, _ in saved]
+
+    def _go_on(self, paused: Sequence[tuple[str, Any]]) -> None:
+        """Let machines run, and tell them how late it is."""
+        for name, domain in paused:
+            with doing(f"{name}: going on"):
+                if domain.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
+                    domain.resume()
+        self._machines.clear()  # what was connected is not any more
+        set_clocks(self.nodes().values())
+
+    def save(self, snapshot: str) -> None:
+        """Keep memory and disks of all machines at one moment, under a name.
+
+        Raises OvnlabError where a machine does not run or has one of that name.
+        """
+        domains = [(name, domain) for name, domain, _ in self._domains()]
+        for name, domain in domains:
+            if not domain.isActive():
+                raise OvnlabError("is not running", where=name, hint="a snapshot is of all machines while they run")
+            if snapshot in domain.snapshotListNames():
+                hint = f"ovnlab snapshot rm {snapshot}"
+                raise OvnlabError(f"there is a snapshot {snapshot} already", where=name, hint=hint)
+        xml = render("libvirt/snapshot.xml.j2", name=snapshot)
+
+        def keep(item: tuple[str, Any]) -> None:
+            with doing(f"{item[0]}: snapshot {snapshot}"):
+                item[1].snapshotCreateXML(xml)
+
+        try:
+            for name, domain in domains:
+                with doing(f"{name}: pausing"):
+                    domain.suspend()
+            for_each(domains, keep)
+        finally:
+            self._go_on(domains)
+
+    def restore(self, snapshot: str) -> None:
+        """Make all machines what they were. Raises UsageError where not all of them have that snapshot."""
+        domains = [(name, domain) for name, domain, _ in self._domains()]
+        for name, domain in domains:
+            if snapshot not in domain.snapshotListNames():
+                hint = f"there is {', '.join(self.snapshots()) or 'none'}"
+                raise UsageError(f"{name} has no snapshot {snapshot}", hint=hint)
+
+        def revert(item: tuple[str, Any]) -> None:
+            self.keys.close(item[0])
+            with doing(f"{item[0]}: snapshot {snapshot}"):
+                found = item[1].snapshotLookupByName(snapshot)
+                item[1].revertToSnapshot(found, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED)
+
+        for_each(domains, revert)
+        self._go_on(domains)
+
+    def snapshots(self) -> dict[str, int]:
+        """The snapshots that all machines have, and when each was made, in seconds since 1970."""
+        found: list[dict[str, int]] = []
+        for name, domain, _ in self._domains():
+            with doing(f"{name}: snapshots"):
+                made = {snapshot.getName(): _made(snapshot) for snapshot in domain.listAllSnapshots()}
+            found.append(made)
+        return {name: when for name, when in found[0].items() if all(name in made for made in found)} if found else {}
+
+    def forget(self, snapshot: str) -> bool:
+        """Remove a snapshot; whether any machine had it."""
+        having = [found for found in self._domains() if snapshot in found[1].snapshotListNames()]
+        for name, domain, _ in having:
+            with doing(f"{name}: snapshot {snapshot}"):
+                domain.snapshotLookupByName(snapshot).delete()
+        return bool(having)
+
+    def console(self, name: str) -> list[str]:
+        """The command that shows the serial console of a machine."""
+        domain = next((domain for node, domain, _ in self._domains() if node == name), None)
+        if domain is None:
+            raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
+        return ["virsh", "--connect", domain.connect().getURI(), "console", domain.name()]
+
+    # ── looking at it ────────────────────────────────────────────────────────────────────────────────
+
+    def render(self, topology: Topology) -> list[tuple[str, str]]:
+        """What libvirt is given, and the seeds of machines."""
+        found = [(f"libvirt/{n.name}.network.xml", self._network_xml(topology, n)) for n in networks(topology)]
+        for node in topology.nodes:
+            domain = domain_of(topology, node)
+            if "/" not in node.machine.image or node.machine.kernel:
+                domain.kernel, domain.initrd = "/KERNEL", "/INITRD"
+            choose_cpu(domain, node.machine.cpu)
+            found.append((f"libvirt/{domain.name}.domain.xml", self._domain_xml(topology, node, domain)))
+            files = seed_files(topology, node, domain.nics, "PUBLIC-KEY", ("HOST-KEY", "PUBLIC-HOST-KEY"))
+            found += [(f"libvirt/{domain.name}.seed/{name}", text) for name, text in files.items()]
+        return found
+
+
+def _made(snapshot: Any) -> int:
+    """When a snapshot was made."""
+    return int(ET.fromstring(snapshot.getXMLDesc()).findtext("creationTime", "0"))  # noqa: S314  libvirt's own
+
+
+def _delete(pool: Any, names: Iterable[str]) -> None:
+    """Delete volumes, as far as they are there."""
+    there = {volume.name(): volume for volume in pool.listAllVolumes()}
+    for name in names:
+        if name in there:
+            there[name].delete()

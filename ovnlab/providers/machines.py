@@ -1,0 +1,262 @@
+"""Nodes that are machines reached by SSH: how to log in, and to run things there as root."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from fabric import Config, Connection
+from invoke.exceptions import CommandTimedOut
+from invoke.runners import Result
+
+from ovnlab.errors import OvnlabError
+from ovnlab.parallel import for_each
+from ovnlab.state import LabFolder
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Topology
+from ovnlab.waiting import now_ns
+
+PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+CONNECT_TIMEOUT = 20.0
+"""Seconds that each part of a login may take: connection, banner, key exchange, authentication."""
+
+ALIVE_INTERVAL = 10
+"""Seconds of silence after which a connection is asked whether it lives."""
+
+LONGEST_SOCKET = 107 - 18
+"""Bytes of a UNIX socket's path (unix(7)), less what ssh appends to it while it makes one."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a machine is reached: where, as whom, and the files with our private key and with its host key."""
+
+    host: str
+    port: int
+    user: str
+    key: Path
+    known_hosts: Path
+    sudo: bool = False
+
+    @property
+    def known_name(self) -> str:
+        """What it is called in the file of host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+        return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
+
+
+def as_root(argv: Sequence[str], *, sudo: bool) -> list[str]:
+    """The command that runs `argv` as root in an environment that does not depend on who logged in."""
+    variables = [f"PATH={PATH}", "HOME=/root", "USER=root", "LOGNAME=root", "LANG=C.UTF-8"]
+    if terminal := os.environ.get("TERM"):
+        variables.append(f"TERM={terminal}")
+    return [*(("sudo", "-n") if sudo else ()), "env", "-i", *variables, *argv]
+
+
+class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
+    """A Fabric Connection whose commands run as root. It trusts the one host key that it was given, and no agent."""
+
+    def __init__(self, name: str, reach: Reach) -> None:
+        config = Config(overrides={"load_ssh_configs": False}, lazy=True)
+        super().__init__(
+            reach.host,
+            user=reach.user,
+            port=reach.port,
+            config=config,
+            connect_timeout=int(CONNECT_TIMEOUT),
+            connect_kwargs={
+                "key_filename": str(reach.key),
+                "allow_agent": False,
+                "look_for_keys": False,
+                "banner_timeout": CONNECT_TIMEOUT,
+                "auth_timeout": CONNECT_TIMEOUT,
+            },
+        )
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        client.load_host_keys(str(reach.known_hosts))
+        self._set(client=client, machine=name, reach=reach, opening=threading.Lock())
+
+    def open(self) -> Any:
+        """Log in, where that is not done. Raises OvnlabError that says why it cannot be."""
+        with self.opening:
+            if self.is_connected:
+                return None
+            try:
+                opened = super().open()
+            except paramiko.BadHostKeyException:
+                raise self._refused("shows another host key than the one that is known") from None
+            except paramiko.AuthenticationException:
+                raise self._refused(f"does not let {self.reach.user} in with {self.reach.key}") from None
+            except paramiko.SSHException as error:
+                what = "is not in" if "not found in known_hosts" in str(error) else None
+                if what:
+                    raise self._refused(f"has a host key that {what} {self.reach.known_hosts}") from None
+                raise self._unreachable(str(error)) from None
+            except (OSError, EOFError) as error:
+                raise self._unreachable(getattr(error, "strerror", None) or str(error) or "no answer") from None
+            self.transport.set_keepalive(ALIVE_INTERVAL)
+            return opened
+
+    def run(self, command: str, **options: Any) -> Result:
+        """Run a shell command as root. Raises OvnlabError where the connection breaks."""
+        words = as_root(["sh", "-c", command], sudo=self.reach.sudo)
+        try:
+            result: Result = super().run(shlex.join(words), **options)
+        except CommandTimedOut:
+            raise
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._unreachable(f"the connection broke: {error or 'no answer'}") from None
+        return result
+
+    def _refused(self, message: str) -> OvnlabError:
+        return OvnlabError(message, where=f"{self.machine} ({self.reach.known_name})")
+
+    def _unreachable(self, why: str) -> OvnlabError:
+        where = f"{self.machine} ({self.reach.user}@{self.reach.known_name})"
+        return OvnlabError(f"cannot be reached by SSH: {why}", where=where)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A node that is reached by SSH; `config` is the ssh_config(5) file that knows it by its name."""
+
+    name: str
+    reach: Reach
+    config: Path
+
+    @cached_property
+    def context(self) -> Root:
+        """Runs commands on the node as root; the connection is kept."""
+        return Root(self.name, self.reach)
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The ssh that runs `argv` on the node as root."""
+        terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else ["-T"]
+        return ["ssh", "-F", str(self.config), *terminal, self.name, shlex.join(as_root(argv, sudo=self.reach.sudo))]
+
+    def is_listening(self, timeout: float) -> bool:
+        """Whether an SSH server shows its banner within that many seconds."""
+        try:
+            with socket.create_connection((self.reach.host, self.reach.port), timeout=timeout) as found:
+                return found.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+
+class Keys:
+    """A lab's own keys and what ssh reads of it, all below its folder."""
+
+    def __init__(self, folder: LabFolder) -> None:
+        self.path = folder.path / "ssh"
+
+    @property
+    def private(self) -> Path:
+        """The key that ovnlab logs in with."""
+        return self.path / "key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The host keys of the lab's machines."""
+        return self.path / "known_hosts"
+
+    @property
+    def config(self) -> Path:
+        """For `ssh -F`: knows the lab's machines by their names."""
+        return self.path / "config"
+
+    @property
+    def public(self) -> str:
+        """The line that lets the lab's key in."""
+        return self.private.with_suffix(".pub").read_text().strip()
+
+    def make(self) -> None:
+        """Make the lab's key pair where there is none."""
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        if not self.private.exists():
+            _make_pair(self.private)
+
+    def host_key(self, name: str) -> tuple[str, str]:
+        """A machine's host key, private and public; made where there is none."""
+        path = self.path / f"host-{name}"
+        if not path.exists():
+            _make_pair(path)
+        return path.read_text().strip(), path.with_suffix(path.suffix + ".pub").read_text().strip()
+
+    def forget(self, name: str) -> None:
+        """Remove a machine's host key."""
+        for path in self.path.glob(f"host-{name}*"):
+            path.unlink()
+
+    def write(self, topology: Topology, reaches: dict[str, Reach]) -> None:
+        """Write the files of host keys and for ssh, of all machines of the lab."""
+        known = [f"{reach.known_name} {self.host_key(name)[1]}\n" for name, reach in reaches.items()]
+        _write(self.known_hosts, "".join(known))
+        sockets = self.path / "%n"
+        longest = max((len(os.fsencode(self.path / name)) for name in reaches), default=0)
+        text = render(
+            "ssh_config.j2",
+            lab=topology.name,
+            machines=reaches,
+            sockets=sockets if longest <= LONGEST_SOCKET else None,
+        )
+        _write(self.config, text)
+
+    def close(self, name: str) -> None:
+        """End the connection to a machine that ssh keeps open for the commands to come."""
+        if (self.path / name).is_socket():
+            command = ["ssh", "-F", str(self.config), "-O", "exit", name]
+            subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
+
+
+def _make_pair(path: Path) -> None:
+    """An Ed25519 key pair: PATH is private, PATH.pub public."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  for new machines only
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    path.with_suffix(path.suffix + ".pub").write_bytes(public + b"\n")
+    _write(path, private.decode())
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that nobody else may read, all of it or nothing."""
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    scratch.replace(path)
+
+
+def introduce(machines: Iterable[Machine], topology: Topology) -> None:
+    """Let machines know the lab's nodes by their names."""
+    script = render(
+        "node/names.sh.j2", nodes=[(node.addresses[0], node.name) for node in topology.nodes if node.addresses]
+    )
+    for_each(machines, lambda found: run_script(found.context, script, where=f"{found.name}: writing /etc/hosts"))
+
+
+def set_clocks(machines: Iterable[Machine]) -> None:
+    """Tell machines that were stopped for a while how late it is."""
+
+    def tell(found: Machine) -> None:
+        run_script(
+            found.context, f"date -u -s @{now_ns() // 10**9} >/dev/null", where=f"{found.name}: setting the clock"
+        )
+
+    for_each(machines, tell)

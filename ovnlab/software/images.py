@@ -1,0 +1,277 @@
+"""Disk images for nodes that are VMs: Debian with OVS and OVN, a kernel, and an initrd that boots fast.
+
+They are made by mmdebstrap from this machine's own package mirror, and kept by the hash of their content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, UsageError
+from ovnlab.software import packages
+from ovnlab.state import cache_root, remove_tree, storage_error
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+from ovnlab.waiting import now_ns
+from ovnlab.wrapped import WrappedContext
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+SUITE = "bookworm"
+"""The Debian that images are of, where nothing is said."""
+
+SIZE_MIB = 4096
+"""The size of their disks; what is not written takes no room."""
+
+NEEDED_BYTES = 2 * 2**30
+"""What must be free while an image is made."""
+
+TIMEOUT = 1800.0
+"""Seconds that making an image may take."""
+
+PROGRAMS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils"}
+"""What makes images, and Debian's packages of it."""
+
+CONTENT = (
+    *packages.PACKAGES,
+    "busybox-static",
+    "ca-certificates",
+    "kmod",
+    "openssh-server",
+    "procps",
+    "python3-minimal",
+    "sudo",
+    "systemd-sysv",
+    "udev",
+)
+"""What is in an image beside the kernel."""
+
+KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
+
+MASKED = (
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "getty@tty1.service",
+    "kmod-static-nodes.service",
+    "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "modprobe@loop.service",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-fsck-root.service",
+    "systemd-journal-flush.service",
+    "systemd-logind.service",
+    "systemd-machine-id-commit.service",
+    "systemd-pstore.service",
+    "systemd-random-seed.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
+    "systemd-user-sessions.service",
+)
+"""Units that take time when a node boots, and that no node needs."""
+
+Report = Callable[[str], None]
+
+
+class Image(msgspec.Struct, frozen=True):
+    """An image: `key` is a hash of its disk, `made` seconds since 1970, `packages` their versions by name."""
+
+    name: str
+    key: str
+    suite: str
+    made: int
+    packages: dict[str, str]
+
+    @property
+    def path(self) -> Path:
+        """The folder of its files."""
+        return images_root() / self.key
+
+    @property
+    def disk(self) -> Path:
+        """Its disk, qcow2."""
+        return self.path / "disk.qcow2"
+
+    @property
+    def kernel(self) -> Path:
+        """The kernel to boot it with."""
+        return self.path / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        """The initrd of the kernel."""
+        return self.path / "initrd.img"
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(path.stat().st_size for path in self.path.iterdir())
+
+
+def images_root() -> Path:
+    """The folder of images."""
+    return cache_root() / "images"
+
+
+def find(name: str) -> Image | None:
+    """The image of that name, None where there is none."""
+    try:
+        return msgspec.json.decode((images_root() / "names" / name / "image.json").read_bytes(), type=Image)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def all_there() -> list[Image]:
+    """All images, by name."""
+    try:
+        names = sorted(path.name for path in (images_root() / "names").iterdir())
+    except FileNotFoundError:
+        return []
+    return [image for name in names if (image := find(name)) is not None]
+
+
+def remove(name: str) -> None:
+    """Remove an image. Raises UsageError where there is none of that name."""
+    link = images_root() / "names" / name
+    if not link.is_symlink():
+        raise UsageError(f"there is no image {name}", hint="`ovnlab image ls` lists them")
+    key = link.readlink().name
+    link.unlink()
+    if all(image.key != key for image in all_there()):
+        remove_tree(images_root() / key)
+
+
+def build(name: str, report: Report, *, suite: str = SUITE) -> Image:
+    """Make an image; one that has that name is that of the new one then.
+
+    Raises UsageError for a name that cannot be one, SurroundingsError where this machine lacks what it takes, and
+    CommandFailed with the end of what was printed.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be the name of an image", hint="lower-case letters, digits, '_' and '-'")
+    _require()
+    root = images_root()
+    try:
+        (root / "names").mkdir(parents=True, exist_ok=True)
+        with packages.exclusive(root / "lock", report, "another ovnlab that makes an image"):
+            return _made(root, name, suite)
+    except OSError as error:
+        raise storage_error(error, root) from None
+
+
+def _require() -> None:
+    path = os.pathsep.join(packages.SEARCHED)
+    lacking = [package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None]
+    if lacking:
+        raise SurroundingsError(
+            f"images are made with {', '.join(PROGRAMS)}, and not all of them are here",
+            hint=f"sudo apt-get install {' '.join(lacking)}",
+        )
+    if os.geteuid() != 0:
+        raise SurroundingsError("images have files of many users, which takes root", hint="sudo ovnlab image build")
+
+
+def _made(root: Path, name: str, suite: str) -> Image:
+    with tempfile.TemporaryDirectory(dir=root, prefix="making-") as scratch, _temporary(root) as temporary:
+        folder = Path(scratch)
+        for title, text in scripts(name, suite, folder, Path(temporary)):
+            (folder / title).write_text(text)
+        context = WrappedContext(list)
+        try:
+            run_script(context, (folder / "build.sh").read_text(), where=f"image {name}", timeout=TIMEOUT)
+        except CommandFailed as error:
+            error.hint = error.hint or "what went wrong stands above; `ovnlab image build` begins anew"
+            raise
+        lines = (folder / "packages").read_text().splitlines()
+        versions = dict(line.split() for line in lines)
+        with (folder / "disk.qcow2").open("rb") as file:
+            key = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        image = Image(name, key, suite, now_ns() // 10**9, versions)
+        made = folder / "made"
+        made.mkdir()
+        for title in ("disk.qcow2", "vmlinuz", "initrd.img"):
+            (folder / title).rename(made / title)
+        (made / "image.json").write_bytes(msgspec.json.format(msgspec.json.encode(image)))
+        made.rename(root / key)
+    before = find(name)
+    link = root / "names" / f"{name}.new"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path("..") / key)
+    link.replace(root / "names" / name)
+    if before is not None and all(other.key != before.key for other in all_there()):
+        remove_tree(before.path)
+    return image
+
+
+def _temporary(root: Path) -> tempfile.TemporaryDirectory[str]:
+    """Where the tree is laid out: in memory where there is room, which is three times as fast."""
+    memory = Path("/dev/shm")  # noqa: S108  a folder of ours in it, by a name that nobody knows before
+    place = memory if memory.is_dir() and shutil.disk_usage(memory).free > NEEDED_BYTES else root
+    if shutil.disk_usage(place).free < NEEDED_BYTES or shutil.disk_usage(root).free < NEEDED_BYTES:
+        raise SurroundingsError(
+            f"{NEEDED_BYTES // 2**20} MiB must be free to make an image",
+            where=str(root),
+            hint="make room there, or set XDG_CACHE_HOME to a folder with more",
+        )
+    found = tempfile.TemporaryDirectory(dir=place, prefix="ovnlab-image-")
+    Path(found.name).chmod(0o755)  # apt's own user reads there
+    return found
+
+
+def scripts(name: str, suite: str, folder: Path, temporary: Path) -> list[tuple[str, str]]:
+    """What makes an image: titles and texts."""
+    machine = os.uname().machine
+    if machine not in KERNELS:
+        raise OvnlabError(f"no kernel is known for images of {machine}", hint="give nodes an `image:` of your own")
+    values = {
+        "name": name,
+        "suite": suite,
+        "folder": folder,
+        "temporary": temporary,
+        "packages": (KERNELS[machine], *CONTENT),
+        "masked": MASKED,
+        "size_mib": SIZE_MIB,
+    }
+    found = {kind: list(sources(suite, kind)) for kind in ("list", "sources")}
+    mirrors = [(f"mirror.{kind}", "\n".join(entries)) for kind, entries in found.items() if entries]
+    values["mirrors"] = [folder / title for title, _ in mirrors]
+    titles = ("build.sh", "customize.sh", "init.sh")
+    return [*mirrors, *((title, render(f"image/{title}.j2", **values)) for title in titles)]
+
+
+def sources(suite: str, kind: str, machine: Path = Path("/etc/apt")) -> Iterator[str]:
+    """The entries of this machine's apt that are of a Debian's main component, those of *.list or of *.sources files.
+
+    Where there are none of that Debian, mmdebstrap uses Debian's own mirror. See sources.list(5).
+    """
+    for path in [machine / "sources.list", *sorted((machine / "sources.list.d").glob("*"))]:
+        if not path.is_file() or path.suffix != f".{kind}":
+            continue
+        text = path.read_text(errors="replace")
+        if kind == "list":
+            lines = (line.strip() for line in text.splitlines())
+            yield from (line for line in lines if line.startswith("deb ") and _is_of(suite, line.split()))
+        else:
+            stanzas = (
+                "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
+                for stanza in re.split(r"\n\s*\n", text)
+            )
+            yield from (stanza.strip() + "\n" for stanza in stanzas if _is_of(suite, stanza.split()))
+
+
+def _is_of(suite: str, words: Sequence[str]) -> bool:
+    suites = {suite, f"{suite}-updates", f"{suite}-security"}
+    return "main" in words and bool(suites & set(words))

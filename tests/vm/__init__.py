@@ -1,0 +1,1 @@
+"""Labs of virtual machines: real libvirt, real QEMU."""

@@ -1,0 +1,152 @@
+"""A hypervisor for tests: libvirtd in namespaces of its own, and an image made on the spot."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import root, session_folder  # noqa: F401  fixtures
+from tests.lab.harness import Account, Labs, interfaces, this_python
+
+NEEDED = {
+    "libvirtd": "libvirt-daemon-system",
+    "virtlogd": "libvirt-daemon-system",
+    "virsh": "libvirt-clients",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+    "ssh": "openssh-client",
+    "dnsmasq": "dnsmasq-base",
+    "iptables": "iptables",
+}
+
+# PID 1 of the hypervisor. It reaps: libvirt waits for machines that have ended to be gone.
+HYPERVISOR = """
+set -eu
+folder=$1
+mount -t tmpfs tmpfs /run
+mkdir -p /run/libvirt /run/lock /var/cache/libvirt /var/log/libvirt
+cp -a /etc/libvirt "$folder"/etc
+printf 'user = "root"\\ngroup = "root"\\nremember_owner = 0\\nstdio_handler = "file"\\n' >>"$folder"/etc/qemu.conf
+mkdir "$folder"/lib "$folder"/log "$folder"/cache
+mount --bind "$folder"/etc /etc/libvirt
+mount --bind "$folder"/lib /var/lib/libvirt
+mount --bind "$folder"/log /var/log/libvirt
+mount --bind "$folder"/cache /var/cache/libvirt
+ip link set dev lo up
+virtlogd -d
+libvirtd -d
+echo ready
+exec >/dev/null 2>&1
+trap 'exit 0' TERM
+while :; do
+    sleep 100000 &
+    wait $! || :
+done
+"""
+
+
+@dataclass(frozen=True)
+class Inside(Account):
+    """Root in the namespaces of a hypervisor."""
+
+    pid: int = 0
+
+    @property
+    def prefix(self) -> list[str]:
+        return ["nsenter", f"--target={self.pid}", "--mount", "--net", "--pid", "--wdns=/"]
+
+
+def lacking() -> list[str]:
+    path = "/usr/sbin:/usr/bin:/sbin:/bin"
+    packages = {package for program, package in NEEDED.items() if shutil.which(program, path=path) is None}
+    modules = [name for name in ("libvirt", "pycdlib") if importlib.util.find_spec(name) is None]
+    return [*sorted(packages), *(f"the Python package {name}" for name in modules)]
+
+
+@pytest.fixture(scope="session")
+def cache(root: Account, session_folder: Path) -> Path:  # noqa: F811
+    """A cache with an image in it."""
+    if missing := lacking():
+        pytest.skip(f"this machine lacks {', '.join(missing)}")
+    labs = Labs(root, session_folder / "vm-state", session_folder, session_folder / "vm-cache")
+    made = labs.run("image", "build", "--json")
+    assert "openvswitch-switch" in made.stdout
+    return session_folder / "vm-cache"
+
+
+@pytest.fixture(scope="session")
+def hypervisor(cache: Path, session_folder: Path) -> Iterator[Account]:  # noqa: F811
+    """libvirtd, with networks, processes and files that nobody else sees."""
+    folder = session_folder / "hypervisor"
+    folder.mkdir()
+    before = interfaces()
+    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", HYPERVISOR]
+    process = subprocess.Popen([*command, "sh", str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield Inside("", this_python(), session_folder / "root", int(children[0]))
+    finally:
+        process.kill()
+        process.communicate()
+        shutil.rmtree(folder)
+    assert interfaces() == before
+
+
+def virsh(account: Account, *words: str) -> list[str]:
+    """The lines that virsh prints."""
+    command = [*account.prefix, "virsh", "--connect", "qemu:///system", "--quiet", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+
+
+def of_labs(account: Account) -> list[str]:
+    """What is in libvirt that is a lab's: machines, networks, volumes; not what several labs share."""
+    volumes = [line.split()[0] for line in virsh(account, "vol-list", "default") if line.strip()]
+    domains = virsh(account, "list", "--all", "--name")
+    networks = virsh(account, "net-list", "--all", "--name")
+    found = [name for name in [*domains, *networks] if name.startswith("ovnlab-")]
+    return found + [
+        name
+        for name in volumes
+        if name.startswith("ovnlab-") and name.endswith((".qcow2", ".iso")) and name.count("-") > 1
+    ]
+
+
+def vm_labs(hypervisor: Account, folder: Path, cache: Path) -> Iterator[Labs]:
+    folder.mkdir()
+    (folder / "scratch").mkdir()
+    labs = Labs(hypervisor, folder / "state", folder / "scratch", cache)
+    try:
+        yield labs
+    finally:
+        labs.extra_environment.clear()
+        labs.run("down", "--all")
+        assert not any((folder / "state/ovnlab/labs").glob("*"))
+        shutil.rmtree(folder)
+    assert of_labs(hypervisor) == []
+
+
+@pytest.fixture
+def machines(hypervisor: Account, cache: Path, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:  # noqa: F811
+    """The command line beside a hypervisor; nothing of its labs may be left there."""
+    yield from vm_labs(hypervisor, session_folder / f"vm-{os.getpid()}-{abs(hash(request.node.nodeid)):x}", cache)
+
+
+@pytest.fixture(scope="module")
+def running(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Labs]:  # noqa: F811
+    """The 3 nodes of the posts, up."""
+    for labs in vm_labs(hypervisor, session_folder / "vm-running", cache):
+        labs.run("up", "3node", "--provider", "libvirt")
+        for vm, node in (("vm1", "worker1"), ("vm2", "worker2")):
+            labs.run("bind", vm, node)
+        yield labs

@@ -1,0 +1,192 @@
+"""The same topology on virtual machines: real libvirt, real QEMU, the kernel's datapath."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lab.harness import Account, Labs
+from tests.vm.conftest import of_labs, virsh
+
+
+def daemons(labs: Labs) -> dict[tuple[str, str], int]:
+    return {(n["name"], d["name"]): d["pid"] for n in labs.json("status")["nodes"] for d in n["daemons"]}
+
+
+def test_three_nodes_run_the_kernels_datapath_and_geneve(running: Labs) -> None:
+    status = running.json("status")
+    assert status["state"] == "up"
+    assert [(n["name"], n["registered"], n["encap"]) for n in status["nodes"]] == [
+        ("central", True, "geneve"), ("worker1", True, "geneve"), ("worker2", True, "geneve"),
+    ]  # fmt: skip
+    for node in ("worker1", "worker2"):
+        assert "system@ovs-system" in running.on(node, "ovs-appctl", "dpctl/show")
+        assert "geneve" in running.on(node, "ip", "-details", "link", "show", "genev_sys_6081")
+        assert running.on(node, "ovs-vsctl", "get", "Bridge", "br-int", "datapath_type").strip() == "system"
+
+
+def test_vm1_pings_vm2_through_the_kernels_tunnel(running: Labs) -> None:
+    """As in the posts: tcpdump on genev_sys_6081 shows what is inside, on eth1 what is outside."""
+    captures = {}
+    for device, match in (("genev_sys_6081", "icmp"), ("eth1", "udp port 6081")):
+        command = ("tcpdump", "--immediate-mode", "-c", "2", "-nn", "-i", device, match)
+        captures[device] = running.start("exec", "worker2", "--", *command)
+    for process in captures.values():
+        assert process.stderr is not None
+        while "listening on" not in process.stderr.readline():
+            pass
+    running.run("ping", "vm1", "vm2")
+    said = {device: process.communicate(timeout=60)[0] for device, process in captures.items()}
+    assert "192.168.0.11 > 192.168.0.12: ICMP echo request" in said["genev_sys_6081"]
+    assert "Geneve" in said["eth1"]
+    assert "192.168.50.100" in said["eth1"]
+
+
+def test_a_second_up_has_nothing_to_do(running: Labs) -> None:
+    before = daemons(running)
+    assert running.json("up", "3node", "--provider", "libvirt")["steps"] == []
+    assert daemons(running) == before
+
+
+def test_what_else_ssh_and_ansible_read_of_a_lab(running: Labs) -> None:
+    config = running.out("ssh-config").strip()
+    words = [*running.account.prefix, "ssh", "-F", config, "worker1", "hostname"]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "worker1\n"
+    assert running.out("ssh", "worker2", "hostname") == "worker2\n"
+    assert running.json("inventory")["groups"] == {"central": ["central"], "worker": ["worker1", "worker2"]}
+    assert Path(config).stat().st_mode & 0o777 == 0o600
+    assert (Path(config).parent / "key").stat().st_mode & 0o777 == 0o600
+    # The nodes know each other by name.
+    assert running.on("worker1", "getent", "hosts", "worker2").split() == ["192.168.50.101", "worker2"]
+
+
+def test_a_lab_goes_on_after_it_was_suspended(running: Labs) -> None:
+    before = daemons(running)
+    running.run("suspend")
+    assert running.json("status")["state"] == "down"
+    assert virsh(running.account, "list", "--name") == ["", ""]
+    assert len(running.json("resume")["nodes"]) == 3
+    running.run("ping", "vm1", "vm2")
+    assert daemons(running) == before
+    assert abs(float(running.on("worker1", "date", "+%s")) - time.time()) < 30
+    # `up` does the same.
+    running.run("suspend")
+    running.run("up", "3node", "--provider", "libvirt")
+    assert daemons(running) == before
+
+
+def test_a_snapshot_of_the_whole_lab(running: Labs) -> None:
+    running.run("snapshot", "save", "before")
+    assert [found["name"] for found in running.json("snapshot", "ls")["snapshots"]] == ["before"]
+    assert "there is a snapshot before already" in running.run("snapshot", "save", "before", expect=1).stderr
+    running.run("nbctl", "ls-add", "later")
+    running.on("worker1", "touch", "/root/later")
+    running.run("snapshot", "restore", "before")
+    assert "later" not in running.out("nbctl", "ls-list")
+    running.run("exec", "worker1", "--", "test", "-e", "/root/later", expect=1)
+    running.run("ping", "vm1", "vm2")
+    assert "has no snapshot other" in running.run("snapshot", "restore", "other", expect=2).stderr
+    running.run("snapshot", "rm", "before")
+    assert running.json("snapshot", "ls")["snapshots"] == []
+
+
+def test_up_brings_back_a_machine_that_was_switched_off_and_one_that_rebooted(running: Labs) -> None:
+    virsh(running.account, "destroy", "ovnlab-3node-worker2")
+    before = running.on("worker1", "cat", "/proc/sys/kernel/random/boot_id")
+    running.run("exec", "worker1", "--", "systemctl", "--no-block", "reboot", expect=None)
+    deadline = time.monotonic() + 120
+    while running.run("exec", "worker1", "--", "cat", "/proc/sys/kernel/random/boot_id", expect=None).stdout in (
+        before,
+        "",
+    ):
+        assert time.monotonic() < deadline, "worker1 does not come back"
+        time.sleep(1)
+    steps = running.json("up", "3node", "--provider", "libvirt")["steps"]
+    assert "add node worker2: it is not running" in steps
+    assert any(step.startswith("configure worker1: ") and "ovn-controller does not run" in step for step in steps)
+    for vm, node in (("vm1", "worker1"), ("vm2", "worker2")):
+        running.run("bind", vm, node)
+    running.run("ping", "vm1", "vm2")
+
+
+def test_what_is_defined_passes_libvirts_own_validation(hypervisor: Account, machines: Labs) -> None:
+    path = machines.write(
+        "rich.yaml",
+        """
+name: rich
+provider: libvirt
+underlay: {mtu: 9000}
+machines: {memory: 768M, xml: "<watchdog model='i6300esb' action='reset'/>"}
+libvirt: {network: route, subnet: 10.99.0.0/24}
+physical_networks: {external: {}}
+nodes:
+  central: {role: central, cpus: 2, cpu: host-model, disk: 8G}
+  gw1: {role: gateway, physical: [external], disks: [1G, 512M], machine: q35}
+""",
+    )
+    for number, found in enumerate(machines.json("render", path, "--only", "xml$")["scripts"]):
+        (machines.scratch / f"{number}.xml").write_text(found["text"])
+        command = ["virt-xml-validate", str(machines.scratch / f"{number}.xml")]
+        result = subprocess.run([*hypervisor.prefix, *command], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{found['title']}: {result.stdout}{result.stderr}"
+    assert number == 4
+
+
+def test_an_interrupted_up_leaves_nothing_and_what_is_somebody_elses_stays(machines: Labs, hypervisor: Account) -> None:
+    path = machines.write("one.yaml", "name: one\nprovider: libvirt\nnodes: {central: {role: central}}\n")
+    foreign = "<network><name>ovnlab-one-underlay</name></network>"
+    (machines.scratch / "net.xml").write_text(foreign)
+    virsh(hypervisor, "net-define", str(machines.scratch / "net.xml"))
+    error = machines.run("up", path, expect=2).stderr
+    assert "there is a libvirt network ovnlab-one-underlay that is not of this lab" in error
+    machines.run("down", "--all")
+    assert [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")] == ["ovnlab-one-underlay"]
+    virsh(hypervisor, "net-undefine", "ovnlab-one-underlay")
+    process = machines.start("up", path)
+    while not any("ovnlab-one-central" in name for name in virsh(hypervisor, "list", "--name")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    process.send_signal(2)
+    assert process.wait(timeout=60) == 130
+    process.communicate()
+    assert of_labs(hypervisor) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ("machines: {image: nowhere}", 1, "there is no image nowhere\n  → ovnlab image build nowhere"),
+        ("machines: {image: ./missing.qcow2}", 1, "cannot be read: No such file or directory"),
+        ("machines: {uri: 'qemu+unix:///system?socket=/nowhere'}", 3, "libvirt cannot be reached"),
+        ("libvirt: {pool: elsewhere}", 1, "there is no storage pool elsewhere"),
+        ("libvirt: {subnet: 10.98.0.0/24}", 1, "already in use"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_said(machines: Labs, hypervisor: Account, more: str, code: int, said: str) -> None:
+    path = machines.write("bad.yaml", f"name: bad\nprovider: libvirt\nnodes: {{central: {{role: central}}}}\n{more}\n")
+    ip = [*hypervisor.prefix, "ip"]
+    subprocess.run([*ip, "link", "add", "taken", "type", "bridge"], check=True)
+    subprocess.run([*ip, "address", "add", "10.98.0.1/24", "dev", "taken"], check=True)
+    try:
+        assert said in machines.run("up", path, expect=code).stderr
+    finally:
+        subprocess.run([*ip, "link", "del", "taken"], check=True)
+
+
+def test_another_host_key_is_not_trusted(running: Labs) -> None:
+    known = running.state / "ovnlab/labs/3node/ssh/known_hosts"
+    right = known.read_text()
+    other = right.splitlines()[0].split()[2]
+    wrong = "\n".join(" ".join([*line.split()[:2], other]) for line in right.splitlines())
+    known.write_text(f"{wrong}\n")
+    try:
+        shown = json.loads(running.run("status", "--json", expect=None).stdout)
+        assert [n["name"] for n in shown["nodes"] if any(d["running"] for d in n["daemons"])] == ["central"]
+        error = running.run("bind", "vm1", "worker1", expect=1).stderr
+        assert "shows another host key than the one that is known" in error
+    finally:
+        known.write_text(right)
