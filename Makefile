@@ -42,6 +42,8 @@ bench: .venv/installed-for-tests
 
 .venv/installed-for-tests: pyproject.toml | .venv/bin/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@if pkg-config --exists libvirt 2>/dev/null; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[libvirt]'; fi
 	@touch .venv/installed $@
 
 clean:

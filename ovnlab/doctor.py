@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovnlab.errors import SurroundingsError
-from ovnlab.software import packages, toolchain
+from ovnlab.software import images, packages, toolchain
 from ovnlab.state import NEEDED_BYTES, cache_root, state_root
 
 
@@ -56,6 +57,7 @@ def examine() -> list[Finding]:
         *_folders(),
         _software(),
         _compiler(),
+        _machines(),
     ]
 
 
@@ -225,6 +227,27 @@ def _compiler() -> Finding:
     else:
         instead, fix = "only topologies with software from source need it", ()
     return Finding("compiler", False, f"{lacking}: {instead}", fix, needs_root=True, optional=True)
+
+
+def _machines() -> Finding:
+    """What labs of virtual machines take. Nothing is installed for them unasked: it starts services."""
+    modules = [name for name in ("libvirt", "pycdlib") if importlib.util.find_spec(name) is None]
+    path = os.pathsep.join(packages.SEARCHED)
+    programs = [name for name in ("ssh", "virsh", *images.PROGRAMS) if shutil.which(name, path=path) is None]
+    why = ""
+    if modules or programs:
+        why = f"not there: {', '.join([*modules, *programs])}"
+    else:
+        import libvirt  # noqa: PLC0415  for those who have it
+
+        libvirt.registerErrorHandler(lambda *_: None, None)
+        try:
+            libvirt.openReadOnly("qemu:///system").close()
+        except libvirt.libvirtError as error:
+            why = f"libvirt does not answer at qemu:///system: {error.get_error_message()}"
+    if why:
+        return Finding("machines", False, f"no virtual machines, {why} (docs/machines.md)", optional=True)
+    return Finding("machines", True, "nodes can be virtual machines of libvirt")
 
 
 def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:

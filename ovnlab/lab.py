@@ -31,6 +31,8 @@ from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
 from ovnlab.topology import resolved
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file import read
@@ -38,6 +40,10 @@ from ovnlab.topology.resolved import VM, Topology, interface_name
 
 if TYPE_CHECKING:
     from ovnlab.providers.libvirt.provider import LibvirtProvider
+
+
+MOST_OF_A_LOG = 200_000
+"""Bytes of a log that are brought from a machine."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +259,22 @@ class Lab:
             raise UsageError(f"nodes of lab {self.name} are {provider}, no virtual machines")
         return cast("LibvirtProvider", self.provider)
 
+    def bring_logs(self) -> None:
+        """Bring the logs of machines here, where those of local nodes are anyway."""
+        if self.topology.provider == "local":
+            return
+
+        def bring(node: Node) -> None:
+            script = render("node/logs.sh.j2", most=MOST_OF_A_LOG)
+            printed = run_script(node.context, script, where=f"{node.name}: reading its logs")
+            for part in printed.split("ovnlab: log ")[1:]:
+                name, _, text = part.partition("\n")
+                path = self.folder.node_logs(node.name) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text.removesuffix("\n"))
+
+        for_each(self.nodes().values(), bring)
+
     # ── coming up ────────────────────────────────────────────────────────────────────────────────────
 
     def up(self, topology: Topology, *, source: str, named: bool) -> Outcome:
@@ -382,6 +404,7 @@ class Lab:
         if not fresh:
             started = work.reconnect(first, seen, started)
         if started:
+            self.provider.deliver(self.builds)
             work.start_nodes(started, seen)
             if not fresh:
                 seen = self.look(topology)
@@ -523,6 +546,8 @@ class Lab:
         with self.locked():
             if not self.folder.exists():
                 return False  # and the lock of an `up` that was killed before it began goes now
+            with contextlib.suppress(OvnlabError):  # what does not answer goes all the same
+                self.bring_logs()
             self.provider.destroy()
         return True
 

@@ -209,6 +209,15 @@ def logs(
     import subprocess  # noqa: PLC0415
 
     folder = _log_folder(lab)
+    stored = folder.stored()
+    if stored is not None and stored.topology.provider != "local":
+        from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+        from ovnlab.lab import Lab  # noqa: PLC0415
+
+        if follow:
+            hint = "ovnlab exec NODE -- tail -F /var/log/ovn/ovn-controller.log"
+            raise UsageError("logs of machines cannot be followed from here", hint=hint)
+        Lab(folder.name, Quiet()).bring_logs()
     paths = [
         path
         for path in sorted(folder.logs.rglob("*.log"))

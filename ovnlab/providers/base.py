@@ -43,6 +43,9 @@ class Provider(Protocol):
         Begins the lab where it is not there.
         """
 
+    def deliver(self, builds: Mapping[str, str]) -> None:
+        """Let nodes see their builds of OVS and OVN, by the keys of those."""
+
     def stop(self, names: Sequence[str]) -> None:
         """End nodes, and leave what they wrote."""
 

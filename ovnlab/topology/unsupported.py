@@ -26,10 +26,6 @@ def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
     found |= {("nodes", name, "software"): node.software for name, node in file.nodes.items()}
     for where, software in found.items():
         elsewhere = isinstance(software, Build) and software.build_on is not None
-        from_source = isinstance(software, Build) and not (
-            isinstance(software.ovs, str) and isinstance(software.ovn, str)
-        )
-        yield where, not local and from_source, "software from source on machines (only on local nodes)"
         yield (*where, "build_on"), elsewhere, "building on a node (only on this machine)"
     for switch_name, switch in file.logical.switches.items():
         for name, port in switch.ports.items():

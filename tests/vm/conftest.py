@@ -24,6 +24,7 @@ NEEDED = {
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
     "ssh": "openssh-client",
+    "xmllint": "libxml2-utils",
     "dnsmasq": "dnsmasq-base",
     "iptables": "iptables",
 }
@@ -104,14 +105,15 @@ def hypervisor(cache: Path, session_folder: Path) -> Iterator[Account]:  # noqa:
 
 
 def virsh(account: Account, *words: str) -> list[str]:
-    """The lines that virsh prints."""
+    """The words that virsh prints."""
     command = [*account.prefix, "virsh", "--connect", "qemu:///system", "--quiet", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
 def of_labs(account: Account) -> list[str]:
     """What is in libvirt that is a lab's: machines, networks, volumes; not what several labs share."""
-    volumes = [line.split()[0] for line in virsh(account, "vol-list", "default") if line.strip()]
+    pools = virsh(account, "pool-list", "--name")
+    volumes = virsh(account, "vol-list", "default")[::2] if "default" in pools else []
     domains = virsh(account, "list", "--all", "--name")
     networks = virsh(account, "net-list", "--all", "--name")
     found = [name for name in [*domains, *networks] if name.startswith("ovnlab-")]
@@ -125,6 +127,7 @@ def of_labs(account: Account) -> list[str]:
 def vm_labs(hypervisor: Account, folder: Path, cache: Path) -> Iterator[Labs]:
     folder.mkdir()
     (folder / "scratch").mkdir()
+    before = of_labs(hypervisor)
     labs = Labs(hypervisor, folder / "state", folder / "scratch", cache)
     try:
         yield labs
@@ -133,7 +136,7 @@ def vm_labs(hypervisor: Account, folder: Path, cache: Path) -> Iterator[Labs]:
         labs.run("down", "--all")
         assert not any((folder / "state/ovnlab/labs").glob("*"))
         shutil.rmtree(folder)
-    assert of_labs(hypervisor) == []
+    assert of_labs(hypervisor) == before
 
 
 @pytest.fixture

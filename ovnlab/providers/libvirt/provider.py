@@ -12,7 +12,7 @@ import io
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import msgspec
 
 from ovnlab.errors import OvnlabError, Timeout, UsageError
 from ovnlab.parallel import for_each
+from ovnlab.providers.delivery import deliver
 from ovnlab.providers.libvirt.definitions import (
     Boot,
     Domain,
@@ -181,6 +182,10 @@ class LibvirtProvider:
                 lambda node: self._start(topology, node, kinds[node.machine.uri], boots[node.name], brought[node.name]),
             )
         introduce(self.nodes().values(), topology)
+
+    def deliver(self, builds: Mapping[str, str]) -> None:
+        """Bring builds to the machines."""
+        deliver(self.nodes(), builds, self.note)
 
     def _note_uris(self) -> None:
         (self.folder.path / "libvirt.json").write_bytes(msgspec.json.encode(self._uris()))

@@ -11,7 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,6 +142,9 @@ class LocalProvider:
         except OvnlabError as error:
             error.detail = self._node_logs(names) or error.detail
             raise
+
+    def deliver(self, builds: Mapping[str, str]) -> None:
+        """Nodes see this machine's folder of builds."""
 
     def _show_builds(self) -> None:
         """Let nodes that run see the folder of builds, where that is another one than when they began."""

@@ -1,0 +1,83 @@
+"""Brings builds of OVS and OVN to machines: one archive each, sent to all of them at once, and verified there."""
+
+from __future__ import annotations
+
+import shlex
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from ovnlab.parallel import for_each
+from ovnlab.providers.machines import Machine, as_root
+from ovnlab.software.artefacts import Artefact, builds_root, find
+from ovnlab.tasks.script import failure, run_script
+from ovnlab.templating import render
+
+CHUNK = 256 * 1024
+"""Bytes that are sent at once; Paramiko's time for one piece grows with its square."""
+
+COMPRESSION = 1
+"""Of gzip: a build gets a third of its size, in a second."""
+
+
+def deliver(machines: Mapping[str, Machine], builds: Mapping[str, str], note: Callable[[str], None]) -> None:
+    """Bring to each machine the build of that key, where it is not there. Raises CommandFailed."""
+    wanted = {name: key for name, key in builds.items() if key and name in machines}
+    there = dict(zip(wanted, for_each(wanted, lambda name: _has(machines[name], wanted[name])), strict=True))
+    for key in dict.fromkeys(wanted.values()):
+        names = [name for name in wanted if wanted[name] == key and not there[name]]
+        artefact = find(key) if names else None
+        if artefact is not None:
+            note(f"bringing build {key} to {', '.join(names)}")
+            _send(artefact, [machines[name] for name in names])
+
+
+def _has(machine: Machine, key: str) -> bool:
+    script = f"[ ! -e /opt/ovnlab/builds/{key} ] || echo there"
+    return run_script(machine.context, script, where=f"{machine.name}: looking for build {key}").strip() == "there"
+
+
+def _send(artefact: Artefact, machines: list[Machine]) -> None:
+    with tempfile.NamedTemporaryFile(dir=builds_root().parent) as file:
+        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive:
+            archive.add(artefact.path, arcname=".")
+        file.flush()
+        for_each(machines, lambda machine: _unpack(machine, artefact, Path(file.name)))
+
+
+def _unpack(machine: Machine, artefact: Artefact, archive: Path) -> None:
+    """Send an archive and compare what comes out of it, file by file, before it gets its name."""
+    where = f"{machine.name}: unpacking build {artefact.key}"
+    sums = {
+        name: total
+        for part in artefact.parts.values()
+        for name, total in part.files.items()
+        if not (artefact.path / name).is_symlink()
+    }
+    folder = f"/opt/ovnlab/builds/.{artefact.key}"
+    with archive.open("rb") as file:
+        stream(machine, f"rm -rf {folder} && mkdir -p {folder} && tar -C {folder} -xzf -", file, where=where)
+    script = render("node/verify.sh.j2", folder=folder, key=artefact.key, sums=sums)
+    run_script(machine.context, script, where=where)
+
+
+def stream(machine: Machine, command: str, file: BinaryIO, *, where: str) -> None:
+    """Run a shell command on a machine as root with a file as its standard input. Raises CommandFailed."""
+    machine.context.open()
+    channel = machine.context.transport.open_session()
+    try:
+        channel.exec_command(shlex.join(as_root(["sh", "-c", command], sudo=machine.reach.sudo)))
+        try:
+            while chunk := file.read(CHUNK):
+                channel.sendall(chunk)
+        except OSError:  # it has ended early, and says why
+            pass
+        channel.shutdown_write()
+        exited = channel.recv_exit_status()
+        said = channel.makefile_stderr().read().decode(errors="replace")
+    finally:
+        channel.close()
+    if exited != 0:
+        raise failure(where, exited, said)

@@ -1,0 +1,13 @@
+"""Every command of the page about virtual machines, run on some."""
+
+from __future__ import annotations
+
+from tests.lab.harness import Labs
+from tests.lab.test_documentation import DOCS, console, run
+
+
+def test_the_commands_of_the_page_about_machines_work(machines: Labs) -> None:
+    commands = console(DOCS / "machines.md")
+    assert len(commands) >= 15
+    for command, _ in commands:
+        run(machines, command)
