@@ -18,9 +18,13 @@ def provider_of(
 
     Raises SurroundingsError where a package that it takes is not installed.
     """
-    libvirt = topology.provider == "libvirt" if topology else (folder.path / "libvirt.json").exists()
-    if not libvirt:
+    kind = topology.provider if topology else _left(folder)
+    if kind == "local":
         return LocalProvider(folder, base)
+    if kind == "ssh":
+        from ovnlab.providers.ssh import SshProvider  # noqa: PLC0415  brings Fabric and Paramiko
+
+        return SshProvider(folder, topology, note)
     try:
         from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt, Fabric and Paramiko
     except ModuleNotFoundError as error:
@@ -30,3 +34,8 @@ def provider_of(
             hint="sudo apt-get install libvirt-dev gcc pkg-config, and pip install 'ovnlab[libvirt]'",
         ) from None
     return LibvirtProvider(folder, topology, note)
+
+
+def _left(folder: LabFolder) -> str:
+    """The provider of a lab whose topology is lost."""
+    return next((kind for kind in ("libvirt", "ssh") if (folder.path / f"{kind}.json").exists()), "local")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,7 @@ class Reach:
     key: Path
     known_hosts: Path
     sudo: bool = False
+    jump: Reach | None = None
 
     @property
     def known_name(self) -> str:
@@ -74,6 +75,7 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
             user=reach.user,
             port=reach.port,
             config=config,
+            gateway=Root(f"the way to {name}", reach.jump) if reach.jump else None,
             connect_timeout=int(CONNECT_TIMEOUT),
             connect_kwargs={
                 "key_filename": str(reach.key),
@@ -85,7 +87,8 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
         )
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        client.load_host_keys(str(reach.known_hosts))
+        if reach.known_hosts.exists():
+            client.load_host_keys(str(reach.known_hosts))
         self._set(client=client, machine=name, reach=reach, opening=threading.Lock())
 
     def open(self) -> Any:
@@ -102,7 +105,11 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
             except paramiko.SSHException as error:
                 what = "is not in" if "not found in known_hosts" in str(error) else None
                 if what:
-                    raise self._refused(f"has a host key that {what} {self.reach.known_hosts}") from None
+                    raise self._refused(
+                        f"has a host key that {what} {self.reach.known_hosts}",
+                        "compare it with what the machine's owner says: "
+                        f"ssh-keyscan -p {self.reach.port} {self.reach.host} >> {self.reach.known_hosts}",
+                    ) from None
                 raise self._unreachable(str(error)) from None
             except (OSError, EOFError) as error:
                 raise self._unreachable(getattr(error, "strerror", None) or str(error) or "no answer") from None
@@ -120,8 +127,8 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
             raise self._unreachable(f"the connection broke: {error or 'no answer'}") from None
         return result
 
-    def _refused(self, message: str) -> OvnlabError:
-        return OvnlabError(message, where=f"{self.machine} ({self.reach.known_name})")
+    def _refused(self, message: str, hint: str = "") -> OvnlabError:
+        return OvnlabError(message, where=f"{self.machine} ({self.reach.known_name})", hint=hint)
 
     def _unreachable(self, why: str) -> OvnlabError:
         where = f"{self.machine} ({self.reach.user}@{self.reach.known_name})"
@@ -199,10 +206,14 @@ class Keys:
         for path in self.path.glob(f"host-{name}*"):
             path.unlink()
 
-    def write(self, topology: Topology, reaches: dict[str, Reach]) -> None:
-        """Write the files of host keys and for ssh, of all machines of the lab."""
+    def write_known_hosts(self, reaches: Mapping[str, Reach]) -> None:
+        """Write the file of host keys, of machines that were given theirs by us."""
         known = [f"{reach.known_name} {self.host_key(name)[1]}\n" for name, reach in reaches.items()]
         _write(self.known_hosts, "".join(known))
+
+    def write_config(self, topology: Topology, reaches: Mapping[str, Reach]) -> None:
+        """Write the file for ssh, of all machines of the lab."""
+        self.path.mkdir(mode=0o700, exist_ok=True)
         sockets = self.path / "%n"
         longest = max((len(os.fsencode(self.path / name)) for name in reaches), default=0)
         text = render(
@@ -246,7 +257,9 @@ def _write(path: Path, text: str) -> None:
 def introduce(machines: Iterable[Machine], topology: Topology) -> None:
     """Let machines know the lab's nodes by their names."""
     script = render(
-        "node/names.sh.j2", nodes=[(node.addresses[0], node.name) for node in topology.nodes if node.addresses]
+        "node/names.sh.j2",
+        lab=topology.name,
+        nodes=[(node.addresses[0], node.name) for node in topology.nodes if node.addresses],
     )
     for_each(machines, lambda found: run_script(found.context, script, where=f"{found.name}: writing /etc/hosts"))
 

@@ -59,6 +59,7 @@ KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-ar
 MASKED = (
     "dev-hugepages.mount",
     "dev-mqueue.mount",
+    "getty-static.service",
     "getty@tty1.service",
     "kmod-static-nodes.service",
     "modprobe@configfs.service",

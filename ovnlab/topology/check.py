@@ -26,6 +26,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     """
     names = _Names(data)
     yield from _roles(file, names)
+    yield from _hosts(file)
     yield from _software(file)
     yield from _underlay(file, names)
     yield from _zones(file)
@@ -42,6 +43,16 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     yield from _qos(file, names)
     yield from _balancers(file, names)
     yield from _checks(file, names)
+
+
+def _hosts(file: TopologyFile) -> Iterator[Finding]:
+    """Machines that are there already have addresses already, and are entered with a key."""
+    for name, node in file.nodes.items() if file.provider == "ssh" else ():
+        lacking = ["its address on the underlay as ip"] if not node.ip and node.role != "host" else []
+        if not node.key and not file.machines.key:
+            lacking.append("the private key that it is entered with as key")
+        if lacking:
+            yield ("nodes", name), f"{name} is there already, and must say {' and '.join(lacking)}"
 
 
 def _software(file: TopologyFile) -> Iterator[Finding]:

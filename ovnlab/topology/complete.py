@@ -178,6 +178,8 @@ def machine(lab: str, name: str, file: model.TopologyFile, node: model.Node, fol
         user=user,
         port=said("port") or 22,
         key=path("key"),
+        known_hosts=path("known_hosts") or os.path.expanduser("~/.ssh/known_hosts"),  # noqa: PTH111  as above
+        adopt=said("adopt"),
         jump=said("jump") or "",
         sudo=user != "root" if said("sudo") is None else said("sudo"),
     )

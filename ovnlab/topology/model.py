@@ -166,6 +166,12 @@ def _memory(value: str) -> str:
     return value
 
 
+def _jump(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+@[A-Za-z0-9._:-]+:[0-9]{1,5}", value):
+        raise ValueError(f"{value!r} is not USER@HOST:PORT")
+    return value
+
+
 def _sha256(value: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
         raise ValueError("must be the 64 hex digits of a SHA-256 sum")
@@ -211,6 +217,7 @@ InterfaceName = Annotated[str, _text("br-ex", _interface_name), _string("an inte
 Endpoint = Annotated[str, _text("vm2:22", _endpoint), _string("NAME:PORT or ADDRESS:PORT")]
 Vip = Annotated[str, _text("192.168.0.100:80", _vip), _string("ADDRESS or ADDRESS:PORT")]
 Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
+Jump = Annotated[str, _text("admin@gate:22", _jump), _string("USER@HOST:PORT")]
 Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
 GitRef = Annotated[str, _text("v3.5.0", _git_ref), _string("a branch, tag or commit")]
 GitUrl = Annotated[str, _text("https://github.com/openvswitch/ovs", _git_url), _string("the URL of a git repository")]
@@ -430,8 +437,12 @@ class Machine(Part):
     """The port of its SSH server."""
     key: Text | None = None
     """The private key for SSH."""
-    jump: Text | None = None
+    known_hosts: Text | None = None
+    """The file with its host key; ~/.ssh/known_hosts where nothing is said."""
+    jump: Jump | None = None
     """The machine that the way to it goes over, as USER@HOST:PORT."""
+    adopt: bool = False
+    """Whether a host may be taken whose OVS has bridges already, or that runs OVN."""
     sudo: bool | None = None
     """Whether `user` becomes root by sudo; so it is for every user but root where nothing is said."""
 

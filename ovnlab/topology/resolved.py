@@ -157,8 +157,8 @@ class Machine(msgspec.Struct, frozen=True):
     the image has, `cpu` and `type` libvirt's words for the processor and the machine, `xml` goes into the domain as it
     is. `address` and `mac` are those of the NIC that ovnlab reaches it by.
 
-    `host` is where a machine that is there already is reached, `jump` another that the way goes over, `sudo` says that
-    `user` becomes root with it.
+    `host` is where a machine that is there already is reached, `known_hosts` the file with its host key, `jump` another
+    that the way goes over, `sudo` says that `user` becomes root with it, `adopt` that its OVS may have bridges already.
     """
 
     cpus: int = 1
@@ -179,8 +179,10 @@ class Machine(msgspec.Struct, frozen=True):
     user: str = "root"
     port: int = 22
     key: str = ""
+    known_hosts: str = ""
     jump: str = ""
     sudo: bool = False
+    adopt: bool = False
 
 
 class Node(msgspec.Struct, frozen=True):

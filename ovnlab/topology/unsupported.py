@@ -19,7 +19,11 @@ def find(file: TopologyFile) -> Iterator[Finding]:
 
 
 def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
-    yield ("provider",), file.provider in ("vagrant", "ssh"), f"provider {file.provider} (only local and libvirt)"
+    yield ("provider",), file.provider == "vagrant", "provider vagrant (only local, libvirt and ssh)"
+    hosts = file.provider == "ssh"
+    yield ("datapath",), hosts and file.datapath == "netdev", "the userspace datapath on hosts that are there already"
+    for name, node in file.nodes.items():
+        yield ("nodes", name, "physical"), hosts and bool(node.physical), "physical networks on hosts by SSH"
     local = file.provider == "local"
     yield ("datapath",), local and file.datapath == "kernel", "the kernel's datapath on local nodes (they use netdev)"
     found: dict[Where, Software | None] = {("software",): file.software}

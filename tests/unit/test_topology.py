@@ -218,7 +218,7 @@ def test_fake_vms_get_what_the_encapsulation_leaves(encap: str, underlay: int, m
 @pytest.mark.parametrize(
     "text",
     [
-        "provider: vagrant", "provider: ssh", "datapath: kernel", "software: {ovs: {distro: true}, build_on: worker1}",
+        "provider: vagrant", "datapath: kernel", "software: {ovs: {distro: true}, build_on: worker1}",
         "nodes: {central: {role: central}, w: {software: {ovs: {distro: true}, build_on: worker1}}}",
         "logical: {switches: {s: {ports: {v: {mtu: 2000}}}}}",
     ],

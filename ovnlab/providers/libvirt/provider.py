@@ -168,7 +168,9 @@ class LibvirtProvider:
         self.topology = topology
         self._note_uris()
         self.keys.make()
-        self.keys.write(topology, {node.name: self._reach(node) for node in topology.nodes})
+        reaches = {node.name: self._reach(node) for node in topology.nodes}
+        self.keys.write_known_hosts(reaches)
+        self.keys.write_config(topology, reaches)
         nodes = [node for node in topology.nodes if node.name in names]
         if nodes:
             kinds = {uri: self._kind(uri, topology) for uri in {node.machine.uri for node in nodes}}

@@ -1,0 +1,189 @@
+"""Nodes as machines that are there already, reached by SSH.
+
+What a host was like is written down on it before anything is changed, and is put back when it leaves the lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ovnlab.errors import OvnlabError
+from ovnlab.parallel import for_each
+from ovnlab.providers.delivery import deliver
+from ovnlab.providers.machines import Keys, Machine, Reach, introduce
+from ovnlab.state import LabFolder
+from ovnlab.tasks.daemons import external_ids
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Node, Topology
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds that a host may take to show its SSH banner."""
+
+INSTALL_TIMEOUT = 900.0
+"""Seconds that installing OVS and OVN on a host may take."""
+
+NOTES = "ssh.json"
+"""The file of the lab's folder that says which hosts were taken into it."""
+
+
+class SshProvider:
+    """The hosts of one lab."""
+
+    def __init__(self, folder: LabFolder, topology: Topology | None, note: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.topology = topology
+        self.note = note
+        self.keys = Keys(folder)
+        self._machines: dict[str, Machine] = {}
+        self._answering: dict[str, bool] = {}
+        self._noting = threading.Lock()
+
+    @property
+    def owner(self) -> str:
+        """What a host is told of whose it is: the lab, and who has it where."""
+        return f"{self.folder.name} of user {os.geteuid()} on {socket.gethostname()} {self.folder.path}"
+
+    def _noted(self) -> dict[str, bool]:
+        """The nodes whose hosts something may have been done to, and whether they were taken into the lab."""
+        try:
+            return msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, bool])
+        except (OSError, msgspec.DecodeError):
+            return {}
+
+    def _note(self, name: str, *, taken: bool | None) -> None:
+        """Note what was done to a host; None where all of it was undone."""
+        with self._noting:
+            others = {other: how for other, how in self._noted().items() if other != name}
+            scratch = self.folder.path / f"{NOTES}.new"
+            scratch.write_bytes(msgspec.json.encode(others if taken is None else {**others, name: taken}))
+            scratch.replace(self.folder.path / NOTES)
+
+    def made(self) -> frozenset[str]:
+        """The nodes whose hosts something may have been done to."""
+        return frozenset(self._noted())
+
+    def _nodes(self) -> dict[str, Node]:
+        return {node.name: node for node in self.topology.nodes} if self.topology else {}
+
+    def is_up(self) -> bool:
+        """Whether any host of the lab answers."""
+        return bool(self.running())
+
+    def running(self) -> frozenset[str]:
+        """The hosts that were taken and answer."""
+        noted = self._noted()
+        taken = [node for name, node in self._nodes().items() if noted.get(name)]
+        unknown = [node for node in taken if node.name not in self._answering]
+        answers = for_each(unknown, lambda node: self._machine(node).is_listening(ANSWER_TIMEOUT))
+        self._answering.update((node.name, answer) for node, answer in zip(unknown, answers, strict=True))
+        return frozenset(node.name for node in taken if self._answering[node.name])
+
+    def nodes(self) -> dict[str, Machine]:
+        """The hosts that were taken and answer, by name."""
+        running = self.running()
+        return {name: self._machine(node) for name, node in self._nodes().items() if name in running}
+
+    def node(self, name: str) -> Machine:
+        """A host that answers. Raises OvnlabError where it does not."""
+        found = self.nodes().get(name)
+        if found is None:
+            raise OvnlabError(
+                "does not answer, or is not part of the lab", where=name, hint="`ovnlab up` tries it again"
+            )
+        return found
+
+    def _machine(self, node: Node) -> Machine:
+        if node.name not in self._machines:
+            self._machines[node.name] = Machine(node.name, reach_of(node), self.keys.config)
+        return self._machines[node.name]
+
+    def add(self, topology: Topology, names: Sequence[str]) -> None:
+        """Take hosts into the lab. Raises OvnlabError for one that has bridges of its own, or is in another lab."""
+        self.topology = topology
+        self.keys.write_config(topology, {node.name: reach_of(node) for node in topology.nodes})
+        nodes = [node for node in topology.nodes if node.name in names]
+        install = topology.base == "packages"
+
+        def take(node: Node) -> None:
+            machine = self._machine(node)
+            machine.context.open()
+            # Noted before it is taken, so that `down` looks there, whatever happens meanwhile.
+            self._note(node.name, taken=False)
+            script = render("node/take.sh.j2", node=node, owner=self.owner, install=install)
+            where = f"{node.name} ({node.machine.host})"
+            run_script(machine.context, script, where=where, timeout=INSTALL_TIMEOUT)
+            self._note(node.name, taken=True)
+
+        for_each(nodes, take)
+        self._answering.update((node.name, True) for node in nodes)
+        introduce(self.nodes().values(), topology)
+
+    def deliver(self, builds: Mapping[str, str]) -> None:
+        """Bring builds to the hosts."""
+        deliver(self.nodes(), builds, self.note)
+
+    def stop(self, names: Sequence[str]) -> None:
+        """Hosts are not ours to switch off."""
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Let hosts leave the lab. Raises OvnlabError that names those that do not answer."""
+        nodes = [node for name, node in self._nodes().items() if name in names and name in self.made()]
+        for_each(nodes, self._release)
+
+    def _release(self, node: Node) -> None:
+        assert self.topology is not None  # noqa: S101  the node is of it
+        machine = self._machine(node)
+        where = f"{node.name} ({node.machine.host}): leaving the lab"
+        said = run_script(machine.context, "cat /var/lib/ovnlab/external_ids 2>/dev/null || :", where=where)
+        script = render(
+            "node/release.sh.j2",
+            lab=self.folder.name,
+            owner=self.owner,
+            keys=list(external_ids(self.topology, node)) if node.has_switch else [],
+            before=recorded(said),
+        )
+        run_script(machine.context, script, where=where)
+        self.keys.close(node.name)
+        self._note(node.name, taken=None)
+        self._answering.pop(node.name, None)
+
+    def destroy(self) -> None:
+        """Let all hosts leave the lab, and remove its files. Raises OvnlabError where one does not answer."""
+        self.remove(sorted(self.made()))
+        self.folder.remove()
+
+    def render(self, topology: Topology) -> list[tuple[str, str]]:
+        """What is run when hosts become part of the lab."""
+        install = topology.base == "packages"
+        return [
+            (f"{node.name}/take.sh", render("node/take.sh.j2", node=node, owner=self.owner, install=install))
+            for node in topology.nodes
+        ]
+
+
+def reach_of(node: Node) -> Reach:
+    """How a host is reached."""
+    machine = node.machine
+    key, known = Path(machine.key), Path(machine.known_hosts)
+    jump = None
+    if machine.jump:
+        user, _, rest = machine.jump.partition("@")
+        host, _, port = rest.rpartition(":")
+        jump = Reach(host, int(port), user, key, known)
+    return Reach(machine.host, machine.port, machine.user, key, known, machine.sudo, jump)
+
+
+def recorded(text: str) -> dict[str, str]:
+    """The external_ids that a host had, as ovs-vsctl printed them."""
+    with contextlib.suppress(msgspec.DecodeError, LookupError, TypeError):
+        (((_, pairs),),) = msgspec.json.decode(text)["data"]
+        return {str(key): str(value) for key, value in pairs}
+    return {}

@@ -1,0 +1,186 @@
+"""Nodes that are machines: what is decided for them, and what is written for them to read."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from ovnlab.errors import TopologyError
+from ovnlab.plan import Seen, plan
+from ovnlab.providers.machines import Keys, Reach, as_root
+from ovnlab.providers.ssh import reach_of, recorded
+from ovnlab.software import images
+from ovnlab.state import LabFolder
+from ovnlab.topology.load import load_text
+from ovnlab.topology.resolved import Topology
+
+pycdlib = pytest.importorskip("pycdlib", reason="it comes with ovnlab[libvirt]")
+
+from ovnlab.providers.libvirt import definitions  # noqa: E402  it imports pycdlib
+
+NODES = "nodes: {central: {role: central}, worker1: {}}\n"
+
+
+def topology(text: str) -> Topology:
+    return load_text("lab.yaml", text.encode()).topology
+
+
+def test_each_lab_of_machines_has_addresses_of_its_own_and_always_the_same() -> None:
+    first, second = (topology(f"name: {name}\nprovider: libvirt\n{NODES}") for name in ("one", "two"))
+    assert topology(f"name: one\nprovider: libvirt\n{NODES}") == first
+    addresses = [node.machine.address for found in (first, second) for node in found.nodes]
+    assert len(set(addresses)) == 4
+    assert all(ipaddress.ip_address(address) in ipaddress.ip_network("10.64.0.0/10") for address in addresses)
+    subnet = ipaddress.ip_network(first.libvirt.subnet)
+    assert str(subnet.network_address + 1) not in addresses, "that is the hypervisor's"
+    given = topology(f"provider: libvirt\nlibvirt: {{subnet: 10.9.0.0/24}}\n{NODES}")
+    assert [node.machine.address for node in given.nodes] == ["10.9.0.2", "10.9.0.3"]
+
+
+def test_what_a_node_does_not_say_is_as_all_machines_have_it() -> None:
+    found = topology(
+        "provider: libvirt\nmachines: {memory: 2G, cpus: 2, image: ./disk.qcow2, disks: [1G]}\n"
+        "nodes: {central: {role: central, memory: 300M, disks: []}, worker1: {image: other}}\n"
+    )
+    central, worker = (node.machine for node in found.nodes)
+    assert (central.memory, central.cpus, central.disks) == (300, 2, ())
+    assert (worker.memory, worker.cpus, worker.disks) == (2048, 2, (1024,))
+    assert central.image == str(Path("disk.qcow2").absolute())
+    assert worker.image == "other"
+    assert topology(NODES).nodes[0].machine.address == "", "a local node is no machine"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [("memory: 1G", "another machine"), ("cpus: 2", "another machine"), ("role: gateway", ""), ("user: bob", "")],
+)
+def test_other_hardware_is_another_machine(change: str, reason: str) -> None:
+    before = topology(f"provider: libvirt\n{NODES}")
+    after = topology(f"provider: libvirt\nnodes: {{central: {{role: central}}, worker1: {{{change}}}}}\n")
+    todo = plan(after, Seen({}, None), known=before.nodes)
+    assert todo.remove.get("worker1", "").removeprefix("it becomes ") == reason
+
+
+def test_a_machine_is_told_who_it_is_in_two_ways(tmp_path: Path) -> None:
+    found = topology(f"provider: libvirt\nunderlay: {{mtu: 9000}}\n{NODES}")
+    node = found.nodes[1]
+    nics = definitions.domain_of(found, node).nics
+    assert [(nic.device, nic.mtu) for nic in nics] == [("eth0", 1500), ("eth1", 9000)]
+    keys = Keys(LabFolder("lab", tmp_path))
+    keys.path.mkdir(parents=True)
+    keys.make()
+    files = definitions.seed_files(found, node, nics, keys.public, keys.host_key("worker1"))
+    told = YAML(typ="safe").load(files["user-data"])
+    assert told["ssh_keys"]["ed25519_private"].strip() == keys.host_key("worker1")[0]
+    assert told["users"][0]["ssh_authorized_keys"] == [keys.public]
+    network = YAML(typ="safe").load(files["network-config"])["ethernets"]
+    assert network["eth1"]["addresses"] == [node.cidr]
+    assert network["eth1"]["match"]["macaddress"] == node.mac
+    assert keys.host_key("worker1")[0] in files["ovnlab.sh"]
+    assert subprocess.run(["sh", "-n"], input=files["ovnlab.sh"], text=True, check=False).returncode == 0
+
+    image = pycdlib.PyCdlib()
+    image.open_fp(io.BytesIO(definitions.seed_image(files)))
+    assert image.pvd.volume_identifier.strip() == b"cidata"
+    for name, text in files.items():
+        content = io.BytesIO()
+        image.get_file_from_iso_fp(content, joliet_path=f"/{name}")
+        assert content.getvalue().decode() == text
+    image.close()
+
+
+def test_keys_are_private_and_made_once(tmp_path: Path) -> None:
+    keys = Keys(LabFolder("lab", tmp_path))
+    keys.path.parent.mkdir(parents=True)
+    keys.make()
+    first = keys.private.read_bytes()
+    keys.make()
+    assert keys.private.read_bytes() == first
+    reaches = {"worker1": Reach("10.0.0.1", 2222, "root", keys.private, keys.known_hosts)}
+    keys.write_known_hosts(reaches)
+    keys.write_config(topology(NODES), reaches)
+    assert {oct(path.stat().st_mode & 0o777) for path in keys.path.iterdir() if path.suffix != ".pub"} == {"0o600"}
+    assert keys.known_hosts.read_text().startswith("[10.0.0.1]:2222 ssh-ed25519 ")
+    # ssh itself reads it.
+    said = subprocess.run(
+        ["ssh", "-F", str(keys.config), "-G", "worker1"], capture_output=True, text=True, check=True
+    ).stdout
+    for line in ("hostname 10.0.0.1", "port 2222", "stricthostkeychecking true", "identityagent none"):
+        assert f"\n{line}\n" in f"\n{said}"
+
+
+def test_hosts_that_are_there_need_an_address_and_a_key() -> None:
+    with pytest.raises(TopologyError) as caught:
+        topology("provider: ssh\nnodes: {central: {role: central, host: 192.0.2.1}}\n")
+    (said,) = (mistake.message for mistake in caught.value.mistakes)
+    assert said == (
+        "central is there already, and must say its address on the underlay as ip "
+        "and the private key that it is entered with as key"
+    )
+    with pytest.raises(TopologyError, match="is not USER@HOST:PORT"):
+        topology("provider: ssh\nmachines: {key: k, jump: gate}\nnodes: {c: {role: central, ip: 192.168.50.10}}\n")
+
+
+def test_how_a_host_is_reached() -> None:
+    found = topology(
+        "provider: ssh\nmachines: {key: /k, user: bob, jump: 'admin@192.0.2.9:2222'}\n"
+        "nodes: {c: {role: central, host: 192.0.2.1, ip: 192.168.50.10}, w: {ip: 192.168.50.11, user: root}}\n"
+    )
+    central, worker = map(reach_of, found.nodes)
+    assert (central.host, central.user, central.sudo) == ("192.0.2.1", "bob", True)
+    assert (worker.host, worker.user, worker.sudo) == ("192.168.50.11", "root", False)
+    assert central.jump is not None
+    assert (central.jump.host, central.jump.port, central.jump.user) == ("192.0.2.9", 2222, "admin")
+    assert {node.datapath for node in found.nodes} == {"system"}
+    assert {node.underlay_device for node in found.nodes} == {""}, "its address stays its own"
+
+
+@pytest.mark.parametrize("sudo", [True, False])
+def test_commands_run_as_root_wherever_one_comes_from(sudo: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("SECRET", "of this machine")
+    words = as_root(["id", "-u"], sudo=sudo)
+    assert words[:2] == (["sudo", "-n"] if sudo else ["env", "-i"])
+    assert words[-2:] == ["id", "-u"]
+    assert not any("SECRET" in word for word in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("", {}),
+        ('{"data":[[["map",[]]]],"headings":["external_ids"]}', {}),
+        ('{"data":[[["map",[["mine","a, \\"b\\""],["system-id","own"]]]]],"headings":[]}', {"mine": 'a, "b"', "system-id": "own"}),
+    ],
+)  # fmt: skip
+def test_what_a_host_had_is_put_back(text: str, ids: dict[str, str]) -> None:
+    assert recorded(text) == ids
+
+
+def test_images_are_made_from_this_machines_own_mirror(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text("# deb http://no/ bookworm main\ndeb http://mirror/debian bookworm main\n")
+    (tmp_path / "sources.list.d/other.list").write_text("deb http://else/ stable main\n")
+    (tmp_path / "sources.list.d/debian.sources").write_text(
+        "Types: deb\n# a comment\nURIs: http://mirror/security\nSuites: bookworm-security\nComponents: main\n\n"
+        "Types: deb\nURIs: http://else\nSuites: nodistro\nComponents: main\n"
+    )
+    assert list(images.sources("bookworm", "list", tmp_path)) == ["deb http://mirror/debian bookworm main"]
+    (stanza,) = images.sources("bookworm", "sources", tmp_path)
+    assert "http://mirror/security" in stanza
+    assert "comment" not in stanza
+    assert list(images.sources("trixie", "sources", tmp_path)) == []
+
+
+def test_scripts_of_an_image_are_shell(tmp_path: Path) -> None:
+    if os.uname().machine not in images.KERNELS:
+        pytest.skip("no kernel is known for images of this machine")
+    for title, text in images.scripts("debian", "bookworm", tmp_path, tmp_path):
+        if title.endswith(".sh"):
+            assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0, title

@@ -1,0 +1,179 @@
+"""Machines that are there already: virtual machines with sshd, which another lab made and knows nothing of this one."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.harness import Account, Labs
+from tests.vm.conftest import virsh, vm_labs
+
+HOSTS = ("h1", "h2", "h3")
+UNDERLAY = {f"h{number}": f"192.168.50.{10 + number}" for number in (1, 2, 3)}
+START_OVSDB = (
+    "ovsdb-tool create /etc/openvswitch/conf.db /usr/share/openvswitch/vswitch.ovsschema; mkdir -p /run/openvswitch; "
+    "ovsdb-server --detach --no-chdir --pidfile=/run/openvswitch/ovsdb-server.pid "
+    "--remote=punix:/run/openvswitch/db.sock /etc/openvswitch/conf.db 2>/dev/null; ovs-vsctl --no-wait init"
+)
+END_OVSDB = "pkill -F /run/openvswitch/ovsdb-server.pid; sleep 0.5; rm /var/lib/openvswitch/conf.db"
+LOOK = """
+ip -o link | cut -d: -f2 | grep -v @
+ip -o -4 address show | tr -s ' ' | cut -d' ' -f2-4
+pgrep -la 'ovs|ovn'
+cat /etc/hosts
+ls -A /var/lib/ovnlab /opt /etc/openvswitch /var/lib/ovn 2>&1 | grep -v lock
+ovs-vsctl --timeout=2 --bare --columns=external_ids list Open_vSwitch 2>/dev/null
+ip netns list
+"""
+
+
+@dataclass
+class Hosts:
+    """Three machines, and the command line that knows them by their addresses only."""
+
+    labs: Labs
+    addresses: dict[str, str]
+    keys: Path
+
+    def write(self, machines: str = "", **more: str) -> str:
+        nodes = "".join(
+            f"  {name}: {{role: {role}, host: {self.addresses[host]}, ip: {UNDERLAY[host]}{more.get(name, '')}}}\n"
+            for (name, role), host in zip((("c1", "central"), ("w1", "worker"), ("w2", "worker")), HOSTS, strict=True)
+        )
+        machines = machines or f"{{key: {self.keys}/key, known_hosts: {self.keys}/known_hosts}}"
+        ports = "{vm1: {chassis: w1, ip: 10.1.0.11}, vm2: {chassis: w2, ip: 10.1.0.12}}"
+        return self.labs.write(
+            "there.yaml",
+            f"name: there\nprovider: ssh\nmachines: {machines}\nnodes:\n{nodes}"
+            f"logical: {{switches: {{s: {{subnet: 10.1.0.0/24, ports: {ports}}}}}}}\n"
+            "checks: [{ping: vm2, from: vm1}]\n",
+        )
+
+    def on(self, host: str, script: str) -> str:
+        """What a script prints on a machine, by a lab that has nothing to do with the one under test."""
+        words = [*self.labs.account.prefix, "ssh", "-F", f"{self.keys}/config", host, script]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    def inside(self, node: str, *command: str) -> str:
+        """What a command prints on a node of the lab under test."""
+        return self.labs.out("exec", "--lab", "there", node, "--", *command)
+
+    def checks_hold(self) -> bool:
+        return bool(self.labs.json("test", "--lab", "there")["failed"] == 0)
+
+
+@pytest.fixture(scope="module")
+def hosts(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Hosts]:
+    for labs in vm_labs(hypervisor, session_folder / "vm-hosts", cache):
+        plain = "".join(f"  {host}: {{role: host, ip: {UNDERLAY[host]}}}\n" for host in HOSTS)
+        path = labs.write("hosts.yaml", f"name: hosts\nprovider: libvirt\nnodes:\n  gate: {{role: central}}\n{plain}")
+        labs.run("up", path)
+        nodes = labs.json("validate", path)["topology"]["nodes"]
+        addresses = {node["name"]: node["machine"]["address"] for node in nodes}
+        yield Hosts(labs, addresses, labs.state / "ovnlab/labs/hosts/ssh")
+
+
+@pytest.fixture
+def there(hosts: Hosts) -> Iterator[Hosts]:
+    yield hosts
+    hosts.labs.run("down", "there")
+
+
+def test_a_lab_on_machines_that_are_there_and_all_is_as_before(there: Hosts) -> None:
+    # One of them has an OVS that runs, with something of its owner's in it.
+    there.on("h3", START_OVSDB)
+    there.on("h3", "ovs-vsctl --no-wait set Open_vSwitch . external_ids:mine='\"a, b\"' external_ids:system-id=own")
+    before = {host: there.on(host, LOOK) for host in HOSTS}
+    labs, path = there.labs, there.write()
+    labs.run("up", path)
+    assert there.checks_hold()
+    status = labs.json("status", "--lab", "there")
+    assert (status["state"], status["provider"]) == ("up", "ssh")
+    assert "system@ovs-system" in there.inside("w1", "ovs-appctl", "dpctl/show")
+    assert labs.json("up", path)["steps"] == []
+    assert labs.out("ssh", "--lab", "there", "w1", "hostname") == "h2\n"
+    assert there.on("h3", LOOK) != before["h3"]
+    labs.run("down", "there")
+    assert {host: there.on(host, LOOK) for host in HOSTS} == before
+    there.on("h3", END_OVSDB)
+
+
+def test_a_host_with_bridges_of_its_own_is_refused(there: Hosts) -> None:
+    there.on("h2", f"{START_OVSDB} -- add-br br-own")
+    before = there.on("h2", LOOK)
+    error = there.labs.run("up", there.write(), expect=1).stderr
+    assert f"w1 ({there.addresses['h2']}): its OVS has bridges already: br-own" in error
+    assert there.on("h2", LOOK) == before
+    there.labs.run("up", there.write(w1=", adopt: true"))
+    assert there.checks_hold()
+    there.labs.run("down", "there")
+    assert there.on("h2", "ovs-vsctl --no-wait list-br") == "br-own\n"
+    there.on("h2", END_OVSDB)
+
+
+def test_a_host_that_stops_answering_is_named_and_up_goes_on_from_there(there: Hosts) -> None:
+    path = there.write()
+    there.labs.run("up", path)
+    virsh(there.labs.account, "suspend", "ovnlab-hosts-h3")
+    try:
+        began = time.monotonic()
+        error = there.labs.run("up", path, expect=1).stderr
+        assert time.monotonic() - began < 90
+        assert "w2" in error
+        assert "cannot be reached by SSH" in error
+    finally:
+        virsh(there.labs.account, "resume", "ovnlab-hosts-h3")
+    there.labs.run("up", path)
+    assert there.checks_hold()
+
+
+def test_users_and_keys(there: Hosts) -> None:
+    labs = there.labs
+    for name, rule in (("able", "able ALL=(ALL) NOPASSWD: ALL"), ("unable", "")):
+        there.on(
+            "h2",
+            f"id {name} >/dev/null 2>&1 || useradd -m -p '*' -s /bin/bash {name}; mkdir -p ~{name}/.ssh; "
+            f"cp ~/.ssh/authorized_keys ~{name}/.ssh/; chown -R {name}: ~{name}/.ssh; echo '{rule}' >/etc/sudoers.d/{name}",
+        )
+    said = labs.run("up", there.write(w1=", user: unable"), expect=1).stderr
+    assert f"w1 ({there.addresses['h2']})" in said
+    assert "password is required" in said
+    labs.run("up", there.write(w1=", user: able"))
+    assert there.checks_hold()
+    assert there.inside("w1", "id", "-un") == "root\n"
+    labs.run("down", "there")
+
+    other = labs.scratch / "other-key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    said = labs.run("up", there.write(w1=f", key: {other}"), expect=1).stderr
+    assert f"does not let root in with {other}" in said
+    empty, wrong = labs.scratch / "nobody-known", labs.scratch / "wrongly-known"
+    empty.write_text("")
+    said = labs.run("up", there.write(w1=f", known_hosts: {empty}"), expect=1).stderr
+    assert f"has a host key that is not in {empty}" in said
+    assert "ssh-keyscan -p 22" in said
+    gate, *lines = (there.keys / "known_hosts").read_text().splitlines()
+    wrong.write_text("".join(f"{line.split()[0]} {gate.partition(' ')[2]}\n" for line in lines))
+    said = labs.run("up", there.write(w1=f", known_hosts: {wrong}"), expect=1).stderr
+    assert "shows another host key than the one that is known" in said
+
+
+def test_by_another_machine_to_addresses_that_are_not_reached_from_here(there: Hosts) -> None:
+    gate, *lines = (there.keys / "known_hosts").read_text().splitlines()
+    known = there.labs.scratch / "known"
+    inner = [f"{UNDERLAY[host]} {line.partition(' ')[2]}" for host, line in zip(HOSTS, lines, strict=True)]
+    known.write_text("\n".join([gate, *inner, ""]))
+    jump = f"root@{there.addresses['gate']}:22"
+    path = there.write(machines=f"{{key: {there.keys}/key, known_hosts: {known}, jump: '{jump}'}}")
+    text = Path(path).read_text()
+    for host in HOSTS:
+        text = text.replace(f"host: {there.addresses[host]}", f"host: {UNDERLAY[host]}")
+    Path(path).write_text(text)
+    there.labs.run("up", path)
+    assert there.checks_hold()
+    assert there.labs.out("ssh", "--lab", "there", "w2", "hostname") == "h3\n"
