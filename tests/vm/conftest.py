@@ -85,6 +85,12 @@ def cache(root: Account, session_folder: Path) -> Path:  # noqa: F811
 
 
 @pytest.fixture(scope="session")
+def built(root: Account, cache: Path, session_folder: Path) -> None:  # noqa: F811
+    """OVS of the distribution's source in that cache; the hypervisor itself reaches no mirror."""
+    Labs(root, session_folder / "vm-state", session_folder, cache).run("build", "3node-distro-source")
+
+
+@pytest.fixture(scope="session")
 def hypervisor(cache: Path, session_folder: Path) -> Iterator[Account]:  # noqa: F811
     """libvirtd, with networks, processes and files that nobody else sees."""
     folder = session_folder / "hypervisor"

@@ -115,6 +115,30 @@ def test_up_brings_back_a_machine_that_was_switched_off_and_one_that_rebooted(ru
     running.run("ping", "vm1", "vm2")
 
 
+@pytest.mark.usefixtures("built")
+def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(running: Labs) -> None:
+    (step,) = running.json("upgrade", "worker2", "--software", "ovs.distro=true", "--traffic", "vm1,vm2")["steps"]
+    assert 0 < step["loss"]["lost"] < step["loss"]["sent"]
+    (build,) = running.json("build", "--list")["builds"]
+    manifest = json.loads(Path(build["path"], "manifest.json").read_text())["parts"]["ovs"]["files"]
+    path = f"/opt/ovnlab/builds/{build['key']}/sbin/ovs-vswitchd"
+    look = "exe=$(readlink /proc/$(cat /run/openvswitch/ovs-vswitchd.pid)/exe); echo $exe; sha256sum <$exe"
+    assert running.on("worker2", "sh", "-c", look).split()[:2] == [path, manifest["sbin/ovs-vswitchd"]]
+    assert f"build {build['key'][:8]}" in running.out("status")
+    running.run("ping", "vm1", "vm2")
+    # An archive that is not what was sent gets no name.
+    running.run("upgrade", "worker2", "--software", "packages")
+    running.on("worker2", "rm", "-r", f"/opt/ovnlab/builds/{build['key']}")
+    running.on(
+        "worker2", "sh", "-c", "printf '#!/bin/sh\\ncat >/dev/null\\n' >/usr/local/bin/tar; chmod +x /usr/local/bin/tar"
+    )
+    error = running.run("upgrade", "worker2", "--software", "ovs.distro=true", expect=1).stderr
+    assert f"build {build['key']} did not arrive as it was sent" in error
+    running.on("worker2", "rm", "/usr/local/bin/tar")
+    running.run("up", "3node", "--provider", "libvirt")
+    running.run("ping", "vm1", "vm2")
+
+
 def test_what_is_defined_passes_libvirts_own_validation(hypervisor: Account, machines: Labs) -> None:
     path = machines.write(
         "rich.yaml",
