@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ovnlab.convergence import Reporter
+from ovnlab.errors import OvnlabError
 from ovnlab.software import artefacts
 from ovnlab.software.artefacts import Artefact
 from ovnlab.state import labs
 from ovnlab.topology.resolved import Software, Topology
+
+if TYPE_CHECKING:
+    from ovnlab.software.workshop import Workshop
 
 PLACEHOLDER = "KEY"
 """What stands in rendered scripts for the key of a build that nobody has made."""
@@ -20,24 +25,31 @@ def wanted(topology: Topology) -> dict[str, Software]:
     return {node.name: node.software for node in topology.nodes if node.role != "host" and node.software.is_built}
 
 
-def obtain(software: Iterable[Software], reporter: Reporter) -> dict[Software, Artefact]:
-    """Builds for software, made where they are not there. Raises what Builder.obtain raises."""
+Workshops = Callable[[str], "Workshop"]
+"""The workshop that a node is. Raises OvnlabError where it does not run."""
+
+
+def obtain(software: Iterable[Software], reporter: Reporter, workshops: Workshops) -> dict[Software, Artefact]:
+    """Builds for software, made where they are not there. Raises what Builder.obtain and `workshops` raise."""
     built = [found for found in dict.fromkeys(software) if found.is_built]
     if not built:
         return {}
     from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
 
     with artefacts.claimed(reporter.note):
-        builder = Builder(reporter)
-        obtained = {found: builder.obtain(found) for found in built}
+        places = dict.fromkeys(found.build_on for found in built)
+        builders = {name: Builder(reporter, workshops(name) if name else None) for name in places}
+        obtained = {found: builders[found.build_on].obtain(found) for found in built}
         artefacts.remove_outlived(in_use())
     return obtained
 
 
-def keys_of_nodes(topology: Topology, reporter: Reporter, kept: Mapping[str, str]) -> dict[str, str]:
+def keys_of_nodes(
+    topology: Topology, reporter: Reporter, kept: Mapping[str, str], workshops: Workshops
+) -> dict[str, str]:
     """The key of each node's build, made where it is not there; those of `kept` stay as they are."""
     asked = {name: software for name, software in wanted(topology).items() if name not in kept}
-    found = obtain(asked.values(), reporter)
+    found = obtain(asked.values(), reporter, workshops)
     return {**{name: key for name, key in kept.items() if key}, **{name: found[s].key for name, s in asked.items()}}
 
 
@@ -51,16 +63,29 @@ def claimed(topology: Topology, reporter: Reporter) -> Iterator[None]:
         yield
 
 
-def planned(topology: Topology, reporter: Reporter) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The key of each node's build, and what would have to be built for it first."""
+def planned(topology: Topology, reporter: Reporter, workshops: Workshops) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The key of each node's build, and what would have to be built for it first.
+
+    What is to be built on a node that does not run has no key yet.
+    """
     asked = wanted(topology)
     if not asked:
         return {}, ()
     from ovnlab.software.building import Builder  # noqa: PLC0415
 
-    builder = Builder(reporter)
-    recipes = {name: builder.recipe(software) for name, software in asked.items()}
-    missing = {str(recipe): None for recipe in recipes.values() if artefacts.find(recipe.key) is None}
+    builders: dict[str, Builder] = {}
+    recipes = {}
+    missing: dict[str, None] = {}
+    for name, software in asked.items():
+        place = software.build_on
+        try:
+            builders.setdefault(place, Builder(reporter, workshops(place) if place else None))
+        except OvnlabError:
+            missing[f"{software} on {place}"] = None
+            continue
+        recipes[name] = builders[place].recipe(software)
+        if artefacts.find(recipes[name].key) is None:
+            missing[str(recipes[name])] = None
     return {name: recipe.key for name, recipe in recipes.items()}, tuple(missing)
 
 

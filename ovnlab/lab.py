@@ -40,6 +40,7 @@ from ovnlab.topology.resolved import VM, Topology, interface_name
 
 if TYPE_CHECKING:
     from ovnlab.providers.libvirt.provider import LibvirtProvider
+    from ovnlab.software.workshop import Workshop
 
 
 MOST_OF_A_LOG = 200_000
@@ -305,9 +306,15 @@ class Lab:
         self._refuse_other_provider(topology)
         self.base = self._base(topology)
         with builds.claimed(topology, self.reporter):
-            self.builds = builds.keys_of_nodes(topology, self.reporter, kept)
             self.provider = self._provider(topology)
             running, made = self.provider.running(), self.provider.made()
+            try:
+                self._make_builders(topology, source)
+                self.builds = builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
+            except (KeyboardInterrupt, SurroundingsError, TopologyError):
+                if self.folder.exists():
+                    self._take_back(began, running, made)
+                raise
             try:
                 self.folder.create(afresh=began)
                 done, bound = self._converge(topology, source, fresh=began)
@@ -316,6 +323,27 @@ class Lab:
                 self._take_back(began, running, made)
                 raise
         return Outcome(topology, done, began, bound)
+
+    def _make_builders(self, topology: Topology, source: str) -> None:
+        """Make the nodes that software is built on, which come before all others."""
+        wanted = {software.build_on for software in builds.wanted(topology).values() if software.build_on}
+        missing = sorted(wanted - self.provider.running())
+        if missing:
+            if not self.folder.exists():
+                self.folder.create(afresh=True)
+                self.folder.store(Stored(source, topology, Base(topology.base, None, "", {}), complete=False))
+            self.reporter.step(f"adding {', '.join(missing)} to build on")
+            self.provider.add(topology, missing)
+
+    def workshop(self, name: str) -> Workshop:
+        """A node as a place to build on. Raises OvnlabError where it does not run."""
+        from ovnlab.providers.machines import Machine  # noqa: PLC0415  brings Fabric and Paramiko
+        from ovnlab.providers.workshop import Elsewhere  # noqa: PLC0415
+
+        node = self.provider.node(name)
+        if not isinstance(node, Machine):
+            raise UsageError("is on this machine, which builds by itself", where=name, hint="leave build_on out")
+        return Elsewhere(node)
 
     def _provider(self, topology: Topology | None) -> Provider:
         return provider_of(self.folder, topology, self.base, self.reporter.note)
@@ -345,7 +373,7 @@ class Lab:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
-        self.builds, missing = builds.planned(topology, self.reporter)
+        self.builds, missing = builds.planned(topology, self.reporter, self.workshop)
         todo = replace(plan(topology, seen, known=self._known_nodes(), builds=self.builds), build=missing)
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))

@@ -81,7 +81,7 @@ def upgrade(
     topology = lab.topology
     wanted = {node.name: software(node.software) for node in topology.nodes if node.name in names}
     with artefacts.claimed(lab.reporter.note):
-        built = builds.obtain(wanted.values(), lab.reporter)
+        built = builds.obtain(wanted.values(), lab.reporter, lab.workshop)
         keys = {name: built[found].key if found in built else "" for name, found in wanted.items()}
         return _upgraded(lab, names, wanted, keys, traffic)
 

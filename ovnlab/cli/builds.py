@@ -54,8 +54,8 @@ def build(
             gone = building.prune(in_use, reporter.note)
         else:
             path = find_topology(topology)
-            found = prepare(Request(path, tuple(settings or ())), reporter)[1]
-            made = list(obtain(wanted(found).values(), reporter).values())
+            lab, found = prepare(Request(path, tuple(settings or ())), reporter)
+            made = list(obtain(wanted(found).values(), reporter, lab.workshop).values())
     if prune:
         if json:
             output.as_json(removed=[artefact.key for artefact in gone])

@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from ovnlab.parallel import for_each
 from ovnlab.providers.machines import Machine, as_root
@@ -63,7 +63,23 @@ def _unpack(machine: Machine, artefact: Artefact, archive: Path) -> None:
     run_script(machine.context, script, where=where)
 
 
-def stream(machine: Machine, command: str, file: BinaryIO, *, where: str) -> None:
+def receive(machine: Machine, command: str, into: IO[bytes], *, where: str) -> None:
+    """Write what a shell command prints on a machine into a file. Raises CommandFailed."""
+    machine.context.open()
+    channel = machine.context.transport.open_session()
+    try:
+        channel.exec_command(shlex.join(as_root(["sh", "-c", command], sudo=machine.reach.sudo)))
+        while chunk := channel.recv(CHUNK):
+            into.write(chunk)
+        exited = channel.recv_exit_status()
+        said = channel.makefile_stderr().read().decode(errors="replace")
+    finally:
+        channel.close()
+    if exited != 0:
+        raise failure(where, exited, said)
+
+
+def stream(machine: Machine, command: str, file: IO[bytes], *, where: str) -> None:
     """Run a shell command on a machine as root with a file as its standard input. Raises CommandFailed."""
     machine.context.open()
     channel = machine.context.transport.open_session()

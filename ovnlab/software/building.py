@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ import msgspec
 from invoke.context import Context
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
-from ovnlab.software import artefacts, packages, sources, toolchain, workingtree
+from ovnlab.software import artefacts, packages, sources, workingtree
 from ovnlab.software.artefacts import Artefact, Part
 from ovnlab.software.sources import Source
+from ovnlab.software.workshop import Here, Workshop
 from ovnlab.state import cache_root, remove_tree, storage_error
 from ovnlab.tasks import build
 from ovnlab.topology.resolved import Origin, Software
@@ -83,10 +83,11 @@ class Recipe:
 class Builder:
     """Finds, and where they are not there makes, the builds of one command."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, workshop: Workshop | None = None) -> None:
         self.reporter = reporter
         self._recipes: dict[Software, Recipe] = {}
-        self._tools: tuple[Context, str] | None = None
+        self._here = Here(self.root / "tmp", reporter.note)
+        self._workshop = workshop or self._here
 
     @property
     def root(self) -> Path:
@@ -129,13 +130,8 @@ class Builder:
 
     @property
     def _context(self) -> Context:
-        return self._toolchain()[0]
-
-    def _toolchain(self) -> tuple[Context, str]:
-        if self._tools is None:
-            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
-            self._tools = toolchain.obtain(self.root / "tmp", self.reporter.note)
-        return self._tools
+        """Where sources are brought, which is this machine in any case."""
+        return self._here.context
 
     # ── what goes in ─────────────────────────────────────────────────────────────────────────────────
 
@@ -166,9 +162,8 @@ class Builder:
 
     def _component(self, name: str, source: Source, library: Source | None, cflags: str) -> Component:
         version = sources.version(source, self._context)
-        compiler = self._toolchain()[1]
-        machine = (packages.distribution(), platform.machine(), compiler)
-        inputs = (RECIPE, name, source.identity, library.identity if library else "", cflags, build.OPTIONS, machine)
+        against = library.identity if library else ""
+        inputs = (RECIPE, name, source.identity, against, cflags, build.OPTIONS, self._workshop.kind)
         key = hashlib.sha256(repr(inputs).encode()).hexdigest()[: artefacts.KEY_LENGTH]
         return Component(name, source, library, version, cflags, key)
 
@@ -236,7 +231,8 @@ class Builder:
             library = trees.get(component.library.identity)
             if library is None or component.source.is_working_tree:  # whose kept copy knows it by its place
                 library = self._compiled("ovs-library", component.library, component, None, ())
-            options = (f"--with-ovs-source={library}", f"--with-ovs-build={library}")
+            place = self._workshop.place(library)
+            options = (f"--with-ovs-source={place}", f"--with-ovs-build={place}")
         stage = self.root / "stage" / component.name
         trees[component.source.identity] = self._compiled(component.name, component.source, component, stage, options)
         return stage
@@ -264,7 +260,7 @@ class Builder:
     def _kind(self, source: Source, component: Component, options: tuple[str, ...]) -> object:
         """What one kept tree is for: a source, and how it is compiled."""
         what = source.origin if source.tree else source.identity
-        return (what, component.cflags, options, self._toolchain()[1])
+        return (what, component.cflags, options, self._workshop.kind[-1], self._workshop.name)
 
     def _compiled_once(
         self, name: str, source: Source, component: Component, stage: Path | None, options: tuple[str, ...]
@@ -284,25 +280,33 @@ class Builder:
             kind = self._kind(source, component, options)
             tree = self._followed(name, source, kind) if source.tree else self._unpacked(name, source, component, kind)
             ready = tree.with_name(f"{tree.name}.configured")
-            if stage is None and not source.is_working_tree and ready.exists():
+            shop = self._workshop
+            there, kept = shop.place(tree), shop.has(tree)
+            if stage is None and not source.is_working_tree and ready.exists() and kept:
                 return tree  # compiled for an earlier build of the working tree that is linked with it
+            if not (ready.exists() and kept):
+                ready.unlink(missing_ok=True)
+            if shop.name:
+                doing(f"sending it to {shop.name}")
+            shop.send(tree, afresh=not ready.exists())
             if not ready.exists():
                 doing("configuring")
-                build.configure(self._context, label, tree, log, cflags=component.cflags, options=options, place=place)
+                build.configure(shop.context, label, there, log, cflags=component.cflags, options=options, place=place)
                 if source.is_working_tree:
                     ready.touch()
             busy = tree.with_name(f"{tree.name}.compiling")
             busy.touch()
             try:
-                jobs = len(os.sched_getaffinity(0))
-                build.make(self._context, label, tree, log, stage=stage, jobs=jobs, place=place)
+                into = shop.place(stage) if stage else None
+                build.make(shop.context, label, there, log, stage=into, jobs=shop.jobs, place=place)
             except OvnlabError:
                 busy.unlink()  # make has taken back what failed
                 raise
             busy.unlink()
             ready.touch()
             if stage is not None:
-                build.strip(self._context, label, stage, log, symbols=_wants_symbols(component.cflags))
+                build.strip(shop.context, label, shop.place(stage), log, symbols=_wants_symbols(component.cflags))
+                shop.fetch(stage)
         return tree
 
     def _unpacked(self, name: str, source: Source, component: Component, kind: object) -> Path:

@@ -67,6 +67,12 @@ def _software(file: TopologyFile) -> Iterator[Finding]:
                 yield where, f"{name} is a host: it runs neither OVS nor OVN"
     first = ""
     for where, (given, found) in asked.items():
+        if isinstance(given, Build) and given.build_on:
+            at = (*where, "build_on")
+            if file.provider == "local":
+                yield at, "local nodes are on this machine, which builds by itself: leave build_on out"
+            else:
+                yield from _unknown(at, given.build_on, "node", file.nodes)
         words = [origin.kind for origin in (found.ovs, found.ovn) if not origin.is_source]
         first = first or next(iter(words), "")
         if any(word != first for word in words):

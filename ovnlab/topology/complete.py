@@ -90,6 +90,7 @@ def software(
         library=origin("ovn_library", found.ovn_library) if given & {"ovn_library", "ovn"} else lab.library,
         profile=found.profile if "profile" in given else lab.profile,
         cflags=(found.cflags or "") if given & {"cflags", "profile"} else lab.cflags,
+        build_on=(found.build_on or "") if "build_on" in given else lab.build_on,
     )
 
 

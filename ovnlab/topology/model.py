@@ -350,7 +350,7 @@ class Build(Part):
     cflags: Text | None = None
     """Compiler flags instead of a profile's. With -g among them, nothing is stripped."""
     build_on: Name | None = None
-    """The node to build on instead of this machine."""
+    """The node to build on instead of this machine, where nodes are machines."""
 
 
 Software = Annotated[

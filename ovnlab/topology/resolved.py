@@ -121,13 +121,17 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Software(msgspec.Struct, frozen=True):
-    """What a node runs. `library` is the OVS that OVN is compiled against, None for the one that it pins."""
+    """What a node runs. `library` is the OVS that OVN is compiled against, None for the one that it pins.
+
+    `build_on` is the node that it is compiled on, empty for this machine.
+    """
 
     ovs: Origin = Origin("packages")
     ovn: Origin = Origin("packages")
     library: Origin | None = None
     profile: str = "fast"
     cflags: str = ""
+    build_on: str = ""
 
     @property
     def is_built(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ovnlab.topology.model import Build, Software, TopologyFile
+from ovnlab.topology.model import TopologyFile
 from ovnlab.topology.resolved import LARGEST_VM_MTU
 from ovnlab.topology.source import Where
 
@@ -26,11 +26,6 @@ def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
         yield ("nodes", name, "physical"), hosts and bool(node.physical), "physical networks on hosts by SSH"
     local = file.provider == "local"
     yield ("datapath",), local and file.datapath == "kernel", "the kernel's datapath on local nodes (they use netdev)"
-    found: dict[Where, Software | None] = {("software",): file.software}
-    found |= {("nodes", name, "software"): node.software for name, node in file.nodes.items()}
-    for where, software in found.items():
-        elsewhere = isinstance(software, Build) and software.build_on is not None
-        yield (*where, "build_on"), elsewhere, "building on a node (only on this machine)"
     for switch_name, switch in file.logical.switches.items():
         for name, port in switch.ports.items():
             large = (port.mtu or 0) > LARGEST_VM_MTU

@@ -127,6 +127,21 @@ def test_hosts_that_are_there_need_an_address_and_a_key() -> None:
         topology("provider: ssh\nmachines: {key: k, jump: gate}\nnodes: {c: {role: central, ip: 192.168.50.10}}\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "local nodes are on this machine, which builds by itself"),
+        ("provider: libvirt\n", "there is no node 'worker9' (did you mean 'worker1'?)"),
+    ],
+)
+def test_where_software_can_be_built(text: str, said: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        topology(f"{text}software: {{ovs: {{distro: true}}, build_on: worker9}}\n{NODES}")
+    assert said in str(caught.value)
+    found = topology(f"provider: libvirt\nsoftware: {{ovs: {{distro: true}}, build_on: worker1}}\n{NODES}")
+    assert {node.software.build_on for node in found.nodes} == {"worker1"}
+
+
 def test_how_a_host_is_reached() -> None:
     found = topology(
         "provider: ssh\nmachines: {key: /k, user: bob, jump: 'admin@192.0.2.9:2222'}\n"

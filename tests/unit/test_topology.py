@@ -218,8 +218,7 @@ def test_fake_vms_get_what_the_encapsulation_leaves(encap: str, underlay: int, m
 @pytest.mark.parametrize(
     "text",
     [
-        "provider: vagrant", "datapath: kernel", "software: {ovs: {distro: true}, build_on: worker1}",
-        "nodes: {central: {role: central}, w: {software: {ovs: {distro: true}, build_on: worker1}}}",
+        "provider: vagrant", "datapath: kernel",
         "logical: {switches: {s: {ports: {v: {mtu: 2000}}}}}",
     ],
 )  # fmt: skip

@@ -24,6 +24,7 @@ NEEDED = {
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
     "ssh": "openssh-client",
+    "sshd": "openssh-server",
     "xmllint": "libxml2-utils",
     "dnsmasq": "dnsmasq-base",
     "iptables": "iptables",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ovnlab.software import packages, toolchain
+from tests.lab import trees
 from tests.lab.harness import Account, Labs
+from tests.lab.test_building import compiled, newest_log
 from tests.vm.conftest import virsh, vm_labs
 
 HOSTS = ("h1", "h2", "h3")
@@ -177,3 +182,73 @@ def test_by_another_machine_to_addresses_that_are_not_reached_from_here(there: H
     there.labs.run("up", path)
     assert there.checks_hold()
     assert there.labs.out("ssh", "--lab", "there", "w2", "hostname") == "h3\n"
+
+
+# A machine with a compiler: this one, seen through sshd, with all that it could be changed in laid over.
+MAKER = """
+set -eu
+folder=/mnt
+mount -t tmpfs tmpfs /mnt
+for path in etc var opt root; do
+    mkdir -p "$folder/$path/upper" "$folder/$path/work"
+    mount -t overlay -o "lowerdir=/$path,upperdir=$folder/$path/upper,workdir=$folder/$path/work" overlay "/$path"
+done
+[ -z "$1" ] || mount -t overlay -o "lowerdir=$1/usr:/usr" overlay /usr
+mkdir -p /run/sshd
+cp "$2" /run/sshd/key
+chmod 600 /run/sshd/key
+exec /usr/sbin/sshd -D -e -p 2222 -o ListenAddress=127.0.0.1 -o HostKey=/run/sshd/key -o UsePAM=no -o StrictModes=no \
+    -o "AuthorizedKeysFile=$3" -o PidFile=none
+"""
+
+
+@pytest.fixture
+def maker(there: Hosts, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of host keys that knows it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    tools = packages.tree(packages.BUILDING, print).tree if toolchain.missing() else ""
+    key = there.labs.scratch / "maker-key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    known = there.labs.scratch / "maker-known"
+    public = key.with_suffix(".pub").read_text()
+    known.write_text((there.keys / "known_hosts").read_text() + f"[127.0.0.1]:2222 {public}")
+    words = ["unshare", "--mount", "sh", "-c", MAKER, "sh", tools or "", str(key), f"{there.keys}/key.pub"]
+    with subprocess.Popen([*there.labs.account.prefix, *words], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "listening" in process.stderr.readline()
+        yield known
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("built")
+def test_software_is_built_on_a_node_and_runs_on_others(there: Hosts, maker: Path) -> None:
+    """The tree is one of the tests' own, of autotools as OVS is; what it installs has other names than OVS's."""
+    labs = there.labs
+    tree = trees.ovs(labs.scratch / "ovs")
+    node = f"{{role: host, host: 127.0.0.1, port: 2222, key: {there.keys}/key, known_hosts: {maker}}}"
+    path = there.write(machines=f"{{key: {there.keys}/key, known_hosts: {maker}}}")
+    text = Path(path).read_text().replace("nodes:\n", f"nodes:\n  maker: {node}\n")
+    Path(path).write_text(f"{text}software: {{ovs: {{path: {tree}}}, build_on: maker}}\n")
+    said = labs.run("up", path).stderr
+    assert "adding maker to build on" in said
+    assert there.inside("w1", "toy-switch") == "hello from openvswitch 3.1.9\n"
+    assert there.checks_hold()
+    assert there.inside("maker", "ls", "/opt/ovnlab/building") != ""
+    log = newest_log(labs, "ovs-")
+    assert sorted(compiled(log)) == ["lib/greet.o", "vswitchd/toy-switch.o"]
+    # A changed line compiles its file, there.
+    source = tree / "vswitchd/toy-switch.c"
+    source.write_text(source.read_text().replace("%s from", "%s once more from"))
+    labs.run("up", path)
+    assert there.inside("w2", "toy-switch") == "hello once more from openvswitch 3.1.9\n"
+    assert compiled(newest_log(labs, "ovs-")) == ["vswitchd/toy-switch.o"]
+    # What does not compile is said with the person's own file.
+    source.write_text("int main(void) { return }\n")
+    error = labs.run("up", path, expect=1).stderr
+    assert f"{source}:1: expected expression" in error
+    # A node without a compiler.
+    other = labs.run("up", path, "--set", "software.build_on=w2", expect=3).stderr
+    assert "w2: there is no gcc make strip to build with" in other
+    labs.run("down", "there")
+    assert not Path("/opt/ovnlab").exists()

@@ -1,0 +1,87 @@
+"""A node with a compiler, on which OVS and OVN are built."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+import tempfile
+from functools import cached_property
+from pathlib import Path
+
+from ovnlab.errors import SurroundingsError
+from ovnlab.providers.delivery import COMPRESSION, receive, stream
+from ovnlab.providers.machines import Machine, Root
+from ovnlab.state import cache_root
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+
+ROOT = Path("/opt/ovnlab/building")
+"""What a node has of this machine's folder of builds that are being made."""
+
+
+class Elsewhere:
+    """A node that is reached by SSH."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    @property
+    def name(self) -> str:
+        """The node."""
+        return self.machine.name
+
+    @property
+    def context(self) -> Root:
+        """Runs on the node, as root."""
+        return self.machine.context
+
+    @cached_property
+    def _facts(self) -> tuple[str, str, str, str]:
+        said = run_script(self.context, render("build/workshop.sh.j2"), where=f"{self.name}: looking for a compiler")
+        facts = dict(line.split(" ", 1) for line in said.splitlines())
+        if lacking := facts.get("lacking"):
+            raise SurroundingsError(
+                f"there is no {lacking} to build with",
+                where=self.name,
+                hint=f"on {self.name}: {facts['install']} {facts['packages']}",
+            )
+        return facts["distribution"], facts["architecture"], facts["compiler"], facts["processors"]
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """Distribution, architecture, compiler. Raises SurroundingsError where it has no compiler."""
+        return self._facts[:3]
+
+    @property
+    def jobs(self) -> int:
+        """One for each of its processors."""
+        return int(self._facts[3])
+
+    def place(self, path: Path) -> Path:
+        """The same below the node's own folder."""
+        return ROOT / path.relative_to(cache_root() / "building")
+
+    def has(self, tree: Path) -> bool:
+        """Whether it is there, and no compiler was killed in it."""
+        place = self.place(tree)
+        script = f"[ ! -e {place}.names ] || [ -e {place}.busy ] || echo there"
+        return run_script(self.context, script, where=f"{self.name}: looking for {place}").strip() == "there"
+
+    def send(self, tree: Path, *, afresh: bool) -> None:
+        """Files whose content is the same stay as they are: make goes by dates."""
+        script = render("build/receive.sh.j2", tree=self.place(tree), afresh=afresh)
+        with tempfile.TemporaryFile(dir=cache_root()) as file:
+            with tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive:
+                archive.add(tree, arcname=".")
+            file.seek(0)
+            stream(self.machine, script, file, where=f"{self.name}: receiving {tree.name}")
+
+    def fetch(self, stage: Path) -> None:
+        """Bring what was installed."""
+        place = self.place(stage)
+        stage.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache_root()) as file:
+            pack = f"tar -C {place} -czf - . && rm -rf {place}"
+            receive(self.machine, pack, file, where=f"{self.name}: sending {stage.name}")
+            file.flush()
+            subprocess.run(["tar", "-C", str(stage), "--no-same-owner", "-xzf", file.name], check=True)

@@ -1,0 +1,92 @@
+"""Where OVS and OVN are compiled: on this machine, or on a node."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from invoke.context import Context
+
+from ovnlab.software import packages, toolchain
+
+Report = Callable[[str], None]
+
+
+class Workshop(Protocol):
+    """A place with a compiler. Trees have the same contents here and there, by places that it says."""
+
+    @property
+    def name(self) -> str:
+        """The node that it is, empty for this machine."""
+
+    @property
+    def context(self) -> Context:
+        """Where tasks run."""
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What of it goes into what is built there: distribution, architecture, compiler."""
+
+    @property
+    def jobs(self) -> int:
+        """How many compilers it runs at once."""
+
+    def place(self, path: Path) -> Path:
+        """Where something of this machine is there."""
+
+    def has(self, tree: Path) -> bool:
+        """Whether a tree is there."""
+
+    def send(self, tree: Path, *, afresh: bool) -> None:
+        """Make a tree there what it is here; `afresh` without what an earlier one has left."""
+
+    def fetch(self, stage: Path) -> None:
+        """Bring what was installed there."""
+
+
+class Here:
+    """This machine, with its own compiler or an unpacked one."""
+
+    name = ""
+
+    def __init__(self, temporary: Path, report: Report) -> None:
+        self.temporary = temporary
+        self.report = report
+
+    @cached_property
+    def _tools(self) -> tuple[Context, str]:
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        return toolchain.obtain(self.temporary, self.report)
+
+    @property
+    def context(self) -> Context:
+        """In namespaces that end with ovnlab."""
+        return self._tools[0]
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """Distribution, architecture, compiler."""
+        return (packages.distribution(), platform.machine(), self._tools[1])
+
+    @property
+    def jobs(self) -> int:
+        """One for each processor that this process may use."""
+        return len(os.sched_getaffinity(0))
+
+    def place(self, path: Path) -> Path:
+        """Where it is."""
+        return path
+
+    def has(self, tree: Path) -> bool:
+        """Whether it is there."""
+        return tree.exists()
+
+    def send(self, tree: Path, *, afresh: bool) -> None:
+        """It is there."""
+
+    def fetch(self, stage: Path) -> None:
+        """It is here."""
