@@ -114,7 +114,7 @@ def test_status_tells_what_the_daemons_say(running: Labs) -> None:
         (["up", "no/such.yaml"], 2, "no/such.yaml: there is no such file"),
         (["up", "routed", "--set", "x"], 2, "must be KEY=VALUE"),
         (["up", "routed", "--exit-code"], 2, "--exit-code goes with --dry-run"),
-        (["up", "routed", "--provider", "libvirt"], 2, "provider libvirt (only local, on this machine) cannot be done"),
+        (["up", "routed", "--provider", "libvirt"], 2, "lab routed is on provider local, and cannot move to libvirt"),
         (["render", "routed", "--only", "("], 2, "is no regular expression"),
         (["logs", "worker1", "no-such-daemon"], 1, "there are logs of"),
         (["logs", "../.."], 1, "there are no such logs"),
