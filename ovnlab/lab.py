@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from ovnlab.providers.libvirt.provider import LibvirtProvider
     from ovnlab.software.workshop import Workshop
 
+
+BROUGHT_LOG = re.compile(r"^ovnlab: log ((?:openvswitch|ovn)/[A-Za-z0-9_][A-Za-z0-9_.-]*\.log)\n", re.MULTILINE)
+"""What stands before a log that a machine prints: a file of one of two folders, whatever it says."""
 
 MOST_OF_A_LOG = 200_000
 """Bytes of a log that are brought from a machine."""
@@ -122,6 +126,7 @@ class Lab:
         """Work on the lab alone."""
         with self.folder.locked(lambda owner: self.reporter.note(f"waiting for lab {self.name}: {owner} has it")):
             self.stored = self.folder.stored()
+            self.provider = self._provider(self.stored.topology if self.stored else None)
             yield
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────
@@ -268,11 +273,11 @@ class Lab:
         def bring(node: Node) -> None:
             script = render("node/logs.sh.j2", most=MOST_OF_A_LOG)
             printed = run_script(node.context, script, where=f"{node.name}: reading its logs")
-            for part in printed.split("ovnlab: log ")[1:]:
-                name, _, text = part.partition("\n")
+            _, *parts = BROUGHT_LOG.split(printed)
+            for name, text in zip(parts[::2], parts[1::2], strict=True):
                 path = self.folder.node_logs(node.name) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text.removesuffix("\n"))
+                path.write_text(text.removesuffix("\n"), errors="replace")
 
         for_each(self.nodes().values(), bring)
 
@@ -410,11 +415,13 @@ class Lab:
 
         A fresh lab has no databases that could hold anything yet, whatever is known of any other.
         """
+        assert self.base is not None  # noqa: S101  set before anything is begun
+        if fresh:  # so that `down` knows what kind of lab this is, whatever happens next
+            self.folder.store(Stored(source, topology, self.base, complete=False))
         self._refuse_moving_clusters(topology)
         seen = self.look(topology)
         first = plan(topology, seen, known=self._known_nodes(), builds=self.builds)
         asked = self._check_matches(topology, source, first)
-        assert self.base is not None  # noqa: S101  set before anything is begun
         work = self._convergence(topology)
         if first.remove:
             work.remove_nodes(list(first.remove))
@@ -574,7 +581,7 @@ class Lab:
         with self.locked():
             if not self.folder.exists():
                 return False  # and the lock of an `up` that was killed before it began goes now
-            with contextlib.suppress(OvnlabError):  # what does not answer goes all the same
+            with contextlib.suppress(OvnlabError, OSError):  # what does not answer goes all the same
                 self.bring_logs()
             self.provider.destroy()
         return True

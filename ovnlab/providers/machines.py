@@ -209,8 +209,8 @@ class Keys:
 
     def forget(self, name: str) -> None:
         """Remove a machine's host key."""
-        for path in self.path.glob(f"host-{name}*"):
-            path.unlink()
+        for path in (self.path / f"host-{name}", self.path / f"host-{name}.pub"):
+            path.unlink(missing_ok=True)
 
     def write_known_hosts(self, reaches: Mapping[str, Reach]) -> None:
         """Write the file of host keys, of machines that were given theirs by us."""
@@ -258,6 +258,17 @@ def _write(path: Path, text: str) -> None:
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     scratch.replace(path)
+
+
+def owner_of(folder: LabFolder, identity: str) -> str:
+    """What the lab's marks say of whose it is: what they said first, also after this machine got another name."""
+    path = folder.path / "owner"
+    try:
+        return path.read_text()
+    except OSError:
+        if folder.exists():
+            _write(path, identity)
+        return identity
 
 
 def introduce(machines: Iterable[Machine], topology: Topology) -> None:

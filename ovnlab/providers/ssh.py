@@ -17,9 +17,9 @@ import msgspec
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import Keys, Machine, Reach, introduce
+from ovnlab.providers.machines import Keys, Machine, Reach, introduce, owner_of
 from ovnlab.state import LabFolder
-from ovnlab.tasks.daemons import external_ids
+from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
@@ -32,6 +32,21 @@ INSTALL_TIMEOUT = 900.0
 
 NOTES = "ssh.json"
 """The file of the lab's folder that says which hosts were taken into it."""
+
+
+KEYS = (
+    "system-id", "hostname", "ovn-remote", "ovn-encap-type", "ovn-encap-ip", "ovn-bridge", "ovn-bridge-datapath-type",
+    "ovn-remote-probe-interval", "ovn-monitor-all", "ovn-bridge-mappings", "ovn-chassis-mac-mappings",
+    "ovn-cms-options", "ovn-is-interconn", "ovnlab",
+)  # fmt: skip
+"""The external_ids that a lab sets on a host; a test holds them to those of tasks.daemons."""
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """A host that something may have been done to, as it was reached then, and whether it was taken into the lab."""
+
+    node: Node
+    taken: bool
 
 
 class SshProvider:
@@ -49,21 +64,25 @@ class SshProvider:
     @property
     def owner(self) -> str:
         """What a host is told of whose it is: the lab, and who has it where."""
-        return f"{self.folder.name} of user {os.geteuid()} on {socket.gethostname()} {self.folder.path}"
+        identity = f"{self.folder.name} of user {os.geteuid()} on {socket.gethostname()} {self.folder.path}"
+        return owner_of(self.folder, identity)
 
-    def _noted(self) -> dict[str, bool]:
-        """The nodes whose hosts something may have been done to, and whether they were taken into the lab."""
+    def _noted(self) -> dict[str, Noted]:
+        """What was done to hosts, by the names of their nodes."""
         try:
-            return msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, bool])
+            return msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, Noted])
         except (OSError, msgspec.DecodeError):
             return {}
 
-    def _note(self, name: str, *, taken: bool | None) -> None:
+    def _note(self, node: Node, *, taken: bool | None) -> None:
         """Note what was done to a host; None where all of it was undone."""
         with self._noting:
-            others = {other: how for other, how in self._noted().items() if other != name}
+            noted = self._noted()
+            noted.pop(node.name, None)
+            if taken is not None:
+                noted[node.name] = Noted(node, taken)
             scratch = self.folder.path / f"{NOTES}.new"
-            scratch.write_bytes(msgspec.json.encode(others if taken is None else {**others, name: taken}))
+            scratch.write_bytes(msgspec.json.encode(noted))
             scratch.replace(self.folder.path / NOTES)
 
     def made(self) -> frozenset[str]:
@@ -80,7 +99,11 @@ class SshProvider:
     def running(self) -> frozenset[str]:
         """The hosts that were taken and answer."""
         noted = self._noted()
-        taken = [node for name, node in self._nodes().items() if noted.get(name)]
+        taken = [
+            node
+            for name, node in self._nodes().items()
+            if name in noted and noted[name].taken and noted[name].node.hardware == node.hardware
+        ]
         unknown = [node for node in taken if node.name not in self._answering]
         answers = for_each(unknown, lambda node: self._machine(node).is_listening(ANSWER_TIMEOUT))
         self._answering.update((node.name, answer) for node, answer in zip(unknown, answers, strict=True))
@@ -116,11 +139,11 @@ class SshProvider:
             machine = self._machine(node)
             machine.context.open()
             # Noted before it is taken, so that `down` looks there, whatever happens meanwhile.
-            self._note(node.name, taken=False)
+            self._note(node, taken=False)
             script = render("node/take.sh.j2", node=node, owner=self.owner, install=install)
             where = f"{node.name} ({node.machine.host})"
             run_script(machine.context, script, where=where, timeout=INSTALL_TIMEOUT)
-            self._note(node.name, taken=True)
+            self._note(node, taken=True)
 
         for_each(nodes, take)
         self._answering.update((node.name, True) for node in nodes)
@@ -135,25 +158,25 @@ class SshProvider:
 
     def remove(self, names: Sequence[str]) -> None:
         """Let hosts leave the lab. Raises OvnlabError that names those that do not answer."""
-        nodes = [node for name, node in self._nodes().items() if name in names and name in self.made()]
-        for_each(nodes, self._release)
+        for_each([noted.node for name, noted in self._noted().items() if name in names], self._release)
 
     def _release(self, node: Node) -> None:
-        assert self.topology is not None  # noqa: S101  the node is of it
-        machine = self._machine(node)
+        machine = Machine(node.name, reach_of(node), self.keys.config)  # as it was reached when it was taken
         where = f"{node.name} ({node.machine.host}): leaving the lab"
         said = run_script(machine.context, "cat /var/lib/ovnlab/external_ids 2>/dev/null || :", where=where)
         script = render(
             "node/release.sh.j2",
             lab=self.folder.name,
             owner=self.owner,
-            keys=list(external_ids(self.topology, node)) if node.has_switch else [],
+            keys=KEYS,
             before=recorded(said),
+            route_protocol=ROUTE_PROTOCOL,
         )
         run_script(machine.context, script, where=where)
         self.keys.close(node.name)
-        self._note(node.name, taken=None)
+        self._note(node, taken=None)
         self._answering.pop(node.name, None)
+        self._machines.pop(node.name, None)
 
     def destroy(self) -> None:
         """Let all hosts leave the lab, and remove its files. Raises OvnlabError where one does not answer."""

@@ -62,9 +62,9 @@ class Elsewhere:
         return ROOT / path.relative_to(cache_root() / "building")
 
     def has(self, tree: Path) -> bool:
-        """Whether it is there, and no compiler was killed in it."""
+        """Whether it is there."""
         place = self.place(tree)
-        script = f"[ ! -e {place}.names ] || [ -e {place}.busy ] || echo there"
+        script = f"[ ! -e {place}.names ] || echo there"
         return run_script(self.context, script, where=f"{self.name}: looking for {place}").strip() == "there"
 
     def send(self, tree: Path, *, afresh: bool) -> None:

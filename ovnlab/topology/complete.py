@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +29,9 @@ from ovnlab.topology.resolved import (
     interface_name,
 )
 from ovnlab.topology.source import Where
+
+LARGEST_LAB = 4096
+"""Machines that one network of libvirt's can have."""
 
 COMMIT = re.compile("[0-9a-fA-F]{40}")
 
@@ -101,7 +105,7 @@ def _nodes(lab: str, file: model.TopologyFile, folder: Folder) -> Iterator[Node]
     pools = _pools(file)
     managed: Iterator[str] = iter(())
     if file.provider == "libvirt":
-        managed = free_addresses(management_subnet(lab, file.libvirt), ())
+        managed = _managed(management_subnet(lab, file.libvirt), file.nodes)
     for name, node in file.nodes.items():
         nics = tuple(_nics(lab, name, node, file, pools))
         subnet = ipaddress.ip_network(segment_subnet(file, node))
@@ -137,6 +141,18 @@ def management_subnet(lab: str, libvirt: model.Libvirt) -> str:
         return libvirt.subnet
     number = int.from_bytes(hashlib.sha256(lab.encode()).digest()[:2], "big") & 0x3FFF
     return f"10.{64 + (number >> 8)}.{number & 0xFF}.0/24"
+
+
+def _managed(subnet: str, names: Iterable[str]) -> Iterator[str]:
+    """An address for each name, which stays the same when others come and go."""
+    pool = list(itertools.islice(free_addresses(subnet, ()), LARGEST_LAB))
+    taken: set[int] = set()
+    for name in names:
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % max(len(pool), 1)
+        while place in taken and len(taken) < len(pool):
+            place = (place + 1) % len(pool)
+        taken.add(place)
+        yield pool[place] if place < len(pool) else ""
 
 
 def _libvirt(lab: str, found: model.Libvirt) -> Libvirt:

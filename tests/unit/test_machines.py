@@ -12,11 +12,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from ovnlab.errors import TopologyError
+from ovnlab.lab import BROUGHT_LOG
 from ovnlab.plan import Seen, plan
 from ovnlab.providers.machines import Keys, Reach, as_root
-from ovnlab.providers.ssh import reach_of, recorded
+from ovnlab.providers.ssh import KEYS, reach_of, recorded
 from ovnlab.software import images
 from ovnlab.state import LabFolder
+from ovnlab.tasks.daemons import external_ids
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import Topology
 
@@ -40,7 +42,7 @@ def test_each_lab_of_machines_has_addresses_of_its_own_and_always_the_same() -> 
     subnet = ipaddress.ip_network(first.libvirt.subnet)
     assert str(subnet.network_address + 1) not in addresses, "that is the hypervisor's"
     given = topology(f"provider: libvirt\nlibvirt: {{subnet: 10.9.0.0/24}}\n{NODES}")
-    assert [node.machine.address for node in given.nodes] == ["10.9.0.2", "10.9.0.3"]
+    assert all(node.machine.address.startswith("10.9.0.") for node in given.nodes)
 
 
 def test_what_a_node_does_not_say_is_as_all_machines_have_it() -> None:
@@ -176,6 +178,54 @@ def test_commands_run_as_root_wherever_one_comes_from(sudo: bool, monkeypatch: p
 )  # fmt: skip
 def test_what_a_host_had_is_put_back(text: str, ids: dict[str, str]) -> None:
     assert recorded(text) == ids
+
+
+def test_what_is_taken_off_a_host_is_what_a_chassis_is_given() -> None:
+    found = topology("provider: ssh\nmachines: {key: /k}\nnodes: {c: {role: central, ip: 192.168.50.10}}\n")
+    assert set(KEYS) == set(external_ids(found, found.nodes[0]))
+
+
+def test_a_machine_that_comes_or_goes_leaves_the_others_their_addresses() -> None:
+    names = ["central", "w1", "w2", "w10"]
+
+    def addresses(chosen: list[str]) -> dict[str, str]:
+        nodes = ", ".join(f"{name}: {{role: {'central' if name == 'central' else 'worker'}}}" for name in chosen)
+        return {n.name: n.machine.address for n in topology(f"name: x\nprovider: libvirt\nnodes: {{{nodes}}}\n").nodes}
+
+    before, after = addresses(names), addresses(["w0", "central", "w2", "w10"])
+    assert {name: after[name] for name in ("central", "w2", "w10")} == {
+        name: before[name] for name in ("central", "w2", "w10")
+    }
+    crowded = topology(
+        "provider: libvirt\nlibvirt: {subnet: 10.9.0.0/29}\nnodes: {central: {role: central}, a: , b: , c: , d: }\n"
+    )
+    assert len({node.machine.address for node in crowded.nodes}) == 5
+
+
+def test_a_node_has_only_its_own_host_key(tmp_path: Path) -> None:
+    keys = Keys(LabFolder("lab", tmp_path))
+    keys.path.mkdir(parents=True)
+    other = keys.host_key("worker10")
+    keys.host_key("worker1")
+    keys.forget("worker1")
+    assert keys.host_key("worker10") == other
+
+
+def test_a_machine_cannot_have_its_logs_written_elsewhere() -> None:
+    printed = "ovnlab: log ovn/a.log\none\novnlab: log /etc/cron.d/x\ntwo\novnlab: log ovn/../../x.log\n\novnlab: log openvswitch/b.log\n3\n"
+    _, *parts = BROUGHT_LOG.split(printed)
+    assert parts[::2] == ["ovn/a.log", "openvswitch/b.log"]
+
+
+def test_a_host_that_is_reached_elsewhere_is_another_machine() -> None:
+    def at(host: str) -> Topology:
+        return topology(
+            "provider: ssh\nmachines: {key: /k}\n"
+            f"nodes: {{c: {{role: central, ip: 192.168.50.10}}, w: {{host: {host}, ip: 192.168.50.11}}}}\n"
+        )
+
+    todo = plan(at("192.0.2.2"), Seen({}, None), known=at("192.0.2.1").nodes)
+    assert todo.remove == {"w": "it becomes another machine"}
 
 
 def test_images_are_made_from_this_machines_own_mirror(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def kvm_works(connection: Any, name: str) -> bool:
     """Whether a machine on KVM says its first word; what a hypervisor says of itself cannot be relied on."""
     xml = render("libvirt/try.xml.j2", name=name)
     try:
-        domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
+        domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)
     except libvirt.libvirtError:
         return False
     try:

@@ -38,7 +38,8 @@ from ovnlab.providers.libvirt.definitions import (
     seed_image,
 )
 from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
-from ovnlab.providers.machines import Keys, Machine, Reach, introduce, set_clocks
+from ovnlab.providers.machines import Keys, Machine, Reach, introduce, owner_of, set_clocks
+from ovnlab.software import packages
 from ovnlab.state import LabFolder, cache_root
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
@@ -79,7 +80,7 @@ class LibvirtProvider:
     def owner(self) -> str:
         """Whose labs these are: of this user on this machine, in this state folder."""
         identity = f"{socket.gethostname()}\0{os.geteuid()}\0{self.folder.path}"
-        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+        return owner_of(self.folder, hashlib.sha256(identity.encode()).hexdigest()[:16])
 
     def hypervisor(self, uri: str) -> Hypervisor:
         """The connection to one."""
@@ -178,7 +179,8 @@ class LibvirtProvider:
                 self._make_networks(uri, topology)
             boots = {node.name: boot_of(node) for node in nodes}
             pools = {uri: self._pool(uri, topology.libvirt.pool) for uri in kinds}
-            brought = {node.name: self._bring(pools[node.machine.uri], boots[node.name]) for node in nodes}
+            with packages.exclusive(cache_root() / "pool.lock", self.note, "another ovnlab that brings an image"):
+                brought = {node.name: self._bring(pools[node.machine.uri], boots[node.name]) for node in nodes}
             for_each(
                 nodes,
                 lambda node: self._start(topology, node, kinds[node.machine.uri], boots[node.name], brought[node.name]),
