@@ -11,28 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.harness import Account, Labs, checkout, interfaces, this_python
+from tests.lab.harness import Account, Labs, checkout, interfaces
 
 # Where tests are started in the background, a shell has them ignore SIGINT, and so would every lab that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ORDINARY = os.environ.get("OVNLAB_TEST_USER", "nobody")
-
-
-@pytest.fixture(scope="session")
-def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that other users can get into: pytest's own is private."""
-    folder = Path(f"/var/tmp/ovnlab-tests-{os.getpid()}")
-    folder.mkdir(mode=0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def root(session_folder: Path) -> Account:
-    if os.geteuid() != 0:
-        pytest.skip("only root can run labs as root")
-    return Account("", this_python(), session_folder / "root")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import root, session_folder  # noqa: F401  fixtures
 from tests.lab.harness import Account, Labs, interfaces, this_python
 
 NEEDED = {
@@ -75,7 +74,7 @@ def lacking() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def cache(root: Account, session_folder: Path) -> Path:  # noqa: F811
+def cache(root: Account, session_folder: Path) -> Path:
     """A cache with an image in it."""
     if missing := lacking():
         pytest.skip(f"this machine lacks {', '.join(missing)}")
@@ -86,13 +85,13 @@ def cache(root: Account, session_folder: Path) -> Path:  # noqa: F811
 
 
 @pytest.fixture(scope="session")
-def built(root: Account, cache: Path, session_folder: Path) -> None:  # noqa: F811
+def built(root: Account, cache: Path, session_folder: Path) -> None:
     """OVS of the distribution's source in that cache; the hypervisor itself reaches no mirror."""
     Labs(root, session_folder / "vm-state", session_folder, cache).run("build", "3node-distro-source")
 
 
 @pytest.fixture(scope="session")
-def hypervisor(cache: Path, session_folder: Path) -> Iterator[Account]:  # noqa: F811
+def hypervisor(cache: Path, session_folder: Path) -> Iterator[Account]:
     """libvirtd, with networks, processes and files that nobody else sees."""
     folder = session_folder / "hypervisor"
     folder.mkdir()
@@ -147,13 +146,13 @@ def vm_labs(hypervisor: Account, folder: Path, cache: Path) -> Iterator[Labs]:
 
 
 @pytest.fixture
-def machines(hypervisor: Account, cache: Path, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:  # noqa: F811
+def machines(hypervisor: Account, cache: Path, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:
     """The command line beside a hypervisor; nothing of its labs may be left there."""
     yield from vm_labs(hypervisor, session_folder / f"vm-{os.getpid()}-{abs(hash(request.node.nodeid)):x}", cache)
 
 
 @pytest.fixture(scope="module")
-def running(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Labs]:  # noqa: F811
+def running(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Labs]:
     """The 3 nodes of the posts, up."""
     for labs in vm_labs(hypervisor, session_folder / "vm-running", cache):
         labs.run("up", "3node", "--provider", "libvirt")

@@ -1,0 +1,28 @@
+"""What tests of labs on this machine and of labs of virtual machines share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.harness import Account, this_python
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that other users can get into: pytest's own is private."""
+    folder = Path(f"/var/tmp/ovnlab-tests-{os.getpid()}")
+    folder.mkdir(mode=0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def root(session_folder: Path) -> Account:
+    if os.geteuid() != 0:
+        pytest.skip("only root can run labs as root")
+    return Account("", this_python(), session_folder / "root")
