@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
+
+import paramiko
 
 from ovnlab.parallel import for_each
 from ovnlab.providers.machines import Machine, as_root
@@ -63,37 +66,34 @@ def _unpack(machine: Machine, artefact: Artefact, archive: Path) -> None:
     run_script(machine.context, script, where=where)
 
 
-def receive(machine: Machine, command: str, into: IO[bytes], *, where: str) -> None:
-    """Write what a shell command prints on a machine into a file. Raises CommandFailed."""
+@contextlib.contextmanager
+def _running(machine: Machine, command: str, where: str) -> Iterator[paramiko.Channel]:
+    """A shell command that runs on a machine as root. Raises CommandFailed, OvnlabError where the way there breaks."""
     machine.context.open()
-    channel = machine.context.transport.open_session()
-    try:
-        channel.exec_command(shlex.join(as_root(["sh", "-c", command], sudo=machine.reach.sudo)))
-        while chunk := channel.recv(CHUNK):
-            into.write(chunk)
-        exited = channel.recv_exit_status()
-        said = channel.makefile_stderr().read().decode(errors="replace")
-    finally:
-        channel.close()
+    with machine.context.unbroken():
+        channel = machine.context.transport.open_session()
+        try:
+            channel.exec_command(shlex.join(as_root(["sh", "-c", command], sudo=machine.reach.sudo)))
+            yield channel
+            exited = channel.recv_exit_status()
+            said = channel.makefile_stderr().read().decode(errors="replace")
+        finally:
+            channel.close()
     if exited != 0:
         raise failure(where, exited, said)
+
+
+def receive(machine: Machine, command: str, into: IO[bytes], *, where: str) -> None:
+    """Write what a shell command prints on a machine into a file. Raises what `_running` raises."""
+    with _running(machine, command, where) as channel:
+        while chunk := channel.recv(CHUNK):
+            into.write(chunk)
 
 
 def stream(machine: Machine, command: str, file: IO[bytes], *, where: str) -> None:
-    """Run a shell command on a machine as root with a file as its standard input. Raises CommandFailed."""
-    machine.context.open()
-    channel = machine.context.transport.open_session()
-    try:
-        channel.exec_command(shlex.join(as_root(["sh", "-c", command], sudo=machine.reach.sudo)))
-        try:
+    """Run a shell command on a machine with a file as its standard input. Raises what `_running` raises."""
+    with _running(machine, command, where) as channel:
+        with contextlib.suppress(OSError):  # it has ended early, and says why
             while chunk := file.read(CHUNK):
                 channel.sendall(chunk)
-        except OSError:  # it has ended early, and says why
-            pass
         channel.shutdown_write()
-        exited = channel.recv_exit_status()
-        said = channel.makefile_stderr().read().decode(errors="replace")
-    finally:
-        channel.close()
-    if exited != 0:
-        raise failure(where, exited, said)

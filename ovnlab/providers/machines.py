@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any
 
 import paramiko
 from fabric import Config, Connection
-from invoke.exceptions import CommandTimedOut
 from invoke.runners import Result
 
 from ovnlab.errors import OvnlabError
@@ -103,10 +103,9 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
             except paramiko.AuthenticationException:
                 raise self._refused(f"does not let {self.reach.user} in with {self.reach.key}") from None
             except paramiko.SSHException as error:
-                what = "is not in" if "not found in known_hosts" in str(error) else None
-                if what:
+                if "not found in known_hosts" in str(error):
                     raise self._refused(
-                        f"has a host key that {what} {self.reach.known_hosts}",
+                        f"has a host key that is not in {self.reach.known_hosts}",
                         "compare it with what the machine's owner says: "
                         f"ssh-keyscan -p {self.reach.port} {self.reach.host} >> {self.reach.known_hosts}",
                     ) from None
@@ -119,13 +118,17 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
     def run(self, command: str, **options: Any) -> Result:
         """Run a shell command as root. Raises OvnlabError where the connection breaks."""
         words = as_root(["sh", "-c", command], sudo=self.reach.sudo)
-        try:
+        with self.unbroken():
             result: Result = super().run(shlex.join(words), **options)
-        except CommandTimedOut:
-            raise
+        return result
+
+    @contextlib.contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """Say in so many words that the connection broke, where it does."""
+        try:
+            yield
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._unreachable(f"the connection broke: {error or 'no answer'}") from None
-        return result
 
     def _refused(self, message: str, hint: str = "") -> OvnlabError:
         return OvnlabError(message, where=f"{self.machine} ({self.reach.known_name})", hint=hint)

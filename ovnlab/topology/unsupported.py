@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ovnlab.topology.model import TopologyFile
+from ovnlab.topology.model import Machine, TopologyFile
 from ovnlab.topology.resolved import LARGEST_VM_MTU
 from ovnlab.topology.source import Where
 
@@ -26,6 +26,11 @@ def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
         yield ("nodes", name, "physical"), hosts and bool(node.physical), "physical networks on hosts by SSH"
     local = file.provider == "local"
     yield ("datapath",), local and file.datapath == "kernel", "the kernel's datapath on local nodes (they use netdev)"
+    machines: dict[Where, Machine] = {("machines",): file.machines}
+    machines |= {("nodes", name): node for name, node in file.nodes.items()}
+    for where, machine in machines.items():
+        yield (*where, "image"), "://" in (machine.image or ""), "an image by its URL"
+        yield (*where, "sha256"), machine.sha256 is not None, "the checksum of an image"
     for switch_name, switch in file.logical.switches.items():
         for name, port in switch.ports.items():
             large = (port.mtu or 0) > LARGEST_VM_MTU
