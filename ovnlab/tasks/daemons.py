@@ -248,7 +248,7 @@ def await_bfd(context: Context) -> None:
 
 def disconnect(context: Context, node: str) -> None:
     """End ovn-controller so that it connects anew; its flows and its chassis stay."""
-    script = render("node/disconnect.sh.j2", node=node, timeout=READY_TIMEOUT)
+    script = render("node/disconnect.sh.j2", node=node)
     run_script(context, script, where=f"{node}: reconnecting", timeout=READY_TIMEOUT + 10)
 
 

@@ -1,0 +1,25 @@
+"""Pieces of the scripts that run on nodes, with processes of this machine."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from ovnlab.templating import render
+
+
+def test_a_daemon_has_ended_when_its_process_has_not_when_its_pidfile_has_gone(tmp_path: Path) -> None:
+    """A server removes its pidfile first and lets go of its database last; the next would find that locked."""
+    program = tmp_path / "ovsdb-server"
+    shutil.copy("/bin/sleep", program)
+    pidfile = tmp_path / "pid"
+    with subprocess.Popen([program, "20"]) as server:
+        pidfile.write_text(f"{server.pid}\n")
+        script = render("node/lib.sh.j2") + f"\nrunning ovsdb-server {pidfile} && rm {pidfile} && ended ovsdb-server"
+        with subprocess.Popen(["sh", "-c", script]) as waiting:
+            time.sleep(0.3)
+            assert not pidfile.exists()
+            assert waiting.poll() is None, "it went on while the server was running"
+            server.kill()
+            # Nobody has asked for its exit code yet: it is a zombie, which holds nothing any more.
+            assert waiting.wait(timeout=5) == 0
