@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ovnlab.convergence import Reporter
 from ovnlab.errors import OvnlabError
+from ovnlab.reporting import Reporter
 from ovnlab.software import artefacts
 from ovnlab.software.artefacts import Artefact
 from ovnlab.state import labs

@@ -5,30 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from ovnlab import credentials
 from ovnlab.northbound import change
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen
 from ovnlab.providers import base
+from ovnlab.reporting import Reporter
 from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.topology.resolved import VM, Node, Topology
-
-
-class Reporter(Protocol):
-    """Is told what is being done."""
-
-    def step(self, text: str) -> None:
-        """What the whole lab is at."""
-
-    def node(self, name: str, doing: str) -> None:
-        """What one node is at; `done` where it has finished this step."""
-
-    def note(self, text: str) -> None:
-        """Something that the person should know and that is no error."""
 
 
 @dataclass(frozen=True)

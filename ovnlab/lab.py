@@ -16,7 +16,7 @@ import msgspec
 
 from ovnlab import __version__, builds, credentials
 from ovnlab.binding import Specs, unknown
-from ovnlab.convergence import Convergence, Reporter, founder
+from ovnlab.convergence import Convergence, founder
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, TopologyError, UsageError
 from ovnlab.northbound import change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
@@ -25,6 +25,7 @@ from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
 from ovnlab.providers.base import Node, Provider
 from ovnlab.providers.choice import provider_of
+from ovnlab.reporting import Reporter
 from ovnlab.software import packages
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
@@ -351,7 +352,7 @@ class Lab:
         return Elsewhere(node)
 
     def _provider(self, topology: Topology | None) -> Provider:
-        return provider_of(self.folder, topology, self.base, self.reporter.note)
+        return provider_of(self.folder, topology, self.base, self.reporter)
 
     def _base(self, topology: Topology) -> Base:
         """What all nodes have. A running lab keeps it. Raises UsageError where it is to have another."""

@@ -1,4 +1,4 @@
-"""What is shipped with ovnlab and meant to be read and changed: templates/ and topologies/.
+"""What is shipped with ovnlab and meant to be read and changed: templates/, topologies/ and Vagrantfile.j2.
 
 They stand at the top of the repository; the wheel carries them inside the package.
 """
@@ -15,6 +15,7 @@ _ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.
 
 TEMPLATES = _ROOT / "templates"
 TOPOLOGIES = _ROOT / "topologies"
+VAGRANTFILE = _ROOT / "Vagrantfile.j2"
 DEFAULT_TOPOLOGY = TOPOLOGIES / "3node.yaml"
 
 

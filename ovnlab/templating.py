@@ -7,7 +7,7 @@ import shlex
 
 import jinja2
 
-from ovnlab.shipped import TEMPLATES
+from ovnlab.shipped import TEMPLATES, VAGRANTFILE
 
 
 def _sh(value: object) -> str:
@@ -17,16 +17,27 @@ def _sh(value: object) -> str:
     return shlex.quote(str(value))
 
 
+def _rb(value: object) -> str:
+    """A value as a string of Ruby, in which nothing is special.
+
+    >>> print(_rb("it's #{here}"))
+    'it\\'s #{here}'
+    """
+    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(  # noqa: S701  shell scripts, quoted by the filter; there is no HTML
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([TEMPLATES, VAGRANTFILE.parent]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["sh"] = _sh
+    environment.filters["rb"] = _rb
     return environment
 
 

@@ -241,6 +241,7 @@ def remove_snapshot(name: NameArgument, lab: LabOption = None, json: JsonOption 
 def build(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="What nodes call it as their image.")] = "debian",
     suite: Annotated[str, typer.Option("--suite", metavar="SUITE", help="Which Debian.")] = "bookworm",
+    box: Annotated[bool, typer.Option("--box", help="Make a Vagrant box of it as well.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Make an image of Debian with OVS, OVN and their tools, from this machine's package mirror. Takes root.
@@ -248,15 +249,17 @@ def build(
     \b
     ovnlab image build
     ovnlab image build trixie --suite trixie
+    ovnlab image build --box
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415
     from ovnlab.software import images  # noqa: PLC0415
 
     with progress() as reporter:
         reporter.step(f"making image {name}")
-        image = images.build(name, reporter.note, suite=suite)
+        image = images.build(name, reporter.note, suite=suite, box=box)
     if json:
-        output.as_json(name=name, key=image.key, path=str(image.path), packages=image.packages)
+        made = str(image.box) if box else None
+        output.as_json(name=name, key=image.key, path=str(image.path), box=made, packages=image.packages)
     else:
         output.line(f"made {name}: {_versions(image.packages)}, {image.size / 2**20:.0f} MiB")
     return 0

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ovnlab.convergence import Reporter
+from ovnlab.reporting import Reporter
 from ovnlab.waiting import CLOCK
 
 if TYPE_CHECKING:

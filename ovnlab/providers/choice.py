@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ovnlab.errors import SurroundingsError
 from ovnlab.providers.base import Provider
 from ovnlab.providers.local.provider import LocalProvider
+from ovnlab.reporting import Reporter
 from ovnlab.state import Base, LabFolder
 from ovnlab.topology.resolved import Topology
 
 
-def provider_of(
-    folder: LabFolder, topology: Topology | None, base: Base | None, note: Callable[[str], None]
-) -> Provider:
+def provider_of(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
     """The provider of a lab, by what it left in its folder where its topology is lost.
 
     Raises SurroundingsError where a package that it takes is not installed.
@@ -24,18 +21,25 @@ def provider_of(
     if kind == "ssh":
         from ovnlab.providers.ssh import SshProvider  # noqa: PLC0415  brings Fabric and Paramiko
 
-        return SshProvider(folder, topology, note)
+        return SshProvider(folder, topology, reporter)
+    if kind == "vagrant":
+        try:
+            from ovnlab.providers.vagrant import VagrantProvider  # noqa: PLC0415  brings Fabric and Paramiko
+        except ModuleNotFoundError as error:
+            raise _lacking(error, kind, "pip install 'ovnlab[vagrant]'") from None
+        return VagrantProvider(folder, topology, reporter)
     try:
         from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt, Fabric and Paramiko
     except ModuleNotFoundError as error:
-        raise SurroundingsError(
-            f"the Python package {error.name} is not installed",
-            where="provider libvirt",
-            hint="sudo apt-get install libvirt-dev gcc pkg-config, and pip install 'ovnlab[libvirt]'",
-        ) from None
-    return LibvirtProvider(folder, topology, note)
+        hint = "sudo apt-get install libvirt-dev gcc pkg-config, and pip install 'ovnlab[libvirt]'"
+        raise _lacking(error, kind, hint) from None
+    return LibvirtProvider(folder, topology, reporter)
+
+
+def _lacking(error: ModuleNotFoundError, kind: str, hint: str) -> SurroundingsError:
+    return SurroundingsError(f"the Python package {error.name} is not installed", where=f"provider {kind}", hint=hint)
 
 
 def _left(folder: LabFolder) -> str:
     """The provider of a lab whose topology is lost."""
-    return next((kind for kind in ("libvirt", "ssh") if (folder.path / f"{kind}.json").exists()), "local")
+    return next((kind for kind in ("libvirt", "ssh", "vagrant") if (folder.path / f"{kind}.json").exists()), "local")

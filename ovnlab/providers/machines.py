@@ -32,6 +32,12 @@ PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/lo
 CONNECT_TIMEOUT = 20.0
 """Seconds that each part of a login may take: connection, banner, key exchange, authentication."""
 
+ANSWER_TIMEOUT = 5.0
+"""Seconds that a machine may take to show its SSH banner."""
+
+INSTALL_TIMEOUT = 900.0
+"""Seconds that installing OVS and OVN on a machine may take."""
+
 ALIVE_INTERVAL = 10
 """Seconds of silence after which a connection is asked whether it lives."""
 
@@ -41,12 +47,12 @@ LONGEST_SOCKET = 107 - 18
 
 @dataclass(frozen=True)
 class Reach:
-    """How a machine is reached: where, as whom, and the files with our private key and with its host key."""
+    """How a machine is reached: where, as whom, and the files with our private keys and with its host key."""
 
     host: str
     port: int
     user: str
-    key: Path
+    keys: tuple[Path, ...]
     known_hosts: Path
     sudo: bool = False
     jump: Reach | None = None
@@ -78,7 +84,7 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
             gateway=Root(f"the way to {name}", reach.jump) if reach.jump else None,
             connect_timeout=int(CONNECT_TIMEOUT),
             connect_kwargs={
-                "key_filename": str(reach.key),
+                "key_filename": [str(key) for key in reach.keys],
                 "allow_agent": False,
                 "look_for_keys": False,
                 "banner_timeout": CONNECT_TIMEOUT,
@@ -101,7 +107,8 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
             except paramiko.BadHostKeyException:
                 raise self._refused("shows another host key than the one that is known") from None
             except paramiko.AuthenticationException:
-                raise self._refused(f"does not let {self.reach.user} in with {self.reach.key}") from None
+                keys = " or ".join(map(str, self.reach.keys))
+                raise self._refused(f"does not let {self.reach.user} in with {keys}") from None
             except paramiko.SSHException as error:
                 if "not found in known_hosts" in str(error):
                     raise self._refused(
@@ -156,7 +163,7 @@ class Machine:
         terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else ["-T"]
         return ["ssh", "-F", str(self.config), *terminal, self.name, shlex.join(as_root(argv, sudo=self.reach.sudo))]
 
-    def is_listening(self, timeout: float) -> bool:
+    def is_listening(self, timeout: float = ANSWER_TIMEOUT) -> bool:
         """Whether an SSH server shows its banner within that many seconds; one behind another is logged in to."""
         if self.reach.jump is not None:
             try:
@@ -215,10 +222,9 @@ class Keys:
         for path in (self.path / f"host-{name}", self.path / f"host-{name}.pub"):
             path.unlink(missing_ok=True)
 
-    def write_known_hosts(self, reaches: Mapping[str, Reach]) -> None:
-        """Write the file of host keys, of machines that were given theirs by us."""
-        known = [f"{reach.known_name} {self.host_key(name)[1]}\n" for name, reach in reaches.items()]
-        _write(self.known_hosts, "".join(known))
+    def write_known_hosts(self, known: Iterable[tuple[Reach, str]]) -> None:
+        """Write the file of host keys: of each machine its public key."""
+        _write(self.known_hosts, "".join(f"{reach.known_name} {public}\n" for reach, public in known))
 
     def write_config(self, topology: Topology, reaches: Mapping[str, Reach]) -> None:
         """Write the file for ssh, of all machines of the lab."""
@@ -274,14 +280,40 @@ def owner_of(folder: LabFolder, identity: str) -> str:
         return identity
 
 
+def listening(machines: Iterable[Machine]) -> dict[str, bool]:
+    """Whether machines show the banner of an SSH server, by their names."""
+    asked = list(machines)
+    return dict(zip((found.name for found in asked), for_each(asked, lambda found: found.is_listening()), strict=True))
+
+
+def shown_key(reach: Reach) -> str:
+    """The host key that a machine shows. Raises OvnlabError where it shows none."""
+    name = f"{reach.user}@{reach.known_name}"
+    try:
+        with socket.create_connection((reach.host, reach.port), timeout=CONNECT_TIMEOUT) as found:
+            transport = paramiko.Transport(found)
+            try:
+                transport.start_client(timeout=CONNECT_TIMEOUT)
+                key = transport.get_remote_server_key()
+            finally:
+                transport.close()
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise OvnlabError(f"cannot be reached by SSH: {error or 'no answer'}", where=name) from None
+    return f"{key.get_name()} {key.get_base64()}"
+
+
 def introduce(machines: Iterable[Machine], topology: Topology) -> None:
-    """Let machines know the lab's nodes by their names."""
-    script = render(
-        "node/names.sh.j2",
-        lab=topology.name,
-        nodes=[(node.addresses[0], node.name) for node in topology.nodes if node.addresses],
-    )
-    for_each(machines, lambda found: run_script(found.context, script, where=f"{found.name}: writing /etc/hosts"))
+    """Let machines know the lab's nodes by their names; OVS and OVN of packages are installed where they are not."""
+    nodes = [(node.addresses[0], node.name) for node in topology.nodes if node.addresses]
+
+    def tell(found: Machine) -> None:
+        node = topology.node(found.name)
+        script = render(
+            "node/introduced.sh.j2", lab=topology.name, node=node, nodes=nodes, install=topology.base == "packages"
+        )
+        run_script(found.context, script, where=f"{found.name}: meeting the others", timeout=INSTALL_TIMEOUT)
+
+    for_each(machines, tell)
 
 
 def set_clocks(machines: Iterable[Machine]) -> None:

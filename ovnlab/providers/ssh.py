@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,18 +17,13 @@ import msgspec
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import Keys, Machine, Reach, introduce, owner_of
+from ovnlab.providers.machines import INSTALL_TIMEOUT, Keys, Machine, Reach, introduce, listening, owner_of
+from ovnlab.reporting import Reporter
 from ovnlab.state import LabFolder
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
-
-ANSWER_TIMEOUT = 5.0
-"""Seconds that a host may take to show its SSH banner."""
-
-INSTALL_TIMEOUT = 900.0
-"""Seconds that installing OVS and OVN on a host may take."""
 
 NOTES = "ssh.json"
 """The file of the lab's folder that says which hosts were taken into it."""
@@ -52,10 +47,10 @@ class Noted(msgspec.Struct, frozen=True):
 class SshProvider:
     """The hosts of one lab."""
 
-    def __init__(self, folder: LabFolder, topology: Topology | None, note: Callable[[str], None]) -> None:
+    def __init__(self, folder: LabFolder, topology: Topology | None, reporter: Reporter) -> None:
         self.folder = folder
         self.topology = topology
-        self.note = note
+        self.note = reporter.note
         self.keys = Keys(folder)
         self._machines: dict[str, Machine] = {}
         self._answering: dict[str, bool] = {}
@@ -104,9 +99,7 @@ class SshProvider:
             for name, node in self._nodes().items()
             if name in noted and noted[name].taken and noted[name].node.hardware == node.hardware
         ]
-        unknown = [node for node in taken if node.name not in self._answering]
-        answers = for_each(unknown, lambda node: self._machine(node).is_listening(ANSWER_TIMEOUT))
-        self._answering.update((node.name, answer) for node, answer in zip(unknown, answers, strict=True))
+        self._answering |= listening(self._machine(node) for node in taken if node.name not in self._answering)
         return frozenset(node.name for node in taken if self._answering[node.name])
 
     def nodes(self) -> dict[str, Machine]:
@@ -200,8 +193,8 @@ def reach_of(node: Node) -> Reach:
     if machine.jump:
         user, _, rest = machine.jump.partition("@")
         host, _, port = rest.rpartition(":")
-        jump = Reach(host, int(port), user, key, known)
-    return Reach(machine.host, machine.port, machine.user, key, known, machine.sudo, jump)
+        jump = Reach(host, int(port), user, (key,), known)
+    return Reach(machine.host, machine.port, machine.user, (key,), known, machine.sudo, jump)
 
 
 def recorded(text: str) -> dict[str, str]:

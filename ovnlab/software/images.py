@@ -54,6 +54,23 @@ CONTENT = (
 )
 """What is in an image beside the kernel."""
 
+KERNEL_ARGUMENTS = (
+    "rw console=ttyS0 net.ifnames=0 quiet mitigations=off nopti cryptomgr.notests nokaslr systemd.show_status=false"
+)
+"""What the kernel is told beside where its root is: quick where nothing has to be kept apart."""
+
+BOX_PROGRAMS = {"grub-mkimage": "grub-common", "sfdisk": "fdisk"}
+BOOT_SECTOR = Path("/usr/lib/grub/i386-pc/boot.img")
+"""What a box takes beside that."""
+
+VAGRANT_KEY = (
+    "ssh-rsa AAAAB3NzaC1yc2EAAAABIwAAAQEA6NF8iallvQVp22WDkTkyrtvp9eWW6A8YVr+kz4TjGYe7gHzIw+niNltGEFHzD8+v1I2YJ6oXevct"
+    "1YeS0o9HZyN1Q9qgCgzUFtdOKLv6IedplqoPkcmF0aYet2PkEDo3MlTBckFXPITAMzF8dJSIFo9D8HfdOV0IAdx4O7PtixWKn5y2hMNG0zQPyUecp4"
+    "pzC6kivAIhyfHilFR61RGL+GPXQ2MWZWFYbAGjyiYJnAmCP3NOTd0jMZEnDkbUvxhMmBYSdETk1rRgm+R4LOzFUGaHqHDLKLX+FIPKcF96hrucXzcW"
+    "yLbIbEgE98OHlnVYCzRdK8jlqm8tehUc9c9WhQ== vagrant insecure public key"
+)
+"""Vagrant's well-known key, which boxes let in and which is replaced in a machine as soon as it runs."""
+
 KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
 
 MASKED = (
@@ -117,6 +134,11 @@ class Image(msgspec.Struct, frozen=True):
         return self.path / "initrd.img"
 
     @property
+    def box(self) -> Path:
+        """The same as a Vagrant box, where one was made."""
+        return self.path / "disk.box"
+
+    @property
     def size(self) -> int:
         """In bytes."""
         return sum(path.stat().st_size for path in self.path.iterdir())
@@ -133,6 +155,12 @@ def find(name: str) -> Image | None:
         return msgspec.json.decode((images_root() / "names" / name / "image.json").read_bytes(), type=Image)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def identity(path: Path) -> str:
+    """Addresses the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def all_there() -> list[Image]:
@@ -155,40 +183,46 @@ def remove(name: str) -> None:
         remove_tree(images_root() / key)
 
 
-def build(name: str, report: Report, *, suite: str = SUITE) -> Image:
-    """Make an image; one that has that name is that of the new one then.
+def build(name: str, report: Report, *, suite: str = SUITE, box: bool = False) -> Image:
+    """Make an image, and a Vagrant box of the same; one that has that name is that of the new one then.
 
     Raises UsageError for a name that cannot be one, SurroundingsError where this machine lacks what it takes, and
     CommandFailed with the end of what was printed.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be the name of an image", hint="lower-case letters, digits, '_' and '-'")
-    _require()
+    _require(box=box)
     root = images_root()
     try:
         (root / "names").mkdir(parents=True, exist_ok=True)
         with packages.exclusive(root / "lock", report, "another ovnlab that makes an image"):
-            return _made(root, name, suite)
+            return _made(root, name, suite, box=box)
     except OSError as error:
         raise storage_error(error, root) from None
 
 
-def _require() -> None:
+def _require(*, box: bool) -> None:
+    machine = os.uname().machine
+    if box and machine != "x86_64":
+        raise UsageError(f"boxes can be made of x86_64 only, and this is {machine}")
+    needed = PROGRAMS | (BOX_PROGRAMS if box else {})
     path = os.pathsep.join(packages.SEARCHED)
-    lacking = [package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None]
+    lacking = [package for program, package in needed.items() if shutil.which(program, path=path) is None]
+    if box and not BOOT_SECTOR.exists():
+        lacking.append("grub-pc-bin")
     if lacking:
         raise SurroundingsError(
-            f"images are made with {', '.join(PROGRAMS)}, and not all of them are here",
+            f"images are made with {', '.join(needed)}, and not all of them are here",
             hint=f"sudo apt-get install {' '.join(lacking)}",
         )
     if os.geteuid() != 0:
         raise SurroundingsError("images have files of many users, which takes root", hint="sudo ovnlab image build")
 
 
-def _made(root: Path, name: str, suite: str) -> Image:
+def _made(root: Path, name: str, suite: str, *, box: bool) -> Image:
     with tempfile.TemporaryDirectory(dir=root, prefix="making-") as scratch, _temporary(root) as temporary:
         folder = Path(scratch)
-        for title, text in scripts(name, suite, folder, Path(temporary)):
+        for title, text in scripts(name, suite, folder, Path(temporary), box=box):
             (folder / title).write_text(text)
         context = WrappedContext(list)
         try:
@@ -198,12 +232,11 @@ def _made(root: Path, name: str, suite: str) -> Image:
             raise
         lines = (folder / "packages").read_text().splitlines()
         versions = dict(line.split() for line in lines)
-        with (folder / "disk.qcow2").open("rb") as file:
-            key = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        key = identity(folder / "disk.qcow2")
         image = Image(name, key, suite, now_ns() // 10**9, versions)
         made = folder / "made"
         made.mkdir()
-        for title in ("disk.qcow2", "vmlinuz", "initrd.img"):
+        for title in ("disk.qcow2", "vmlinuz", "initrd.img", *(("disk.box",) if box else ())):
             (folder / title).rename(made / title)
         (made / "image.json").write_bytes(msgspec.json.format(msgspec.json.encode(image)))
         made.rename(root / key)
@@ -232,7 +265,7 @@ def _temporary(root: Path) -> tempfile.TemporaryDirectory[str]:
     return found
 
 
-def scripts(name: str, suite: str, folder: Path, temporary: Path) -> list[tuple[str, str]]:
+def scripts(name: str, suite: str, folder: Path, temporary: Path, *, box: bool = False) -> list[tuple[str, str]]:
     """What makes an image: titles and texts."""
     machine = os.uname().machine
     if machine not in KERNELS:
@@ -242,7 +275,11 @@ def scripts(name: str, suite: str, folder: Path, temporary: Path) -> list[tuple[
         "suite": suite,
         "folder": folder,
         "temporary": temporary,
-        "packages": (KERNELS[machine], *CONTENT),
+        "packages": (KERNELS[machine], *CONTENT, *(("ifupdown",) if box else ())),
+        "box": box,
+        "vagrant_key": VAGRANT_KEY,
+        "command_line": KERNEL_ARGUMENTS,
+        "boot_sector": BOOT_SECTOR,
         "masked": MASKED,
         "size_mib": SIZE_MIB,
     }

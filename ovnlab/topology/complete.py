@@ -60,7 +60,7 @@ def complete(file: model.TopologyFile, *, default_name: str, place: Place, folde
         ),
         physical_networks=tuple(file.physical_networks),
         checks=tuple(map(_check, file.checks)),
-        libvirt=_libvirt(name, file.libvirt) if file.provider == "libvirt" else Libvirt(),
+        libvirt=_libvirt(name, file.libvirt) if file.provider in ("libvirt", "vagrant") else Libvirt(),
     )
     return logical.complete(topology, file, place)
 
@@ -170,10 +170,15 @@ def machine(lab: str, name: str, file: model.TopologyFile, node: model.Node, fol
     def path(key: str) -> str:
         place = said(key) or ""
         where = ("nodes", name, key) if key in node.model_fields_set else ("machines", key)
-        if not place or "://" in place or (key == "image" and "/" not in place and "." not in place):
+        if not place or "://" in place or (key == "image" and is_name(place)):
             return str(place)
         home = os.path.expanduser(place)  # noqa: PTH111  Path.expanduser raises for users that are not
         return os.path.normpath(folder(where) / home)
+
+    def is_name(image: str) -> bool:
+        if file.provider == "vagrant":  # boxes have names such as debian/bookworm64
+            return not image.startswith(("/", ".", "~")) and not image.endswith(".box")
+        return "/" not in image and "." not in image
 
     user = said("user") or "root"
     return Machine(
@@ -181,7 +186,7 @@ def machine(lab: str, name: str, file: model.TopologyFile, node: model.Node, fol
         memory=_mebibytes(said("memory") or "512M"),
         disk=_mebibytes(said("disk") or "0M"),
         disks=tuple(map(_mebibytes, said("disks"))),
-        image=path("image") or "debian",
+        image=(path("image") or "debian") if file.provider != "ssh" else "",
         sha256=said("sha256") or "",
         kernel=path("kernel"),
         initrd=path("initrd"),

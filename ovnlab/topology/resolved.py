@@ -232,8 +232,8 @@ class Node(msgspec.Struct, frozen=True):
         """What cannot be changed of its machine: a change makes another machine of it."""
         found, nics = self.machine, tuple((nic.network, nic.mac) for nic in self.nics)
         own = (found.cpus, found.memory, found.disk, found.disks, found.image, found.kernel, found.initrd)
-        if not found.address:  # no virtual machine: a host is another one by where it is reached
-            return (found.host, found.port) if found.host else ()
+        if not found.image:  # no virtual machine: a host is another one by where it is reached
+            return (found.host, found.port)
         return (*own, found.cpu, found.type, found.xml, found.uri, found.address, self.segment, nics)
 
     @property

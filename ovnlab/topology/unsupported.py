@@ -19,18 +19,21 @@ def find(file: TopologyFile) -> Iterator[Finding]:
 
 
 def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
-    yield ("provider",), file.provider == "vagrant", "provider vagrant (only local, libvirt and ssh)"
     hosts = file.provider == "ssh"
     yield ("datapath",), hosts and file.datapath == "netdev", "the userspace datapath on hosts that are there already"
     for name, node in file.nodes.items():
         yield ("nodes", name, "physical"), hosts and bool(node.physical), "physical networks on hosts by SSH"
     local = file.provider == "local"
     yield ("datapath",), local and file.datapath == "kernel", "the kernel's datapath on local nodes (they use netdev)"
+    vagrant = file.provider == "vagrant"
+    yield ("libvirt", "bridge"), vagrant and file.libvirt.bridge is not None, "a bridge of the hypervisor with Vagrant"
     machines: dict[Where, Machine] = {("machines",): file.machines}
     machines |= {("nodes", name): node for name, node in file.nodes.items()}
     for where, machine in machines.items():
-        yield (*where, "image"), "://" in (machine.image or ""), "an image by its URL"
-        yield (*where, "sha256"), machine.sha256 is not None, "the checksum of an image"
+        yield (*where, "image"), not vagrant and "://" in (machine.image or ""), "an image by its URL"
+        yield (*where, "sha256"), not vagrant and machine.sha256 is not None, "the checksum of an image"
+        yield (*where, "kernel"), vagrant and machine.kernel is not None, "a kernel beside that of the box"
+        yield (*where, "xml"), vagrant and machine.xml is not None, "XML for libvirt through Vagrant"
     for switch_name, switch in file.logical.switches.items():
         for name, port in switch.ports.items():
             large = (port.mtu or 0) > LARGEST_VM_MTU

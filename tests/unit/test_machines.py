@@ -104,8 +104,8 @@ def test_keys_are_private_and_made_once(tmp_path: Path) -> None:
     first = keys.private.read_bytes()
     keys.make()
     assert keys.private.read_bytes() == first
-    reaches = {"worker1": Reach("10.0.0.1", 2222, "root", keys.private, keys.known_hosts)}
-    keys.write_known_hosts(reaches)
+    reaches = {"worker1": Reach("10.0.0.1", 2222, "root", (keys.private,), keys.known_hosts)}
+    keys.write_known_hosts([(reaches["worker1"], keys.host_key("worker1")[1])])
     keys.write_config(topology(NODES), reaches)
     assert {oct(path.stat().st_mode & 0o777) for path in keys.path.iterdir() if path.suffix != ".pub"} == {"0o600"}
     assert keys.known_hosts.read_text().startswith("[10.0.0.1]:2222 ssh-ed25519 ")

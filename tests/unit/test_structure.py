@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors"],
-    ["waiting", "shipped", "ovsdb", "templating", "parallel", "wrapped"],
+    ["waiting", "shipped", "ovsdb", "templating", "parallel", "wrapped", "reporting"],
     ["topology"],
     ["graph"],
     ["state", "tasks"],

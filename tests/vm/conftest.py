@@ -27,7 +27,14 @@ NEEDED = {
     "xmllint": "libxml2-utils",
     "dnsmasq": "dnsmasq-base",
     "iptables": "iptables",
+    "vagrant": "vagrant",
+    "grub-mkimage": "grub-common",
+    "sfdisk": "fdisk",
 }
+
+HOSTS = ("h1", "h2", "h3")
+UNDERLAY = {f"h{number}": f"192.168.50.{10 + number}" for number in (1, 2, 3)}
+"""Machines that are there already, and their addresses on the underlay."""
 
 # PID 1 of the hypervisor. It reaps: libvirt waits for machines that have ended to be gone.
 HYPERVISOR = """
@@ -69,7 +76,7 @@ class Inside(Account):
 def lacking() -> list[str]:
     path = "/usr/sbin:/usr/bin:/sbin:/bin"
     packages = {package for program, package in NEEDED.items() if shutil.which(program, path=path) is None}
-    modules = [name for name in ("libvirt", "pycdlib") if importlib.util.find_spec(name) is None]
+    modules = [name for name in ("libvirt", "pycdlib", "vagrant") if importlib.util.find_spec(name) is None]
     return [*sorted(packages), *(f"the Python package {name}" for name in modules)]
 
 
@@ -79,7 +86,7 @@ def cache(root: Account, session_folder: Path) -> Path:
     if missing := lacking():
         pytest.skip(f"this machine lacks {', '.join(missing)}")
     labs = Labs(root, session_folder / "vm-state", session_folder, session_folder / "vm-cache")
-    made = labs.run("image", "build", "--json")
+    made = labs.run("image", "build", "--box", "--json")
     assert "openvswitch-switch" in made.stdout
     return session_folder / "vm-cache"
 
@@ -126,7 +133,10 @@ def of_labs(account: Account) -> list[str]:
     return found + [
         name
         for name in volumes
-        if name.startswith("ovnlab-") and name.endswith((".qcow2", ".iso")) and name.count("-") > 1
+        if name.startswith("ovnlab-")
+        and name.endswith((".qcow2", ".iso", ".img"))
+        and name.count("-") > 1
+        and "_vagrant_box_image_" not in name
     ]
 
 
@@ -159,3 +169,49 @@ def running(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[
         for vm, node in (("vm1", "worker1"), ("vm2", "worker2")):
             labs.run("bind", vm, node)
         yield labs
+
+
+@dataclass
+class Hosts:
+    """Three machines, and the command line that knows them by their addresses only."""
+
+    labs: Labs
+    addresses: dict[str, str]
+    keys: Path
+
+    def write(self, machines: str = "", **more: str) -> str:
+        nodes = "".join(
+            f"  {name}: {{role: {role}, host: {self.addresses[host]}, ip: {UNDERLAY[host]}{more.get(name, '')}}}\n"
+            for (name, role), host in zip((("c1", "central"), ("w1", "worker"), ("w2", "worker")), HOSTS, strict=True)
+        )
+        machines = machines or f"{{key: {self.keys}/key, known_hosts: {self.keys}/known_hosts}}"
+        ports = "{vm1: {chassis: w1, ip: 10.1.0.11}, vm2: {chassis: w2, ip: 10.1.0.12}}"
+        return self.labs.write(
+            "there.yaml",
+            f"name: there\nprovider: ssh\nmachines: {machines}\nnodes:\n{nodes}"
+            f"logical: {{switches: {{s: {{subnet: 10.1.0.0/24, ports: {ports}}}}}}}\n"
+            "checks: [{ping: vm2, from: vm1}]\n",
+        )
+
+    def on(self, host: str, script: str) -> str:
+        """What a script prints on a machine, by a lab that has nothing to do with the one under test."""
+        words = [*self.labs.account.prefix, "ssh", "-F", f"{self.keys}/config", host, script]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    def inside(self, node: str, *command: str) -> str:
+        """What a command prints on a node of the lab under test."""
+        return self.labs.out("exec", "--lab", "there", node, "--", *command)
+
+    def checks_hold(self) -> bool:
+        return bool(self.labs.json("test", "--lab", "there")["failed"] == 0)
+
+
+@pytest.fixture(scope="session")
+def hosts(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Hosts]:
+    for labs in vm_labs(hypervisor, session_folder / "vm-hosts", cache):
+        plain = "".join(f"  {host}: {{role: host, ip: {UNDERLAY[host]}}}\n" for host in HOSTS)
+        path = labs.write("hosts.yaml", f"name: hosts\nprovider: libvirt\nnodes:\n  gate: {{role: central}}\n{plain}")
+        labs.run("up", path)
+        nodes = labs.json("validate", path)["topology"]["nodes"]
+        addresses = {node["name"]: node["machine"]["address"] for node in nodes}
+        yield Hosts(labs, addresses, labs.state / "ovnlab/labs/hosts/ssh")

@@ -19,53 +19,6 @@ def daemons(labs: Labs) -> dict[tuple[str, str], int]:
     return {(n["name"], d["name"]): d["pid"] for n in labs.json("status")["nodes"] for d in n["daemons"]}
 
 
-def test_three_nodes_run_the_kernels_datapath_and_geneve(running: Labs) -> None:
-    status = running.json("status")
-    assert status["state"] == "up"
-    assert [(n["name"], n["registered"], n["encap"]) for n in status["nodes"]] == [
-        ("central", True, "geneve"), ("worker1", True, "geneve"), ("worker2", True, "geneve"),
-    ]  # fmt: skip
-    for node in ("worker1", "worker2"):
-        assert "system@ovs-system" in running.on(node, "ovs-appctl", "dpctl/show")
-        assert "geneve" in running.on(node, "ip", "-details", "link", "show", "genev_sys_6081")
-        assert running.on(node, "ovs-vsctl", "get", "Bridge", "br-int", "datapath_type").strip() == "system"
-
-
-def test_vm1_pings_vm2_through_the_kernels_tunnel(running: Labs) -> None:
-    """As in the posts: tcpdump on genev_sys_6081 shows what is inside, on eth1 what is outside."""
-    captures = {}
-    for device, match in (("genev_sys_6081", "icmp"), ("eth1", "udp port 6081")):
-        command = ("tcpdump", "--immediate-mode", "-c", "2", "-nn", "-i", device, match)
-        captures[device] = running.start("exec", "worker2", "--", *command)
-    for process in captures.values():
-        assert process.stderr is not None
-        while "listening on" not in process.stderr.readline():
-            pass
-    running.run("ping", "vm1", "vm2")
-    said = {device: process.communicate(timeout=60)[0] for device, process in captures.items()}
-    assert "192.168.0.11 > 192.168.0.12: ICMP echo request" in said["genev_sys_6081"]
-    assert "Geneve" in said["eth1"]
-    assert "192.168.50.100" in said["eth1"]
-
-
-def test_a_second_up_has_nothing_to_do(running: Labs) -> None:
-    before = daemons(running)
-    assert running.json("up", "3node", "--provider", "libvirt")["steps"] == []
-    assert daemons(running) == before
-
-
-def test_what_else_ssh_and_ansible_read_of_a_lab(running: Labs) -> None:
-    config = running.out("ssh-config").strip()
-    words = [*running.account.prefix, "ssh", "-F", config, "worker1", "hostname"]
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "worker1\n"
-    assert running.out("ssh", "worker2", "hostname") == "worker2\n"
-    assert running.json("inventory")["groups"] == {"central": ["central"], "worker": ["worker1", "worker2"]}
-    assert Path(config).stat().st_mode & 0o777 == 0o600
-    assert (Path(config).parent / "key").stat().st_mode & 0o777 == 0o600
-    # The nodes know each other by name.
-    assert running.on("worker1", "getent", "hosts", "worker2").split() == ["192.168.50.101", "worker2"]
-
-
 def test_a_lab_goes_on_after_it_was_suspended(running: Labs) -> None:
     before = daemons(running)
     running.run("suspend")

@@ -7,19 +7,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ovnlab.software import packages, toolchain
 from tests.lab import trees
-from tests.lab.harness import Account, Labs
 from tests.lab.test_building import compiled, newest_log
-from tests.vm.conftest import virsh, vm_labs
+from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, virsh
 
-HOSTS = ("h1", "h2", "h3")
-UNDERLAY = {f"h{number}": f"192.168.50.{10 + number}" for number in (1, 2, 3)}
 START_OVSDB = (
     "ovsdb-tool create /etc/openvswitch/conf.db /usr/share/openvswitch/vswitch.ovsschema; mkdir -p /run/openvswitch; "
     "ovsdb-server --detach --no-chdir --pidfile=/run/openvswitch/ovsdb-server.pid "
@@ -35,52 +31,6 @@ ls -A /var/lib/ovnlab /opt /etc/openvswitch /var/lib/ovn 2>&1 | grep -v lock
 ovs-vsctl --timeout=2 --bare --columns=external_ids list Open_vSwitch 2>/dev/null
 ip netns list
 """
-
-
-@dataclass
-class Hosts:
-    """Three machines, and the command line that knows them by their addresses only."""
-
-    labs: Labs
-    addresses: dict[str, str]
-    keys: Path
-
-    def write(self, machines: str = "", **more: str) -> str:
-        nodes = "".join(
-            f"  {name}: {{role: {role}, host: {self.addresses[host]}, ip: {UNDERLAY[host]}{more.get(name, '')}}}\n"
-            for (name, role), host in zip((("c1", "central"), ("w1", "worker"), ("w2", "worker")), HOSTS, strict=True)
-        )
-        machines = machines or f"{{key: {self.keys}/key, known_hosts: {self.keys}/known_hosts}}"
-        ports = "{vm1: {chassis: w1, ip: 10.1.0.11}, vm2: {chassis: w2, ip: 10.1.0.12}}"
-        return self.labs.write(
-            "there.yaml",
-            f"name: there\nprovider: ssh\nmachines: {machines}\nnodes:\n{nodes}"
-            f"logical: {{switches: {{s: {{subnet: 10.1.0.0/24, ports: {ports}}}}}}}\n"
-            "checks: [{ping: vm2, from: vm1}]\n",
-        )
-
-    def on(self, host: str, script: str) -> str:
-        """What a script prints on a machine, by a lab that has nothing to do with the one under test."""
-        words = [*self.labs.account.prefix, "ssh", "-F", f"{self.keys}/config", host, script]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-
-    def inside(self, node: str, *command: str) -> str:
-        """What a command prints on a node of the lab under test."""
-        return self.labs.out("exec", "--lab", "there", node, "--", *command)
-
-    def checks_hold(self) -> bool:
-        return bool(self.labs.json("test", "--lab", "there")["failed"] == 0)
-
-
-@pytest.fixture(scope="module")
-def hosts(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Hosts]:
-    for labs in vm_labs(hypervisor, session_folder / "vm-hosts", cache):
-        plain = "".join(f"  {host}: {{role: host, ip: {UNDERLAY[host]}}}\n" for host in HOSTS)
-        path = labs.write("hosts.yaml", f"name: hosts\nprovider: libvirt\nnodes:\n  gate: {{role: central}}\n{plain}")
-        labs.run("up", path)
-        nodes = labs.json("validate", path)["topology"]["nodes"]
-        addresses = {node["name"]: node["machine"]["address"] for node in nodes}
-        yield Hosts(labs, addresses, labs.state / "ovnlab/labs/hosts/ssh")
 
 
 @pytest.fixture

@@ -17,12 +17,6 @@ from ovnlab.software import images
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
 
-COMMAND_LINE = (
-    "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet mitigations=off nopti cryptomgr.notests nokaslr"
-    " systemd.show_status=false"
-)
-"""Of the kernel, for images that are booted directly: quick where nothing has to be kept apart."""
-
 
 @dataclass
 class Disk:
@@ -55,7 +49,7 @@ class Domain:
     nics: list[Nic]
     kernel: str = ""
     initrd: str = ""
-    cmdline: str = COMMAND_LINE
+    cmdline: str = f"root=/dev/vda {images.KERNEL_ARGUMENTS}"
     cpu_mode: str = ""
     cpu_model: str = ""
 
@@ -116,7 +110,7 @@ def boot_of(node: Node) -> Boot:
     kernel, initrd = Path(machine.kernel) if machine.kernel else None, Path(machine.initrd) if machine.initrd else None
     if own and kernel is None:
         kernel, initrd = own.kernel, own.initrd
-    return Boot(disk, f"ovnlab-{own.key if own else identity(disk)}.{kind}", kernel, initrd)
+    return Boot(disk, f"ovnlab-{own.key if own else images.identity(disk)}.{kind}", kernel, initrd)
 
 
 def networks(topology: Topology) -> list[Network]:
@@ -169,12 +163,6 @@ def choose_cpu(domain: Domain, said: str) -> None:
         domain.cpu_mode = "host-passthrough"
     elif os.uname().machine == "x86_64":
         domain.cpu_model = "qemu64"
-
-
-def identity(path: Path) -> str:
-    """Addresses the content of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def seed_files(

@@ -12,7 +12,7 @@ import io
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,15 @@ from ovnlab.providers.libvirt.definitions import (
     boot_of,
     choose_cpu,
     domain_of,
-    identity,
     networks,
     seed_files,
     seed_image,
 )
 from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
 from ovnlab.providers.machines import Keys, Machine, Reach, introduce, owner_of, set_clocks
+from ovnlab.reporting import Reporter
 from ovnlab.software import packages
+from ovnlab.software.images import identity
 from ovnlab.state import LabFolder, cache_root
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
@@ -66,10 +67,11 @@ class Brought:
 class LibvirtProvider:
     """The machines of one lab."""
 
-    def __init__(self, folder: LabFolder, topology: Topology | None, note: Callable[[str], None]) -> None:
+    def __init__(self, folder: LabFolder, topology: Topology | None, reporter: Reporter) -> None:
         self.folder = folder
         self.topology = topology
-        self.note = note
+        self.note = reporter.note
+        self.reporter = reporter
         self.keys = Keys(folder)
         self._hypervisors: dict[str, Hypervisor] = {}
         self._machines: dict[str, Machine] = {}
@@ -79,8 +81,8 @@ class LibvirtProvider:
     @property
     def owner(self) -> str:
         """Whose labs these are: of this user on this machine, in this state folder."""
-        identity = f"{socket.gethostname()}\0{os.geteuid()}\0{self.folder.path}"
-        return owner_of(self.folder, hashlib.sha256(identity.encode()).hexdigest()[:16])
+        whose = f"{socket.gethostname()}\0{os.geteuid()}\0{self.folder.path}"
+        return owner_of(self.folder, hashlib.sha256(whose.encode()).hexdigest()[:16])
 
     def hypervisor(self, uri: str) -> Hypervisor:
         """The connection to one."""
@@ -155,7 +157,7 @@ class LibvirtProvider:
         return found
 
     def _reach(self, node: Node) -> Reach:
-        return Reach(node.machine.address, 22, "root", self.keys.private, self.keys.known_hosts)
+        return Reach(node.machine.address, 22, "root", (self.keys.private,), self.keys.known_hosts)
 
     def _machine(self, node: Node) -> Machine:
         if node.name not in self._machines:
@@ -170,7 +172,7 @@ class LibvirtProvider:
         self._note_uris()
         self.keys.make()
         reaches = {node.name: self._reach(node) for node in topology.nodes}
-        self.keys.write_known_hosts(reaches)
+        self.keys.write_known_hosts((reach, self.keys.host_key(name)[1]) for name, reach in reaches.items())
         self.keys.write_config(topology, reaches)
         nodes = [node for node in topology.nodes if node.name in names]
         if nodes:

@@ -1,0 +1,402 @@
+"""Nodes as virtual machines that Vagrant makes. It makes, halts and destroys them; what they become is up to the tasks.
+
+Vagrant is started once for a whole lab, in a session of its own: killed half-way it would leave what it does not know.
+What it prints goes to a log, and is read for its progress. Whether machines answer is found out without it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import paramiko
+import vagrant
+
+from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.parallel import for_each
+from ovnlab.providers.delivery import deliver
+from ovnlab.providers.machines import Keys, Machine, Reach, introduce, listening, shown_key
+from ovnlab.reporting import Reporter
+from ovnlab.software import images
+from ovnlab.state import LabFolder
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Node, Topology
+
+NOTES = "vagrant.json"
+"""The file of the lab's folder that says which machines are settled, and how they are reached."""
+
+BOOT_TIMEOUT = 300
+"""Seconds that Vagrant waits for a machine."""
+
+ENDING_TIMEOUT = 300.0
+"""Seconds that Vagrant may take to clean up after it was interrupted."""
+
+SAID = re.compile(r"^==> ([a-z0-9_-]+): (.+?)\.*$")
+"""What Vagrant prints when something begins with a machine."""
+
+ENDS = re.compile(r"[\r\n]|\033\[K")
+"""What ends a line, or writes over it."""
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A machine that knows who it is: Vagrant's id of it, how it is reached, and the host key that it showed first."""
+
+    id: str
+    host: str
+    port: int
+    user: str
+    host_key: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """What a machine is a copy of: Vagrant's name of it, and where it is where Vagrant does not know that itself."""
+
+    name: str
+    url: str = ""
+    sha256: str = ""
+
+
+class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
+    """Vagrant in one folder."""
+
+    def __init__(self, root: Path, log: Path, heard: Callable[[str], None]) -> None:
+        unwanted = ("VAGRANT_CWD", "VAGRANT_VAGRANTFILE", "VAGRANT_DOTFILE_PATH")
+        environment = {key: value for key, value in os.environ.items() if key not in unwanted}
+        environment |= {"VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
+        logged = vagrant.make_file_cm(str(log))
+        super().__init__(str(root), out_cm=logged, err_cm=logged, env=environment)
+        self.log = log
+        self.heard = heard
+
+    def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
+        """Run Vagrant to its end, also when this process is told to stop: then it is told as well, and waited for."""
+        log = self.log.open("a+")
+        log.seek(0, os.SEEK_END)
+        command = self._make_vagrant_command(args)
+        done = threading.Event()
+        with (
+            log,
+            subprocess.Popen(
+                command, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            ) as process,
+        ):  # fmt: skip
+            listener = threading.Thread(target=self._listen, args=(log.tell(), done), daemon=True)
+            listener.start()
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)
+                process.wait(ENDING_TIMEOUT)
+                raise
+            finally:
+                done.set()
+                listener.join()
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+
+    def _listen(self, place: int, done: threading.Event) -> None:
+        """Hear each line that is written to the log from that place on."""
+        with self.log.open(errors="replace") as log:
+            log.seek(place)
+            begun = ""
+            while True:
+                last = done.wait(0.2)
+                begun += log.read()
+                *lines, begun = ENDS.split(begun)
+                for line in lines:
+                    self.heard(line)
+                if last:
+                    return
+
+
+class VagrantProvider:
+    """The machines of one lab."""
+
+    def __init__(self, folder: LabFolder, topology: Topology | None, reporter: Reporter) -> None:
+        self.folder = folder
+        self.topology = topology
+        self.reporter = reporter
+        self.keys = Keys(folder)
+        self._machines: dict[str, Machine] = {}
+        self._answering: dict[str, bool] = {}
+
+    @property
+    def path(self) -> Path:
+        """The folder of the lab's Vagrantfile."""
+        return self.folder.path / "vagrant"
+
+    # ── what is there ────────────────────────────────────────────────────────────────────────────────
+
+    def _ids(self) -> dict[str, str]:
+        """Vagrant's ids of the machines that it has made, by node."""
+        found = {}
+        for path in self.path.glob(".vagrant/machines/*/*/id"):
+            if text := path.read_text().strip():
+                found[path.parts[-3]] = text
+        return found
+
+    def _settled(self) -> dict[str, Settled]:
+        """The machines that know who they are, and are still those that Vagrant knows."""
+        try:
+            noted = msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, Settled])
+        except (OSError, msgspec.DecodeError):
+            return {}
+        ids = self._ids()
+        return {name: found for name, found in noted.items() if ids.get(name) == found.id}
+
+    def _note(self, settled: Mapping[str, Settled]) -> None:
+        scratch = self.folder.path / f"{NOTES}.new"
+        scratch.write_bytes(msgspec.json.encode(dict(settled)))
+        scratch.replace(self.folder.path / NOTES)
+
+    def made(self) -> frozenset[str]:
+        """The nodes whose machines Vagrant has made."""
+        return frozenset(self._ids())
+
+    def is_up(self) -> bool:
+        """Whether any machine of the lab answers."""
+        return bool(self.running())
+
+    def running(self) -> frozenset[str]:
+        """The nodes whose machines answer."""
+        settled = self._settled()
+        self._answering |= listening(
+            self._machine(name, found) for name, found in settled.items() if name not in self._answering
+        )
+        return frozenset(name for name in settled if self._answering[name])
+
+    def nodes(self) -> dict[str, Machine]:
+        """The nodes whose machines answer, by name."""
+        running = self.running()
+        names = [node.name for node in self.topology.nodes] if self.topology else []
+        return {name: self._machines[name] for name in names if name in running}
+
+    def node(self, name: str) -> Machine:
+        """A node whose machine answers. Raises OvnlabError where it does not."""
+        found = self.nodes().get(name)
+        if found is None:
+            raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
+        return found
+
+    def _reach(self, found: Settled) -> Reach:
+        keys = (self.keys.private,)
+        return Reach(found.host, found.port, found.user, keys, self.keys.known_hosts, sudo=found.user != "root")
+
+    def _machine(self, name: str, found: Settled) -> Machine:
+        if name not in self._machines:
+            self._machines[name] = Machine(name, self._reach(found), self.keys.config)
+        return self._machines[name]
+
+    # ── making ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _vagrant(self) -> Driver:
+        """Vagrant in the lab's folder. Raises SurroundingsError where it is not installed."""
+        if shutil.which("vagrant") is None:
+            raise SurroundingsError(
+                "Vagrant is not installed",
+                where="provider vagrant",
+                hint="sudo apt-get install vagrant vagrant-libvirt, or see developer.hashicorp.com/vagrant",
+            )
+        return Driver(self.path, self._log, self._heard)
+
+    @property
+    def _log(self) -> Path:
+        return self.folder.logs / "vagrant.log"
+
+    def _heard(self, line: str) -> None:
+        said = SAID.match(line)
+        if said is not None:
+            self.reporter.node(said[1], said[2][:1].lower() + said[2][1:])
+
+    def _do(self, what: str, do: Callable[[Driver], Any]) -> Any:
+        """Let Vagrant do something. Raises OvnlabError with what it said last."""
+        before = self._log.stat().st_size if self._log.exists() else 0
+        try:
+            return do(self._vagrant())
+        except subprocess.CalledProcessError as error:
+            with self._log.open(errors="replace") as log:
+                log.seek(before)
+                lines = [line for line in ENDS.split(log.read()) if line.strip()]
+            told = [
+                line
+                for line in lines
+                if not SAID.match(line) and not line.startswith(("    ", "Progress:", "Bringing machine"))
+            ]
+            raise OvnlabError(
+                f"vagrant {what} failed with exit code {error.returncode}",
+                where=f"lab {self.folder.name}",
+                detail="\n".join(told[-12:]),
+                hint=f"all that it said is in {self._log}",
+            ) from None
+
+    def add(self, topology: Topology, names: Sequence[str]) -> None:
+        """Make machines, or start them again, and let them know who they are."""
+        self.topology = topology
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        self.keys.make()
+        (self.path / "Vagrantfile").write_text(vagrantfile(topology, str(self.keys.private), box_of))
+        settled = self._settled()
+        if names:
+            self._do("up", lambda found: found.up())
+            said = self._do("ssh-config", lambda found: found.ssh_config())
+            found = paramiko.SSHConfig.from_text(said)
+            nodes = [node for node in topology.nodes if node.name in names]
+            settled |= dict(for_each(nodes, lambda node: (node.name, self._settle(node, found.lookup(node.name)))))
+            self._note(settled)
+        reaches = {name: self._reach(found) for name, found in settled.items()}
+        self.keys.write_known_hosts((reaches[name], found.host_key) for name, found in settled.items())
+        self.keys.write_config(topology, reaches)
+        self._machines.clear()
+        self._answering.clear()
+        introduce(self.nodes().values(), topology)
+
+    def _settle(self, node: Node, said: Mapping[str, Any]) -> Settled:
+        """Let a machine know who it is, reached as Vagrant says. The host key that it shows first is its host key."""
+        host, port, user = said["hostname"], int(said.get("port", 22)), said["user"]
+        keys = tuple(Path(key.strip('"')) for key in said["identityfile"])
+        known = self._settled().get(node.name)
+        pinned = self.keys.path / f"first-{node.name}"
+        reach = Reach(host, port, user, (self.keys.private, *keys), pinned, sudo=user != "root")
+        host_key = known.host_key if known else shown_key(reach)
+        pinned.write_text(f"{reach.known_name} {host_key}\n")
+        script = render(
+            "vagrant/settle.sh.j2",
+            node=node,
+            hostname=node.name.replace("_", "-"),
+            nics=_nics(topology=self.topology, node=node),
+            user=user,
+            authorized=self.keys.public,
+        )
+        context = Machine(node.name, reach, self.keys.config).context
+        run_script(context, script, where=f"{node.name}: becoming a node")
+        context.close()
+        pinned.unlink()
+        return Settled(self._ids()[node.name], host, port, user, host_key)
+
+    def deliver(self, builds: Mapping[str, str]) -> None:
+        """Bring builds to the machines."""
+        deliver(self.nodes(), builds, self.reporter.note)
+
+    # ── going away ───────────────────────────────────────────────────────────────────────────────────
+
+    def stop(self, names: Sequence[str]) -> None:
+        """Switch machines off; their disks stay."""
+        self._each(names, "halt", lambda found, name: found.halt(vm_name=name, force=True))
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove machines and their disks."""
+        self._each(names, "destroy", lambda found, name: found.destroy(vm_name=name))
+
+    def _each(self, names: Sequence[str], what: str, do: Callable[[Driver, str], None]) -> None:
+        for name in sorted(self._ids().keys() & set(names)):
+            self.keys.close(name)
+            self._do(what, lambda found, name=name: do(found, name))  # type: ignore[misc]  # mypy knows no such default
+            self._machines.pop(name, None)
+            self._answering.pop(name, None)
+
+    def destroy(self) -> None:
+        """Remove all machines of the lab, and its files."""
+        made = self.made()
+        if made:
+            for name in made:
+                self.keys.close(name)
+            if not (self.path / "Vagrantfile").exists():
+                (self.path / "Vagrantfile").write_text(render("vagrant/lost.j2", names=sorted(made)))
+            self._do("destroy", lambda found: found.destroy())
+        self.folder.remove()
+
+    # ── looking at it ────────────────────────────────────────────────────────────────────────────────
+
+    def render(self, topology: Topology) -> list[tuple[str, str]]:
+        """The Vagrantfile, as a person can use it without ovnlab."""
+
+        def box(node: Node) -> Box:
+            try:
+                return box_of(node)
+            except OvnlabError:  # one that is not made yet
+                return Box(node.machine.image)
+
+        return [("Vagrantfile", vagrantfile(topology, "", box))]
+
+
+def vagrantfile(topology: Topology, key: str, box: Callable[[Node], Box]) -> str:
+    """The Vagrantfile of a lab; `key` is the file of the lab's private key, empty where Vagrant has keys of its own."""
+    settings = topology.libvirt
+    machines = [
+        {
+            **msgspec.structs.asdict(node.machine),
+            "name": node.name,
+            "box": box(node),
+            "nics": _nics(topology, node),
+        }
+        for node in topology.nodes
+    ]
+    return render(
+        "Vagrantfile.j2",
+        lab=topology.name,
+        machines=machines,
+        boot_timeout=BOOT_TIMEOUT,
+        key=key,
+        pool=settings.pool,
+        subnet=settings.subnet,
+        mode={"isolated": "none"}.get(settings.network, settings.network),
+        driver=settings.accelerate if settings.accelerate != "auto" else ("kvm" if has_kvm() else "qemu"),
+    )
+
+
+def _nics(topology: Topology | None, node: Node) -> list[dict[str, Any]]:
+    """The NICs of a node beside the one that it is reached by."""
+    assert topology is not None  # noqa: S101  set before machines are made
+    found: list[dict[str, Any]] = []
+    if node.ip:
+        own = ipaddress.ip_interface(node.cidr)
+        # Vagrant's own configuration of a NIC knows no IPv6 that all boxes understand.
+        address = {"ip": node.ip, "netmask": str(own.netmask)} if own.version == 4 else {"ip": "", "netmask": ""}
+        network, mtu = f"ovnlab-{topology.name}-{node.segment}", topology.underlay.mtu
+        found.append({"device": "eth1", "mac": node.mac, "network": network, "mtu": mtu, **address})
+    for nic in node.nics:
+        network = f"ovnlab-{topology.name}-{nic.network}"
+        found.append({"device": nic.device, "mac": nic.mac, "network": network, "mtu": 1500, "ip": "", "netmask": ""})
+    return found
+
+
+def box_of(node: Node) -> Box:
+    """The box of a node. Raises OvnlabError where its file is not there."""
+    image = node.machine.image
+    own = images.find(image) if images.NAME.fullmatch(image) else None
+    if own is not None and own.box.exists():
+        return Box(f"ovnlab-{own.name}-{own.key}", own.box.as_uri())
+    if "://" in image:
+        return Box(re.sub(r"\W+", "-", image.rpartition("/")[2]), image, node.machine.sha256)
+    if not image.startswith("/"):
+        if images.NAME.fullmatch(image):
+            hint = f"ovnlab image build {image} --box"
+            raise OvnlabError(f"there is no box {image}", where=node.name, hint=hint)
+        return Box(image)
+    try:
+        return Box(f"ovnlab-{Path(image).stem}-{images.identity(Path(image))}", Path(image).as_uri())
+    except OSError as error:
+        raise OvnlabError(f"cannot be read: {error.strerror}", where=f"{node.name}: box {image}") from None
+
+
+def has_kvm() -> bool:
+    """Whether this machine can run others by hardware, as its processor and its kernel say."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    if os.uname().machine != "x86_64":
+        return True
+    flags = Path("/proc/cpuinfo").read_text()
+    return re.search(r"^flags\s*:.*\b(vmx|svm)\b", flags, re.MULTILINE) is not None

@@ -1,0 +1,206 @@
+"""One file, and what people do with it, on every kind of node. A test that holds on some only says why."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import labs_in
+from tests.lab.harness import Account, Labs
+from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, vm_labs
+
+NODES = {"central": "central", "worker1": "worker", "worker2": "worker"}
+
+FILE = """
+name: everywhere
+provider: {provider}
+machines: {machines}
+nodes:
+{nodes}
+logical:
+  switches:
+    red:
+      subnet: 10.1.0.0/24
+      ports: {{r1: {{chassis: worker1, ip: 10.1.0.11}}, r2: {{chassis: worker2, ip: 10.1.0.12}}}}
+    blue:
+      subnet: 10.2.0.0/24
+      ports: {{b1: {{chassis: worker2, ip: 10.2.0.11, serve: [80, 23]}}{more}}}
+  routers:
+    r: {{ports: {{red: {{ip: 10.1.0.1/24}}, blue: {{ip: 10.2.0.1/24}}}}}}
+  acls:
+    - {{switch: blue, direction: to-lport, priority: 100, match: tcp.dst == 23, action: drop}}
+checks:
+  - {{ping: r2, from: r1}}
+  - {{ping: b1, from: r1}}
+  - {{tcp: 'b1:80', from: r1}}
+  - {{tcp: 'b1:23', from: r1, expect: unreachable}}
+"""
+
+
+@dataclass
+class Everywhere:
+    """A lab of that file on one kind of node."""
+
+    provider: str
+    labs: Labs
+    machines: str
+    own: dict[str, str]
+
+    def write(self, more: str = "") -> str:
+        nodes = "".join(f"  {name}: {{role: {role}{self.own.get(name, '')}}}\n" for name, role in NODES.items())
+        text = FILE.format(provider=self.provider, machines=self.machines, nodes=nodes, more=more)
+        return self.labs.write("everywhere.yaml", text)
+
+    def up(self, more: str = "") -> list[str]:
+        """What `up` did."""
+        return list(self.labs.json("up", self.write(more))["steps"])
+
+    def on(self, node: str, *command: str) -> str:
+        return self.labs.out("exec", "--lab", "everywhere", node, "--", *command)
+
+    def pids(self) -> dict[tuple[str, str], int]:
+        status = self.labs.json("status", "--lab", "everywhere")
+        return {(node["name"], found["name"]): found["pid"] for node in status["nodes"] for found in node["daemons"]}
+
+    def failed(self) -> list[str]:
+        found = self.labs.run("test", "--lab", "everywhere", "--json", expect=None)
+        return re.findall(r'"failed": ([1-9].*)', found.stdout)
+
+
+@pytest.fixture(scope="module", params=["local", "libvirt", "vagrant", "ssh"])
+def everywhere(request: pytest.FixtureRequest, session_folder: Path) -> Iterator[Everywhere]:
+    kind: str = request.param
+    if kind == "ssh":
+        hosts: Hosts = request.getfixturevalue("hosts")
+        own = {
+            name: f", host: {hosts.addresses[host]}, ip: {UNDERLAY[host]}"
+            for name, host in zip(NODES, HOSTS, strict=True)
+        }
+        found = Everywhere(kind, hosts.labs, f"{{key: {hosts.keys}/key, known_hosts: {hosts.keys}/known_hosts}}", own)
+        found.up()
+        yield found
+        hosts.labs.run("down", "everywhere")
+        assert {hosts.on(host, "ls -A /var/lib/ovnlab 2>&1; pgrep -c '^ov' || :") for host in HOSTS} == {
+            "ls: cannot access '/var/lib/ovnlab': No such file or directory\n0\n"
+        }
+        return
+    root: Account = request.getfixturevalue("root")
+    folder = session_folder / f"everywhere-{kind}"
+    if kind == "local":
+        made = labs_in(root, folder)
+    else:
+        made = vm_labs(request.getfixturevalue("hypervisor"), folder, request.getfixturevalue("cache"))
+    for labs in made:
+        found = Everywhere(kind, labs, "{}", {})
+        found.up()
+        yield found
+
+
+def test_nodes_are_chassis_with_tunnels_between_them(everywhere: Everywhere) -> None:
+    status = everywhere.labs.json("status", "--lab", "everywhere")
+    assert (status["state"], status["provider"]) == ("up", everywhere.provider)
+    assert [(node["name"], node["registered"], node["encap"]) for node in status["nodes"]] == [
+        (name, True, "geneve") for name in NODES
+    ]
+    for node in status["nodes"]:
+        assert {tunnel["peer"] for tunnel in node["tunnels"] if tunnel["working"]} == NODES.keys() - {node["name"]}
+    kind = "netdev" if everywhere.provider == "local" else "system"
+    assert everywhere.on("worker1", "ovs-vsctl", "get", "Bridge", "br-int", "datapath_type").strip() == kind
+
+
+def test_fake_vms_reach_one_another(everywhere: Everywhere) -> None:
+    assert everywhere.failed() == []
+    # A switch of its own, and the ACL of another does not apply to it.
+    everywhere.labs.run("ping", "--lab", "everywhere", "r2", "b1")
+
+
+def test_what_is_between_nodes_is_geneve_with_the_keys_of_the_southbound_database(everywhere: Everywhere) -> None:
+    labs = everywhere.labs
+    words = ("exec", "--lab", "everywhere", "worker2", "--", "tcpdump", "--immediate-mode", "-c1", "-nni", "eth1")
+    capture = labs.start(*words, "udp port 6081 and src host " + everywhere.on("worker1", "hostname", "-I").split()[-1])
+    assert capture.stderr is not None
+    while "listening on" not in capture.stderr.readline():
+        assert capture.poll() is None
+    labs.run("ping", "--lab", "everywhere", "r1", "r2")
+    said = capture.communicate(timeout=60)[0]
+    (key,) = re.findall(
+        r"\d+", labs.out("sbctl", "--lab", "everywhere", "--bare", "--columns=tunnel_key", "find",
+                         "Datapath_Binding", "external_ids:name=red"),
+    )  # fmt: skip
+    assert f"vni {int(key):#x}" in said, said
+
+
+def test_a_kernels_tunnel_has_a_device(everywhere: Everywhere) -> None:
+    if everywhere.provider == "local":
+        pytest.skip("local nodes share this machine's kernel and leave it alone: their datapath is in userspace")
+    labs = everywhere.labs
+    words = ("exec", "--lab", "everywhere", "worker2", "--", "tcpdump", "--immediate-mode", "-c2", "-nni")
+    capture = labs.start(*words, "genev_sys_6081", "icmp")
+    assert capture.stderr is not None
+    while "listening on" not in capture.stderr.readline():
+        assert capture.poll() is None
+    labs.run("ping", "--lab", "everywhere", "r1", "r2")
+    assert "10.1.0.11 > 10.1.0.12: ICMP echo request" in capture.communicate(timeout=60)[0]
+
+
+def test_a_second_up_has_nothing_to_do(everywhere: Everywhere) -> None:
+    before = everywhere.pids()
+    assert everywhere.up() == []
+    assert everywhere.pids() == before
+
+
+def test_what_changes_in_the_file_changes_in_the_lab_and_nothing_else(everywhere: Everywhere) -> None:
+    before = everywhere.pids()
+    steps = everywhere.up(", b2: {chassis: worker1, ip: 10.2.0.12}")
+    assert any("b2" in step for step in steps)
+    assert not [step for step in steps if "add node" in step or "configure" in step or "bind r1" in step]
+    everywhere.labs.run("ping", "--lab", "everywhere", "b2", "r2")
+    everywhere.up()
+    assert "b2" not in everywhere.labs.out("nbctl", "--lab", "everywhere", "lsp-list", "blue")
+    assert everywhere.pids() == before
+
+
+def test_a_daemon_that_was_killed_is_brought_back(everywhere: Everywhere) -> None:
+    before = everywhere.pids()
+    everywhere.on("worker1", "sh", "-c", "kill -9 $(cat /run/ovn/ovn-controller.pid)")
+    steps = everywhere.up()
+    assert any("worker1" in step and "ovn-controller" in step for step in steps)
+    after = everywhere.pids()
+    assert {what for what in before if before[what] != after[what]} == {("worker1", "ovn-controller")}
+    everywhere.labs.run("ping", "--lab", "everywhere", "r1", "r2")
+
+
+def test_a_fake_vm_moves(everywhere: Everywhere) -> None:
+    everywhere.labs.run("bind", "--lab", "everywhere", "r1", "worker2")
+    rows = everywhere.labs.json("status", "--lab", "everywhere")["ports"]
+    assert {row["name"]: row["chassis"] for row in rows}["r1"] == "worker2"
+    everywhere.labs.run("ping", "--lab", "everywhere", "r1", "b1")
+    everywhere.labs.run("bind", "--lab", "everywhere", "r1", "worker1")
+    everywhere.labs.run("ping", "--lab", "everywhere", "r1", "r2")
+
+
+def test_logs_names_and_what_is_rendered(everywhere: Everywhere) -> None:
+    labs = everywhere.labs
+    assert "claiming" in labs.out("logs", "--lab", "everywhere", "worker1", "ovn-controller").lower()
+    assert everywhere.on("worker1", "getent", "hosts", "worker2").split()[1] == "worker2"
+    titles = [script["title"] for script in labs.json("render", everywhere.write())["scripts"]]
+    assert "worker1/switch.sh" in titles
+    assert ("Vagrantfile" in titles) is (everywhere.provider == "vagrant")
+
+
+def test_ssh_and_ansible_know_the_nodes(everywhere: Everywhere) -> None:
+    labs = everywhere.labs
+    if everywhere.provider == "local":
+        assert "without SSH servers" in labs.run("ssh-config", "--lab", "everywhere", expect=2).stderr
+        return
+    config = labs.out("ssh-config", "--lab", "everywhere").strip()
+    words = [*labs.account.prefix, "ssh", "-F", config, "worker1", "hostname"]
+    hostname = HOSTS[1] if everywhere.provider == "ssh" else "worker1"
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == f"{hostname}\n"
+    assert labs.json("inventory", "--lab", "everywhere")["groups"]["central"] == ["central"]
+    assert Path(config).stat().st_mode & 0o777 == 0o600
