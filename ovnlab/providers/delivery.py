@@ -69,9 +69,9 @@ def _unpack(machine: Machine, artefact: Artefact, archive: Path) -> None:
 @contextlib.contextmanager
 def _running(machine: Machine, command: str, where: str) -> Iterator[paramiko.Channel]:
     """A shell command that runs on a machine as root. Raises CommandFailed, OvnlabError where the way there breaks."""
-    machine.context.open()
-    with machine.context.unbroken():
-        channel = machine.context.transport.open_session()
+    machine.root.open()
+    with machine.root.unbroken():
+        channel = machine.root.transport.open_session()
         try:
             channel.exec_command(shlex.join(as_root(["sh", "-c", command], sudo=machine.reach.sudo)))
             yield channel

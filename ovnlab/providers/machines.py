@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -17,15 +19,17 @@ from typing import Any
 
 import paramiko
 from fabric import Config, Connection
+from invoke.context import Context
 from invoke.runners import Result
 
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import for_each
 from ovnlab.state import LabFolder
-from ovnlab.tasks.script import run_script
+from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Topology
 from ovnlab.waiting import now_ns
+from ovnlab.wrapped import WrappedContext
 
 PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -40,6 +44,12 @@ INSTALL_TIMEOUT = 900.0
 
 ALIVE_INTERVAL = 10
 """Seconds of silence after which a connection is asked whether it lives."""
+
+SSH_FAILED = 255
+"""The exit code of ssh itself (ssh(1), EXIT STATUS)."""
+
+LOGGING_IN = ".logging-in"
+"""Of the file with the process ID of an ssh that will keep a connection."""
 
 LONGEST_SOCKET = 107 - 18
 """Bytes of a UNIX socket's path (unix(7)), less what ssh appends to it while it makes one."""
@@ -145,6 +155,23 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
         return OvnlabError(f"cannot be reached by SSH: {why}", where=where)
 
 
+class Kept(WrappedContext):
+    """Commands run as root over a connection that ssh keeps."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(lambda argv: machine.command(argv, terminal=False))
+        self._set(machine=machine)
+
+    def run(self, command: str, **options: Any) -> Any:
+        """Run a shell command as root. Raises OvnlabError where the connection breaks."""
+        result = super().run(command, **options)
+        if result is not None and result.exited == SSH_FAILED:
+            machine: Machine = self.machine
+            where = f"{machine.name} ({machine.reach.user}@{machine.reach.known_name})"
+            raise OvnlabError("the connection broke", where=where, detail=tail(result.stderr))
+        return result
+
+
 @dataclass(frozen=True)
 class Machine:
     """A node that is reached by SSH; `config` is the ssh_config(5) file that knows it by its name."""
@@ -154,20 +181,53 @@ class Machine:
     config: Path
 
     @cached_property
-    def context(self) -> Root:
-        """Runs commands on the node as root; the connection is kept."""
+    def root(self) -> Root:
+        """A connection of this process' own."""
         return Root(self.name, self.reach)
 
-    def command(self, argv: Sequence[str]) -> list[str]:
-        """The ssh that runs `argv` on the node as root."""
-        terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else ["-T"]
-        return ["ssh", "-F", str(self.config), *terminal, self.name, shlex.join(as_root(argv, sudo=self.reach.sudo))]
+    @cached_property
+    def context(self) -> Context:
+        """Runs commands on the node as root: over the connection that ssh keeps for the lab, if it does.
+
+        Otherwise it is one of this process' own, and when that ends ssh begins to keep one for the commands to come:
+        logging in takes many times as long as asking something.
+        """
+        if _answers(self.socket):
+            return Kept(self)
+        atexit.register(self._keep)
+        return self.root
+
+    @property
+    def socket(self) -> Path:
+        """Where ssh can be asked to use the connection that it keeps (ssh_config(5), ControlPath)."""
+        return self.config.parent / f"@{self.name}"
+
+    def _keep(self) -> None:
+        """Let ssh keep a connection from now on."""
+        if self.root.is_connected and self.config.exists() and not self.socket.exists():
+            with contextlib.suppress(OSError):  # there is no ssh, or no folder any more
+                process = subprocess.Popen(
+                    ["ssh", "-F", str(self.config), "-fN", self.name],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+                self.socket.with_suffix(LOGGING_IN).write_text(str(process.pid))
+                process.returncode = 0  # nobody waits for it
+
+    def command(self, argv: Sequence[str], *, terminal: bool | None = None) -> list[str]:
+        """The ssh that runs `argv` on the node as root, in a terminal where this process has one."""
+        if terminal is None:
+            terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        words = shlex.join(as_root(argv, sudo=self.reach.sudo))
+        return ["ssh", "-F", str(self.config), "-t" if terminal else "-T", self.name, words]
 
     def is_listening(self, timeout: float = ANSWER_TIMEOUT) -> bool:
         """Whether an SSH server shows its banner within that many seconds; one behind another is logged in to."""
         if self.reach.jump is not None:
             try:
-                self.context.open()
+                self.root.open()
             except OvnlabError:
                 return False
             return True
@@ -229,8 +289,8 @@ class Keys:
     def write_config(self, topology: Topology, reaches: Mapping[str, Reach]) -> None:
         """Write the file for ssh, of all machines of the lab."""
         self.path.mkdir(mode=0o700, exist_ok=True)
-        sockets = self.path / "%n"
-        longest = max((len(os.fsencode(self.path / name)) for name in reaches), default=0)
+        sockets = self.path / "@%n"
+        longest = max((len(os.fsencode(self.path / f"@{name}")) for name in reaches), default=0)
         text = render(
             "ssh_config.j2",
             lab=topology.name,
@@ -240,10 +300,25 @@ class Keys:
         _write(self.config, text)
 
     def close(self, name: str) -> None:
-        """End the connection to a machine that ssh keeps open for the commands to come."""
-        if (self.path / name).is_socket():
+        """End the connection to a machine that ssh keeps for the commands to come, or is about to."""
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is done
+            starting = (self.path / f"@{name}").with_suffix(LOGGING_IN)
+            pid = int(starting.read_text())
+            if str(self.config) in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGTERM)
+        if (self.path / f"@{name}").is_socket():
             command = ["ssh", "-F", str(self.config), "-O", "exit", name]
             subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens on a UNIX socket."""
+    try:
+        with socket.socket(socket.AF_UNIX) as found:
+            found.connect(str(path))
+    except OSError:
+        return False
+    return True
 
 
 def _make_pair(path: Path) -> None:

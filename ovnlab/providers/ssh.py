@@ -130,7 +130,7 @@ class SshProvider:
 
         def take(node: Node) -> None:
             machine = self._machine(node)
-            machine.context.open()
+            machine.root.open()
             # Noted before it is taken, so that `down` looks there, whatever happens meanwhile.
             self._note(node, taken=False)
             script = render("node/take.sh.j2", node=node, owner=self.owner, install=install)

@@ -280,9 +280,9 @@ class VagrantProvider:
             user=user,
             authorized=self.keys.public,
         )
-        context = Machine(node.name, reach, self.keys.config).context
-        run_script(context, script, where=f"{node.name}: becoming a node")
-        context.close()
+        self.keys.close(node.name)  # what is kept is of a machine that has ended
+        with Machine(node.name, reach, self.keys.config).root as context:
+            run_script(context, script, where=f"{node.name}: becoming a node")
         pinned.unlink()
         return Settled(self._ids()[node.name], host, port, user, host_key)
 

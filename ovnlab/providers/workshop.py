@@ -8,9 +8,11 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 
+from invoke.context import Context
+
 from ovnlab.errors import SurroundingsError
 from ovnlab.providers.delivery import COMPRESSION, receive, stream
-from ovnlab.providers.machines import Machine, Root
+from ovnlab.providers.machines import Machine
 from ovnlab.state import cache_root
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -31,7 +33,7 @@ class Elsewhere:
         return self.machine.name
 
     @property
-    def context(self) -> Root:
+    def context(self) -> Context:
         """Runs on the node, as root."""
         return self.machine.context
 

@@ -166,6 +166,9 @@ def test_another_host_key_is_not_trusted(running: Labs) -> None:
     other = right.splitlines()[0].split()[2]
     wrong = "\n".join(" ".join([*line.split()[:2], other]) for line in right.splitlines())
     known.write_text(f"{wrong}\n")
+    for node in ("central", "worker1", "worker2"):  # connections that are kept were made when it was the right one
+        command = ["ssh", "-F", str(known.parent / "config"), "-O", "exit", node]
+        subprocess.run([*running.account.prefix, *command], capture_output=True, check=False)
     try:
         shown = json.loads(running.run("status", "--json", expect=None).stdout)
         assert [n["name"] for n in shown["nodes"] if any(d["running"] for d in n["daemons"])] == ["central"]

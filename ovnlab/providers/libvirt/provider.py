@@ -273,6 +273,7 @@ class LibvirtProvider:
 
     def _start(self, topology: Topology, node: Node, kind: str, boot: Boot, brought: Brought) -> None:
         """Define a machine, make its disks, start it, and wait until it answers."""
+        self.keys.close(node.name)  # what is kept is of a machine that has ended
         domain = domain_of(topology, node)
         domain.kind, domain.kernel, domain.initrd = kind, brought.kernel, brought.initrd
         choose_cpu(domain, node.machine.cpu)
@@ -344,7 +345,7 @@ class LibvirtProvider:
         began = CLOCK.monotonic()
         try:
             wait_until(f"SSH on {node.machine.address}", look, timeout=BOOT_TIMEOUT)
-            machine.context.open()
+            machine.root.open()
         except (OvnlabError, Timeout) as error:
             stage = console.stage()
             error.where = error.where or node.name
