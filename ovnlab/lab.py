@@ -25,6 +25,7 @@ from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
 from ovnlab.providers.base import Node, Provider
 from ovnlab.providers.choice import provider_of
+from ovnlab.providers.libvirt.saved import SavedLab
 from ovnlab.reporting import Reporter
 from ovnlab.software import packages
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
@@ -323,12 +324,35 @@ class Lab:
                 raise
             try:
                 self.folder.create(afresh=began)
-                done, bound = self._converge(topology, source, fresh=began)
+                back = self._bring_back(topology, source) if began else None
+                done, bound = self._converge(topology, source, fresh=began and back is None)
                 self.folder.store(Stored(source, topology, self.base, complete=True))
             except (KeyboardInterrupt, SurroundingsError, TopologyError):
                 self._take_back(began, running, made)
                 raise
-        return Outcome(topology, done, began, bound)
+            if began and back is None:
+                self._keep(topology)
+        return Outcome(topology, back or done, began, bound)
+
+    def _bring_back(self, topology: Topology, source: str) -> Plan | None:
+        """Begin the lab as it was when it first was up, if that is kept: what a plan would have done otherwise."""
+        if topology.provider != "libvirt" or self.provider.made():
+            return None
+        assert self.base is not None  # noqa: S101  set before anything is begun
+        self.folder.store(Stored(source, topology, self.base, complete=False))
+        if not cast("LibvirtProvider", self.provider).bring_back(topology, self.builds):
+            return None
+        self.stored = Stored(source, topology, self.base, complete=True)
+        return plan(topology, Seen({}, ()), known=(), builds=self.builds)
+
+    def _keep(self, topology: Topology) -> None:
+        """Keep the lab as it is for the next `up` after `down`."""
+        if topology.provider == "libvirt":
+            self.reporter.step("keeping it for the next time")
+            try:
+                cast("LibvirtProvider", self.provider).keep(topology, self.builds)
+            except OvnlabError as error:
+                self.reporter.note(f"the next `up` begins anew, because this one cannot be kept: {error}")
 
     def _make_builders(self, topology: Topology, source: str) -> None:
         """Make the nodes that software is built on, which come before all others."""
@@ -575,17 +599,33 @@ class Lab:
 
     # ── going away ───────────────────────────────────────────────────────────────────────────────────
 
-    def down(self) -> bool:
-        """Remove the lab and every trace of it but its logs; whether anything was there."""
-        if not self.folder.exists() and not self.folder.lock_file.exists():
+    def down(self, *, forget: bool = False) -> bool:
+        """Remove the lab and every trace of it but its logs; whether anything was there.
+
+        What is kept of it for the next `up` goes as well with `forget`.
+        """
+        forget = forget and self.is_kept
+        if not self.folder.exists() and not self.folder.lock_file.exists() and not forget:
             return False
         with self.locked():
+            if forget:
+                self._discard()
             if not self.folder.exists():
                 return False  # and the lock of an `up` that was killed before it began goes now
             with contextlib.suppress(OvnlabError, OSError):  # what does not answer goes all the same
                 self.bring_logs()
             self.provider.destroy()
         return True
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether something of the lab is kept for the next `up`, there or not."""
+        return SavedLab(self.folder).path.exists()
+
+    def _discard(self) -> None:
+        from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt, Fabric, Paramiko
+
+        LibvirtProvider(self.folder, None, self.reporter).discard()
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
         """Every script that `up` of a new lab would run: titles and texts, in order."""

@@ -92,6 +92,9 @@ def down(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All labs of this user.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Also what is kept of virtual machines for the next `up`.")
+    ] = False,
     lab: LabOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -104,21 +107,25 @@ def down(
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415
     from ovnlab.lab import Lab  # noqa: PLC0415
+    from ovnlab.providers.libvirt import saved  # noqa: PLC0415
 
     names = [*(labs or ()), *([lab] if lab else ())]
     there = [folder.name for folder in existing_labs()]
     if every:
-        names = sorted({*there, *locks()})
+        names = sorted({*there, *locks(), *(saved.names() if forget else ())})
     elif not names:
         if len(there) > 1:
             raise UsageError(f"there are several labs: {', '.join(there)}", hint="say which, or --all")
         names = there
     with progress() as reporter:
-        removed = [name for name in names if Lab(name, reporter).down()]
+        removed = [found for name in names if (found := Lab(name, reporter)).down(forget=forget)]
+    kept = [found.name for found in removed if found.is_kept]
     if json:
-        output.as_json(removed=removed)
+        output.as_json(removed=[found.name for found in removed], kept=kept)
     elif removed:
-        output.line(f"removed {', '.join(removed)}")
+        output.line(f"removed {', '.join(found.name for found in removed)}")
+        if kept:
+            output.line(f"kept for the next `up`, in the storage pool: {', '.join(kept)} (`down --forget` removes it)")
     else:
         output.line("nothing to remove")
     return 0

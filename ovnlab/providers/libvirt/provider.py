@@ -21,6 +21,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 import msgspec
 
+from ovnlab import __version__
 from ovnlab.errors import OvnlabError, Timeout, UsageError
 from ovnlab.parallel import for_each
 from ovnlab.providers.delivery import deliver
@@ -28,7 +29,6 @@ from ovnlab.providers.libvirt.definitions import (
     Boot,
     Domain,
     Network,
-    Nic,
     boot_of,
     choose_cpu,
     domain_of,
@@ -37,6 +37,7 @@ from ovnlab.providers.libvirt.definitions import (
     seed_image,
 )
 from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
+from ovnlab.providers.libvirt.saved import Saved, SavedLab, key_of, snapshot_of
 from ovnlab.providers.machines import Keys, Machine, Reach, introduce, owner_of, set_clocks
 from ovnlab.reporting import Reporter
 from ovnlab.software import packages
@@ -171,9 +172,7 @@ class LibvirtProvider:
         self.topology = topology
         self._note_uris()
         self.keys.make()
-        reaches = {node.name: self._reach(node) for node in topology.nodes}
-        self.keys.write_known_hosts((reach, self.keys.host_key(name)[1]) for name, reach in reaches.items())
-        self.keys.write_config(topology, reaches)
+        self._write_ssh(topology)
         nodes = [node for node in topology.nodes if node.name in names]
         if nodes:
             kinds = {uri: self._kind(uri, topology) for uri in {node.machine.uri for node in nodes}}
@@ -188,6 +187,11 @@ class LibvirtProvider:
                 lambda node: self._start(topology, node, kinds[node.machine.uri], boots[node.name], brought[node.name]),
             )
         introduce(self.nodes().values(), topology)
+
+    def _write_ssh(self, topology: Topology) -> None:
+        reaches = {node.name: self._reach(node) for node in topology.nodes}
+        self.keys.write_known_hosts((reach, self.keys.host_key(name)[1]) for name, reach in reaches.items())
+        self.keys.write_config(topology, reaches)
 
     def deliver(self, builds: Mapping[str, str]) -> None:
         """Bring builds to the machines."""
@@ -274,9 +278,8 @@ class LibvirtProvider:
     def _start(self, topology: Topology, node: Node, kind: str, boot: Boot, brought: Brought) -> None:
         """Define a machine, make its disks, start it, and wait until it answers."""
         self.keys.close(node.name)  # what is kept is of a machine that has ended
-        domain = domain_of(topology, node)
-        domain.kind, domain.kernel, domain.initrd = kind, brought.kernel, brought.initrd
-        choose_cpu(domain, node.machine.cpu)
+        domain = self._domain(topology, node, kind)
+        domain.kernel, domain.initrd = brought.kernel, brought.initrd
         connection = self.hypervisor(node.machine.uri).connection
         with doing(f"{node.name}: domain {domain.name}"):
             try:
@@ -300,6 +303,12 @@ class LibvirtProvider:
                     found.resume()
             self._await_ssh(node, found, console)
 
+    def _domain(self, topology: Topology, node: Node, kind: str) -> Domain:
+        domain = domain_of(topology, node)
+        domain.kind = kind
+        choose_cpu(domain, node.machine.cpu)
+        return domain
+
     def _domain_xml(self, topology: Topology, node: Node, domain: Domain) -> str:
         return render(
             "libvirt/domain.xml.j2",
@@ -318,21 +327,22 @@ class LibvirtProvider:
     ) -> None:
         """The overlay on the image, the seed, and further disks; those that are there stay as they are."""
         there = {volume.name(): volume for volume in pool.listAllVolumes()}
-        overlay, seed, *further = domain.volumes
+        overlay, _, *further = domain.volumes
         if overlay not in there:
             size = max(node.machine.disk * 2**20, boot.size)
             make_volume(pool, overlay, size, "qcow2", {"path": brought.disk, "format": boot.format})
-        if seed in there:
-            there[seed].delete()
-        content = self._seed(topology, node, domain.nics)
-        send(pool.connect(), make_volume(pool, seed, len(content), "raw"), io.BytesIO(content), len(content))
+        self._make_seed(pool, topology, node, domain)
         for name, mebibytes in zip(further, node.machine.disks, strict=True):
             if name not in there:
                 make_volume(pool, name, mebibytes * 2**20, "qcow2")
 
-    def _seed(self, topology: Topology, node: Node, nics: Sequence[Nic]) -> bytes:
+    def _make_seed(self, pool: Any, topology: Topology, node: Node, domain: Domain) -> None:
         """A CD with what the machine is, as cloud-init's NoCloud and as a script of ours."""
-        return seed_image(seed_files(topology, node, nics, self.keys.public, self.keys.host_key(node.name)))
+        seed = domain.volumes[1]
+        _delete(pool, [seed])
+        files = seed_files(topology, node, domain.nics, self.keys.public, self.keys.host_key(node.name))
+        content = seed_image(files)
+        send(pool.connect(), make_volume(pool, seed, len(content), "raw"), io.BytesIO(content), len(content))
 
     def _await_ssh(self, node: Node, domain: Any, console: Console) -> None:
         machine = self._machine(node)
@@ -364,21 +374,27 @@ class LibvirtProvider:
                 self._machines.pop(name, None)
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove machines and their disks."""
+        """Remove machines and their disks. What was kept of the lab is of no use then."""
+        SavedLab(self.folder).forget()
         self._remove([found for found in self._domains() if found[0] in names])
 
-    def _remove(self, found: Sequence[tuple[str, Any, ET.Element]]) -> None:
-        for_each(found, lambda item: self._remove_one(*item))
+    def _remove(self, found: Sequence[tuple[str, Any, ET.Element]], kept: Saved | None = None) -> None:
+        for_each(found, lambda item: self._remove_one(*item, kept))
         for name, _, _ in found:
             self._machines.pop(name, None)
             self.keys.forget(name)
 
-    def _remove_one(self, name: str, domain: Any, mark: ET.Element) -> None:
+    def _remove_one(self, name: str, domain: Any, mark: ET.Element, kept: Saved | None) -> None:
+        """Remove a machine; its disks stay where they have what is kept of the lab, without snapshots of the person."""
         self.keys.close(name)
+        stay = kept.volumes.get(domain.connect().getURI(), {}).get(mark.get("pool", ""), []) if kept else []
         with doing(f"removing {domain.name()}"):
             if domain.isActive():
                 domain.destroy()
-            volumes = [volume.text or "" for volume in mark.iter("volume")]  # libvirt takes its namespace off
+            for snapshot in domain.listAllSnapshots() if stay else ():
+                if kept is not None and snapshot.getName() != kept.snapshot:
+                    snapshot.delete()
+            volumes = [volume for volume in _volumes(mark) if volume not in stay]
             with contextlib.suppress(libvirt.libvirtError):  # a pool that is gone has no volumes
                 _delete(domain.connect().storagePoolLookupByName(mark.get("pool")), volumes)
             domain.undefineFlags(
@@ -388,8 +404,8 @@ class LibvirtProvider:
             )
 
     def destroy(self) -> None:
-        """Remove all machines and networks of the lab, and its files."""
-        self._remove(self._domains())
+        """Remove all machines and networks of the lab, and its files; disks with what is kept of it stay."""
+        self._remove(self._domains(), SavedLab(self.folder).read())
         for network in self._networks():
             with doing(f"removing network {network.name()}"):
                 if network.isActive():
@@ -435,6 +451,102 @@ class LibvirtProvider:
         self._machines.clear()  # what was connected is not any more
         set_clocks(self.nodes().values())
 
+    def keep(self, topology: Topology, builds: Mapping[str, str]) -> None:
+        """Keep the lab as it is now for the next `up` of the same, where `bring_back` finds it."""
+        saved = SavedLab(self.folder)
+        domains = [(name, domain) for name, domain, _ in self._domains()]
+        key = self._key(topology, builds)
+        self._snapshot(domains, snapshot_of(key))
+        set_clocks(self.nodes().values())
+        snapshots: dict[str, str] = {}
+        volumes: dict[str, dict[str, list[str]]] = {}
+        for name, domain, mark in self._domains():
+            with doing(f"{name}: snapshot"):
+                found = domain.snapshotLookupByName(snapshot_of(key))
+                snapshots[name] = found.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)
+                kind = ET.fromstring(domain.XMLDesc()).get("type", "")  # noqa: S314  libvirt's own
+            pools = volumes.setdefault(domain.connect().getURI(), {})
+            pools.setdefault(mark.get("pool", ""), []).extend(v for v in _volumes(mark) if not v.endswith(".iso"))
+        saved.write(Saved(key, kind, snapshots, volumes))
+
+    def _key(self, topology: Topology, builds: Mapping[str, str]) -> str:
+        boots = [boot_of(node) for node in topology.nodes]
+        files = [[boot.base, *(identity(path) for path in (boot.kernel, boot.initrd) if path)] for boot in boots]
+        return key_of([__version__, self.owner, topology, dict(builds), files])
+
+    def bring_back(self, topology: Topology, builds: Mapping[str, str]) -> bool:
+        """Begin the lab as it was when it was kept; whether that could be done. Otherwise nothing is there."""
+        self.topology = topology
+        saved = SavedLab(self.folder).read()
+        if saved is None:
+            return False
+        if saved.key != self._key(topology, builds):
+            self.discard()
+            return False
+        try:
+            self._bring_back(topology, saved)
+        except (libvirt.libvirtError, OvnlabError) as error:
+            self.note(f"the lab that was kept cannot be used, and is made anew: {error}")
+            self._remove(self._domains())
+            self.discard()
+            return False
+        return True
+
+    def _bring_back(self, topology: Topology, saved: Saved) -> None:
+        SavedLab(self.folder).bring_keys()
+        self._note_uris()
+        self._write_ssh(topology)
+        for uri in {node.machine.uri for node in topology.nodes}:
+            self._make_networks(uri, topology)
+            self._pool(uri, topology.libvirt.pool)
+        boots = {node.name: boot_of(node) for node in topology.nodes}
+
+        def begin(node: Node) -> tuple[str, Any]:
+            boot = boots[node.name]
+            domain = self._domain(topology, node, saved.kind)
+            pool = self._pool(node.machine.uri, topology.libvirt.pool)
+            brought = self._bring(pool, boot)
+            domain.kernel, domain.initrd = brought.kernel, brought.initrd
+            with doing(f"{node.name}: going on from what was kept"):
+                found = self.hypervisor(node.machine.uri).connection.defineXML(self._domain_xml(topology, node, domain))
+                self._make_seed(pool, topology, node, domain)
+                flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
+                snapshot = found.snapshotCreateXML(saved.snapshots[node.name], flags)
+                found.revertToSnapshot(snapshot, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED)
+            return node.name, found
+
+        self._go_on(for_each(topology.nodes, begin))
+
+    def discard(self) -> None:
+        """Keep nothing any more for the next `up`. What runs goes on."""
+        saved = SavedLab(self.folder).read()
+        used = {volume for _, _, mark in self._domains() for volume in _volumes(mark)}
+        for uri, pools in (saved.volumes if saved else {}).items():
+            for name, volumes in pools.items():
+                with contextlib.suppress(libvirt.libvirtError):  # a pool that is gone has no volumes
+                    pool = self.hypervisor(uri).connection.storagePoolLookupByName(name)
+                    _delete(pool, [volume for volume in volumes if volume not in used])
+        SavedLab(self.folder).forget()
+
+    def _snapshot(self, domains: Sequence[tuple[str, Any]], name: str) -> None:
+        """A snapshot of all machines at one moment. They run on, whatever comes of it."""
+        xml = render("libvirt/snapshot.xml.j2", name=name)
+
+        def keep(item: tuple[str, Any]) -> None:
+            with doing(f"{item[0]}: snapshot {name}"):
+                item[1].snapshotCreateXML(xml)
+
+        try:
+            for node, domain in domains:
+                with doing(f"{node}: pausing"):
+                    domain.suspend()
+            for_each(domains, keep)
+        finally:
+            for node, domain in domains:
+                with doing(f"{node}: going on"):
+                    if domain.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
+                        domain.resume()
+
     def save(self, snapshot: str) -> None:
         """Keep memory and disks of all machines at one moment, under a name.
 
@@ -447,19 +559,8 @@ class LibvirtProvider:
             if snapshot in domain.snapshotListNames():
                 hint = f"ovnlab snapshot rm {snapshot}"
                 raise OvnlabError(f"there is a snapshot {snapshot} already", where=name, hint=hint)
-        xml = render("libvirt/snapshot.xml.j2", name=snapshot)
-
-        def keep(item: tuple[str, Any]) -> None:
-            with doing(f"{item[0]}: snapshot {snapshot}"):
-                item[1].snapshotCreateXML(xml)
-
-        try:
-            for name, domain in domains:
-                with doing(f"{name}: pausing"):
-                    domain.suspend()
-            for_each(domains, keep)
-        finally:
-            self._go_on(domains)
+        self._snapshot(domains, snapshot)
+        set_clocks(self.nodes().values())
 
     def restore(self, snapshot: str) -> None:
         """Make all machines what they were. Raises UsageError where not all of them have that snapshot."""
@@ -483,7 +584,8 @@ class LibvirtProvider:
         found: list[dict[str, int]] = []
         for name, domain, _ in self._domains():
             with doing(f"{name}: snapshots"):
-                made = {snapshot.getName(): _made(snapshot) for snapshot in domain.listAllSnapshots()}
+                listed = {snapshot.getName(): _made(snapshot) for snapshot in domain.listAllSnapshots()}
+            made = {kept: when for kept, when in listed.items() if not kept.startswith(snapshot_of(""))}
             found.append(made)
         return {name: when for name, when in found[0].items() if all(name in made for made in found)} if found else {}
 
@@ -521,6 +623,11 @@ class LibvirtProvider:
 def _made(snapshot: Any) -> int:
     """When a snapshot was made."""
     return int(ET.fromstring(snapshot.getXMLDesc()).findtext("creationTime", "0"))  # noqa: S314  libvirt's own
+
+
+def _volumes(mark: ET.Element) -> list[str]:
+    """The volumes of a machine, by its mark; libvirt takes the namespace off."""
+    return [volume.text or "" for volume in mark.iter("volume")]
 
 
 def _delete(pool: Any, names: Iterable[str]) -> None:

@@ -1,0 +1,91 @@
+"""A lab as it was when it was up for the first time, kept for the next `up` of the same topology.
+
+Memory and disks are a snapshot in the machines' own volumes, which stay in their pools after `down`. What else it takes
+is in a folder of the cache, for each lab by its name: what libvirt knew of the snapshots, and the keys in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from ovnlab.state import LabFolder, cache_root, remove_tree
+
+KEYS = ("ssh", "tls")
+"""Folders of a lab with what its machines know as well."""
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What was kept: `key` addresses all that the lab was made from, `kind` is KVM or not, `snapshots` libvirt's
+    descriptions by node, `volumes` the names of what stays in a pool, by the hypervisor's URI and the pool's name."""
+
+    key: str
+    kind: str
+    snapshots: dict[str, str]
+    volumes: dict[str, dict[str, list[str]]]
+
+    @property
+    def snapshot(self) -> str:
+        """The name of the snapshots."""
+        return snapshot_of(self.key)
+
+
+class SavedLab:
+    """The folder of one."""
+
+    def __init__(self, folder: LabFolder) -> None:
+        self.folder = folder
+        whose = hashlib.sha256(bytes(folder.path)).hexdigest()[:8]
+        self.path = _root() / f"{folder.name}@{whose}"
+
+    def read(self) -> Saved | None:
+        """What was kept, None where nothing was."""
+        try:
+            return msgspec.json.decode((self.path / "saved.json").read_bytes(), type=Saved)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def write(self, saved: Saved) -> None:
+        """Keep it, instead of what was kept before."""
+        scratch = self.path.with_name(f"{self.path.name}.new")
+        remove_tree(scratch)
+        scratch.mkdir(mode=0o700, parents=True)
+        for name in KEYS:
+            if (self.folder.path / name).is_dir():
+                shutil.copytree(self.folder.path / name, scratch / name, ignore=shutil.ignore_patterns("@*"))
+        (scratch / "saved.json").write_bytes(msgspec.json.encode(saved))
+        remove_tree(self.path)
+        scratch.rename(self.path)
+
+    def bring_keys(self) -> None:
+        """Give the lab the keys that its machines know."""
+        for name in KEYS:
+            if (self.path / name).is_dir():
+                shutil.copytree(self.path / name, self.folder.path / name, dirs_exist_ok=True)
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        remove_tree(self.path)
+
+
+def snapshot_of(key: str) -> str:
+    """The name of the snapshots of a lab that is kept."""
+    return f"ovnlab-{key}"
+
+
+def key_of(parts: Iterable[object]) -> str:
+    """Addresses what a lab is made from."""
+    return hashlib.sha256(msgspec.json.encode(list(parts))).hexdigest()[:16]
+
+
+def names() -> list[str]:
+    """The names of the labs that something is kept of, whosever."""
+    return sorted({path.name.partition("@")[0] for path in _root().glob("*@*")})
+
+
+def _root() -> Path:
+    return cache_root() / "saved"
