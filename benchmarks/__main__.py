@@ -20,6 +20,7 @@ from pathlib import Path
 from ovnlab.lab import Lab
 from ovnlab.northbound import change, live, rows
 from ovnlab.software import toolchain
+from ovnlab.software.images import find
 from ovnlab.software.packages import provide
 from ovnlab.tasks import build
 from ovnlab.tasks.databases import Databases
@@ -27,6 +28,7 @@ from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import VM
 
 HERE = Path(__file__).parent
+IMAGE = "debian"
 OVNLAB = [sys.executable, "-m", "ovnlab"]
 
 
@@ -322,6 +324,50 @@ def bench_build(scratch: Path) -> None:
     say("a changed line, until 3 nodes run it", once["ours"], once["make"], "make of that file", "")
 
 
+def bench_machines(scratch: Path) -> None:
+    """Three virtual machines of the same image: made, brought back from memory, and by `vagrant up` without any OVN."""
+    if shutil.which("vagrant") is None or find(IMAGE) is None or not Path("/run/libvirt/libvirt-sock").exists():
+        print(f"machines: left out, they take libvirtd, Vagrant, and `ovnlab image build {IMAGE} --box`")
+        return
+    words = ["3node", "--provider", "libvirt"]
+    plain = scratch / "vagrant"
+    plain.mkdir()
+    rendered = ovnlab("render", "3node", "--provider", "vagrant", "--name", "plain", "--only", "Vagrantfile")
+    (plain / "Vagrantfile").write_text(rendered)
+
+    def vagrant(*words: str) -> None:
+        subprocess.run(["vagrant", *words], cwd=plain, stdout=subprocess.DEVNULL, check=True)
+
+    def by_vagrant() -> float:
+        taken = seconds(lambda: vagrant("up"))
+        vagrant("destroy", "--force")
+        return taken
+
+    def cold() -> float:
+        ovnlab("down", "--all", "--forget")
+        return seconds(lambda: ovnlab("up", *words))
+
+    def kept() -> float:
+        ovnlab("down")
+        return seconds(lambda: ovnlab("up", *words))
+
+    by_vagrant()  # which knows the box then, as libvirt knows the image
+    cold()
+    found = in_turn(3, vagrant=by_vagrant, cold=cold, kept=kept)
+    say("up, 3 virtual machines", found["cold"], found["vagrant"], "vagrant up of the same", "0.5 ×")
+    say("up, 3 that were kept", found["kept"], found["vagrant"], "vagrant up of the same", "0.1 ×")
+    login = ["ssh", "-F", ovnlab("ssh-config").strip(), "worker1", "true"]
+    looked = in_turn(
+        9,
+        login=lambda: seconds(lambda: subprocess.run(login, check=True)),
+        status=lambda: seconds(lambda: ovnlab("status")),
+        again=lambda: seconds(lambda: ovnlab("up", *words)),
+    )
+    say("status, 3 virtual machines", looked["status"], looked["login"], "a command by ssh -F", "500 ms")
+    say("up of them, nothing to do", looked["again"], looked["login"], "a command by ssh -F", "")
+    ovnlab("down", "--forget")
+
+
 BENCHMARKS = {
     "up": bench_up,
     "commands": bench_commands,
@@ -329,6 +375,7 @@ BENCHMARKS = {
     "bind": bench_bind,
     "rows": bench_rows,
     "build": bench_build,
+    "machines": bench_machines,
 }
 
 
@@ -345,7 +392,7 @@ def main(names: Sequence[str]) -> None:
             for name in names or BENCHMARKS:
                 BENCHMARKS[name](Path(folder))
         finally:
-            ovnlab("down", "--all")
+            ovnlab("down", "--all", "--forget")
 
 
 main(sys.argv[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import os
 import shlex
 import signal
@@ -71,6 +72,11 @@ class Reach:
     def known_name(self) -> str:
         """What it is called in the file of host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
         return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
+
+    @property
+    def key(self) -> str:
+        """Addresses all of it."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
 
 
 def as_root(argv: Sequence[str], *, sudo: bool) -> list[str]:
@@ -200,7 +206,7 @@ class Machine:
     @property
     def socket(self) -> Path:
         """Where ssh can be asked to use the connection that it keeps (ssh_config(5), ControlPath)."""
-        return self.config.parent / f"@{self.name}"
+        return socket_of(self.config.parent, self.name, self.reach)
 
     def _keep(self) -> None:
         """Let ssh keep a connection from now on."""
@@ -289,26 +295,29 @@ class Keys:
     def write_config(self, topology: Topology, reaches: Mapping[str, Reach]) -> None:
         """Write the file for ssh, of all machines of the lab."""
         self.path.mkdir(mode=0o700, exist_ok=True)
-        sockets = self.path / "@%n"
-        longest = max((len(os.fsencode(self.path / f"@{name}")) for name in reaches), default=0)
-        text = render(
-            "ssh_config.j2",
-            lab=topology.name,
-            machines=reaches,
-            sockets=sockets if longest <= LONGEST_SOCKET else None,
-        )
+        sockets = {name: socket_of(self.path, name, reach) for name, reach in reaches.items()}
+        if any(len(os.fsencode(found)) > LONGEST_SOCKET for found in sockets.values()):
+            sockets = {}
+        text = render("ssh_config.j2", lab=topology.name, machines=reaches, sockets=sockets)
         _write(self.config, text)
 
     def close(self, name: str) -> None:
         """End the connection to a machine that ssh keeps for the commands to come, or is about to."""
-        with contextlib.suppress(OSError, ValueError):  # there is none, or it is done
-            starting = (self.path / f"@{name}").with_suffix(LOGGING_IN)
-            pid = int(starting.read_text())
-            if str(self.config) in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(pid, signal.SIGTERM)
-        if (self.path / f"@{name}").is_socket():
-            command = ["ssh", "-F", str(self.config), "-O", "exit", name]
-            subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
+        for path in self.path.glob(f"@{name}@*"):
+            if path.is_socket():
+                command = ["ssh", "-F", str(self.config), "-S", str(path), "-O", "exit", name]
+                subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
+            elif path.suffix == LOGGING_IN:
+                with contextlib.suppress(OSError, ValueError):  # it is done
+                    pid = int(path.read_text())
+                    if str(self.config) in Path(f"/proc/{pid}/cmdline").read_text():
+                        os.kill(pid, signal.SIGTERM)
+                path.unlink(missing_ok=True)
+
+
+def socket_of(folder: Path, name: str, reach: Reach) -> Path:
+    """The socket for the connection to a machine that ssh keeps; one that is reached otherwise has another."""
+    return folder / f"@{name}@{reach.key}"
 
 
 def _answers(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.lab.harness import Account, Labs, checkout, interfaces
-
-# Where tests are started in the background, a shell has them ignore SIGINT, and so would every lab that they interrupt.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ORDINARY = os.environ.get("OVNLAB_TEST_USER", "nobody")
 

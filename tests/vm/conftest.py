@@ -149,7 +149,7 @@ def vm_labs(hypervisor: Account, folder: Path, cache: Path) -> Iterator[Labs]:
         yield labs
     finally:
         labs.extra_environment.clear()
-        labs.run("down", "--all")
+        labs.run("down", "--all", "--forget")
         assert not any((folder / "state/ovnlab/labs").glob("*"))
         shutil.rmtree(folder)
     assert of_labs(hypervisor) == before

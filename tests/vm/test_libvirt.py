@@ -176,3 +176,59 @@ def test_another_host_key_is_not_trusted(running: Labs) -> None:
         assert "shows another host key than the one that is known" in error
     finally:
         known.write_text(right)
+
+
+TWO = """
+name: two
+provider: libvirt
+nodes: {central: {role: central}, worker1: {}}
+logical: {switches: {s: {subnet: 10.1.0.0/24, ports: {a: {chassis: worker1, ip: 10.1.0.11}}}}}
+"""
+
+
+def boot_ids(labs: Labs) -> list[str]:
+    return [labs.on(node, "cat", "/proc/sys/kernel/random/boot_id") for node in ("central", "worker1")]
+
+
+def test_a_lab_comes_up_again_as_it_was_when_it_first_was_up(machines: Labs, hypervisor: Account) -> None:
+    path = machines.write("two.yaml", TWO)
+    machines.run("up", path)
+    boots, before, host_key = boot_ids(machines), daemons(machines), machines.out("ssh-config")
+    machines.run("nbctl", "ls-add", "later")
+    machines.on("worker1", "touch", "/root/later")
+    machines.run("snapshot", "save", "later")
+    assert machines.json("down")["kept"] == ["two"]
+    assert not [name for name in virsh(hypervisor, "list", "--all", "--name") if name.startswith("ovnlab-two")]
+    assert not [name for name in virsh(hypervisor, "net-list", "--all", "--name") if name.startswith("ovnlab-two")]
+    machines.run("up", path)
+    assert boot_ids(machines) == boots, "the machines were made anew"
+    assert daemons(machines) == before
+    assert machines.out("ssh-config") == host_key
+    assert abs(float(machines.on("worker1", "date", "+%s")) - time.time()) < 5
+    assert "later" not in machines.out("nbctl", "ls-list")
+    machines.run("exec", "worker1", "--", "test", "-e", "/root/later", expect=1)
+    assert machines.json("snapshot", "ls")["snapshots"] == []
+    assert [port["up"] for port in machines.json("status")["ports"]] == [True]
+    assert machines.json("up", path)["steps"] == []
+    # What is kept may be damaged: then it is said, and the machines are made anew.
+    machines.run("down")
+    virsh(hypervisor, "vol-delete", "--pool", "default", "ovnlab-two-worker1.qcow2")
+    assert "cannot be used, and is made anew" in machines.run("up", path).stderr
+    assert not set(boots) & set(boot_ids(machines))
+    machines.run("down", "--forget")
+    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-two")]
+    assert machines.json("down", "--all", "--forget")["removed"] == []
+
+
+def test_what_is_kept_is_for_the_same_topology_only(machines: Labs, hypervisor: Account) -> None:
+    path = machines.write("two.yaml", TWO)
+    machines.run("up", path)
+    boots = boot_ids(machines)
+    machines.run("down")
+    smaller = machines.write(
+        "two.yaml", TWO.replace(", worker1: {}", "").replace("chassis: worker1", "chassis: central")
+    )
+    machines.run("up", smaller)
+    assert machines.on("central", "cat", "/proc/sys/kernel/random/boot_id") not in boots
+    # Of a machine that there is none of any more, nothing is left.
+    assert not [name for name in of_labs(hypervisor) if "two-worker1" in name]

@@ -36,7 +36,7 @@ from ovnlab.providers.libvirt.definitions import (
     seed_files,
     seed_image,
 )
-from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
+from ovnlab.providers.libvirt.hypervisor import Console, Gate, Hypervisor, doing, kvm_works, make_volume, send
 from ovnlab.providers.libvirt.saved import Saved, SavedLab, key_of, snapshot_of
 from ovnlab.providers.machines import Keys, Machine, Reach, introduce, owner_of, set_clocks
 from ovnlab.reporting import Reporter
@@ -76,6 +76,7 @@ class LibvirtProvider:
         self.keys = Keys(folder)
         self._hypervisors: dict[str, Hypervisor] = {}
         self._machines: dict[str, Machine] = {}
+        self._gate = Gate()
 
     # ── what is there ────────────────────────────────────────────────────────────────────────────────
 
@@ -137,7 +138,7 @@ class LibvirtProvider:
 
     def running(self) -> frozenset[str]:
         """The nodes whose machines run."""
-        return frozenset(name for name, domain, _ in self._domains() if domain.isActive())
+        return frozenset(name for name, domain, _ in self._domains() if _runs(domain))
 
     def made(self) -> frozenset[str]:
         """The nodes whose machines are defined."""
@@ -182,10 +183,14 @@ class LibvirtProvider:
             pools = {uri: self._pool(uri, topology.libvirt.pool) for uri in kinds}
             with packages.exclusive(cache_root() / "pool.lock", self.note, "another ovnlab that brings an image"):
                 brought = {node.name: self._bring(pools[node.machine.uri], boots[node.name]) for node in nodes}
-            for_each(
+            self._gate = gate = Gate()
+            went_on = for_each(
                 nodes,
-                lambda node: self._start(topology, node, kinds[node.machine.uri], boots[node.name], brought[node.name]),
+                lambda node: self._start(
+                    gate, topology, node, kinds[node.machine.uri], boots[node.name], brought[node.name]
+                ),
             )
+            set_clocks(self._machine(node) for node, was_saved in zip(nodes, went_on, strict=True) if was_saved)
         introduce(self.nodes().values(), topology)
 
     def _write_ssh(self, topology: Topology) -> None:
@@ -275,20 +280,21 @@ class LibvirtProvider:
             make_volume(pool, f"{name}.ok", 0, "raw")
             return str(volume.path())
 
-    def _start(self, topology: Topology, node: Node, kind: str, boot: Boot, brought: Brought) -> None:
-        """Define a machine, make its disks, start it, and wait until it answers."""
+    def _start(self, gate: Gate, topology: Topology, node: Node, kind: str, boot: Boot, brought: Brought) -> bool:
+        """Define a machine, make its disks, start it, and wait until it answers. Whether it goes on from memory."""
         self.keys.close(node.name)  # what is kept is of a machine that has ended
         domain = self._domain(topology, node, kind)
         domain.kernel, domain.initrd = brought.kernel, brought.initrd
         connection = self.hypervisor(node.machine.uri).connection
-        with doing(f"{node.name}: domain {domain.name}"):
+        with gate, doing(f"{node.name}: domain {domain.name}"):
             try:
                 found, is_new = connection.lookupByName(domain.name), False
             except libvirt.libvirtError:
                 found, is_new = connection.defineXML(self._domain_xml(topology, node, domain)), True
             if self._mark(found) is None:
                 raise UsageError(f"there is a libvirt domain {domain.name} that is not of this lab")
-            if not found.isActive() and not found.hasManagedSaveImage():
+            was_saved = bool(found.isActive() or found.hasManagedSaveImage())
+            if not was_saved:
                 pool = self._pool(node.machine.uri, topology.libvirt.pool)
                 if is_new:
                     _delete(pool, domain.volumes)
@@ -302,6 +308,7 @@ class LibvirtProvider:
                 with doing(f"{node.name}: starting"):
                     found.resume()
             self._await_ssh(node, found, console)
+        return was_saved
 
     def _domain(self, topology: Topology, node: Node, kind: str) -> Domain:
         domain = domain_of(topology, node)
@@ -366,6 +373,7 @@ class LibvirtProvider:
 
     def stop(self, names: Sequence[str]) -> None:
         """Switch machines off; their disks stay."""
+        self._gate.close()
         for name, domain, _ in self._domains():
             if name in names and domain.isActive():
                 self.keys.close(name)
@@ -375,6 +383,7 @@ class LibvirtProvider:
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove machines and their disks. What was kept of the lab is of no use then."""
+        self._gate.close()
         SavedLab(self.folder).forget()
         self._remove([found for found in self._domains() if found[0] in names])
 
@@ -398,13 +407,12 @@ class LibvirtProvider:
             with contextlib.suppress(libvirt.libvirtError):  # a pool that is gone has no volumes
                 _delete(domain.connect().storagePoolLookupByName(mark.get("pool")), volumes)
             domain.undefineFlags(
-                libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-                | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-                | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+                libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
             )
 
     def destroy(self) -> None:
         """Remove all machines and networks of the lab, and its files; disks with what is kept of it stay."""
+        self._gate.close()
         self._remove(self._domains(), SavedLab(self.folder).read())
         for network in self._networks():
             with doing(f"removing network {network.name()}"):
@@ -500,6 +508,7 @@ class LibvirtProvider:
             self._make_networks(uri, topology)
             self._pool(uri, topology.libvirt.pool)
         boots = {node.name: boot_of(node) for node in topology.nodes}
+        self._gate = gate = Gate()
 
         def begin(node: Node) -> tuple[str, Any]:
             boot = boots[node.name]
@@ -507,7 +516,7 @@ class LibvirtProvider:
             pool = self._pool(node.machine.uri, topology.libvirt.pool)
             brought = self._bring(pool, boot)
             domain.kernel, domain.initrd = brought.kernel, brought.initrd
-            with doing(f"{node.name}: going on from what was kept"):
+            with gate, doing(f"{node.name}: going on from what was kept"):
                 found = self.hypervisor(node.machine.uri).connection.defineXML(self._domain_xml(topology, node, domain))
                 self._make_seed(pool, topology, node, domain)
                 flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
@@ -618,6 +627,11 @@ class LibvirtProvider:
             files = seed_files(topology, node, domain.nics, "PUBLIC-KEY", ("HOST-KEY", "PUBLIC-HOST-KEY"))
             found += [(f"libvirt/{domain.name}.seed/{name}", text) for name, text in files.items()]
         return found
+
+
+def _runs(domain: Any) -> bool:
+    """Whether a machine runs: one that was left paused, half-way through something, does not."""
+    return bool(domain.isActive()) and domain.info()[0] != libvirt.VIR_DOMAIN_PAUSED
 
 
 def _made(snapshot: Any) -> int:
