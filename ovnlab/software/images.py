@@ -17,6 +17,7 @@ import msgspec
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, UsageError
 from ovnlab.software import packages
+from ovnlab.software.downloads import download
 from ovnlab.state import cache_root, remove_tree, storage_error
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -161,6 +162,24 @@ def identity(path: Path) -> str:
     """Addresses the content of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def fetch(url: str, sha256: str, report: Report) -> Path:
+    """An image by its URL, which is downloaded once. Raises OvnlabError where it is not what was meant."""
+    path = images_root() / "fetched" / sha256
+
+    def examine(scratch: Path) -> None:
+        with scratch.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise OvnlabError(
+                f"its SHA-256 sum is {found}, not {sha256}", where=url, hint="it is not the file that was meant"
+            )
+
+    if not path.exists():
+        report(f"downloading {url}")
+        download(url, path, examine)
+    return path
 
 
 def all_there() -> list[Image]:

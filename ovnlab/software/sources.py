@@ -8,15 +8,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import http.client
 import lzma
 import os
 import re
 import shutil
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -26,13 +23,11 @@ from invoke.context import Context
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
 from ovnlab.software import packages, workingtree
+from ovnlab.software.downloads import download
 from ovnlab.software.packages import Report, Selection
 from ovnlab.state import cache_root
 from ovnlab.tasks import build
 from ovnlab.topology.resolved import Origin
-
-DOWNLOAD_TIMEOUT = 30
-"""Seconds without a byte after which a download is given up."""
 
 DEVELOPMENT = "90"
 """The last number of what is no release: 3.7.90 is what comes after branch-3.7."""
@@ -139,26 +134,13 @@ def _require_checksum(component: str, origin: Origin, found: str) -> None:
 
 def _download(origin: Origin, path: Path) -> None:
     """Download a tarball, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    where, again = origin.place, "see whether this machine reaches it"
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix="downloading-") as scratch:
-        try:
-            with urllib.request.urlopen(origin.place, timeout=DOWNLOAD_TIMEOUT) as answer:  # noqa: S310  the person's own URL
-                shutil.copyfileobj(answer, scratch)
-                length = answer.headers.get("Content-Length", "")
-                if length.isdigit() and int(length) != scratch.tell():
-                    raise SurroundingsError(f"ended after {scratch.tell()} of {length} bytes", where=where, hint=again)
-        except urllib.error.HTTPError as error:
-            raise OvnlabError(f"cannot be downloaded: {error.code} {error.reason}", where=where) from None
-        except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", "") or error
-            raise SurroundingsError(f"cannot be downloaded: {reason}", where=where, hint=again) from None
-        scratch.flush()
-        scratch.seek(0)
-        _require_checksum("tarball", origin, hashlib.file_digest(scratch, "sha256").hexdigest())
-        _members(where, Path(scratch.name))
-        with contextlib.suppress(FileExistsError):  # another was faster
-            os.link(scratch.name, path)
+
+    def examine(scratch: Path) -> None:
+        with scratch.open("rb") as file:
+            _require_checksum("tarball", origin, hashlib.file_digest(file, "sha256").hexdigest())
+        _members(origin.place, scratch)
+
+    download(origin.place, path, examine)
 
 
 def _working_tree(component: str, origin: Origin) -> Source:

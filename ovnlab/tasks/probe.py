@@ -133,7 +133,7 @@ class NodeState:
 
 
 def probe(context: Context, node: str, *, versions: bool = False) -> NodeState:
-    """Look at a node; `versions` asks each daemon for its own."""
+    """Look at a node; with `versions` only at what runs there, and each daemon is asked for its own."""
     script = render("node/probe.sh.j2", versions=versions, route_protocol=ROUTE_PROTOCOL)
     return parse(run_script(context, script, where=f"{node}: looking"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ovnlab.topology.complete import bridge_of, software
-from ovnlab.topology.model import Build, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
+from ovnlab.topology.model import Build, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
 from ovnlab.topology.resolved import MAC, RESERVED, Software, free_addresses, host_of, is_reserved
 from ovnlab.topology.source import Where
 
@@ -27,6 +27,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     names = _Names(data)
     yield from _roles(file, names)
     yield from _hosts(file)
+    yield from _images(file)
     yield from _software(file)
     yield from _underlay(file, names)
     yield from _zones(file)
@@ -53,6 +54,16 @@ def _hosts(file: TopologyFile) -> Iterator[Finding]:
             lacking.append("the private key that it is entered with as key")
         if lacking:
             yield ("nodes", name), f"{name} is there already, and must say {' and '.join(lacking)}"
+
+
+def _images(file: TopologyFile) -> Iterator[Finding]:
+    """What is downloaded and booted must be what was meant."""
+    places: dict[Where, Machine] = {("machines",): file.machines}
+    places |= {("nodes", name): node for name, node in file.nodes.items()}
+    for where, machine in places.items():
+        sha256 = machine.sha256 or file.machines.sha256
+        if machine.image and "://" in machine.image and not sha256:
+            yield (*where, "image"), "an image by its URL needs its sha256"
 
 
 def _software(file: TopologyFile) -> Iterator[Finding]:

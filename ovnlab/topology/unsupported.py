@@ -30,8 +30,6 @@ def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
     machines: dict[Where, Machine] = {("machines",): file.machines}
     machines |= {("nodes", name): node for name, node in file.nodes.items()}
     for where, machine in machines.items():
-        yield (*where, "image"), not vagrant and "://" in (machine.image or ""), "an image by its URL"
-        yield (*where, "sha256"), not vagrant and machine.sha256 is not None, "the checksum of an image"
         yield (*where, "kernel"), vagrant and machine.kernel is not None, "a kernel beside that of the box"
         yield (*where, "xml"), vagrant and machine.xml is not None, "XML for libvirt through Vagrant"
     for switch_name, switch in file.logical.switches.items():

@@ -218,7 +218,7 @@ def test_fake_vms_get_what_the_encapsulation_leaves(encap: str, underlay: int, m
 @pytest.mark.parametrize(
     "text",
     [
-        "machines: {image: 'https://host/disk.qcow2'}", f"machines: {{sha256: {'a' * 64}}}", "datapath: kernel",
+        "datapath: kernel", "provider: vagrant\nmachines: {xml: <watchdog/>}",
         "logical: {switches: {s: {ports: {v: {mtu: 2000}}}}}",
     ],
 )  # fmt: skip

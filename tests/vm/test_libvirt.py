@@ -232,3 +232,27 @@ def test_what_is_kept_is_for_the_same_topology_only(machines: Labs, hypervisor: 
     assert machines.on("central", "cat", "/proc/sys/kernel/random/boot_id") not in boots
     # Of a machine that there is none of any more, nothing is left.
     assert not [name for name in of_labs(hypervisor) if "two-worker1" in name]
+
+
+def test_an_image_by_its_url_is_downloaded_once_and_is_what_was_meant(machines: Labs, hypervisor: Account) -> None:
+    """From a server on the hypervisor, as there is no other that it reaches."""
+    folder = Path(machines.json("image", "ls")["images"][0]["path"])
+    total = subprocess.run(["sha256sum", folder / "disk.qcow2"], capture_output=True, text=True, check=True).stdout[:64]
+    serve = ("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "8099")
+    with subprocess.Popen([*hypervisor.prefix, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            path = machines.write(
+                "url.yaml",
+                "name: url\nprovider: libvirt\nnodes: {central: {role: central}}\nmachines:\n"
+                f"  {{image: 'http://127.0.0.1:8099/disk.qcow2', sha256: {total},"
+                f" kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
+            )
+            other = ("--set", f"machines.sha256={'0' * 64}")
+            assert f"its SHA-256 sum is {total}, not 000" in machines.run("up", path, *other, expect=1).stderr
+            assert "downloading http://127.0.0.1:8099/disk.qcow2" in machines.run("up", path).stderr
+            assert machines.json("status")["state"] == "up"
+        finally:
+            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+            os.kill(int(children[0]), signal.SIGTERM)
+    machines.run("down", "--forget")
+    assert "downloading" not in machines.run("up", path).stderr

@@ -6,7 +6,7 @@ import hashlib
 import io
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,15 +93,18 @@ class Network:
     prefix: int = 0
 
 
-def boot_of(node: Node) -> Boot:
-    """What a node boots from. Raises OvnlabError where there is no such image."""
+def boot_of(node: Node, report: Callable[[str], None]) -> Boot:
+    """What a node boots from; what is elsewhere is brought here. Raises OvnlabError where there is no such image."""
     machine = node.machine
     own = images.find(machine.image) if "/" not in machine.image else None
     if own is None and "/" not in machine.image:
         raise OvnlabError(
             f"there is no image {machine.image}", where=node.name, hint=f"ovnlab image build {machine.image}"
         )
-    disk = own.disk if own else Path(machine.image)
+    if "://" in machine.image:
+        disk = images.fetch(machine.image, machine.sha256, report)
+    else:
+        disk = own.disk if own else Path(machine.image)
     try:
         with disk.open("rb") as file:
             kind = "qcow2" if file.read(4) == b"QFI\xfb" else "raw"

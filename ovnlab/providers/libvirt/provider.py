@@ -179,7 +179,7 @@ class LibvirtProvider:
             kinds = {uri: self._kind(uri, topology) for uri in {node.machine.uri for node in nodes}}
             for uri in kinds:
                 self._make_networks(uri, topology)
-            boots = {node.name: boot_of(node) for node in nodes}
+            boots = {node.name: boot_of(node, self.note) for node in nodes}
             pools = {uri: self._pool(uri, topology.libvirt.pool) for uri in kinds}
             with packages.exclusive(cache_root() / "pool.lock", self.note, "another ovnlab that brings an image"):
                 brought = {node.name: self._bring(pools[node.machine.uri], boots[node.name]) for node in nodes}
@@ -478,7 +478,7 @@ class LibvirtProvider:
         saved.write(Saved(key, kind, snapshots, volumes))
 
     def _key(self, topology: Topology, builds: Mapping[str, str]) -> str:
-        boots = [boot_of(node) for node in topology.nodes]
+        boots = [boot_of(node, self.note) for node in topology.nodes]
         files = [[boot.base, *(identity(path) for path in (boot.kernel, boot.initrd) if path)] for boot in boots]
         return key_of([__version__, self.owner, topology, dict(builds), files])
 
@@ -507,7 +507,7 @@ class LibvirtProvider:
         for uri in {node.machine.uri for node in topology.nodes}:
             self._make_networks(uri, topology)
             self._pool(uri, topology.libvirt.pool)
-        boots = {node.name: boot_of(node) for node in topology.nodes}
+        boots = {node.name: boot_of(node, self.note) for node in topology.nodes}
         self._gate = gate = Gate()
 
         def begin(node: Node) -> tuple[str, Any]:
