@@ -1,5 +1,6 @@
 # make lab    everything from nothing to a ping through Geneve, as an ordinary user, nothing installed
 # make test   all tests
+# make test-all    those as well that take minutes of virtual machines
 # make lint   types and style
 # make bench  the figures of the README
 
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 /
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: lab test lint bench clean
+.PHONY: lab test test-all lint bench clean
 
 lab: .venv/installed
 	@set -e; found=$$($(BIN)/ovnlab doctor) || { \
@@ -22,6 +23,9 @@ lab: .venv/installed
 
 test: .venv/installed-for-tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: .venv/installed-for-tests
+	$(BIN)/python -m pytest -m 'thorough or not thorough' $(PYTEST_ARGS)
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

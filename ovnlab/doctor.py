@@ -58,6 +58,7 @@ def examine() -> list[Finding]:
         _software(),
         _compiler(),
         _machines(),
+        _vagrant(),
     ]
 
 
@@ -248,6 +249,17 @@ def _machines() -> Finding:
     if why:
         return Finding("machines", False, f"no virtual machines, {why} (docs/machines.md)", optional=True)
     return Finding("machines", True, "nodes can be virtual machines of libvirt")
+
+
+def _vagrant() -> Finding:
+    """What lets Vagrant make the machines."""
+    lacking = [] if shutil.which("vagrant") else ["vagrant"]
+    if importlib.util.find_spec("vagrant") is None:
+        lacking.append("the Python package python-vagrant")
+    if lacking:
+        why = f"no machines of Vagrant, not there: {', '.join(lacking)} (docs/machines.md)"
+        return Finding("vagrant", False, why, optional=True)
+    return Finding("vagrant", True, "Vagrant can make the machines")
 
 
 def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:

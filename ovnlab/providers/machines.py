@@ -110,7 +110,10 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         if reach.known_hosts.exists():
-            client.load_host_keys(str(reach.known_hosts))
+            try:
+                client.load_host_keys(str(reach.known_hosts))
+            except (OSError, ValueError, paramiko.SSHException, paramiko.hostkeys.InvalidHostKey) as error:
+                raise OvnlabError(f"cannot be read as host keys: {error}", where=str(reach.known_hosts)) from None
         self._set(client=client, machine=name, reach=reach, opening=threading.Lock())
 
     def open(self) -> Any:

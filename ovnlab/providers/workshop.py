@@ -14,7 +14,7 @@ from ovnlab.errors import SurroundingsError
 from ovnlab.providers.delivery import COMPRESSION, receive, stream
 from ovnlab.providers.machines import Machine
 from ovnlab.state import cache_root
-from ovnlab.tasks.script import run_script
+from ovnlab.tasks.script import failure, run_script
 from ovnlab.templating import render
 
 ROOT = Path("/opt/ovnlab/building")
@@ -86,4 +86,7 @@ class Elsewhere:
             pack = f"tar -C {place} -czf - . && rm -rf {place}"
             receive(self.machine, pack, file, where=f"{self.name}: sending {stage.name}")
             file.flush()
-            subprocess.run(["tar", "-C", str(stage), "--no-same-owner", "-xzf", file.name], check=True)
+            unpack = ["tar", "-C", str(stage), "--no-same-owner", "-xzf", file.name]
+            result = subprocess.run(unpack, capture_output=True, text=True, check=False)
+            if result.returncode:
+                raise failure(f"{self.name}: unpacking what was built", result.returncode, result.stderr)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from ovnlab.errors import TopologyError
+from ovnlab.errors import OvnlabError, TopologyError
 from ovnlab.lab import BROUGHT_LOG
 from ovnlab.plan import Seen, plan
-from ovnlab.providers.machines import Keys, Reach, as_root
+from ovnlab.providers.machines import Keys, Reach, Root, as_root
 from ovnlab.providers.ssh import KEYS, reach_of, recorded
 from ovnlab.software import images
 from ovnlab.state import LabFolder
@@ -249,3 +249,12 @@ def test_scripts_of_an_image_are_shell(tmp_path: Path) -> None:
     for title, text in images.scripts("debian", "bookworm", tmp_path, tmp_path):
         if title.endswith(".sh"):
             assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0, title
+
+
+@pytest.mark.parametrize("content", [b"[host ssh-ed25519 no-base-64!\n", b"\xff\xfe"])
+def test_a_file_that_holds_no_host_keys_is_named(tmp_path: Path, content: bytes) -> None:
+    known = tmp_path / "known"
+    known.write_bytes(content)
+    with pytest.raises(OvnlabError, match="cannot be read as host keys") as caught:
+        Root("worker1", Reach("192.0.2.1", 22, "root", (tmp_path / "key",), known))
+    assert caught.value.where == str(known)

@@ -220,6 +220,7 @@ def test_a_lab_comes_up_again_as_it_was_when_it_first_was_up(machines: Labs, hyp
     assert machines.json("down", "--all", "--forget")["removed"] == []
 
 
+@pytest.mark.thorough
 def test_what_is_kept_is_for_the_same_topology_only(machines: Labs, hypervisor: Account) -> None:
     path = machines.write("two.yaml", TWO)
     machines.run("up", path)
@@ -256,3 +257,58 @@ def test_an_image_by_its_url_is_downloaded_once_and_is_what_was_meant(machines: 
             os.kill(int(children[0]), signal.SIGTERM)
     machines.run("down", "--forget")
     assert "downloading" not in machines.run("up", path).stderr
+
+
+def test_a_machine_that_never_boots(machines: Labs) -> None:
+    """Its disk is empty: the kernel starts, and finds nothing."""
+    folder = Path(machines.json("image", "ls")["images"][0]["path"])
+    (machines.scratch / "empty.img").write_bytes(bytes(2**20))
+    path = machines.write(
+        "never.yaml",
+        "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n"
+        f"machines: {{image: ./empty.img, kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
+    )
+    # With less patience than five minutes.
+    patched = (
+        "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 20; import ovnlab.__main__ as m; m.main()"
+    )
+    command = [*machines.account.prefix, machines.account.python, "-c", patched, "up", path]
+    result = subprocess.run(
+        command, env=machines.environment, cwd=machines.scratch, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "central: waited 20 s for SSH on " in result.stderr
+    assert "its kernel was starting, after 2" in result.stderr
+    assert "Traceback" not in result.stderr
+    # `up` of what boots goes on from there.
+    machines.write("never.yaml", "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n")
+    machines.run("up", path)
+
+
+def test_a_storage_pool_that_is_full(machines: Labs, hypervisor: Account) -> None:
+    path = machines.write(
+        "full.yaml", "name: full\nprovider: libvirt\nlibvirt: {pool: tiny}\nnodes: {central: {role: central}}\n"
+    )
+    tiny = "mkdir /run/tiny && mount -t tmpfs -o size=50M tmpfs /run/tiny"
+    subprocess.run([*hypervisor.prefix, "sh", "-c", tiny], check=True)
+    virsh(hypervisor, "pool-define-as", "tiny", "dir", "--target", "/run/tiny")
+    try:
+        error = machines.run("up", path, expect=1).stderr
+        assert "storage pool tiny" in error
+        assert "make room in the storage pool, or name another one" in error
+    finally:
+        machines.run("down", "full")
+        virsh(hypervisor, "pool-destroy", "tiny")
+        virsh(hypervisor, "pool-undefine", "tiny")
+        subprocess.run([*hypervisor.prefix, "umount", "/run/tiny"], check=True)
+
+
+def test_two_labs_at_once(machines: Labs) -> None:
+    paths = [
+        machines.write(f"{name}.yaml", f"name: {name}\nprovider: libvirt\nnodes: {{central: {{role: central}}}}\n")
+        for name in ("east", "west")
+    ]
+    for process in [machines.start("up", path) for path in paths]:
+        _, error = process.communicate(timeout=200)
+        assert process.returncode == 0, error
+    assert {lab["name"]: lab["state"] for lab in machines.json("ls")["labs"]} == {"east": "up", "west": "up"}

@@ -172,6 +172,7 @@ def maker(there: Hosts, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @pytest.mark.usefixtures("built")
+@pytest.mark.thorough
 def test_software_is_built_on_a_node_and_runs_on_others(there: Hosts, maker: Path) -> None:
     """The tree is one of the tests' own, of autotools as OVS is; what it installs has other names than OVS's."""
     labs = there.labs

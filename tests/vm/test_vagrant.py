@@ -55,6 +55,7 @@ def test_an_interrupted_up_leaves_nothing(machines: Labs, hypervisor: Account) -
     assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
 
 
+@pytest.mark.thorough
 def test_a_lab_goes_away_whose_files_are_lost(machines: Labs, hypervisor: Account) -> None:
     path = machines.write("one.yaml", ONE)
     machines.run("up", path)
