@@ -23,7 +23,7 @@ def test_a_lab_goes_on_after_it_was_suspended(running: Labs) -> None:
     before = daemons(running)
     running.run("suspend")
     assert running.json("status")["state"] == "down"
-    assert virsh(running.account, "list", "--name") == []
+    assert not [name for name in virsh(running.account, "list", "--name") if name.startswith("ovnlab-3node")]
     assert len(running.json("resume")["nodes"]) == 3
     running.run("ping", "vm1", "vm2")
     assert daemons(running) == before
