@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 BROUGHT_LOG = re.compile(r"^ovnlab: log ((?:openvswitch|ovn)/[A-Za-z0-9_][A-Za-z0-9_.-]*\.log)\n", re.MULTILINE)
 """What stands before a log that a machine prints: a file of one of two folders, whatever it says."""
 
+VERSIONS = "versions.json"
+"""The file of the lab's folder with what daemons have said of themselves; a process does not change its version."""
+
 MOST_OF_A_LOG = 200_000
 """Bytes of a log that are brought from a machine."""
 
@@ -171,11 +174,43 @@ class Lab:
         """The error for a name that is neither a node nor a fake VM of the lab."""
         return unknown(self.topology, name)
 
-    def states(self, *, versions: bool = False) -> dict[str, NodeState]:
+    def states(self) -> dict[str, NodeState]:
         """What every node that runs is like."""
         nodes = self.nodes()
-        found = for_each(nodes.values(), lambda node: probe(node.context, node.name, versions=versions))
+        found = for_each(nodes.values(), lambda node: probe(node.context, node.name))
         return dict(zip(nodes, found, strict=True))
+
+    def daemons(self, node: Node, versions: Mapping[str, str]) -> NodeState:
+        """What runs on a node, with versions. Those of processes that are known already are not asked for again."""
+        prefix = f"{node.name} "
+        known = [process.removeprefix(prefix) for process in versions if process.startswith(prefix)]
+        state = probe(node.context, node.name, versions=True, known=known)
+        daemons = {
+            name: replace(daemon, version=daemon.version or versions.get(prefix + daemon.process, ""))
+            for name, daemon in state.daemons.items()
+        }
+        return replace(state, daemons=daemons)
+
+    def versions(self) -> dict[str, str]:
+        """The versions of processes that were asked once: a node and its process, and what that is."""
+        try:
+            return msgspec.json.decode((self.folder.path / VERSIONS).read_bytes(), type=dict[str, str])
+        except (OSError, msgspec.DecodeError):
+            return {}
+
+    def remember(self, states: Mapping[str, NodeState], before: Mapping[str, str]) -> None:
+        """Remember the versions of processes that run."""
+        found = {
+            f"{name} {daemon.process}": daemon.version
+            for name, state in states.items()
+            for daemon in state.daemons.values()
+            if daemon.version
+        }
+        if found != before and self.folder.exists():
+            scratch = self.folder.path / f"{VERSIONS}.{os.getpid()}"
+            with contextlib.suppress(OSError):
+                scratch.write_bytes(msgspec.json.encode(found))
+                scratch.replace(self.folder.path / VERSIONS)
 
     def look(self, topology: Topology) -> Seen:
         """The lab as it is, where the topology says that its databases are."""

@@ -16,7 +16,7 @@ from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
 from ovnlab.providers.base import Node
 from ovnlab.tasks.databases import Databases
-from ovnlab.tasks.probe import Daemon, NodeState, probe
+from ovnlab.tasks.probe import Daemon, NodeState
 from ovnlab.topology.resolved import Node as TopologyNode
 from ovnlab.topology.resolved import Topology
 
@@ -117,8 +117,10 @@ def status(lab: Lab) -> Status:
     southbound = Southbound({}, {})
     found_sb: list[Southbound] = []
 
+    remembered = lab.versions()
+
     def look(node: Node) -> None:
-        states[node.name] = probe(node.context, node.name, versions=True)
+        states[node.name] = lab.daemons(node, remembered)
 
     def look_at_northbound(node: Node, zone: str) -> None:
         rows.extend(live.read(node.context, Databases(zone)))
@@ -133,6 +135,7 @@ def status(lab: Lab) -> Status:
             questions.append(functools.partial(look_at_northbound, running[0], zone))
             questions.append(functools.partial(look_at_southbound, running[0], zone))
     for_each(questions, _ask)
+    lab.remember(states, remembered)
     for part in found_sb:
         southbound = Southbound({**southbound.chassis, **part.chassis}, {**southbound.ports, **part.ports})
     found = tuple(

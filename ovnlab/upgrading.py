@@ -119,7 +119,7 @@ def _upgraded(
 
 def _software(lab: Lab, name: str) -> str:
     """What a node's daemons are of, by their own account."""
-    state = lab.states(versions=True)[name]
+    state = lab.daemons(lab.node(name), {})
     return software_of(daemon_status(daemon, state.build) for daemon in state.daemons.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,12 +23,14 @@ TUNNELS = ("geneve", "vxlan")
 class Daemon:
     """A daemon that runs. `version` is empty where it was not asked for, `arguments` those of OVN's servers.
 
+    `process` tells it from all that ever had its process ID: that and when it began.
     `outdated`: it is of another file than the one that the node would start now; `built`: it is of the node's build.
     """
 
     name: str
     pid: int
     version: str
+    process: str = ""
     arguments: tuple[str, ...] = ()
     outdated: bool = False
     built: bool = False
@@ -132,9 +134,9 @@ class NodeState:
         return self.devices.get(name, Device())
 
 
-def probe(context: Context, node: str, *, versions: bool = False) -> NodeState:
-    """Look at a node; with `versions` only at what runs there, and each daemon is asked for its own."""
-    script = render("node/probe.sh.j2", versions=versions, route_protocol=ROUTE_PROTOCOL)
+def probe(context: Context, node: str, *, versions: bool = False, known: Collection[str] = ()) -> NodeState:
+    """Look at a node; with `versions` only at what runs there, and whoever is not `known` is asked for its version."""
+    script = render("node/probe.sh.j2", versions=versions, known=sorted(known), route_protocol=ROUTE_PROTOCOL)
     return parse(run_script(context, script, where=f"{node}: looking"))
 
 
@@ -152,8 +154,9 @@ def parse(printed: str) -> NodeState:
     for line in printed.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "daemon":
-            name, pid, *version = rest.split(maxsplit=2)
-            daemons[name] = Daemon(name, int(pid), version[0].split()[-1] if version else "")
+            name, process, *version = rest.split(maxsplit=2)
+            pid = int(process.partition("-")[0])
+            daemons[name] = Daemon(name, pid, version[0].split()[-1] if version else "", process)
         elif kind == "arguments":
             name, *arguments = rest.split()
             daemons[name] = dataclasses.replace(daemons[name], arguments=tuple(arguments))

@@ -71,6 +71,26 @@ def test_a_host_with_bridges_of_its_own_is_refused(there: Hosts) -> None:
     there.on("h2", END_OVSDB)
 
 
+@pytest.mark.thorough
+def test_whoever_ran_the_daemons_of_a_host_runs_them_again(there: Hosts) -> None:
+    there.on("h2", "systemctl start openvswitch-switch")
+    ask = "systemctl is-active ovs-vswitchd ovsdb-server; ovs-vsctl --timeout=5 show | grep -c Bridge || :"
+    assert there.on("h2", ask) == "active\nactive\n0\n"
+    try:
+        there.labs.run("up", there.write())
+        there.on("h2", "pkill -9 -F /run/openvswitch/ovs-vswitchd.pid; sleep 1; ! systemctl is-active ovs-vswitchd")
+        steps = there.labs.json("up", there.write())["steps"]
+        assert any("ovs-vswitchd does not run" in step for step in steps), steps
+        assert there.checks_hold()
+        there.labs.run("down", "there")
+        assert there.on("h2", ask) == "active\nactive\n0\n"
+        there.on("h2", "systemctl status ovs-vswitchd | grep -q 'ovs-vswitchd unix:'")
+    finally:
+        there.on(
+            "h2", "systemctl stop openvswitch-switch ovs-vswitchd ovsdb-server; rm -f /var/lib/openvswitch/conf.db"
+        )
+
+
 def test_a_host_that_stops_answering_is_named_and_up_goes_on_from_there(there: Hosts) -> None:
     path = there.write()
     there.labs.run("up", path)

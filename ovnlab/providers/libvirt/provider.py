@@ -307,7 +307,12 @@ class LibvirtProvider:
             if found.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
                 with doing(f"{node.name}: starting"):
                     found.resume()
-            self._await_ssh(node, found, console)
+            try:
+                self._await_ssh(node, found, console)
+            except OvnlabError:
+                if not was_saved and found.isActive():  # so that the next `up` begins with it, instead of asking it
+                    found.destroy()
+                raise
         return was_saved
 
     def _domain(self, topology: Topology, node: Node, kind: str) -> Domain:
