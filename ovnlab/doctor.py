@@ -259,7 +259,7 @@ def _vagrant() -> Finding:
     if lacking:
         why = f"no machines of Vagrant, not there: {', '.join(lacking)} (docs/machines.md)"
         return Finding("vagrant", False, why, optional=True)
-    return Finding("vagrant", True, "Vagrant can make the machines")
+    return Finding("vagrant", True, "Vagrant is there: whether it has vagrant-libvirt or VirtualBox, it knows itself")
 
 
 def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:

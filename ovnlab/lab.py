@@ -299,7 +299,7 @@ class Lab:
         """The provider of a lab whose nodes are VMs. Raises UsageError for nodes that are none."""
         provider = self.topology.provider
         if provider != "libvirt":
-            raise UsageError(f"nodes of lab {self.name} are {provider}, no virtual machines")
+            raise UsageError(f"nodes of lab {self.name} are {provider}, and this is for libvirt's virtual machines")
         return cast("LibvirtProvider", self.provider)
 
     def bring_logs(self) -> None:
@@ -359,19 +359,20 @@ class Lab:
                 raise
             try:
                 self.folder.create(afresh=began)
-                back = self._bring_back(topology, source) if began else None
+                is_new = began or self._is_half_back(topology)
+                back = self._bring_back(topology, source) if is_new else None
                 done, bound = self._converge(topology, source, fresh=began and back is None)
                 self.folder.store(Stored(source, topology, self.base, complete=True))
             except (KeyboardInterrupt, SurroundingsError, TopologyError):
                 self._take_back(began, running, made)
                 raise
-            if began and back is None:
+            if is_new and back is None:
                 self._keep(topology)
         return Outcome(topology, back or done, began, bound)
 
     def _bring_back(self, topology: Topology, source: str) -> Plan | None:
         """Begin the lab as it was when it first was up, if that is kept: what a plan would have done otherwise."""
-        if topology.provider != "libvirt" or self.provider.made():
+        if not self._can_be_kept(topology):
             return None
         assert self.base is not None  # noqa: S101  set before anything is begun
         self.folder.store(Stored(source, topology, self.base, complete=False))
@@ -382,12 +383,20 @@ class Lab:
 
     def _keep(self, topology: Topology) -> None:
         """Keep the lab as it is for the next `up` after `down`."""
-        if topology.provider == "libvirt":
+        if self._can_be_kept(topology):
             self.reporter.step("keeping it for the next time")
             try:
                 cast("LibvirtProvider", self.provider).keep(topology, self.builds)
             except OvnlabError as error:
                 self.reporter.note(f"the next `up` begins anew, because this one cannot be kept: {error}")
+
+    def _can_be_kept(self, topology: Topology) -> bool:
+        """Whether memory can be kept: that of virtual machines, none of which is there before what it runs is built."""
+        on_nodes = any(software.build_on for software in builds.wanted(topology).values())
+        return topology.provider == "libvirt" and not on_nodes
+
+    def _is_half_back(self, topology: Topology) -> bool:
+        return topology.provider == "libvirt" and cast("LibvirtProvider", self.provider).is_half_back
 
     def _make_builders(self, topology: Topology, source: str) -> None:
         """Make the nodes that software is built on, which come before all others."""
@@ -465,10 +474,13 @@ class Lab:
         if began:
             self.reporter.step(f"taking back lab {self.name}")
             self.provider.destroy()
-        elif added := sorted(self.provider.running() - running):
-            self.reporter.step(f"taking back {', '.join(added)}")
-            self.provider.stop([name for name in added if name in made])
-            self.provider.remove([name for name in added if name not in made])
+            return
+        self.provider.stop([])  # nothing more is made from now on
+        added, started = sorted(self.provider.made() - made), sorted((self.provider.running() & made) - running)
+        if added or started:
+            self.reporter.step(f"taking back {', '.join([*added, *started])}")
+            self.provider.stop(started)
+            self.provider.remove(added)
 
     def _converge(self, topology: Topology, source: str, *, fresh: bool) -> tuple[Plan, int]:
         """All of the work, in the order in which one thing needs the other.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -36,3 +37,29 @@ def for_each(items: Iterable[Item], do: Callable[[Item], Result], *, workers: in
             first.detail = f"{first.detail}\nand also: {others}".strip()
         raise first
     return [future.result() for future in futures]
+
+
+class Gate:
+    """Lets threads make things until it is closed: an interrupt takes back what they made, and they must not go on."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._closed:
+                raise OvnlabError("interrupted")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody in any more, and wait until nobody is inside."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._inside)

@@ -47,7 +47,7 @@ class Provider(Protocol):
         """Let nodes see their builds of OVS and OVN, by the keys of those."""
 
     def stop(self, names: Sequence[str]) -> None:
-        """End nodes, and leave what they wrote."""
+        """End nodes, and leave what they wrote. What is just being made by `add` is not made any more."""
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove nodes and all that they wrote, their logs excepted."""

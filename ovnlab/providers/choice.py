@@ -42,4 +42,6 @@ def _lacking(error: ModuleNotFoundError, kind: str, hint: str) -> SurroundingsEr
 
 def _left(folder: LabFolder) -> str:
     """The provider of a lab whose topology is lost."""
-    return next((kind for kind in ("libvirt", "ssh", "vagrant") if (folder.path / f"{kind}.json").exists()), "local")
+    if (folder.path / "vagrant").is_dir():
+        return "vagrant"
+    return next((kind for kind in ("libvirt", "ssh") if (folder.path / f"{kind}.json").exists()), "local")

@@ -211,18 +211,23 @@ class Machine:
         """Where ssh can be asked to use the connection that it keeps (ssh_config(5), ControlPath)."""
         return socket_of(self.config.parent, self.name, self.reach)
 
+    @property
+    def logging_in(self) -> Path:
+        """The file with the process ID of the ssh that is about to keep the connection."""
+        return self.socket.with_name(self.socket.name + LOGGING_IN)
+
     def _keep(self) -> None:
-        """Let ssh keep a connection from now on."""
-        if self.root.is_connected and self.config.exists() and not self.socket.exists():
-            with contextlib.suppress(OSError):  # there is no ssh, or no folder any more
+        """Let ssh keep a connection from now on, if the machine is still one of the lab's."""
+        with contextlib.suppress(OSError):  # there is no ssh, or no folder any more
+            if self.root.is_connected and str(self.socket) in self.config.read_text() and not _answers(self.socket):
                 process = subprocess.Popen(
-                    ["ssh", "-F", str(self.config), "-fN", self.name],
+                    ["ssh", "-F", str(self.config), self.name, "true"],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
                 )
-                self.socket.with_suffix(LOGGING_IN).write_text(str(process.pid))
+                self.logging_in.write_text(str(process.pid))
                 process.returncode = 0  # nobody waits for it
 
     def command(self, argv: Sequence[str], *, terminal: bool | None = None) -> list[str]:
@@ -230,7 +235,9 @@ class Machine:
         if terminal is None:
             terminal = sys.stdin.isatty() and sys.stdout.isatty()
         words = shlex.join(as_root(argv, sudo=self.reach.sudo))
-        return ["ssh", "-F", str(self.config), "-t" if terminal else "-T", self.name, words]
+        # Two that would keep the connection: the later one says that it may not.
+        sharing = ["-o", "ControlMaster=no"] if _is_alive(self.logging_in, self.config) else []
+        return ["ssh", "-F", str(self.config), *sharing, "-t" if terminal else "-T", self.name, words]
 
     def is_listening(self, timeout: float = ANSWER_TIMEOUT) -> bool:
         """Whether an SSH server shows its banner within that many seconds; one behind another is logged in to."""
@@ -309,18 +316,27 @@ class Keys:
         for path in self.path.glob(f"@{name}@*"):
             if path.is_socket():
                 command = ["ssh", "-F", str(self.config), "-S", str(path), "-O", "exit", name]
-                subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
+                path.unlink(missing_ok=True)
             elif path.suffix == LOGGING_IN:
-                with contextlib.suppress(OSError, ValueError):  # it is done
-                    pid = int(path.read_text())
-                    if str(self.config) in Path(f"/proc/{pid}/cmdline").read_text():
-                        os.kill(pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):
+                    if _is_alive(path, self.config):
+                        os.kill(int(path.read_text()), signal.SIGTERM)
                 path.unlink(missing_ok=True)
 
 
 def socket_of(folder: Path, name: str, reach: Reach) -> Path:
     """The socket for the connection to a machine that ssh keeps; one that is reached otherwise has another."""
     return folder / f"@{name}@{reach.key}"
+
+
+def _is_alive(path: Path, config: Path) -> bool:
+    """Whether the process in a file is an ssh that reads that configuration."""
+    try:
+        return str(config) in Path(f"/proc/{int(path.read_text())}/cmdline").read_text()
+    except (OSError, ValueError):
+        return False
 
 
 def _answers(path: Path) -> bool:

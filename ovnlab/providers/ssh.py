@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from ovnlab.errors import OvnlabError
-from ovnlab.parallel import for_each
+from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.delivery import deliver
 from ovnlab.providers.machines import INSTALL_TIMEOUT, Keys, Machine, Reach, introduce, listening, owner_of
 from ovnlab.reporting import Reporter
@@ -55,6 +55,7 @@ class SshProvider:
         self._machines: dict[str, Machine] = {}
         self._answering: dict[str, bool] = {}
         self._noting = threading.Lock()
+        self._gate = Gate()
 
     @property
     def owner(self) -> str:
@@ -128,11 +129,14 @@ class SshProvider:
         nodes = [node for node in topology.nodes if node.name in names]
         install = topology.base == "packages"
 
+        self._gate = gate = Gate()
+
         def take(node: Node) -> None:
             machine = self._machine(node)
             machine.root.open()
             # Noted before it is taken, so that `down` looks there, whatever happens meanwhile.
-            self._note(node, taken=False)
+            with gate:
+                self._note(node, taken=False)
             script = render("node/take.sh.j2", node=node, owner=self.owner, install=install)
             where = f"{node.name} ({node.machine.host})"
             run_script(machine.context, script, where=where, timeout=INSTALL_TIMEOUT)
@@ -148,15 +152,20 @@ class SshProvider:
 
     def stop(self, names: Sequence[str]) -> None:
         """Hosts are not ours to switch off."""
+        del names
+        self._gate.close()
 
     def remove(self, names: Sequence[str]) -> None:
         """Let hosts leave the lab. Raises OvnlabError that names those that do not answer."""
+        self._gate.close()
         for_each([noted.node for name, noted in self._noted().items() if name in names], self._release)
 
     def _release(self, node: Node) -> None:
         machine = Machine(node.name, reach_of(node), self.keys.config)  # as it was reached when it was taken
         where = f"{node.name} ({node.machine.host}): leaving the lab"
-        said = run_script(machine.context, "cat /var/lib/ovnlab/external_ids 2>/dev/null || :", where=where)
+        # What was told to take the host may still be at it.
+        read = "exec 9>/run/ovnlab.lock && flock 9 && { cat /var/lib/ovnlab/external_ids 2>/dev/null || :; }"
+        said = run_script(machine.context, read, where=where, timeout=INSTALL_TIMEOUT)
         script = render(
             "node/release.sh.j2",
             lab=self.folder.name,
@@ -165,7 +174,7 @@ class SshProvider:
             before=recorded(said),
             route_protocol=ROUTE_PROTOCOL,
         )
-        run_script(machine.context, script, where=where)
+        run_script(machine.context, script, where=where, timeout=INSTALL_TIMEOUT)
         self.keys.close(node.name)
         self._note(node, taken=None)
         self._answering.pop(node.name, None)

@@ -99,7 +99,10 @@ class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
                 code = process.wait()
             except KeyboardInterrupt:
                 process.send_signal(signal.SIGINT)
-                process.wait(ENDING_TIMEOUT)
+                try:
+                    process.wait(ENDING_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
                 raise
             finally:
                 done.set()
@@ -247,7 +250,9 @@ class VagrantProvider:
         self.topology = topology
         self.path.mkdir(mode=0o700, exist_ok=True)
         self.keys.make()
-        (self.path / "Vagrantfile").write_text(vagrantfile(topology, str(self.keys.private), box_of))
+        others = self._ids().keys() - {node.name for node in topology.nodes}
+        text = vagrantfile(topology, str(self.keys.private), box_of, sorted(others))
+        (self.path / "Vagrantfile").write_text(text)
         settled = self._settled()
         if names:
             self._do("up", lambda found: found.up())
@@ -308,9 +313,9 @@ class VagrantProvider:
             self._answering.pop(name, None)
 
     def destroy(self) -> None:
-        """Remove all machines of the lab, and its files."""
+        """Remove all machines of the lab, also those that Vagrant has only begun to make, and its files."""
         made = self.made()
-        if made:
+        if made or ((self.path / "Vagrantfile").exists() and shutil.which("vagrant") is not None):
             for name in made:
                 self.keys.close(name)
             if not (self.path / "Vagrantfile").exists():
@@ -332,8 +337,11 @@ class VagrantProvider:
         return [("Vagrantfile", vagrantfile(topology, "", box))]
 
 
-def vagrantfile(topology: Topology, key: str, box: Callable[[Node], Box]) -> str:
-    """The Vagrantfile of a lab; `key` is the file of the lab's private key, empty where Vagrant has keys of its own."""
+def vagrantfile(topology: Topology, key: str, box: Callable[[Node], Box], others: Sequence[str] = ()) -> str:
+    """The Vagrantfile of a lab; `key` is the file of the lab's private key, empty where Vagrant has keys of its own.
+
+    `others` are machines that are there and not in the topology any more.
+    """
     settings = topology.libvirt
     machines = [
         {
@@ -350,6 +358,7 @@ def vagrantfile(topology: Topology, key: str, box: Callable[[Node], Box]) -> str
         machines=machines,
         boot_timeout=BOOT_TIMEOUT,
         key=key,
+        others=others,
         pool=settings.pool,
         subnet=settings.subnet,
         mode={"isolated": "none"}.get(settings.network, settings.network),
@@ -380,7 +389,7 @@ def box_of(node: Node) -> Box:
     if own is not None and own.box.exists():
         return Box(f"ovnlab-{own.name}-{own.key}", own.box.as_uri())
     if "://" in image:
-        return Box(re.sub(r"\W+", "-", image.rpartition("/")[2]), image, node.machine.sha256)
+        return Box(f"ovnlab-{node.machine.sha256[:16]}", image, node.machine.sha256)
     if not image.startswith("/"):
         if images.NAME.fullmatch(image):
             hint = f"ovnlab image build {image} --box"

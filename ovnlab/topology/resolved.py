@@ -234,7 +234,7 @@ class Node(msgspec.Struct, frozen=True):
         own = (found.cpus, found.memory, found.disk, found.disks, found.image, found.kernel, found.initrd)
         if not found.image:  # no virtual machine: a host is another one by where it is reached
             return (found.host, found.port)
-        return (*own, found.cpu, found.type, found.xml, found.uri, found.address, self.segment, nics)
+        return (*own, found.sha256, found.cpu, found.type, found.xml, found.uri, found.address, self.segment, nics)
 
     @property
     def underlay_device(self) -> str:

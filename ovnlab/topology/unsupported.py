@@ -31,6 +31,7 @@ def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
     machines |= {("nodes", name): node for name, node in file.nodes.items()}
     for where, machine in machines.items():
         yield (*where, "kernel"), vagrant and machine.kernel is not None, "a kernel beside that of the box"
+        yield (*where, "uri"), vagrant and "+" in (machine.uri or ""), "machines elsewhere through Vagrant"
         yield (*where, "xml"), vagrant and machine.xml is not None, "XML for libvirt through Vagrant"
     for switch_name, switch in file.logical.switches.items():
         for name, port in switch.ports.items():

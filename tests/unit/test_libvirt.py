@@ -12,8 +12,8 @@ libvirt = pytest.importorskip("libvirt")
 pytest.importorskip("pycdlib")
 
 from ovnlab.errors import OvnlabError, UsageError  # noqa: E402
+from ovnlab.parallel import Gate  # noqa: E402
 from ovnlab.providers.libvirt import definitions  # noqa: E402
-from ovnlab.providers.libvirt.hypervisor import Gate  # noqa: E402
 from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: E402
 from ovnlab.state import LabFolder  # noqa: E402
 from ovnlab.topology.load import load_text  # noqa: E402
@@ -69,7 +69,7 @@ def define(provider: LibvirtProvider, found: Topology) -> None:
     connection = provider.hypervisor(URI).connection
     provider._make_networks(URI, found)
     for node in found.nodes:
-        connection.defineXML(provider._domain_xml(found, node, definitions.domain_of(found, node)))
+        connection.defineXML(provider._domain_xml(found, node, definitions.domain_of(found, node, provider.owner)))
 
 
 def test_what_is_made_is_found_by_its_mark_and_made_once(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_other_hardware_is_another_machine(change: str, reason: str) -> None:
 def test_a_machine_is_told_who_it_is_in_two_ways(tmp_path: Path) -> None:
     found = topology(f"provider: libvirt\nunderlay: {{mtu: 9000}}\n{NODES}")
     node = found.nodes[1]
-    nics = definitions.domain_of(found, node).nics
+    nics = definitions.domain_of(found, node, "me").nics
     assert [(nic.device, nic.mtu) for nic in nics] == [("eth0", 1500), ("eth1", 9000)]
     keys = Keys(LabFolder("lab", tmp_path))
     keys.path.mkdir(parents=True)
@@ -258,3 +258,10 @@ def test_a_file_that_holds_no_host_keys_is_named(tmp_path: Path, content: bytes)
     with pytest.raises(OvnlabError, match="cannot be read as host keys") as caught:
         Root("worker1", Reach("192.0.2.1", 22, "root", (tmp_path / "key",), known))
     assert caught.value.where == str(known)
+
+
+def test_disks_that_stay_say_whose_they_are() -> None:
+    found = topology(f"provider: libvirt\nmachines: {{disks: [1G]}}\n{NODES}")
+    mine, others = (definitions.domain_of(found, found.nodes[0], owner).volumes for owner in ("me", "somebody else"))
+    assert len(mine) == 3
+    assert not set(mine) & set(others)

@@ -67,9 +67,16 @@ class Everywhere:
         status = self.labs.json("status", "--lab", "everywhere")
         return {(node["name"], found["name"]): found["pid"] for node in status["nodes"] for found in node["daemons"]}
 
-    def failed(self) -> list[str]:
-        found = self.labs.run("test", "--lab", "everywhere", "--json", expect=None)
-        return re.findall(r'"failed": ([1-9].*)', found.stdout)
+    def checks(self) -> tuple[int, int]:
+        """How many checks of the file hold, and how many do not."""
+        found = self.labs.json("test", "--lab", "everywhere")
+        return found["passed"], found["failed"]
+
+
+def connections_of(folder: str) -> list[str]:
+    """The processes of ssh that use what is in a folder."""
+    found = subprocess.run(["pgrep", "-af", f"^ssh .*{folder}"], capture_output=True, text=True, check=False).stdout
+    return found.splitlines()
 
 
 @pytest.fixture(scope="module", params=["local", "libvirt", "vagrant", "ssh"])
@@ -85,6 +92,7 @@ def everywhere(request: pytest.FixtureRequest, session_folder: Path) -> Iterator
         found.up()
         yield found
         hosts.labs.run("down", "everywhere")
+        assert not connections_of("labs/everywhere/ssh")
         assert {hosts.on(host, "ls -A /var/lib/ovnlab 2>&1; pgrep -c '^ov' || :") for host in HOSTS} == {
             "ls: cannot access '/var/lib/ovnlab': No such file or directory\n0\n"
         }
@@ -99,6 +107,8 @@ def everywhere(request: pytest.FixtureRequest, session_folder: Path) -> Iterator
         found = Everywhere(kind, labs, "{}", {})
         found.up()
         yield found
+        labs.run("down", "everywhere")
+        assert not connections_of(f"{folder}/state")
 
 
 def test_nodes_are_chassis_with_tunnels_between_them(everywhere: Everywhere) -> None:
@@ -114,7 +124,7 @@ def test_nodes_are_chassis_with_tunnels_between_them(everywhere: Everywhere) -> 
 
 
 def test_fake_vms_reach_one_another(everywhere: Everywhere) -> None:
-    assert everywhere.failed() == []
+    assert everywhere.checks() == (4, 0)
     # A switch of its own, and the ACL of another does not apply to it.
     everywhere.labs.run("ping", "--lab", "everywhere", "r2", "b1")
 
@@ -202,5 +212,9 @@ def test_ssh_and_ansible_know_the_nodes(everywhere: Everywhere) -> None:
     words = [*labs.account.prefix, "ssh", "-F", config, "worker1", "hostname"]
     hostname = HOSTS[1] if everywhere.provider == "ssh" else "worker1"
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == f"{hostname}\n"
+    # Every command before this one logged in once at most: ssh keeps the connection, and later commands use it.
+    (kept,) = (path for path in Path(config).parent.glob("@worker1@*") if path.is_socket())
+    words = [*labs.account.prefix, "ssh", "-F", config, "-S", str(kept), "-O", "check", "worker1"]
+    assert "Master running" in subprocess.run(words, capture_output=True, text=True, check=True).stderr
     assert labs.json("inventory", "--lab", "everywhere")["groups"]["central"] == ["central"]
     assert Path(config).stat().st_mode & 0o777 == 0o600

@@ -212,7 +212,8 @@ def test_a_lab_comes_up_again_as_it_was_when_it_first_was_up(machines: Labs, hyp
     assert machines.json("up", path)["steps"] == []
     # What is kept may be damaged: then it is said, and the machines are made anew.
     machines.run("down")
-    virsh(hypervisor, "vol-delete", "--pool", "default", "ovnlab-two-worker1.qcow2")
+    (volume,) = (name for name in of_labs(hypervisor) if "two-worker1" in name)
+    virsh(hypervisor, "vol-delete", "--pool", "default", volume)
     assert "cannot be used, and is made anew" in machines.run("up", path).stderr
     assert not set(boots) & set(boot_ids(machines))
     machines.run("down", "--forget")

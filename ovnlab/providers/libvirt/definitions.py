@@ -140,11 +140,15 @@ def _bridge(topology: Topology, name: str = "") -> str:
     return f"ovl{hashlib.sha256(_network(topology, name).encode()).hexdigest()[:8]}"
 
 
-def domain_of(topology: Topology, node: Node) -> Domain:
-    """The machine of a node, as far as that does not depend on the hypervisor."""
+def domain_of(topology: Topology, node: Node, owner: str) -> Domain:
+    """The machine of a node, as far as that does not depend on the hypervisor.
+
+    Disks may stay without a machine, so their names say whose they are: there are other labs of that name.
+    """
     name = f"ovnlab-{topology.name}-{node.name}"
-    disks = [Disk(f"{name}.qcow2"), Disk(f"{name}-seed.iso", "raw", readonly=True)]
-    disks += [Disk(f"{name}-disk{number}.qcow2") for number, _ in enumerate(node.machine.disks, start=1)]
+    whose = hashlib.sha256(owner.encode()).hexdigest()[:8]
+    disks = [Disk(f"{name}-{whose}.qcow2"), Disk(f"{name}-{whose}-seed.iso", "raw", readonly=True)]
+    disks += [Disk(f"{name}-{whose}-disk{number}.qcow2") for number, _ in enumerate(node.machine.disks, start=1)]
     settings = topology.libvirt
     prefix = ipaddress.ip_network(settings.subnet).prefixlen
     own = [f"{node.machine.address}/{prefix}"]

@@ -67,32 +67,6 @@ def _hint(message: str) -> str:
     return ""
 
 
-class Gate:
-    """Lets threads make things until it is closed: an interrupt takes back what they made, and they must not go on."""
-
-    def __init__(self) -> None:
-        self._inside = 0
-        self._closed = False
-        self._changed = threading.Condition()
-
-    def __enter__(self) -> None:
-        with self._changed:
-            if self._closed:
-                raise OvnlabError("interrupted")
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._inside -= 1
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Let nobody in any more, and wait until nobody is inside."""
-        with self._changed:
-            self._closed = True
-            self._changed.wait_for(lambda: not self._inside)
-
-
 class Console:
     """What a machine says on its serial console while it boots."""
 

@@ -23,7 +23,7 @@ import msgspec
 
 from ovnlab import __version__
 from ovnlab.errors import OvnlabError, Timeout, UsageError
-from ovnlab.parallel import for_each
+from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.delivery import deliver
 from ovnlab.providers.libvirt.definitions import (
     Boot,
@@ -36,7 +36,7 @@ from ovnlab.providers.libvirt.definitions import (
     seed_files,
     seed_image,
 )
-from ovnlab.providers.libvirt.hypervisor import Console, Gate, Hypervisor, doing, kvm_works, make_volume, send
+from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
 from ovnlab.providers.libvirt.saved import Saved, SavedLab, key_of, snapshot_of
 from ovnlab.providers.machines import Keys, Machine, Reach, introduce, owner_of, set_clocks
 from ovnlab.reporting import Reporter
@@ -49,6 +49,9 @@ from ovnlab.waiting import CLOCK, wait_until
 
 NAMESPACE = "urn:ovnlab:1"
 """Of the marks in libvirt's metadata."""
+
+HALF_BACK = "half-back"
+"""The file of the lab's folder that is there while what was kept is begun with."""
 
 DEFAULT_URI = "qemu:///system"
 
@@ -113,10 +116,10 @@ class LibvirtProvider:
         mark = ET.fromstring(network.XMLDesc()).find(f"metadata/{{{NAMESPACE}}}lab")  # noqa: S314  libvirt's own
         return mark is not None and (mark.get("name"), mark.get("owner")) == (self.folder.name, self.owner)
 
-    def _domains(self) -> list[tuple[str, Any, ET.Element]]:
+    def _domains(self, uris: Iterable[str] | None = None) -> list[tuple[str, Any, ET.Element]]:
         """The domains of the lab: node, domain, mark."""
         found = []
-        for uri in self._uris():
+        for uri in self._uris() if uris is None else uris:
             with doing(uri):
                 for domain in self.hypervisor(uri).connection.listAllDomains():
                     mark = self._mark(domain)
@@ -180,9 +183,7 @@ class LibvirtProvider:
             for uri in kinds:
                 self._make_networks(uri, topology)
             boots = {node.name: boot_of(node, self.note) for node in nodes}
-            pools = {uri: self._pool(uri, topology.libvirt.pool) for uri in kinds}
-            with packages.exclusive(cache_root() / "pool.lock", self.note, "another ovnlab that brings an image"):
-                brought = {node.name: self._bring(pools[node.machine.uri], boots[node.name]) for node in nodes}
+            brought = self._bring_all(topology, nodes)
             self._gate = gate = Gate()
             went_on = for_each(
                 nodes,
@@ -256,6 +257,12 @@ class LibvirtProvider:
                 pool.create()
             return pool
 
+    def _bring_all(self, topology: Topology, nodes: Sequence[Node]) -> dict[str, Brought]:
+        """Bring what nodes boot from, one after the other, into the pools of their hypervisors."""
+        pools = {uri: self._pool(uri, topology.libvirt.pool) for uri in {node.machine.uri for node in nodes}}
+        with packages.exclusive(cache_root() / "pool.lock", self.note, "another ovnlab that brings an image"):
+            return {node.name: self._bring(pools[node.machine.uri], boot_of(node, self.note)) for node in nodes}
+
     def _bring(self, pool: Any, boot: Boot) -> Brought:
         """Bring what a node boots from into a pool."""
         return Brought(
@@ -310,13 +317,14 @@ class LibvirtProvider:
             try:
                 self._await_ssh(node, found, console)
             except OvnlabError:
-                if not was_saved and found.isActive():  # so that the next `up` begins with it, instead of asking it
-                    found.destroy()
+                if not was_saved:
+                    with contextlib.suppress(libvirt.libvirtError):  # so that the next `up` does not ask it anything
+                        found.destroy()
                 raise
         return was_saved
 
     def _domain(self, topology: Topology, node: Node, kind: str) -> Domain:
-        domain = domain_of(topology, node)
+        domain = domain_of(topology, node, self.owner)
         domain.kind = kind
         choose_cpu(domain, node.machine.cpu)
         return domain
@@ -389,6 +397,8 @@ class LibvirtProvider:
     def remove(self, names: Sequence[str]) -> None:
         """Remove machines and their disks. What was kept of the lab is of no use then."""
         self._gate.close()
+        if not names:
+            return
         SavedLab(self.folder).forget()
         self._remove([found for found in self._domains() if found[0] in names])
 
@@ -457,10 +467,7 @@ class LibvirtProvider:
 
     def _go_on(self, paused: Sequence[tuple[str, Any]]) -> None:
         """Let machines run, and tell them how late it is."""
-        for name, domain in paused:
-            with doing(f"{name}: going on"):
-                if domain.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
-                    domain.resume()
+        for_each(paused, _let_run, workers=1)
         self._machines.clear()  # what was connected is not any more
         set_clocks(self.nodes().values())
 
@@ -472,58 +479,64 @@ class LibvirtProvider:
         self._snapshot(domains, snapshot_of(key))
         set_clocks(self.nodes().values())
         snapshots: dict[str, str] = {}
+        kinds: dict[str, str] = {}
         volumes: dict[str, dict[str, list[str]]] = {}
         for name, domain, mark in self._domains():
             with doing(f"{name}: snapshot"):
                 found = domain.snapshotLookupByName(snapshot_of(key))
                 snapshots[name] = found.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)
-                kind = ET.fromstring(domain.XMLDesc()).get("type", "")  # noqa: S314  libvirt's own
+                kinds[name] = ET.fromstring(domain.XMLDesc()).get("type", "")  # noqa: S314  libvirt's own
             pools = volumes.setdefault(domain.connect().getURI(), {})
             pools.setdefault(mark.get("pool", ""), []).extend(v for v in _volumes(mark) if not v.endswith(".iso"))
-        saved.write(Saved(key, kind, snapshots, volumes))
+        saved.write(Saved(key, kinds, snapshots, volumes))
 
     def _key(self, topology: Topology, builds: Mapping[str, str]) -> str:
         boots = [boot_of(node, self.note) for node in topology.nodes]
         files = [[boot.base, *(identity(path) for path in (boot.kernel, boot.initrd) if path)] for boot in boots]
         return key_of([__version__, self.owner, topology, dict(builds), files])
 
+    @property
+    def is_half_back(self) -> bool:
+        """Whether somebody was killed who began the lab as it was when it was kept."""
+        return (self.folder.path / HALF_BACK).exists()
+
     def bring_back(self, topology: Topology, builds: Mapping[str, str]) -> bool:
-        """Begin the lab as it was when it was kept; whether that could be done. Otherwise nothing is there."""
+        """Begin the lab as it was when it was kept; whether that could be done. Otherwise no machine is there."""
         self.topology = topology
         saved = SavedLab(self.folder).read()
-        if saved is None:
-            return False
-        if saved.key != self._key(topology, builds):
+        if self.is_half_back:
+            self._remove(self._domains(), saved)
+        usable = saved is not None and saved.key == self._key(topology, builds)
+        if saved is not None and usable:
+            self._note_uris()
+            for uri in {node.machine.uri for node in topology.nodes}:
+                self._make_networks(uri, topology)
+            brought = self._bring_all(topology, topology.nodes)
+            (self.folder.path / HALF_BACK).touch()
+            try:
+                self._begin(topology, saved, brought)
+            except (libvirt.libvirtError, OvnlabError, OSError) as error:
+                self.note(f"the lab that was kept cannot be used, and is made anew: {error}")
+                self._remove(self._domains())
+                usable = False
+        if not usable:
             self.discard()
-            return False
-        try:
-            self._bring_back(topology, saved)
-        except (libvirt.libvirtError, OvnlabError) as error:
-            self.note(f"the lab that was kept cannot be used, and is made anew: {error}")
-            self._remove(self._domains())
-            self.discard()
-            return False
-        return True
+        (self.folder.path / HALF_BACK).unlink(missing_ok=True)
+        return usable
 
-    def _bring_back(self, topology: Topology, saved: Saved) -> None:
+    def _begin(self, topology: Topology, saved: Saved, brought: Mapping[str, Brought]) -> None:
+        """Define machines, and start them from their snapshots, all at one moment."""
         SavedLab(self.folder).bring_keys()
-        self._note_uris()
         self._write_ssh(topology)
-        for uri in {node.machine.uri for node in topology.nodes}:
-            self._make_networks(uri, topology)
-            self._pool(uri, topology.libvirt.pool)
-        boots = {node.name: boot_of(node, self.note) for node in topology.nodes}
         self._gate = gate = Gate()
 
         def begin(node: Node) -> tuple[str, Any]:
-            boot = boots[node.name]
-            domain = self._domain(topology, node, saved.kind)
-            pool = self._pool(node.machine.uri, topology.libvirt.pool)
-            brought = self._bring(pool, boot)
-            domain.kernel, domain.initrd = brought.kernel, brought.initrd
+            domain = self._domain(topology, node, saved.kinds[node.name])
+            domain.kernel, domain.initrd = brought[node.name].kernel, brought[node.name].initrd
+            self.keys.close(node.name)  # what is kept is of a machine that has ended
             with gate, doing(f"{node.name}: going on from what was kept"):
                 found = self.hypervisor(node.machine.uri).connection.defineXML(self._domain_xml(topology, node, domain))
-                self._make_seed(pool, topology, node, domain)
+                self._make_seed(self._pool(node.machine.uri, topology.libvirt.pool), topology, node, domain)
                 flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
                 snapshot = found.snapshotCreateXML(saved.snapshots[node.name], flags)
                 found.revertToSnapshot(snapshot, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED)
@@ -534,12 +547,15 @@ class LibvirtProvider:
     def discard(self) -> None:
         """Keep nothing any more for the next `up`. What runs goes on."""
         saved = SavedLab(self.folder).read()
-        used = {volume for _, _, mark in self._domains() for volume in _volumes(mark)}
         for uri, pools in (saved.volumes if saved else {}).items():
-            for name, volumes in pools.items():
-                with contextlib.suppress(libvirt.libvirtError):  # a pool that is gone has no volumes
-                    pool = self.hypervisor(uri).connection.storagePoolLookupByName(name)
-                    _delete(pool, [volume for volume in volumes if volume not in used])
+            try:
+                used = {volume for _, _, mark in self._domains([uri]) for volume in _volumes(mark)}
+                for name, volumes in pools.items():
+                    with contextlib.suppress(libvirt.libvirtError):  # a pool that is gone has no volumes
+                        pool = self.hypervisor(uri).connection.storagePoolLookupByName(name)
+                        _delete(pool, [volume for volume in volumes if volume not in used])
+            except OvnlabError as error:
+                self.note(f"what was kept of {self.folder.name} stays there: {error}")
         SavedLab(self.folder).forget()
 
     def _snapshot(self, domains: Sequence[tuple[str, Any]], name: str) -> None:
@@ -556,10 +572,7 @@ class LibvirtProvider:
                     domain.suspend()
             for_each(domains, keep)
         finally:
-            for node, domain in domains:
-                with doing(f"{node}: going on"):
-                    if domain.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
-                        domain.resume()
+            for_each(domains, _let_run, workers=1)
 
     def save(self, snapshot: str) -> None:
         """Keep memory and disks of all machines at one moment, under a name.
@@ -624,7 +637,7 @@ class LibvirtProvider:
         """What libvirt is given, and the seeds of machines."""
         found = [(f"libvirt/{n.name}.network.xml", self._network_xml(topology, n)) for n in networks(topology)]
         for node in topology.nodes:
-            domain = domain_of(topology, node)
+            domain = domain_of(topology, node, self.owner)
             if "/" not in node.machine.image or node.machine.kernel:
                 domain.kernel, domain.initrd = "/KERNEL", "/INITRD"
             choose_cpu(domain, node.machine.cpu)
@@ -632,6 +645,14 @@ class LibvirtProvider:
             files = seed_files(topology, node, domain.nics, "PUBLIC-KEY", ("HOST-KEY", "PUBLIC-HOST-KEY"))
             found += [(f"libvirt/{domain.name}.seed/{name}", text) for name, text in files.items()]
         return found
+
+
+def _let_run(item: tuple[str, Any]) -> None:
+    """Let a machine run that is paused."""
+    name, domain = item
+    with doing(f"{name}: going on"):
+        if domain.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
+            domain.resume()
 
 
 def _runs(domain: Any) -> bool:

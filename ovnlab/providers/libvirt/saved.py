@@ -20,11 +20,11 @@ KEYS = ("ssh", "tls")
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What was kept: `key` addresses all that the lab was made from, `kind` is KVM or not, `snapshots` libvirt's
-    descriptions by node, `volumes` the names of what stays in a pool, by the hypervisor's URI and the pool's name."""
+    """What was kept: `key` addresses all that the lab was made from, `kinds` is KVM or not and `snapshots` libvirt's
+    description by node, `volumes` the names of what stays in a pool, by the hypervisor's URI and the pool's name."""
 
     key: str
-    kind: str
+    kinds: dict[str, str]
     snapshots: dict[str, str]
     volumes: dict[str, dict[str, list[str]]]
 
