@@ -127,6 +127,7 @@ def mistakes(text: str | bytes) -> list[str]:
         (GATEWAYS + "logical: {address_sets: {a: [10.0.0.1, '0a:00:00:00:00:01']}}}\n", "a mixes addresses of several kinds"),
         ("{nodes: {c: {role: central, zone: a}, d: {role: central, zone: b}},\nlogical: {switches: {s: {zone: a, ports: {v: {chassis: d}}}}}}\n", "d is in zone b, and this in zone a"),
         ("{nodes: {c: {role: central, zone: a}},\nlogical: {switches: {s: {transit: true, ports: {v: }}}}}\n", "s is a transit switch: only routers have ports on it"),
+        ("provider: libvirt\nmachines: {image: 'https://host/disk.qcow2'}\n" + NODES, "an image by its URL needs its sha256"),
         (NODES + "software: {ovs: {git: x, path: y}}\n", "needs exactly one of git, tarball, path and distro: true"),
     ],
 )  # fmt: skip
@@ -218,7 +219,7 @@ def test_fake_vms_get_what_the_encapsulation_leaves(encap: str, underlay: int, m
 @pytest.mark.parametrize(
     "text",
     [
-        "datapath: kernel", "provider: vagrant\nmachines: {xml: <watchdog/>}",
+        "datapath: kernel", "provider: vagrant\nmachines: {xml: <watchdog/>}", "provider: vagrant\nmachines: {uri: 'qemu+ssh://host/system'}",
         "logical: {switches: {s: {ports: {v: {mtu: 2000}}}}}",
     ],
 )  # fmt: skip
