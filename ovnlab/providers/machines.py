@@ -76,7 +76,7 @@ class Reach:
     @property
     def key(self) -> str:
         """Addresses all of it."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:6]
 
 
 def as_root(argv: Sequence[str], *, sudo: bool) -> list[str]:
@@ -313,7 +313,7 @@ class Keys:
 
     def close(self, name: str) -> None:
         """End the connection to a machine that ssh keeps for the commands to come, or is about to."""
-        for path in self.path.glob(f"@{name}@*"):
+        for path in self.path.glob(f"{_sockets_of(name)}*"):
             if path.is_socket():
                 command = ["ssh", "-F", str(self.config), "-S", str(path), "-O", "exit", name]
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -327,8 +327,16 @@ class Keys:
 
 
 def socket_of(folder: Path, name: str, reach: Reach) -> Path:
-    """The socket for the connection to a machine that ssh keeps; one that is reached otherwise has another."""
-    return folder / f"@{name}@{reach.key}"
+    """The socket for the connection to a machine that ssh keeps; one that is reached otherwise has another.
+
+    Its name is short whatever the machine's is: paths of sockets may not be long.
+    """
+    return folder / f"{_sockets_of(name)}{reach.key}"
+
+
+def _sockets_of(name: str) -> str:
+    """What the names of all sockets of a machine begin with."""
+    return f"@{hashlib.sha256(name.encode()).hexdigest()[:4]}"
 
 
 def _is_alive(path: Path, config: Path) -> bool:
