@@ -68,29 +68,34 @@ def _hint(message: str) -> str:
 
 
 class Console:
-    """What a machine says on its serial console while it boots."""
+    """What a machine says on its serial console while it boots.
 
-    def __init__(self, connection: Any, domain: Any) -> None:
-        self.connection = connection
+    It is read over a connection of its own: a call that shares one with a stream that waits may wait for ever as well.
+    """
+
+    def __init__(self, domain: Any) -> None:
         self.domain = domain
         self.said = bytearray()
-        self._stream: Any = None
+        self._is_over = False
 
     def __enter__(self) -> Console:
         with contextlib.suppress(libvirt.libvirtError):  # somebody else may be at it
-            self._stream = self.connection.newStream(0)
-            self.domain.openConsole(None, self._stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
-            threading.Thread(target=self._read, daemon=True).start()
+            connection = libvirt.open(self.domain.connect().getURI())
+            stream = connection.newStream(0)
+            same = connection.lookupByUUIDString(self.domain.UUIDString())
+            same.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+            threading.Thread(target=self._read, args=(stream,), daemon=True).start()
         return self
 
-    def _read(self) -> None:
+    def _read(self, stream: Any) -> None:
+        """Until the machine ends, or the next word after this is over."""
         with contextlib.suppress(libvirt.libvirtError):
-            while data := self._stream.recv(4096):
+            while not self._is_over and (data := stream.recv(4096)):
                 self.said += data
+            stream.abort()
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(libvirt.libvirtError, AttributeError):
-            self._stream.abort()
+        self._is_over = True
 
     @property
     def text(self) -> str:
@@ -119,7 +124,7 @@ def kvm_works(connection: Any, name: str) -> bool:
     except libvirt.libvirtError:
         return False
     try:
-        with Console(connection, domain) as console:
+        with Console(domain) as console:
             domain.resume()
             wait_until("the firmware", lambda: True if console.said else None, timeout=TRY_TIMEOUT)
     except (libvirt.libvirtError, Timeout):

@@ -310,7 +310,7 @@ class LibvirtProvider:
                 self._make_disks(pool, topology, node, domain, boot, brought)
             if not found.isActive():
                 found.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
-        with Console(connection, found) as console:
+        with Console(found) as console:
             if found.info()[0] == libvirt.VIR_DOMAIN_PAUSED:
                 with doing(f"{node.name}: starting"):
                     found.resume()
