@@ -251,6 +251,8 @@ class LocalProvider:
 
     def stop(self, names: Sequence[str]) -> None:
         """End nodes and leave what they wrote."""
+        if not names:
+            return
         pids = self.pids()
         for name in names:
             if name in pids:
