@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,14 @@ class Everywhere:
         return found["passed"], found["failed"]
 
 
-def connections_of(folder: str) -> list[str]:
-    """The processes of ssh that use what is in a folder."""
-    found = subprocess.run(["pgrep", "-af", f"^ssh .*{folder}"], capture_output=True, text=True, check=False).stdout
-    return found.splitlines()
+def connections_of(folder: str) -> str:
+    """The processes of ssh that use what is in a folder, those that are just ending excepted."""
+    deadline = time.monotonic() + 5
+    while True:
+        found = subprocess.run(["pgrep", "-af", f"^ssh.*{folder}"], capture_output=True, text=True, check=False).stdout
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module", params=["local", "libvirt", "vagrant", "ssh"])
