@@ -1,10 +1,12 @@
 """Pieces of the scripts that run on nodes, with processes of this machine."""
 
+import re
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
+from ovnlab.shipped import TEMPLATES
 from ovnlab.templating import render
 
 
@@ -23,3 +25,10 @@ def test_a_daemon_has_ended_when_its_process_has_not_when_its_pidfile_has_gone(t
             server.kill()
             # Nobody has asked for its exit code yet: it is a zombie, which holds nothing any more.
             assert waiting.wait(timeout=5) == 0
+
+
+def test_what_is_removed_on_a_node_is_named_where_it_is_removed() -> None:
+    """Functions of these scripts share their variables: a folder in one may be another by the time that it goes."""
+    for path in (TEMPLATES / "node").glob("*.j2"):
+        removed = re.findall(r"rm -rf? (\S+)", path.read_text())
+        assert all(name.startswith(("/", '"$folder"')) for name in removed), f"{path.name}: {removed}"
