@@ -176,7 +176,7 @@ def test_what_changes_in_the_file_changes_in_the_lab_and_nothing_else(everywhere
     assert not [step for step in steps if "add node" in step or "configure" in step or "bind r1" in step]
     everywhere.labs.run("ping", "--lab", "everywhere", "b2", "r2")
     everywhere.up()
-    assert "b2" not in everywhere.labs.out("nbctl", "--lab", "everywhere", "lsp-list", "blue")
+    assert "(b2)" not in everywhere.labs.out("nbctl", "--lab", "everywhere", "lsp-list", "blue")  # a UUID may hold b2
     assert everywhere.pids() == before
 
 
