@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from invoke.context import Context
 
-from ovnlab.ovsdb import listed, rows
+from ovnlab.ovsdb import Row, listed, rows
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -17,6 +17,13 @@ COLUMNS = {
     "Encap": ("_uuid", "type", "ip"),
     "Port_Binding": ("logical_port", "chassis", "tunnel_key"),
 }
+
+
+def tables(central: Context, databases: Databases, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
+    """The rows of tables of one zone, with these columns each, in one ovn-sbctl."""
+    script = render("node/southbound.sh.j2", tables=columns, databases=databases)
+    printed = run_script(central, script, where="central: reading the Southbound database")
+    return dict(zip(columns, map(rows, printed.splitlines()), strict=True))
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,7 @@ class Southbound:
 
 def read(central: Context, databases: Databases) -> Southbound:
     """Chassis and port bindings of one zone, in one ovn-sbctl."""
-    script = render("node/southbound.sh.j2", tables=COLUMNS, databases=databases)
-    return parse(run_script(central, script, where="central: reading the Southbound database"))
-
-
-def parse(printed: str) -> Southbound:
-    """What templates/node/southbound.sh.j2 printed."""
-    chassis, encaps, bindings = map(rows, printed.splitlines())
+    chassis, encaps, bindings = tables(central, databases, COLUMNS).values()
     names = {row["_uuid"]: row["name"] for row in chassis}
     kinds = {row["_uuid"]: row["type"] for row in encaps}
     return Southbound(

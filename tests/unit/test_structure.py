@@ -24,14 +24,14 @@ LAYERS = [
     ["convergence"],
     ["builds"],
     ["lab"],
-    ["status", "checking"],
+    ["status", "checking", "insight"],
     ["upgrading"],
     ["cli"],
     ["__main__"],
 ]
 """Each imports only what is before it, or beside it within its own package."""
 
-HEAVY = ("pydantic", "ruamel", "rich", "fabric", "paramiko", "cryptography", "jsonschema")
+HEAVY = ("pydantic", "ruamel", "rich", "fabric", "paramiko", "cryptography", "jsonschema", "scapy")
 
 
 def layer_of(name: str) -> int:

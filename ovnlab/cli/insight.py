@@ -1,0 +1,101 @@
+"""trace, capture, decode, flows, explain, bundle: what happens in a lab, with names instead of numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ovnlab.cli import output
+from ovnlab.cli.options import JsonOption, LabOption, complete_targets
+from ovnlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovnlab.insight.question import Wish
+    from ovnlab.lab import Lab
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(trace)
+
+
+def _find(lab: str | None) -> Lab:
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.lab import find  # noqa: PLC0415
+
+    return find(lab, Quiet())
+
+
+def trace(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="A fake VM, a host, an address or a MAC.",
+            autocompletion=complete_targets,
+            show_default=False,
+        ),
+    ],
+    destination: Annotated[
+        str,
+        typer.Argument(
+            metavar="DST",
+            help="A fake VM, a host, an address or a MAC.",
+            autocompletion=complete_targets,
+            show_default=False,
+        ),
+    ],
+    icmp: Annotated[bool, typer.Option("--icmp", help="An ICMP echo request; the default.")] = False,
+    tcp: Annotated[
+        int | None, typer.Option("--tcp", metavar="PORT", min=1, max=65535, help="A TCP connection's first packet.")
+    ] = None,
+    udp: Annotated[int | None, typer.Option("--udp", metavar="PORT", min=1, max=65535, help="A UDP packet.")] = None,
+    expression: Annotated[
+        str, typer.Option("--expr", metavar="MATCH", help="Fields of an OVN expression that override others.")
+    ] = "",
+    from_chassis: Annotated[
+        bool, typer.Option("--from-chassis", help="Put the packet in at the chassis' switch, not in the fake VM.")
+    ] = False,
+    no_send: Annotated[bool, typer.Option("--no-send", help="Send nothing: only what flows tell.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Only pipelines and the verdict.")] = False,
+    detail: Annotated[bool, typer.Option("--detail", help="Every stage and every OpenFlow table.")] = False,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """What OVN means to do with a packet, what the switches do, what is seen on the wire, and whether they agree.
+
+    Exit code 0 where they agree, 4 where not.
+
+    \b
+    ovnlab trace vm1 vm2
+    ovnlab trace vm1 10.0.0.48 --tcp 80 --detail
+    ovnlab trace vm1 vm2 --expr 'ip.ttl == 1' --no-send
+    """
+    from ovnlab.insight.told import as_dict  # noqa: PLC0415
+    from ovnlab.insight.trace import trace as traced  # noqa: PLC0415
+    from ovnlab.insight.verdict import verdict  # noqa: PLC0415
+
+    if summary and detail:
+        raise UsageError("--summary and --detail are two ways of showing it")
+    found = traced(
+        _find(lab), _wish(source, destination, icmp, tcp, udp, expression), send=not no_send, from_chassis=from_chassis
+    )
+    judged = verdict(found)
+    if json:
+        output.as_json(**as_dict(found, judged))
+    else:
+        from ovnlab.cli.tracing import show  # noqa: PLC0415
+
+        show(found, judged, how="summary" if summary else "detail" if detail else "")
+    return 0 if judged.agrees else 4
+
+
+def _wish(source: str, destination: str, icmp: bool, tcp: int | None, udp: int | None, expression: str) -> Wish:
+    from ovnlab.insight.question import Wish  # noqa: PLC0415
+
+    chosen = [name for name, given in (("--icmp", icmp), ("--tcp", tcp), ("--udp", udp)) if given]
+    if len(chosen) > 1:
+        raise UsageError(f"a packet is one of {' and '.join(chosen)}")
+    protocol = "tcp" if tcp else "udp" if udp else "icmp"
+    return Wish(source, destination, protocol, tcp or udp or 0, expression)

@@ -1,0 +1,263 @@
+"""What OVN means to do with a packet: ovn-trace(8), run and understood.
+
+ovn-trace prints for people only. What of it is not understood here is kept, and said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from invoke.context import Context
+
+from ovnlab.errors import UsageError
+from ovnlab.tasks.databases import TLS_OPTIONS, Databases
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+
+_HEADING = re.compile(r"(ingress|egress|multicast)\((.*)\)$")
+_NAMED = re.compile(r'(dp|inport|outport|mcgroup)="((?:[^"\\]|\\.)*)"')
+_STAGE = re.compile(r"(\d+)\. ([^:(]+?)(?: \(([^()]*:\d+)\))?: (.*), priority (\d+), uuid ([0-9a-f]{8})$")
+_NO_STAGE = re.compile(r"(\d+)\. ([^:(]+?)(?: \(([^()]*:\d+)\))?: no match(?: \(implicit drop\))?(?:, .*)?$")
+_OUTPUT = re.compile(r'/\* output to "(.*?)", type "(.*?)" \*/')
+_REDIRECT = re.compile(r'/\* Replacing type "\S+" outport "(.*?)" with distributed port "(.*?)"\.? \*/')
+_REWRITTEN = ("eth.src", "eth.dst", "ip4.src", "ip4.dst", "ip6.src", "ip6.dst", "ip.ttl")
+_ASSIGNED = re.compile(r"\b(eth\.(?:src|dst)|ip[46]\.(?:src|dst)) ?= ?([0-9a-f.:]+|[a-z0-9.]+)[;)]")
+_WORDS = re.compile(r"[a-z]")
+
+
+INSIDE = ("patch", "l3gateway", "chassisredirect", "remote")
+"""Types of ports behind which the logical network goes on (ovn-sb(5), Port_Binding type)."""
+
+REFUSALS = ("reject {", "tcp_reset", "icmp4_error", "icmp6_error")
+"""Actions that tell a sender that there is no way (ovn-sb(5), Logical_Flow actions)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A table of a pipeline and the logical flow that matched in it; none did where `uuid` is empty.
+
+    `uuid` are its first eight digits, as in cookies of OpenFlow (ovn-controller(8)); `actions` what it did, line by
+    line.
+    """
+
+    table: int
+    name: str
+    match: str = ""
+    priority: int = 0
+    uuid: str = ""
+    actions: tuple[str, ...] = ()
+
+    @property
+    def drops(self) -> bool:
+        """Whether the packet ends here: nothing matched, or what did says so."""
+        return not self.uuid or any(action.rstrip(";").strip() == "drop" for action in self.actions)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A logical port that a pipeline hands the packet to."""
+
+    port: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A pipeline of a datapath, or an action with some more in it (ct_next, arp, ...), and what was done there.
+
+    `depth` is how deep it is nested: what floods has a section for each port. `redirect` is the chassisredirect port
+    that the packet goes to before its next pipeline.
+    """
+
+    title: str
+    pipeline: str = ""
+    datapath: str = ""
+    inport: str = ""
+    outport: str = ""
+    depth: int = 0
+    stages: tuple[Stage, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """All that was done in it."""
+        return (*self.notes, *(action for stage in self.stages for action in stage.actions))
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The ports that it hands the packet to."""
+        return tuple(Output(*found.groups()) for line in self.text if (found := _OUTPUT.search(line)))
+
+    @property
+    def redirect(self) -> str:
+        """The chassisredirect port that it goes through, empty where it does not."""
+        return next((found[1] for line in self.text if (found := _REDIRECT.search(line))), "")
+
+
+@dataclass(frozen=True)
+class LogicalTrace:
+    """What ovn-trace said: the microflow as OpenFlow has it, what was done, and the lines that were not understood."""
+
+    flow: str
+    sections: tuple[Section, ...]
+    unread: tuple[str, ...] = ()
+
+    @property
+    def stages(self) -> Iterator[Stage]:
+        """Every stage, in order."""
+        return (stage for section in self.sections for stage in section.stages)
+
+    @property
+    def text(self) -> str:
+        """All that was done."""
+        return "\n".join(line for section in self.sections for line in section.text)
+
+    @property
+    def asks_for_mac(self) -> bool:
+        """Whether a router does not know yet whose MAC address the next hop has, and asks."""
+        return "/* No MAC binding. */" in self.text
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The ports where it leaves the logical network: of fake VMs, localnet, and of other zones."""
+        return tuple(output for section in self.sections for output in section.outputs if output.type not in INSIDE)
+
+    @property
+    def refusal(self) -> tuple[Section, Stage] | None:
+        """Where the sender is told that there is no way (an ACL with reject), None where it is not."""
+        for section in self.sections:
+            for stage in section.stages:
+                if any(action.startswith(REFUSALS) for action in stage.actions):
+                    return section, stage
+        return None
+
+    def rewritten(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """Those fields of a packet that are other ones at its end: MAC and IP addresses, and TTL."""
+        found = {key: fields[key] for key in _REWRITTEN if key in fields}
+        for section in self.sent:
+            for line in (section.title, *section.text):
+                for key, value in _ASSIGNED.findall(line):
+                    if key in found and value not in _REWRITTEN:
+                        found[key] = value
+                if "ip.ttl--" in line and "ip.ttl" in found:
+                    found["ip.ttl"] = str(int(found["ip.ttl"], 0) - 1)
+        return found
+
+    @property
+    def sent(self) -> tuple[Section, ...]:
+        """What is done with the packet itself, without what tells its sender that there is no way."""
+        end = self.sections.index(self.refusal[0]) + 1 if self.refusal else len(self.sections)
+        return self.sections[:end]
+
+    @property
+    def drop(self) -> tuple[Section, Stage] | None:
+        """Where the packet ends without leaving, None where it does not."""
+        if self.outputs:
+            return None
+        found = [(section, stage) for section in self.sections for stage in section.stages]
+        dropping = [item for item in found if item[1].drops]
+        return dropping[-1] if dropping else found[-1] if found else None
+
+
+def run(
+    central: Context, databases: Databases, datapath: str, microflow: str, *, options: Sequence[str] = ()
+) -> LogicalTrace:
+    """Trace a packet. Raises UsageError with what ovn-trace says of a microflow that makes no sense."""
+    script = render(
+        "node/trace.sh.j2",
+        databases=databases,
+        tls=TLS_OPTIONS,
+        datapath=datapath,
+        microflow=microflow,
+        options=list(options),
+    )
+    found = parse(run_script(central, script, where=f"ovn-trace {datapath}"))
+    if not found.sections:
+        raise UsageError("; ".join(found.unread) or "it printed nothing", where=f"ovn-trace {datapath} '{microflow}'")
+    return found
+
+
+def parse(printed: str) -> LogicalTrace:
+    """What `ovn-trace --detailed` printed."""
+    reader = _Reader()
+    lines = printed.splitlines()
+    skip = False
+    for number, line in enumerate(lines):
+        following = lines[number + 1] if number + 1 < len(lines) else ""
+        if skip:
+            skip = False
+        elif line.strip() and re.fullmatch(r"\s*-{3,}", following):
+            reader.heading(line)
+            skip = True
+        else:
+            reader.line(line)
+    return reader.finish()
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.flow = ""
+        self.sections: list[Section] = []
+        self.unread: list[str] = []
+        self.current: Section | None = None
+        self.stages: list[Stage] = []
+        self.actions: list[str] = []
+        self.notes: list[str] = []
+
+    def heading(self, line: str) -> None:
+        text = line.strip()
+        if text.startswith("LOG: "):  # underlined as well, and no heading
+            self.line(line)
+            return
+        self._close()
+        depth = (len(line) - len(line.lstrip())) // 4
+        found = _HEADING.match(text)
+        before = self.sections[-1] if self.sections else Section("")
+        if found is None:  # more of the pipeline that it is in
+            self.current = Section(text, "", before.datapath, before.inport, before.outport, depth)
+            return
+        names = dict(_NAMED.findall(found[2]))
+        outport = names.get("outport") or names.get("mcgroup", "")
+        self.current = Section(text, found[1], names.get("dp", ""), names.get("inport", ""), outport, depth)
+
+    def line(self, line: str) -> None:
+        text = line.strip()
+        if not text:
+            return
+        if text.startswith("# ") and not self.flow:
+            self.flow = text[2:]
+        elif found := _STAGE.match(text):
+            self._close_stage()
+            table, name, _, match, priority, uuid = found.groups()
+            self.stages.append(Stage(int(table), name, match, int(priority), uuid))
+        elif found := _NO_STAGE.match(text):
+            self._close_stage()
+            self.stages.append(Stage(int(found[1]), found[2]))
+        elif self.current is not None and (text.endswith((";", "*/", "}", "{")) or text.startswith(("LOG:", "/*"))):
+            (self.actions if self.stages else self.notes).append(text)
+        elif _WORDS.search(text):
+            self.unread.append(text)
+
+    def _close_stage(self) -> None:
+        if self.stages:
+            last = self.stages[-1]
+            self.stages[-1] = Stage(last.table, last.name, last.match, last.priority, last.uuid, tuple(self.actions))
+        self.actions = []
+
+    def _close(self) -> None:
+        self._close_stage()
+        if self.current is not None:
+            made = self.current
+            self.sections.append(
+                Section(
+                    made.title, made.pipeline, made.datapath, made.inport, made.outport, made.depth,
+                    tuple(self.stages), tuple(self.notes),
+                )
+            )  # fmt: skip
+        self.current, self.stages, self.notes = None, [], []
+
+    def finish(self) -> LogicalTrace:
+        self._close()
+        return LogicalTrace(self.flow, tuple(self.sections), tuple(self.unread))

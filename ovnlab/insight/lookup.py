@@ -1,0 +1,140 @@
+"""A lab as insight needs it: both databases, the nodes and their fake VMs, read once and all at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ovnlab.errors import OvnlabError
+from ovnlab.insight.names import COLUMNS, Names
+from ovnlab.lab import Lab
+from ovnlab.northbound import live, southbound
+from ovnlab.northbound.live import LiveRow
+from ovnlab.ovsdb import Row
+from ovnlab.parallel import for_each
+from ovnlab.providers.base import Node
+from ovnlab.tasks.databases import Databases, of_zone
+from ovnlab.tasks.probe import BoundVM, NodeState, probe
+from ovnlab.topology.resolved import Topology
+
+FLOWS = {
+    "Logical_Flow": ("_uuid", "logical_datapath", "logical_dp_group", "pipeline", "table_id", "priority", "match",
+                     "actions", "external_ids"),
+    "MAC_Binding": ("_uuid", "logical_port", "ip", "mac", "datapath"),
+    "Chassis_Private": ("_uuid", "name", "nb_cfg"),
+    "SB_Global": ("_uuid", "nb_cfg"),
+}  # fmt: skip
+"""What tracing reads beside names."""
+
+DIGITS = 8
+"""The hexadecimal digits of a row's UUID that the cookie of its OpenFlow flows holds (ovn-controller(8))."""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """The databases of an availability zone."""
+
+    name: str
+    central: Node
+    databases: Databases
+    names: Names
+    tables: Mapping[str, Sequence[Row]]
+
+    @functools.cached_property
+    def rows(self) -> dict[str, tuple[str, Row]]:
+        """Every row that was read, with its table, by the first digits of its UUID."""
+        return {row["_uuid"][:DIGITS]: (table, row) for table, rows in self.tables.items() for row in rows}
+
+    def flow(self, uuid: str) -> Row | None:
+        """The logical flow whose UUID begins so."""
+        table, row = self.rows.get(uuid, ("", {}))
+        return row if table == "Logical_Flow" else None
+
+
+@dataclass(frozen=True)
+class Look:
+    """A lab that runs, at one moment."""
+
+    lab: Lab
+    topology: Topology
+    nodes: Mapping[str, Node]
+    states: Mapping[str, NodeState]
+    zones: Mapping[str, Zone]
+    northbound: Sequence[LiveRow] = field(default_factory=tuple)
+
+    def zone_of(self, node: str) -> Zone:
+        """The zone of a node. Raises OvnlabError where its databases could not be read."""
+        found = self.topology.node(node)
+        zone = self.zones.get(found.zone if found else "") or next(iter(self.zones.values()), None)
+        if zone is None:
+            raise OvnlabError("its Southbound database cannot be read", where=f"lab {self.lab.name}")
+        return zone
+
+    def home(self, vm: str) -> tuple[str, BoundVM] | None:
+        """The node that a fake VM is bound to, and what it is like there."""
+        for node, state in self.states.items():
+            for bound in state.vms:
+                if bound.name == vm:
+                    return node, bound
+        return None
+
+    def flow(self, uuid: str) -> Row | None:
+        """The logical flow of any zone whose UUID begins so."""
+        return next((found for zone in self.zones.values() if (found := zone.flow(uuid))), None)
+
+    def northbound_row(self, hint: str) -> LiveRow | None:
+        """The Northbound row whose UUID begins so: what a logical flow's stage-hint names."""
+        if not hint:
+            return None
+        return next((row for row in self.northbound if row.uuid.startswith(hint)), None)
+
+
+def look(lab: Lab, *, flows: bool = True, states: bool = True) -> Look:
+    """Read what there is of a lab; `flows` those tables as well that only tracing needs.
+
+    Raises OvnlabError where the lab is down or no Southbound database answers.
+    """
+    topology = lab.topology
+    central = lab.central()  # raises where the lab is down
+    nodes = lab.nodes()
+    found: dict[str, NodeState] = {}
+    zones: dict[str, Zone] = {}
+    rows: list[LiveRow] = []
+    unread: list[OvnlabError] = []
+    columns = {**COLUMNS, **(FLOWS if flows else {})}
+
+    def read_state(node: Node) -> None:
+        with contextlib.suppress(OvnlabError):  # what does not answer is told by what needs it
+            found[node.name] = probe(node.context, node.name)
+
+    def read_zone(zone: str) -> None:
+        running = [nodes[node.name] for node in topology.centrals(zone) if node.name in nodes]
+        for node in running:
+            databases = of_zone(topology, zone)
+            try:
+                tables = southbound.tables(node.context, databases, columns)
+            except OvnlabError as error:
+                unread.append(error)
+                continue
+            zones[zone] = Zone(zone, node, databases, Names(tables), tables)
+            return
+
+    def read_northbound(zone: str) -> None:
+        for node in topology.centrals(zone):
+            if flows and node.name in nodes:
+                try:
+                    rows.extend(live.read(nodes[node.name].context, Databases(zone)))
+                except OvnlabError as error:
+                    unread.append(error)
+                    continue
+                return
+
+    questions: list[Callable[[], None]] = [functools.partial(read_state, node) for node in nodes.values() if states]
+    for zone in topology.zones:
+        questions += [functools.partial(read_zone, zone), functools.partial(read_northbound, zone)]
+    for_each(questions, lambda ask: ask())
+    if not zones:
+        raise unread[0] if unread else OvnlabError("runs no Southbound database", where=central.name)
+    return Look(lab, topology, nodes, found, zones, tuple(rows))

@@ -1,0 +1,385 @@
+"""The packet that a trace is about: from whom, to whom, and all that its headers must say for that."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ovnlab.binding import unknown
+from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.insight.lookup import Look, Zone
+from ovnlab.insight.names import Port
+from ovnlab.lab import Target
+from ovnlab.tasks.probe import BoundVM
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+from ovnlab.topology.resolved import MAC, interface_name
+
+PROTOCOLS = ("icmp", "tcp", "udp")
+
+_TERM = re.compile(r"\s*([a-z][a-z0-9._]*)\s*==\s*(\"[^\"]*\"|[^\s&|!]+)\s*$")
+
+_EPHEMERAL = (49152, 65535)
+"""Ports that a probe is sent from (RFC 6335, 6)."""
+
+
+@dataclass(frozen=True)
+class End:
+    """One of the two: a fake VM, another machine of the topology, or only an address.
+
+    `port` is its logical port, `node` where it is, `place` what runs commands there, None for a mere address.
+    """
+
+    name: str
+    ip: str = ""
+    mac: str = ""
+    port: Port | None = None
+    node: str = ""
+    place: Target | None = None
+    bound: BoundVM | None = None
+    ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A packet. `fields` are those of an OVN expression (ovn-sb(5), Logical_Flow match), with their values.
+
+    `datapath` is where it enters, `chassis` on which one, `in_port` by which port of its br-int; `marker` bytes of its
+    payload that no other packet has.
+    """
+
+    source: End
+    destination: End
+    protocol: str
+    zone: Zone
+    datapath: str
+    chassis: str
+    in_port: str
+    fields: Mapping[str, str]
+    more: str = ""
+    marker: bytes = b""
+    next_hop: str = ""
+
+    @property
+    def microflow(self) -> str:
+        """The packet as an OVN expression."""
+        terms = [f"{key} == {value}" for key, value in self.fields.items()]
+        return " && ".join([*terms, *([f"({self.more})"] if self.more else [])])
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a trace is asked for."""
+
+    source: str
+    destination: str
+    protocol: str = "icmp"
+    port: int = 0
+    expression: str = ""
+
+
+def question(look: Look, wish: Wish) -> Question:
+    """The packet that is meant. Raises UsageError for what nobody can be, OvnlabError where no packet can leave."""
+    source = _end(look, wish.source)
+    port = source.port
+    if port is None:
+        raise UsageError(
+            f"{wish.source} is at no logical port, and a trace begins at one",
+            hint=f"trace from {_some_vms(look)}",
+        )
+    zone = look.zone_of(source.node or look.topology.central.name)
+    given, more = _terms(wish.expression)
+    destination = _end(look, wish.destination, near=source)
+    version = _version(source, destination)
+    source = dataclasses.replace(source, ip=_of_version(source.ips, version) or source.ip)
+    destination = dataclasses.replace(destination, ip=_of_version(destination.ips, version) or destination.ip)
+    if not destination.ip and not destination.mac:
+        raise OvnlabError("has no address", where=wish.destination)
+    mac, hop = _next_hop(look, zone, source, destination)
+    if port.type == "localnet":
+        chassis, in_port = _entry(look, zone, source)
+    else:
+        chassis, in_port = source.node, source.bound.port if source.bound else interface_name(source.name)
+    fields = {
+        "inport": f'"{port.name}"',
+        "eth.src": source.mac,
+        "eth.dst": mac,
+        **_above(wish, source.ip, destination.ip, version),
+    }
+    fields = {**_without_overridden(fields, given), **given}
+    return Question(
+        source, destination, wish.protocol, zone, port.datapath, chassis, in_port, fields, more,
+        secrets.token_bytes(16), hop,
+    )  # fmt: skip
+
+
+def _terms(expression: str) -> tuple[dict[str, str], str]:
+    """The fields that an expression gives one value each, and the rest of it."""
+    if not expression.strip():
+        return {}, ""
+    if re.search(r"\|\||!|\(|<|>", expression):
+        return {}, expression
+    found: dict[str, str] = {}
+    rest = []
+    for term in expression.split("&&"):
+        match = _TERM.match(term)
+        if match:
+            found[match[1]] = match[2]
+        else:
+            rest.append(term.strip())
+    return found, " && ".join(rest)
+
+
+def _without_overridden(fields: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The fields that still make sense beside those that a person gave: another protocol takes this one's place."""
+    layers = {"icmp4", "icmp6", "tcp", "udp", "sctp"}
+    mine = {key.partition(".")[0] for key in given} & layers
+    left = dict(fields)
+    if mine:
+        left = {key: value for key, value in left.items() if key.partition(".")[0] not in layers - mine}
+    if any(key.startswith("arp.") for key in given):
+        left = {key: value for key, value in left.items() if key.partition(".")[0] in ("inport", "eth")}
+    return left
+
+
+def _above(wish: Wish, source: str, destination: str, version: int) -> dict[str, str]:
+    """The fields from IP up."""
+    if not destination or not source:
+        return {}
+    ip = f"ip{version}"
+    fields = {f"{ip}.src": source, f"{ip}.dst": destination, "ip.ttl": "64"}
+    if wish.protocol == "icmp":
+        kind = "icmp4" if version == 4 else "icmp6"
+        return {**fields, f"{kind}.type": "8" if version == 4 else "128", f"{kind}.code": "0"}
+    lowest, highest = _EPHEMERAL
+    fields[f"{wish.protocol}.src"] = str(lowest + secrets.randbelow(highest - lowest))
+    fields[f"{wish.protocol}.dst"] = str(wish.port)
+    if wish.protocol == "tcp":
+        fields["tcp.flags"] = "2"  # SYN
+    return fields
+
+
+def _end(look: Look, name: str, near: End | None = None) -> End:
+    """A fake VM by its name, a node, or whoever has an address."""
+    home = look.home(name)
+    if home is not None:
+        node, bound = home
+        port = look.zone_of(node).names.ports.get(name)
+        ips = tuple(address.partition("/")[0] for address in bound.addresses)
+        place = Target(name, look.nodes[node], vm=name, interface=interface_name(name))
+        mac = bound.mac or next(iter(port.macs if port else ()), "")
+        return End(name, next(iter(ips), ""), mac, port, node, place, bound, ips or (port.ips if port else ()))
+    vlan = look.topology.vlan(name)
+    if vlan is not None:
+        return _vlan_end(look, name)
+    node_of = look.topology.node(name)
+    if node_of is not None:
+        return _node_end(look, name)
+    for zone in look.zones.values():
+        if name in zone.names.ports:
+            port = zone.names.ports[name]
+            return End(
+                name, next(iter(port.ips), ""), next(iter(port.macs), ""), port, port.chassis or "", ips=port.ips
+            )
+    if look.topology.vm(name) is not None:
+        raise OvnlabError("is not bound to a node", where=name, hint=f"ovnlab bind {name} NODE")
+    if MAC.fullmatch(name.lower()):
+        return _whoever(look, name, near, by_mac=True)
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        raise unknown(look.topology, name) from None
+    return _whoever(look, str(ipaddress.ip_address(name)), near)
+
+
+def _vlan_end(look: Look, name: str) -> End:
+    vm, vlan = look.topology.vlan(name) or (None, None)
+    home = look.home(vm.name) if vm else None
+    if vm is None or vlan is None or home is None:
+        raise OvnlabError("is not bound to a node", where=name)
+    node, bound = home
+    ips = tuple(address.partition("/")[0] for address in vlan.addresses)
+    place = Target(name, look.nodes[node], vm=vm.name, interface=vlan.interface, is_vlan=True)
+    port = look.zone_of(node).names.ports.get(name)
+    return End(name, next(iter(ips), ""), vlan.mac, port, node, place, bound, ips)
+
+
+def _node_end(look: Look, name: str) -> End:
+    """A machine of the topology, at the localnet port of the physical network that it is on."""
+    node = look.topology.node(name)
+    if node is None or name not in look.nodes:
+        raise OvnlabError("does not run", where=name, hint="`ovnlab up` starts what is missing")
+    state = look.states.get(name)
+    for nic in node.nics:
+        port = next(
+            (
+                port
+                for zone in look.zones.values()
+                for port in zone.names.ports.values()
+                if port.type == "localnet" and port.options.get("network_name") == nic.network
+            ),
+            None,
+        )
+        device = state.device(nic.carrier) if state else None
+        ips = tuple(address.partition("/")[0] for address in (device.addresses if device else nic.addresses))
+        if ips:
+            place = Target(name, look.nodes[name], interface=nic.carrier)
+            mac = (device.mac if device else "") or nic.mac
+            return End(name, ips[0], mac, port, name, place, None, ips)
+    return End(name, node.ip, node.mac, None, name, Target(name, look.nodes[name], interface=node.underlay_device),
+               None, node.addresses)  # fmt: skip
+
+
+def _whoever(look: Look, address: str, near: End | None, *, by_mac: bool = False) -> End:
+    """Whoever has an address: a fake VM, another machine, a logical port, or nobody that is known."""
+    for node, state in look.states.items():
+        for bound in state.vms:
+            ips = [word.partition("/")[0] for word in bound.addresses]
+            if address == bound.mac if by_mac else address in ips:
+                same = look.zone_of(node).names.ports.get(bound.name)
+                if near is None or near.port is None or same is None or len(look.zones) == 1 or not by_mac:
+                    return dataclasses.replace(_end(look, bound.name), ip="" if by_mac else address)
+    for found in look.topology.nodes:
+        if not found.chassis and any(address == ip for ip in _node_ips(look, found.name)) and not by_mac:
+            return dataclasses.replace(_end(look, found.name), ip=address, ips=(address,))
+    for zone in look.zones.values():
+        for port in zone.names.ports.values():
+            if port.type != "chassisredirect" and (address in port.macs if by_mac else address in port.ips):
+                mac = port.mac_of(address) or next(iter(port.macs), "")
+                kind = port if port.type in ("", "localport", "vtep", "virtual") else None
+                return End(address, "" if by_mac else address, mac, kind, ips=() if by_mac else (address,))
+    return End(address, "" if by_mac else address, address.lower() if by_mac else "", ips=() if by_mac else (address,))
+
+
+def _node_ips(look: Look, name: str) -> list[str]:
+    state, node = look.states.get(name), look.topology.node(name)
+    if state is None or node is None:
+        return []
+    return [word.partition("/")[0] for nic in node.nics for word in state.device(nic.carrier).addresses]
+
+
+def _version(source: End, destination: End) -> int:
+    """The IP version that both have; that of the destination where it is one address."""
+    theirs = [ipaddress.ip_address(ip).version for ip in destination.ips]
+    mine = [ipaddress.ip_address(ip).version for ip in source.ips]
+    both = [version for version in theirs if version in mine]
+    return next(iter([*both, *theirs, *mine]), 4)
+
+
+def _of_version(ips: tuple[str, ...], version: int) -> str:
+    return next((ip for ip in ips if ipaddress.ip_address(ip).version == version), "")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a machine reaches an address: its next hop (itself where it is near), and the MACs that it knows."""
+
+    hop: str | None
+    neighbours: Mapping[str, str] = field(default_factory=dict)
+
+
+def way(end: End, address: str) -> Way:
+    """Ask a machine's own routes. `hop` is None where it has none to there."""
+    if end.place is None or not address:
+        return Way(address or None)
+    script = f"set -- {address}\n{render('node/way.sh.j2')}"
+    if end.place.vm:
+        script = f"ip netns exec {end.place.vm} sh -s <<'ovnlab-end'\n{script}\novnlab-end"
+    printed = run_script(end.place.node.context, script, where=f"{end.name}: its routes")
+    facts = dict(line.partition(" ")[::2] for line in printed.splitlines())
+    routes = msgspec.json.decode(facts.get("route") or "[]")
+    known = {
+        entry["dst"]: entry["lladdr"]
+        for entry in msgspec.json.decode(facts.get("neighbours") or "[]")
+        if "lladdr" in entry and "dst" in entry
+    }
+    if not routes:
+        return Way(None, known)
+    return Way(routes[0].get("gateway") or routes[0].get("via", {}).get("host") or address, known)
+
+
+def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[str, str]:
+    """The MAC address that the packet goes to, and whose IP address that is."""
+    if not destination.ip:
+        return destination.mac, ""
+    found = way(source, destination.ip)
+    if found.hop is None:
+        raise OvnlabError(
+            f"has no route to {destination.ip}: nothing leaves it",
+            where=source.name,
+            hint=f"ovnlab exec {source.name} -- ip route",
+        )
+    datapath = source.port.datapath if source.port else ""
+    near = list(zone.names.ports_of(datapath))
+    for port in near:  # a port of the same switch, or of a router on it
+        peer = zone.names.peer(port)
+        for candidate in (port, peer):
+            mac = candidate.mac_of(found.hop) if candidate else None
+            if mac:
+                return mac, found.hop
+    known = found.neighbours.get(found.hop)
+    if known:
+        return known, found.hop
+    if destination.ip == found.hop and destination.mac and destination.node:
+        return destination.mac, found.hop
+    routers = [peer for port in near if (peer := zone.names.peer(port))]
+    mac = next((mac for peer in routers for mac in peer.macs if _answers(look, peer, found.hop)), None)
+    if mac:
+        return mac, found.hop
+    raise OvnlabError(
+        f"its next hop to {destination.ip} is {found.hop}, and nobody is known to have that",
+        where=source.name,
+        hint="--expr 'eth.dst == MAC' says whom to send it to",
+    )
+
+
+def _answers(look: Look, port: Port, ip: str) -> bool:
+    """Whether a router answers for an address on one of its ports: of NAT, or of a load balancer."""
+    del port
+    for row in look.northbound:
+        if row.table == "NAT" and row.columns.get("external_ip") == ip:
+            return True
+        if row.table == "Load_Balancer":
+            vips = row.columns.get("vips", {})
+            if any(vip.rpartition(":")[0].strip("[]") == ip or vip == ip for vip in vips):
+                return True
+    return False
+
+
+def _entry(look: Look, zone: Zone, source: End) -> tuple[str, str]:
+    """The chassis where packets of a physical network enter, and the port of br-int that they enter by.
+
+    The one that speaks for the router there, where there is one; otherwise any that is on that network.
+    """
+    port = source.port
+    if port is None:
+        return "", ""
+    network = port.options.get("network_name", "")
+    mapped = [
+        name
+        for name, state in look.states.items()
+        if network in bridge_mappings(state.external_ids.get("ovn-bridge-mappings", ""))
+    ]
+    if not mapped:
+        raise OvnlabError(f"no chassis has a bridge for physical network {network}", where=source.name)
+    routers = [peer for near in zone.names.ports_of(port.datapath) if (peer := zone.names.peer(near))]
+    redirects = [zone.names.ports.get(peer.options.get("chassis-redirect-port", "")) for peer in routers]
+    active = [found.chassis for found in redirects if found is not None and found.chassis in mapped]
+    chassis = next(iter([*filter(None, active), *mapped]))
+    return chassis, f"patch-br-int-to-{port.name}"
+
+
+def bridge_mappings(text: str) -> dict[str, str]:
+    """The bridge of each physical network (ovn-controller(8), external_ids:ovn-bridge-mappings)."""
+    return dict(part.strip().partition(":")[::2] for part in text.split(",") if ":" in part)
+
+
+def _some_vms(look: Look) -> str:
+    names = [bound.name for state in look.states.values() for bound in state.vms][:4]
+    return ", ".join(names) or "a fake VM that is bound"

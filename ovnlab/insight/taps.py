@@ -1,0 +1,169 @@
+"""Packets as they pass: tcpdump on devices of nodes and fake VMs, started at once and read together."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Self
+
+from ovnlab.errors import CommandFailed, OvnlabError, Timeout
+from ovnlab.parallel import for_each
+from ovnlab.tasks.script import tail
+from ovnlab.templating import render
+
+LISTEN_TIMEOUT = 15.0
+"""Seconds that tcpdump may take to be there."""
+
+END_TIMEOUT = 5.0
+"""Seconds that it may take to end."""
+
+SNAPSHOT = 262144
+"""Bytes of a packet that are kept, tcpdump's own choice."""
+
+MICROSECONDS, NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
+"""The first number of a capture file, by the unit of its times (pcap-savefile(5))."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device that is listened on: what people call the place, and the command that runs `argv` there."""
+
+    name: str
+    device: str
+    command: Callable[[Sequence[str]], Sequence[str]] = field(compare=False)
+    node: str = ""
+
+    @property
+    def title(self) -> str:
+        """The place and its device, as in `worker1:eth1`."""
+        return self.name if self.name == self.device else f"{self.name}:{self.device}"
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A frame: where, when (nanoseconds since 1970), its bytes, and how long it was on the wire."""
+
+    place: Place
+    time: int
+    data: bytes
+    length: int
+
+
+class Tap:
+    """One tcpdump. It ends when this program does, however that ends: it goes on as long as its input is open."""
+
+    def __init__(self, place: Place, filters: str, *, snapshot: int = SNAPSHOT, into: IO[bytes] | None = None) -> None:
+        self.place = place
+        script = render("node/capture.sh.j2")
+        self._process = subprocess.Popen(
+            list(place.command(["sh", "-c", script, "sh", place.device, filters, str(snapshot)])),
+            stdin=subprocess.PIPE,
+            stdout=into if into is not None else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for ovnlab, which ends it
+        )
+        self._said: list[str] = []
+        self._listening = threading.Event()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        for raw in self._process.stderr or ():
+            text = raw.decode(errors="replace").strip()
+            self._said.append(text)
+            if "listening on" in text:
+                self._listening.set()
+        self._listening.set()
+
+    def await_listening(self) -> None:
+        """Return when packets are seen. Raises CommandFailed with what tcpdump says, or Timeout."""
+        if not self._listening.wait(LISTEN_TIMEOUT):
+            raise Timeout(f"waited {LISTEN_TIMEOUT:g} s for tcpdump", where=self.place.title)
+        if not any("listening on" in line for line in self._said):
+            self._process.wait()
+            raise self._failure()
+
+    def _failure(self) -> OvnlabError:
+        said = [line.removeprefix("ovnlab: ").removeprefix("tcpdump: ") for line in self._said]
+        message = next((line for line in reversed(said) if line), f"exit code {self._process.returncode}")
+        hint = "install tcpdump there" if self._process.returncode in (3, 127) else ""
+        return CommandFailed(
+            f"nothing can be captured: {message}",
+            where=self.place.title,
+            exited=self._process.returncode,
+            detail=tail("\n".join(self._said[:-1])),
+            hint=hint,
+        )
+
+    def packets(self) -> Iterator[Caught]:
+        """What is seen, as it comes, until the capture ends."""
+        stream = self._process.stdout
+        header = stream.read(24) if stream else b""
+        if stream is None or len(header) < 24:
+            return
+        order = "<" if struct.unpack("<I", header[:4])[0] in (MICROSECONDS, NANOSECONDS) else ">"
+        unit = 1 if struct.unpack(f"{order}I", header[:4])[0] == NANOSECONDS else 1000
+        while len(record := stream.read(16)) == 16:
+            seconds, fraction, kept, length = struct.unpack(f"{order}IIII", record)
+            data = stream.read(kept)
+            if len(data) < kept:
+                return
+            yield Caught(self.place, seconds * 1_000_000_000 + fraction * unit, data, length)
+
+    def end(self) -> None:
+        """End it; what was seen can still be read."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+    def close(self) -> None:
+        """End it, and wait until it has."""
+        self.end()
+        try:
+            self._process.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join(END_TIMEOUT)
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+    @property
+    def lost(self) -> int:
+        """Packets that the kernel had no room for, which tcpdump tells when it ends."""
+        found = [line.split()[0] for line in self._said if "dropped by kernel" in line]
+        return int(found[-1]) if found and found[-1].isdigit() else 0
+
+
+class Taps:
+    """Several of them, all listening once it is entered, and gone when it is left."""
+
+    def __init__(self, wanted: Sequence[tuple[Place, str]], **options: Any) -> None:
+        self._wanted = wanted
+        self._options = options
+        self.taps: list[Tap] = []
+
+    def __enter__(self) -> Self:
+        try:
+            for place, filters in self._wanted:
+                self.taps.append(Tap(place, filters, **self._options))
+            for_each(self.taps, Tap.await_listening)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all of them."""
+        for tap in self.taps:
+            tap.end()
+        for tap in self.taps:
+            tap.close()

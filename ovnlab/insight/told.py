@@ -1,0 +1,151 @@
+"""A trace as plain data: what `ovnlab trace --json` prints, and what its page is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ovnlab.insight.logical import Section, Stage
+from ovnlab.insight.names import TunnelNames
+from ovnlab.insight.observing import Hop
+from ovnlab.insight.openflow import Exit
+from ovnlab.insight.path import Leg
+from ovnlab.insight.trace import Physical, Trace, place_of, row_of
+from ovnlab.insight.verdict import Verdict
+
+
+def as_dict(trace: Trace, verdict: Verdict) -> dict[str, Any]:
+    """All of a trace and its verdict."""
+    asked = trace.question
+    return {
+        "lab": trace.look.lab.name,
+        "source": {"name": asked.source.name, "ip": asked.source.ip, "mac": asked.source.mac, "node": asked.chassis},
+        "destination": {
+            "name": asked.destination.name,
+            "ip": asked.destination.ip,
+            "mac": asked.destination.mac,
+            "node": asked.destination.node,
+        },
+        "microflow": asked.microflow,
+        "next_hop": asked.next_hop,
+        "outcome": trace.outcome,
+        "decision": _decision(trace),
+        "logical": [_section(trace, leg, section) for leg in trace.legs for section in leg.sections],
+        "physical": [_physical(trace, one) for one in trace.physical],
+        "tunnel": {"expected": tunnel(trace.expected), "observed": tunnel(trace.observed)},
+        "hops": [_hop(hop) for hop in trace.hops],
+        "sent": trace.sent,
+        "notes": list(trace.notes),
+        "agrees": verdict.agrees,
+        "verdict": verdict.sentence,
+        "place": verdict.place,
+        "cause": verdict.cause,
+        "hint": verdict.hint,
+    }
+
+
+def tunnel(names: TunnelNames | None) -> dict[str, Any] | None:
+    """A tunnel's header."""
+    return dataclasses.asdict(names) if names else None
+
+
+def _decision(trace: Trace) -> dict[str, Any] | None:
+    found = trace.decision
+    if found is None:
+        return None
+    return {
+        "chassis": found.chassis,
+        "datapath": found.datapath,
+        "pipeline": found.pipeline,
+        "stage": found.stage.name,
+        "match": found.stage.match,
+        "title": found.title,
+        "table": found.row.table if found.row else "",
+        "uuid": found.row.uuid if found.row else "",
+        "place": found.place,
+    }
+
+
+def _section(trace: Trace, leg: Leg, section: Section) -> dict[str, Any]:
+    return {
+        "chassis": leg.chassis,
+        "title": section.title,
+        "pipeline": section.pipeline,
+        "datapath": section.datapath,
+        "inport": section.inport,
+        "outport": section.outport,
+        "stages": [_stage(trace, stage) for stage in section.stages],
+        "outputs": [dataclasses.asdict(output) for output in section.outputs],
+    }
+
+
+def _stage(trace: Trace, stage: Stage) -> dict[str, Any]:
+    row = row_of(trace.look, stage.uuid)
+    return {
+        "table": stage.table,
+        "name": stage.name,
+        "match": stage.match,
+        "priority": stage.priority,
+        "uuid": stage.uuid,
+        "actions": list(stage.actions),
+        "northbound": {
+            "table": row.table,
+            "uuid": row.uuid,
+            "name": row.name,
+            "place": place_of(trace.look.topology, row),
+        }
+        if row
+        else None,
+    }
+
+
+def _physical(trace: Trace, one: Physical) -> dict[str, Any]:
+    return {
+        "chassis": one.leg.chassis,
+        "passes": [
+            {
+                "flow": part.flow,
+                "resumes": part.resumes,
+                "tables": [
+                    {
+                        "bridge": step.bridge,
+                        "table": step.table,
+                        "match": step.match,
+                        "priority": step.priority,
+                        "cookie": f"{step.cookie:#x}",
+                        "stage": stage_of(trace, step.uuid),
+                        "actions": list(step.actions),
+                    }
+                    for step in part.steps
+                    if step.found
+                ],
+                "datapath_actions": part.actions,
+            }
+            for part in one.trace.passes
+        ],
+        "exits": [_exit(found) for found in one.trace.exits],
+        "missing": [{"uuid": uuid, "stage": stage_of(trace, uuid)} for uuid in one.missing],
+        "followed": one.followed,
+    }
+
+
+def stage_of(trace: Trace, uuid: str) -> str:
+    """The stage of a logical flow; empty for what is of none."""
+    flow = trace.look.flow(uuid) if uuid else None
+    return str(flow["external_ids"].get("stage-name", "")) if flow else ""
+
+
+def _exit(found: Exit) -> dict[str, Any]:
+    return {"port": found.port, "tunnel": dataclasses.asdict(found.tunnel) if found.tunnel else None}
+
+
+def _hop(hop: Hop) -> dict[str, Any]:
+    return {
+        "place": hop.place,
+        "node": hop.node,
+        "what": hop.what,
+        "wanted": hop.wanted,
+        "seen": hop.seen,
+        "tunnel": tunnel(hop.tunnel),
+        "packet": hop.packet.line if hop.packet else None,
+    }
