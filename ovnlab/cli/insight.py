@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(trace)
+    app.command()(capture)
+    app.command()(decode)
 
 
 def _find(lab: str | None) -> Lab:
@@ -99,3 +101,69 @@ def _wish(source: str, destination: str, icmp: bool, tcp: int | None, udp: int |
         raise UsageError(f"a packet is one of {' and '.join(chosen)}")
     protocol = "tcp" if tcp else "udp" if udp else "icmp"
     return Wish(source, destination, protocol, tcp or udp or 0, expression)
+
+
+def capture(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TARGET]...",
+            help="Fake VMs and nodes; all of the lab if omitted.",
+            autocompletion=complete_targets,
+            show_default=False,
+        ),
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option("--write", "-w", metavar="FILE", help="Write a pcapng file instead of lines.")
+    ] = None,
+    expression: Annotated[
+        str, typer.Option("--filter", metavar="EXPR", help="Only what matches (pcap-filter(7)).")
+    ] = "",
+    inner: Annotated[bool, typer.Option("--inner", help="On nodes, what tunnels carry, without their header.")] = False,
+    outer: Annotated[bool, typer.Option("--outer", help="On nodes only, packets with their tunnel header.")] = False,
+    count: Annotated[int, typer.Option("--count", "-c", metavar="N", min=0, help="End after N packets.")] = 0,
+    seconds: Annotated[float | None, typer.Option("--seconds", metavar="S", min=0, help="End after S seconds.")] = None,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Capture at several places at once, by time, with the names of what tunnels carry. Ctrl-C ends it.
+
+    On a node that is its NIC of the underlay, and tunnels there unless --filter says otherwise; in a fake VM its
+    interface. With --json, an object a line.
+
+    \b
+    ovnlab capture vm1 worker1 worker2
+    ovnlab capture --inner worker1 --filter icmp -c 10
+    ovnlab capture -w lab.pcapng --seconds 5
+    """
+    from ovnlab.cli.capturing import into_file, lines  # noqa: PLC0415
+    from ovnlab.insight.capture import Wanted  # noqa: PLC0415
+
+    wanted = Wanted(tuple(targets or ()), expression, inner, outer, count, seconds)
+    found = _find(lab)
+    if into is not None:
+        return into_file(found, wanted, into, json=json)
+    return lines(found, wanted, json=json)
+
+
+def decode(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A pcap or pcapng file, or a dump in hexadecimal; - for the input.")
+    ],
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", metavar="FILE", help="The names of a bundle, with no lab.")
+    ] = None,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Say what is in captured packets: tunnels with their keys, and what these stand for in a lab or a bundle.
+
+    \b
+    ovnlab decode lab.pcapng --lab 3node
+    ovnlab decode dump.txt --json
+    """
+    from ovnlab.cli.capturing import decoded  # noqa: PLC0415
+
+    if lab is not None and bundle is not None:
+        raise UsageError("names are either of --lab or of --bundle")
+    return decoded(file, lab=_find(lab) if lab else None, bundle=bundle, json=json)

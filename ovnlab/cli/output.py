@@ -22,6 +22,12 @@ def as_json(**values: Any) -> None:
     sys.stdout.write(jsons.dumps(plain, indent=2) + "\n")
 
 
+def object_line(**values: Any) -> None:
+    """One JSON object on a line of its own, of several that follow each other."""
+    plain = msgspec.to_builtins({"schema_version": SCHEMA_VERSION, **values})
+    sys.stdout.write(jsons.dumps(plain) + "\n")
+
+
 def line(text: str = "") -> None:
     """A line on stdout."""
     sys.stdout.write(f"{text}\n")

@@ -25,6 +25,9 @@ UNREACHABLE = {0: "net unreachable", 1: "host unreachable", 2: "protocol unreach
 ICMP6 = {1: "unreachable", 2: "packet too big", 3: "time exceeded", 128: "echo request", 129: "echo reply",
          133: "router solicitation", 134: "router advertisement", 135: "neighbor solicitation",
          136: "neighbor advertisement", 143: "multicast listener report"}  # fmt: skip
+SPOKEN = {53: "DNS", 67: "DHCP", 68: "DHCP", 546: "DHCPv6", 547: "DHCPv6", 3784: "BFD"}
+"""What is said on some UDP ports."""
+
 TCP_FLAGS = "FSRP.UEW"
 """As tcpdump(8) writes them; the point is ACK."""
 
@@ -249,6 +252,8 @@ def _udp(body: bytes, found: dict[str, Any], depth: int) -> None:
     payload = body[8 : max(length, 8)] if length else body[8:]
     found["fields"].update(udp_src=str(source), udp_dst=str(destination))
     found.update(source_port=source, destination_port=destination, said=f"UDP, length {len(payload)}", payload=payload)
+    if destination in SPOKEN or source in SPOKEN:
+        found["said"] = f"{SPOKEN.get(destination) or SPOKEN[source]}, length {len(payload)}"
     encap = PORTS.get(destination)
     if encap is None or depth > 3:
         return

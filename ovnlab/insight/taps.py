@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import struct
+import itertools
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from ovnlab.errors import CommandFailed, OvnlabError, Timeout
+from ovnlab.insight.files import pcap
 from ovnlab.parallel import for_each
 from ovnlab.tasks.script import tail
 from ovnlab.templating import render
@@ -23,9 +24,6 @@ END_TIMEOUT = 5.0
 
 SNAPSHOT = 262144
 """Bytes of a packet that are kept, tcpdump's own choice."""
-
-MICROSECONDS, NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
-"""The first number of a capture file, by the unit of its times (pcap-savefile(5))."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Place:
     @property
     def title(self) -> str:
         """The place and its device, as in `worker1:eth1`."""
-        return self.name if self.name == self.device else f"{self.name}:{self.device}"
+        return self.name if self.name == self.device else f"{self.name}:{self.device or 'tunnels'}"
 
 
 @dataclass(frozen=True)
@@ -101,18 +99,13 @@ class Tap:
 
     def packets(self) -> Iterator[Caught]:
         """What is seen, as it comes, until the capture ends."""
-        stream = self._process.stdout
-        header = stream.read(24) if stream else b""
-        if stream is None or len(header) < 24:
-            return
-        order = "<" if struct.unpack("<I", header[:4])[0] in (MICROSECONDS, NANOSECONDS) else ">"
-        unit = 1 if struct.unpack(f"{order}I", header[:4])[0] == NANOSECONDS else 1000
-        while len(record := stream.read(16)) == 16:
-            seconds, fraction, kept, length = struct.unpack(f"{order}IIII", record)
-            data = stream.read(kept)
-            if len(data) < kept:
-                return
-            yield Caught(self.place, seconds * 1_000_000_000 + fraction * unit, data, length)
+        if self._process.stdout is not None:
+            for time, data, length in pcap(self._process.stdout):
+                yield Caught(self.place, time, data, length)
+
+    def is_running(self) -> bool:
+        """Whether it goes on."""
+        return self._process.poll() is None
 
     def end(self) -> None:
         """End it; what was seen can still be read."""
@@ -143,15 +136,16 @@ class Tap:
 class Taps:
     """Several of them, all listening once it is entered, and gone when it is left."""
 
-    def __init__(self, wanted: Sequence[tuple[Place, str]], **options: Any) -> None:
-        self._wanted = wanted
-        self._options = options
+    def __init__(
+        self, wanted: Sequence[tuple[Place, str]], *, snapshot: int = SNAPSHOT, into: Sequence[IO[bytes]] = ()
+    ) -> None:
+        self._wanted, self._snapshot, self._into = wanted, snapshot, into
         self.taps: list[Tap] = []
 
     def __enter__(self) -> Self:
         try:
-            for place, filters in self._wanted:
-                self.taps.append(Tap(place, filters, **self._options))
+            for (place, filters), file in itertools.zip_longest(self._wanted, self._into):
+                self.taps.append(Tap(place, filters, snapshot=self._snapshot, into=file))
             for_each(self.taps, Tap.await_listening)
         except BaseException:
             self.close()

@@ -1,0 +1,180 @@
+"""Captured packets, for people: as lines, as objects, and in files."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ovnlab.cli import output
+from ovnlab.errors import OvnlabError
+from ovnlab.insight import files
+from ovnlab.insight.capture import Line, Wanted, capture, capture_into
+from ovnlab.insight.lookup import look
+from ovnlab.insight.names import Names, TunnelNames
+from ovnlab.insight.packets import Packet
+from ovnlab.insight.taps import Place
+from ovnlab.lab import Lab
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set: they end a capture, and what was seen by then is shown."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _begun(places: Sequence[Place]) -> None:
+    """Say on the terminal where it is listened."""
+    if sys.stderr.isatty():
+        shown = ", ".join(place.title for place in places[:6]) + (" …" if len(places) > 6 else "")
+        sys.stderr.write(f"{output.coloured(f'capturing at {shown}; Ctrl-C ends it', 'dim', stream=sys.stderr)}\n")
+
+
+def lines(lab: Lab, wanted: Wanted, *, json: bool) -> int:
+    """Show packets as they come."""
+    width = 0
+    with _until_interrupted() as stop:
+
+        def begun(places: Sequence[Place]) -> None:
+            nonlocal width
+            width = max(len(place.title) for place in places)
+            _begun(places)
+
+        for line in capture(lab, wanted, begun, stop):
+            caught = line.caught
+            if json:
+                output.object_line(**_object(line))
+            else:
+                place = output.coloured(caught.place.title.ljust(width), "blue")
+                output.line(f"{clock(caught.time)}  {place}  {told(line.packet, line.tunnel)}")
+            sys.stdout.flush()
+    return 0
+
+
+def clock(time: int | None) -> str:
+    """The time of day of a packet, here, to the microsecond."""
+    if time is None:
+        return "-"
+    moment = datetime.fromtimestamp(time // 1_000_000_000, tz=UTC).astimezone()
+    return f"{moment:%H:%M:%S}.{time % 1_000_000_000 // 1000:06}"
+
+
+def told(found: Packet, tunnel: TunnelNames | None) -> str:
+    """A packet in a line: its tunnel with names, and what that carries."""
+    if found.tunnel is None:
+        return found.line
+    header = str(tunnel) if tunnel else str(numbers(found))
+    remarks = f" [{'; '.join(found.tunnel.remarks)}]" if found.tunnel.remarks else ""
+    carried = found.inner.line if found.inner else f"protocol 0x{found.tunnel.protocol:04x}"
+    ends = f"{found.source} > {found.destination}: "
+    return f"{ends}{output.coloured(header, 'cyan')}{remarks} | {carried}"
+
+
+def numbers(found: Packet) -> TunnelNames | None:
+    """A tunnel's header without anybody to ask for names."""
+    return Names({}).named(found.tunnel, found.source, found.destination) if found.tunnel else None
+
+
+def _object(line: Line) -> dict[str, Any]:
+    caught = line.caught
+    where = {"place": caught.place.title, "node": caught.place.node, "device": caught.place.device}
+    return {**where, **as_object(caught.time, caught.length, line.packet, line.tunnel)}
+
+
+def as_object(time: int | None, length: int, found: Packet, tunnel: TunnelNames | None) -> dict[str, Any]:
+    """A packet as plain data."""
+    names = tunnel or numbers(found)
+    header = None
+    if names is not None and found.tunnel is not None:
+        header = {
+            **dataclasses.asdict(names),
+            "option": found.tunnel.option,
+            "source": found.source,
+            "destination": found.destination,
+            "remarks": found.tunnel.remarks,
+        }
+    inner = found.innermost
+    return {
+        "time": None if time is None else time / 1_000_000_000,
+        "length": length,
+        "tunnel": header,
+        "eth_src": inner.eth_source,
+        "eth_dst": inner.eth_destination,
+        "vlans": inner.vlans,
+        "protocol": inner.protocol,
+        "source": inner.source,
+        "destination": inner.destination,
+        "source_port": inner.source_port or None,
+        "destination_port": inner.destination_port or None,
+        "text": inner.line,
+        "problem": found.problem or inner.problem,
+    }
+
+
+def into_file(lab: Lab, wanted: Wanted, into: str, *, json: bool) -> int:
+    """Capture into a file, and say what came of it."""
+    with _until_interrupted() as stop:
+        written = capture_into(lab, wanted, Path(into), _begun, stop)
+    if json:
+        output.as_json(written=into, packets=written.packets, places=written.places, lost=written.lost)
+        return 0
+    lost = f"; {output.count(written.lost, 'packet')} lost for lack of room" if written.lost else ""
+    output.line(
+        f"wrote {output.count(written.packets, 'packet')} of {output.count(written.places, 'place')} to {into}{lost}"
+    )
+    return 0
+
+
+def decoded(file: str, *, lab: Lab | None, bundle: str | None, json: bool) -> int:
+    """Show the packets of a file."""
+    names = _names(lab, bundle)
+    path = Path(file)
+    objects = []
+    width = 0
+    with tempfile.NamedTemporaryFile() as scratch:
+        if file == "-":
+            scratch.write(sys.stdin.buffer.read())
+            scratch.flush()
+            path = Path(scratch.name)
+        for recorded in files.read(path):
+            found = recorded.packet
+            tunnel = next((named for known in names if (named := _named(known, found))), None) or numbers(found)
+            if json:
+                about = {"number": recorded.number, "place": recorded.place or None}
+                objects.append({**about, **as_object(recorded.time, recorded.length, found, tunnel)})
+            else:
+                width = max(width, len(recorded.place))
+                place = f"{recorded.place.ljust(width)}  " if width else ""
+                when = f"{clock(recorded.time)}  " if recorded.time is not None else ""
+                output.line(f"{recorded.number:>4}  {when}{place}{told(found, tunnel)}")
+    if json:
+        output.as_json(packets=objects)
+    return 0
+
+
+def _named(names: Names, found: Packet) -> TunnelNames | None:
+    """The names of a zone for a tunnel; None where it is not one of this zone."""
+    if found.tunnel is None or names.datapath(found.tunnel.datapath_key) is None:
+        return None
+    return names.named(found.tunnel, found.source, found.destination)
+
+
+def _names(lab: Lab | None, bundle: str | None) -> list[Names]:
+    if lab is not None:
+        return [zone.names for zone in look(lab, flows=False, states=False).zones.values()]
+    if bundle is not None:
+        raise OvnlabError("no bundles yet", where=bundle)
+    return []

@@ -1,0 +1,227 @@
+"""Packets of several places of a lab at once, by time, with the names of what their tunnels carry."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.insight import files
+from ovnlab.insight.lookup import Look, look
+from ovnlab.insight.names import Names, TunnelNames
+from ovnlab.insight.observing import tunnel_filter, underlay
+from ovnlab.insight.packets import Packet, packet
+from ovnlab.insight.taps import Caught, Place, Tap, Taps
+from ovnlab.insight.tunnels import Tunnel
+from ovnlab.lab import Lab
+from ovnlab.topology.resolved import interface_name
+from ovnlab.waiting import CLOCK
+
+HOLD = 0.25
+"""Seconds that a packet waits for those of other places that were seen before it."""
+
+REFRESH = 1.0
+"""Seconds between two looks at the Southbound database for a key that nobody knew."""
+
+KERNEL_DEVICES = ("genev_sys_6081", "vxlan_sys_4789")
+"""What the kernel's datapath has for tunnels, where packets pass without their header (ovs-vswitchd(8))."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is captured: places by name, all where there are none; before or after encapsulation on nodes.
+
+    `count` is 0 and `seconds` None for no end.
+    """
+
+    targets: tuple[str, ...] = ()
+    expression: str = ""
+    inner: bool = False
+    outer: bool = False
+    count: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A packet with where it was seen, and what its tunnel's numbers stand for."""
+
+    caught: Caught
+    packet: Packet
+    tunnel: TunnelNames | None
+
+
+class Lookup:
+    """The names of a lab's numbers, read again when one is not known."""
+
+    def __init__(self, lab: Lab, first: Look) -> None:
+        self._lab, self._look = lab, first
+        self._next = 0.0
+
+    def named(self, node: str, found: Packet) -> TunnelNames | None:
+        """What the tunnel of a packet seen on a node stands for."""
+        if found.tunnel is None:
+            return None
+        names = self._known(self._look.zone_of(node).names, node, found.tunnel)
+        return names.named(found.tunnel, found.source, found.destination)
+
+    def _known(self, names: Names, node: str, tunnel: Tunnel) -> Names:
+        datapath = names.datapath(tunnel.datapath_key)
+        known = datapath is not None and bool(names.port(datapath.name, tunnel.egress_key))
+        if known or CLOCK.monotonic() < self._next:
+            return names
+        self._next = CLOCK.monotonic() + REFRESH
+        try:
+            self._look = look(self._lab, flows=False, states=False)
+        except OvnlabError:  # the database is away for a moment; the numbers are shown
+            return names
+        return self._look.zone_of(node).names
+
+
+def places(seen: Look, wanted: Wanted) -> list[tuple[Place, str]]:
+    """Where to listen, each with tcpdump's expression. Raises UsageError for names that the lab does not have."""
+    if wanted.inner and wanted.outer:
+        raise UsageError("--inner and --outer are the two sides of a tunnel: one of them")
+    names = wanted.targets or _everywhere(seen, wanted)
+    return [_place(seen, wanted, name) for name in dict.fromkeys(names)]
+
+
+def _everywhere(seen: Look, wanted: Wanted) -> list[str]:
+    chassis = [node.name for node in seen.topology.chassis if node.name in seen.nodes]
+    if wanted.inner or wanted.outer:
+        return chassis
+    vms = [bound.name for state in seen.states.values() for bound in state.vms]
+    return [*chassis, *vms]
+
+
+def _place(seen: Look, wanted: Wanted, name: str) -> tuple[Place, str]:
+    if seen.topology.node(name) is None:
+        target = seen.lab.target(name)  # raises for a name that the lab does not have
+        device = target.interface or interface_name(name)
+        return Place(name, device, target.command, target.node.name), wanted.expression
+    node = seen.lab.node(name)
+    if wanted.inner:
+        state = seen.states.get(name)
+        found = next((device for device in KERNEL_DEVICES if state and device in state.devices), None)
+        return Place(name, found or "", node.command, name), wanted.expression
+    place = underlay(seen, name)
+    if place is not None:
+        return place, wanted.expression or tunnel_filter()
+    host = seen.topology.node(name)
+    devices = [nic.carrier for nic in host.nics] if host else []
+    if not devices:
+        raise OvnlabError("has no device of the lab's", where=name)
+    return Place(name, devices[0], node.command, name), wanted.expression
+
+
+def capture(
+    lab: Lab, wanted: Wanted, begun: Callable[[Sequence[Place]], None], stop: threading.Event
+) -> Iterator[Line]:
+    """The packets of all places as they come, by time, until one of the limits, or until `stop` is set.
+
+    `begun` is told when all places are listened at.
+    """
+    seen = look(lab, flows=False)
+    wished = places(seen, wanted)
+    lookup = Lookup(lab, seen)
+    arrived: queue.SimpleQueue[Caught] = queue.SimpleQueue()
+    with Taps(wished) as taps:
+        threads = [threading.Thread(target=_pass_on, args=(tap, arrived), daemon=True) for tap in taps.taps]
+        for thread in threads:
+            thread.start()
+        begun([place for place, _ in wished])
+        for caught in itertools.islice(_ordered(arrived, threads, wanted.seconds, stop), wanted.count or None):
+            found = packet(caught.data)
+            yield Line(caught, found, lookup.named(caught.place.node, found))
+
+
+def _pass_on(tap: Tap, arrived: queue.SimpleQueue[Caught]) -> None:
+    for one in tap.packets():
+        arrived.put(one)
+
+
+def _ordered(
+    arrived: queue.SimpleQueue[Caught],
+    threads: Sequence[threading.Thread],
+    seconds: float | None,
+    stop: threading.Event,
+) -> Iterator[Caught]:
+    """Packets by time: each waits a little for those that were seen before it and come later."""
+    waiting: list[tuple[int, int, float, Caught]] = []
+    numbers = itertools.count()
+    end = CLOCK.monotonic() + seconds if seconds is not None else None
+    while True:
+        try:
+            caught = arrived.get(timeout=0.05)
+            heapq.heappush(waiting, (caught.time, next(numbers), CLOCK.monotonic(), caught))
+        except queue.Empty:
+            pass
+        now = CLOCK.monotonic()
+        over = stop.is_set() or (end is not None and now >= end) or not any(thread.is_alive() for thread in threads)
+        while waiting and (over or now - waiting[0][2] >= HOLD):
+            yield heapq.heappop(waiting)[3]
+        if over and arrived.empty():
+            return
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a capture into a file came to: packets written, and those that the kernel had no room for."""
+
+    packets: int
+    lost: int
+    places: int
+
+
+def capture_into(
+    lab: Lab, wanted: Wanted, path: Path, begun: Callable[[Sequence[Place]], None], stop: threading.Event
+) -> Written:
+    """Capture into a pcapng file with an interface for each place.
+
+    tcpdump writes into files of its own, and nothing of ours is between it and the disk: at the end they become one.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise OvnlabError("cannot be written: there is no such folder", where=str(path))
+    wished = places(look(lab, flows=False), wanted)
+    titles = [place.title for place, _ in wished]
+    parts: list[IO[bytes]] = []
+    try:
+        # They have no names: whatever happens, they go with us.
+        parts.extend(tempfile.TemporaryFile(dir=path.parent) for _ in wished)  # noqa: SIM115  closed below
+        with Taps(wished, into=parts) as taps:
+            begun([place for place, _ in wished])
+            _wait(wanted, parts, stop, [tap.is_running for tap in taps.taps])
+            taps.close()
+            lost = sum(tap.lost for tap in taps.taps)
+        for part in parts:
+            part.seek(0)
+        frames = files.merged(list(zip(titles, parts, strict=True)))
+        count = files.write(path, titles, itertools.islice(frames, wanted.count or None))
+    except OSError as error:
+        raise OvnlabError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
+    finally:
+        for part in parts:
+            part.close()
+    return Written(count, lost, len(wished))
+
+
+def _wait(
+    wanted: Wanted, parts: Sequence[IO[bytes]], stop: threading.Event, running: Sequence[Callable[[], bool]]
+) -> None:
+    """Return when one of the limits is reached, or `stop` is set."""
+    counters = [files.Counter(part.fileno()) for part in parts]
+    end = CLOCK.monotonic() + wanted.seconds if wanted.seconds is not None else None
+    while not stop.wait(0.1):
+        if end is not None and CLOCK.monotonic() >= end:
+            return
+        if wanted.count and sum(counter.count() for counter in counters) >= wanted.count:
+            return
+        if not any(is_running() for is_running in running):
+            return

@@ -1,0 +1,228 @@
+"""Packets in files: pcap and pcapng, and the hexadecimal dumps that tcpdump(8) prints."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ovnlab.errors import OvnlabError
+from ovnlab.insight.packets import Packet, packet
+
+ETHERNET, RAW, COOKED, COOKED2 = 1, 101, 113, 276
+"""Link types (pcap-linktype(7)): Ethernet, IP alone, and what Linux's `any` device has."""
+
+MAGIC = {b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a"}
+"""How capture files begin: pcap in both byte orders and units of time, and pcapng."""
+
+_DUMP = re.compile(
+    r"^\s*(?:0x)?([0-9a-fA-F]{4,8}):?\s+((?:[0-9a-fA-F]{2,4}[ -]+)*[0-9a-fA-F]{2,4})(?:\s{2,}.*|\s*\|.*)?$"
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A frame of a file: when (nanoseconds since 1970, None where that is not known), where, and its bytes."""
+
+    number: int
+    time: int | None
+    place: str
+    data: bytes
+    length: int
+    link: int = ETHERNET
+
+    @property
+    def packet(self) -> Packet:
+        """Taken apart."""
+        if self.link == ETHERNET:
+            return packet(self.data)
+        start = {RAW: 0, COOKED: 16, COOKED2: 20}.get(self.link)
+        if start is None or len(self.data) <= start:
+            return Packet(length=len(self.data), problem=f"link type {self.link} is not understood")
+        kind = b"\x86\xdd" if self.data[start] >> 4 == 6 else b"\x08\x00"
+        return packet(bytes(12) + kind + self.data[start:])
+
+
+def read(path: Path) -> Iterator[Recorded]:
+    """The frames of a file. Raises OvnlabError where it is none that has any."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+            text = "" if start in MAGIC else (start + file.read()).decode(errors="replace")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OvnlabError(f"cannot be read: {reason}", where=str(path)) from None
+    if start in MAGIC:
+        yield from _captured(path)
+        return
+    frames = dumped(text)
+    if not frames:
+        raise OvnlabError(
+            "is neither a capture file nor a hexadecimal dump of packets",
+            where=str(path),
+            hint="`tcpdump -w FILE` writes the one, `tcpdump -xx` prints the other",
+        )
+    for number, data in enumerate(frames, 1):
+        yield Recorded(number, None, "", data, len(data))
+
+
+def _captured(path: Path) -> Iterator[Recorded]:
+    logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
+    from scapy.error import Scapy_Exception  # noqa: PLC0415  takes 0.3 s
+    from scapy.utils import RawPcapReader  # noqa: PLC0415
+
+    number = 0
+    try:
+        with path.open("rb") as file, _reader(RawPcapReader, file) as reader:
+            for data, about in reader:
+                number += 1
+                name = getattr(about, "ifname", None) or b""
+                link = getattr(about, "linktype", None)
+                yield Recorded(
+                    number,
+                    _time(reader, about),
+                    name.decode(errors="replace") if isinstance(name, bytes) else str(name),
+                    bytes(data),
+                    int(getattr(about, "wirelen", len(data)) or len(data)),
+                    int(link if link is not None else reader.linktype),
+                )
+    except (Scapy_Exception, EOFError, struct.error, ValueError, OSError, TypeError, IndexError, KeyError) as error:
+        reason = f" ({error})" if str(error) else ""
+        raise OvnlabError(f"is damaged after packet {number}{reason}", where=str(path)) from None
+
+
+def _reader(kind: Any, file: IO[bytes]) -> Any:
+    """scapy's own opening of files leaves those open that are damaged; it takes open ones, and does not say so."""
+    return kind(file)
+
+
+def _time(reader: Any, about: Any) -> int | None:
+    """Nanoseconds since 1970."""
+    if hasattr(about, "tshigh"):
+        if about.tshigh is None or about.tslow is None or not about.tsresol:
+            return None
+        return int(((about.tshigh << 32) + about.tslow) * 1_000_000_000 // about.tsresol)
+    return int(about.sec * 1_000_000_000 + about.usec * (1 if reader.nano else 1000))
+
+
+def dumped(text: str) -> list[bytes]:
+    """The frames in a hexadecimal dump: tcpdump's with -xx, xxd's, or nothing but digits."""
+    frames: list[bytes] = []
+    current = bytearray()
+    for line in text.splitlines():
+        found = _DUMP.match(line)
+        if found is None:
+            continue
+        offset = int(found[1], 16)
+        if offset == 0 and current:
+            frames.append(bytes(current))
+            current = bytearray()
+        digits = re.sub(r"[^0-9a-fA-F]", "", found[2])
+        if offset == len(current) and len(digits) % 2 == 0:
+            current += bytes.fromhex(digits)
+    if current:
+        frames.append(bytes(current))
+    if frames:
+        return frames
+    digits = re.sub(r"\s+|0x", "", text)
+    if len(digits) >= 28 and len(digits) % 2 == 0 and re.fullmatch(r"[0-9a-fA-F]+", digits):
+        return [bytes.fromhex(digits)]
+    return []
+
+
+def pcap(stream: IO[bytes]) -> Iterator[tuple[int, bytes, int]]:
+    """The frames that a tcpdump of our own writes: time in nanoseconds since 1970, bytes, length on the wire."""
+    header = stream.read(24)
+    if len(header) < 24:
+        return
+    order = "<" if header[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
+    unit = 1 if header[:4] in (b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d") else 1000
+    while len(record := stream.read(16)) == 16:
+        seconds, fraction, kept, length = struct.unpack(f"{order}IIII", record)
+        data = stream.read(kept)
+        if len(data) < kept:
+            return
+        yield seconds * 1_000_000_000 + fraction * unit, data, length
+
+
+class Counter:
+    """Counts the frames that a tcpdump of our own is writing into a file."""
+
+    def __init__(self, file: int) -> None:
+        self._file, self._at, self._count = file, 24, 0
+
+    def count(self) -> int:
+        """The frames that are there in whole."""
+        size = os.fstat(self._file).st_size
+        while self._at + 16 <= size:
+            (kept,) = struct.unpack("=8xI4x", os.pread(self._file, 16, self._at))
+            if self._at + 16 + kept > size:
+                break
+            self._at += 16 + kept
+            self._count += 1
+        return self._count
+
+
+def merged(parts: Sequence[tuple[str, IO[bytes]]]) -> Iterator[tuple[int, str, bytes, int]]:
+    """The frames of several captures, by time: time, place, bytes, length on the wire."""
+
+    def named(number: int, stream: IO[bytes]) -> Iterator[tuple[int, int, bytes, int]]:
+        for time, data, length in pcap(stream):
+            yield time, number, data, length
+
+    streams = [named(number, stream) for number, (_, stream) in enumerate(parts)]
+    for time, number, data, length in heapq.merge(*streams, key=lambda one: one[0]):
+        yield time, parts[number][0], data, length
+
+
+SECTION, INTERFACE, PACKET = 0x0A0D0D0A, 1, 6
+"""The blocks that we write (draft-ietf-opsawg-pcapng, 4)."""
+
+IF_NAME, IF_TSRESOL = 2, 9
+"""Options of an interface: its name, and its unit of time."""
+
+NO_OPTION = struct.pack("<HH", 0, 0)
+
+
+def write(path: Path, places: Sequence[str], frames: Iterable[tuple[int, str, bytes, int]]) -> int:
+    """Write a pcapng file, its times in nanoseconds, with an interface for each place; the number of frames.
+
+    The file is there when it is whole, and what was there before stays until then.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    count = 0
+    try:
+        with scratch.open("wb") as file:
+            file.write(_block(SECTION, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
+            for place in places:
+                options = _option(IF_NAME, place.encode()) + _option(IF_TSRESOL, b"\x09") + NO_OPTION
+                file.write(_block(INTERFACE, struct.pack("<HHI", ETHERNET, 0, 0) + options))
+            numbers = {place: number for number, place in enumerate(places)}
+            for time, place, data, length in frames:
+                head = struct.pack("<IIIII", numbers[place], time >> 32, time & 0xFFFFFFFF, len(data), length)
+                file.write(_block(PACKET, head + _padded(data)))
+                count += 1
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise OvnlabError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
+    return count
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def _option(number: int, value: bytes) -> bytes:
+    return struct.pack("<HH", number, len(value)) + _padded(value)
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    length = struct.pack("<I", len(body) + 12)
+    return struct.pack("<I", kind) + length + body + length
