@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ovnlab.cli import output
-from ovnlab.errors import OvnlabError
 from ovnlab.insight import files
 from ovnlab.insight.capture import Line, Wanted, capture, capture_into
-from ovnlab.insight.lookup import look
 from ovnlab.insight.names import Names, TunnelNames
 from ovnlab.insight.packets import Packet
 from ovnlab.insight.taps import Place
@@ -138,9 +136,8 @@ def into_file(lab: Lab, wanted: Wanted, into: str, *, json: bool) -> int:
     return 0
 
 
-def decoded(file: str, *, lab: Lab | None, bundle: str | None, json: bool) -> int:
-    """Show the packets of a file."""
-    names = _names(lab, bundle)
+def decoded(file: str, names: Sequence[Names], *, json: bool) -> int:
+    """Show the packets of a file, with the names of a lab's zones."""
     path = Path(file)
     objects = []
     width = 0
@@ -170,11 +167,3 @@ def _named(names: Names, found: Packet) -> TunnelNames | None:
     if found.tunnel is None or names.datapath(found.tunnel.datapath_key) is None:
         return None
     return names.named(found.tunnel, found.source, found.destination)
-
-
-def _names(lab: Lab | None, bundle: str | None) -> list[Names]:
-    if lab is not None:
-        return [zone.names for zone in look(lab, flows=False, states=False).zones.values()]
-    if bundle is not None:
-        raise OvnlabError("no bundles yet", where=bundle)
-    return []

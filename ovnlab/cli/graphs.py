@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ovnlab.cli import output
-from ovnlab.cli.options import JsonOption, LabOption, SetOption, complete_topologies
-from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.cli.options import BundleOption, JsonOption, LabOption, SetOption, complete_topologies
+from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def graph(
     view: Annotated[str, typer.Option("--view", metavar="V", help="physical, logical or both.")] = "both",
     lab: LabOption = None,
     settings: SetOption = None,
+    bundle: BundleOption = None,
     json: JsonOption = False,
 ) -> int:
     """Draw a lab: nodes, networks and tunnels, switches and routers, and what is bound where.
@@ -64,10 +65,15 @@ def graph(
     if topology is None and settings:
         raise UsageError("--set is for a topology, not for a lab that runs", hint="name the topology as well")
     language = _language(form, into)
-    picture = _picture_of_file(topology, settings) if topology is not None else _picture_of_lab(lab)
+    if bundle is not None and (topology is not None or lab is not None):
+        raise UsageError("a picture is of one thing: a file, --lab, or --bundle")
+    if bundle is not None:
+        picture = _picture_of_bundle(bundle)
+    else:
+        picture = _picture_of_file(topology, settings) if topology is not None else _picture_of_lab(lab)
     text = _drawn(picture, language, view)
     if into is not None:
-        _write(Path(into), text)
+        output.write_text(Path(into), text)
     if json:
         output.as_json(**({"written": into} if into is not None else {"format": language, "text": text}))
     else:
@@ -109,6 +115,14 @@ def _picture_of_lab(name: str | None) -> Picture:
 
     lab = find(name, Quiet())
     return portray(lab.topology, live_of(status(lab)))
+
+
+def _picture_of_bundle(bundle: str) -> Picture:
+    from ovnlab.graph.portray import portray  # noqa: PLC0415
+    from ovnlab.insight.bundle import status_of  # noqa: PLC0415
+
+    topology, found = status_of(Path(bundle))
+    return portray(topology, live_of(found))
 
 
 def live_of(status: Status) -> Live:
@@ -154,11 +168,3 @@ def _drawn(picture: Picture, language: str, view: str) -> str:
     from ovnlab.graph.svg import svg  # noqa: PLC0415
 
     return svg(picture, view)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OvnlabError(f"cannot be written: {reason}", where=str(path)) from None

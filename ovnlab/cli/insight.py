@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ovnlab.cli import output
-from ovnlab.cli.options import JsonOption, LabOption, complete_targets
+from ovnlab.cli.options import BundleOption, JsonOption, LabOption, NodeArgument, complete_targets, complete_vms
+from ovnlab.cli.output import write_text
 from ovnlab.errors import UsageError
 
 if TYPE_CHECKING:
+    from ovnlab.insight.lookup import Look
     from ovnlab.insight.question import Wish
     from ovnlab.lab import Lab
 
@@ -20,6 +25,9 @@ def register(app: typer.Typer) -> None:
     app.command()(trace)
     app.command()(capture)
     app.command()(decode)
+    app.command()(flows)
+    app.command()(explain)
+    app.command()(bundle)
 
 
 def _find(lab: str | None) -> Lab:
@@ -27,6 +35,23 @@ def _find(lab: str | None) -> Lab:
     from ovnlab.lab import find  # noqa: PLC0415
 
     return find(lab, Quiet())
+
+
+@contextlib.contextmanager
+def _look(lab: str | None, bundle: str | None) -> Iterator[Look]:
+    """A lab that runs, or one in a bundle."""
+    if bundle is None:
+        from ovnlab.insight.lookup import look  # noqa: PLC0415
+
+        yield look(_find(lab))
+        return
+    if lab is not None:
+        raise UsageError("it is either of --lab or of --bundle")
+    from ovnlab.cli.progress import Lines  # noqa: PLC0415
+    from ovnlab.insight.bundle import opened  # noqa: PLC0415
+
+    with opened(Path(bundle), Lines().note) as seen:
+        yield seen
 
 
 def trace(
@@ -60,8 +85,13 @@ def trace(
         bool, typer.Option("--from-chassis", help="Put the packet in at the chassis' switch, not in the fake VM.")
     ] = False,
     no_send: Annotated[bool, typer.Option("--no-send", help="Send nothing: only what flows tell.")] = False,
+    logical: Annotated[bool, typer.Option("--logical", help="Only what OVN means to do.")] = False,
+    bundle: BundleOption = None,
     summary: Annotated[bool, typer.Option("--summary", help="Only pipelines and the verdict.")] = False,
     detail: Annotated[bool, typer.Option("--detail", help="Every stage and every OpenFlow table.")] = False,
+    html: Annotated[
+        str | None, typer.Option("--html", metavar="FILE", help="Write a page as well, with the way drawn.")
+    ] = None,
     lab: LabOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -80,10 +110,20 @@ def trace(
 
     if summary and detail:
         raise UsageError("--summary and --detail are two ways of showing it")
-    found = traced(
-        _find(lab), _wish(source, destination, icmp, tcp, udp, expression), send=not no_send, from_chassis=from_chassis
-    )
-    judged = verdict(found)
+    wish = _wish(source, destination, icmp, tcp, udp, expression)
+    with _look(lab, bundle) as seen:
+        found = traced(
+            seen,
+            wish,
+            send=not no_send,
+            from_chassis=from_chassis,
+            logical_only=logical or bundle is not None,
+        )
+        judged = verdict(found)
+    if html is not None:
+        from ovnlab.insight.page import page  # noqa: PLC0415
+
+        write_text(Path(html), page(found, judged))
     if json:
         output.as_json(**as_dict(found, judged))
     else:
@@ -150,9 +190,7 @@ def decode(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A pcap or pcapng file, or a dump in hexadecimal; - for the input.")
     ],
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", metavar="FILE", help="The names of a bundle, with no lab.")
-    ] = None,
+    bundle: BundleOption = None,
     lab: LabOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -164,6 +202,76 @@ def decode(
     """
     from ovnlab.cli.capturing import decoded  # noqa: PLC0415
 
-    if lab is not None and bundle is not None:
-        raise UsageError("names are either of --lab or of --bundle")
-    return decoded(file, lab=_find(lab) if lab else None, bundle=bundle, json=json)
+    if lab is None and bundle is None:
+        return decoded(file, (), json=json)
+    with _look(lab, bundle) as seen:
+        return decoded(file, [zone.names for zone in seen.zones.values()], json=json)
+
+
+def flows(
+    node: NodeArgument,
+    active: Annotated[bool, typer.Option("--active", help="Only those that match packets just now.")] = False,
+    port: Annotated[
+        str,
+        typer.Option("--port", metavar="VM", help="Only those about a logical port.", autocompletion=complete_vms),
+    ] = "",
+    table: Annotated[
+        str, typer.Option("--table", metavar="NAME", help="Only those of a table, by name or number.")
+    ] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show what is hit, again and again.")] = False,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """The OpenFlow flows of a chassis, with names: tables by what they do, datapaths, ports, and rows behind cookies.
+
+    Rates are packets in the second in which it looks.
+
+    \b
+    ovnlab flows worker1 --active
+    ovnlab flows worker1 --port vm1 --table ls_in_l2_lkup
+    ovnlab flows worker2 --follow
+    """
+    from ovnlab.cli.flowing import flows as shown  # noqa: PLC0415
+    from ovnlab.insight.flows import Filter  # noqa: PLC0415
+
+    return shown(_find(lab), node, Filter(active or follow, port, table), follow=follow, json=json)
+
+
+def explain(
+    vm: Annotated[
+        str,
+        typer.Argument(metavar="VM", help="A logical port.", autocompletion=complete_vms, show_default=False),
+    ],
+    lab: LabOption = None,
+    bundle: BundleOption = None,
+    json: JsonOption = False,
+) -> int:
+    """All about one port: rows, keys, chassis, addresses, rules that apply, and why it is down if it is.
+
+    \b
+    ovnlab explain vm1
+    """
+    from ovnlab.cli.explaining import show  # noqa: PLC0415
+
+    with _look(lab, bundle) as seen:
+        return show(seen, vm, json=json)
+
+
+def bundle(
+    into: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; LAB-DATE.tar.gz if omitted.")
+    ] = None,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Put all that is asked for when something is wrong into one archive: databases, flows, logs, versions. No secrets.
+
+    `trace --logical`, `explain`, `decode` and `graph` read it with --bundle, on any machine.
+
+    \b
+    ovnlab bundle
+    ovnlab explain vm1 --bundle 3node-20260101-120000.tar.gz
+    """
+    from ovnlab.cli.explaining import bundle as written  # noqa: PLC0415
+
+    return written(_find(lab), into, json=json)

@@ -58,6 +58,9 @@ LabOption = Annotated[
     str | None,
     typer.Option("--lab", "-l", metavar="NAME", help="The lab that is meant.", autocompletion=complete_labs),
 ]
+BundleOption = Annotated[
+    str | None, typer.Option("--bundle", metavar="FILE", help="A lab that `ovnlab bundle` wrote, not one that runs.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 TopologyArgument = Annotated[
     str | None,

@@ -6,6 +6,7 @@ import json as jsons
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -101,3 +102,12 @@ def _error_object(problem: OvnlabError) -> dict[str, Any]:
         "hint": problem.hint,
         "detail": problem.detail,
     }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that was asked for. Raises OvnlabError where that cannot be."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OvnlabError(f"cannot be written: {reason}", where=str(path)) from None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ovnlab.cli import output
 from ovnlab.insight.logical import Section, Stage
 from ovnlab.insight.observing import Hop
+from ovnlab.insight.page import tells
 from ovnlab.insight.told import stage_of
 from ovnlab.insight.trace import Physical, Trace, place_of, row_of
 from ovnlab.insight.verdict import Verdict
@@ -71,20 +72,12 @@ def _show_section(trace: Trace, section: Section, how: str) -> None:
     if how == "summary":
         return
     for stage in section.stages:
-        if how == "detail" or _tells(stage):
+        if how == "detail" or tells(stage):
             _show_stage(trace, stage, pad + _INDENT, how)
     for port in section.outputs:
         if port.type != "patch":
             kind = f" ({port.type})" if port.type else ""
             output.line(f"{pad}{_INDENT}{output.coloured('output', 'green')} to {port.port}{kind}")
-
-
-def _tells(stage: Stage) -> bool:
-    """Whether a stage is more than housekeeping: it matched something of this packet and decided something by that."""
-    if stage.drops:
-        return True
-    housekeeping = ("pre_", "_hint", "port_sec", "lookup_neighbor", "learn_neighbor", "_ecmp", "chk_", "stateful")
-    return stage.match != "1" and not any(word in stage.name for word in housekeeping)
 
 
 def _show_stage(trace: Trace, stage: Stage, pad: str, how: str) -> None:

@@ -18,6 +18,7 @@ from ovnlab.insight.lookup import Look, look
 from ovnlab.insight.names import Names, TunnelNames
 from ovnlab.insight.observing import tunnel_filter, underlay
 from ovnlab.insight.packets import Packet, packet
+from ovnlab.insight.question import endpoint
 from ovnlab.insight.taps import Caught, Place, Tap, Taps
 from ovnlab.insight.tunnels import Tunnel
 from ovnlab.lab import Lab
@@ -103,10 +104,12 @@ def _everywhere(seen: Look, wanted: Wanted) -> list[str]:
 
 def _place(seen: Look, wanted: Wanted, name: str) -> tuple[Place, str]:
     if seen.topology.node(name) is None:
-        target = seen.lab.target(name)  # raises for a name that the lab does not have
-        device = target.interface or interface_name(name)
-        return Place(name, device, target.command, target.node.name), wanted.expression
-    node = seen.lab.node(name)
+        end = endpoint(seen, name)  # raises for a name that the lab does not have
+        if end.place is None:
+            raise UsageError(f"{name} is nowhere that could be listened at")
+        device = end.place.interface or interface_name(name)
+        return Place(name, device, end.place.command, end.place.node.name), wanted.expression
+    node = seen.node(name)
     if wanted.inner:
         state = seen.states.get(name)
         found = next((device for device in KERNEL_DEVICES if state and device in state.devices), None)

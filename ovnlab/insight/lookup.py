@@ -7,6 +7,9 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from invoke.context import Context
+
+from ovnlab.binding import unknown
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.names import COLUMNS, Names
 from ovnlab.lab import Lab
@@ -25,6 +28,8 @@ FLOWS = {
     "MAC_Binding": ("_uuid", "logical_port", "ip", "mac", "datapath"),
     "Chassis_Private": ("_uuid", "name", "nb_cfg"),
     "SB_Global": ("_uuid", "nb_cfg"),
+    "FDB": ("_uuid", "mac", "dp_key", "port_key"),
+    "Load_Balancer": ("_uuid", "name", "vips"),
 }  # fmt: skip
 """What tracing reads beside names."""
 
@@ -34,10 +39,10 @@ DIGITS = 8
 
 @dataclass(frozen=True)
 class Zone:
-    """The databases of an availability zone."""
+    """The databases of an availability zone. `context` is where OVN's tools reach them."""
 
     name: str
-    central: Node
+    context: Context
     databases: Databases
     names: Names
     tables: Mapping[str, Sequence[Row]]
@@ -55,21 +60,31 @@ class Zone:
 
 @dataclass(frozen=True)
 class Look:
-    """A lab that runs, at one moment."""
+    """A lab at one moment: one that runs, or one that was put into a bundle, which has no `lab` and no `nodes`."""
 
-    lab: Lab
+    name: str
     topology: Topology
     nodes: Mapping[str, Node]
     states: Mapping[str, NodeState]
     zones: Mapping[str, Zone]
-    northbound: Sequence[LiveRow] = field(default_factory=tuple)
+    northbound: Sequence[LiveRow] = ()
+    lab: Lab | None = None
+    interfaces: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+
+    def node(self, name: str) -> Node:
+        """A node that runs. Raises UsageError for a name that the lab does not have, OvnlabError for what is down."""
+        if self.topology.node(name) is None:
+            raise unknown(self.topology, name)
+        if name not in self.nodes:
+            raise OvnlabError("does not run", where=name, hint="`ovnlab up` starts what is missing")
+        return self.nodes[name]
 
     def zone_of(self, node: str) -> Zone:
         """The zone of a node. Raises OvnlabError where its databases could not be read."""
         found = self.topology.node(node)
         zone = self.zones.get(found.zone if found else "") or next(iter(self.zones.values()), None)
         if zone is None:
-            raise OvnlabError("its Southbound database cannot be read", where=f"lab {self.lab.name}")
+            raise OvnlabError("its Southbound database cannot be read", where=f"lab {self.name}")
         return zone
 
     def home(self, vm: str) -> tuple[str, BoundVM] | None:
@@ -118,7 +133,7 @@ def look(lab: Lab, *, flows: bool = True, states: bool = True) -> Look:
             except OvnlabError as error:
                 unread.append(error)
                 continue
-            zones[zone] = Zone(zone, node, databases, Names(tables), tables)
+            zones[zone] = Zone(zone, node.context, databases, Names(tables), tables)
             return
 
     def read_northbound(zone: str) -> None:
@@ -137,4 +152,4 @@ def look(lab: Lab, *, flows: bool = True, states: bool = True) -> Look:
     for_each(questions, lambda ask: ask())
     if not zones:
         raise unread[0] if unread else OvnlabError("runs no Southbound database", where=central.name)
-    return Look(lab, topology, nodes, found, zones, tuple(rows))
+    return Look(lab.name, topology, nodes, found, zones, tuple(rows), lab)

@@ -133,7 +133,7 @@ def _output(seen: Look, asked: Question, leg: Leg, port: str, kind: str) -> Watc
             return None
         return Watch(Hop(place.title, f"to {name}", leg.chassis, wanted=True), place, tunnelled=False)
     home = seen.home(port)
-    if home is None:
+    if home is None or home[0] not in seen.nodes:
         return None
     target = Target(port, seen.nodes[home[0]], vm=port, interface=home[1].port)
     answer = port == asked.source.name

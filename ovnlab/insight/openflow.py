@@ -81,7 +81,7 @@ class Pass:
     @property
     def exits(self) -> tuple[Exit, ...]:
         """Where the packet goes."""
-        return tuple(_exits(_split(self.actions), _headers(self.flow) if self.resumes else {}, None))
+        return tuple(_exits(split(self.actions), _headers(self.flow) if self.resumes else {}, None))
 
     @property
     def asks_controller(self) -> bool:
@@ -226,7 +226,7 @@ def _headers(flow: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
     """The parts of a list whose commas may also be within parentheses."""
     parts, depth, start = [], 0, 0
     for at, letter in enumerate(text):
@@ -261,12 +261,12 @@ def _exits(actions: Sequence[str], changed: Mapping[str, Mapping[str, str]], tun
             yield Exit("tunnel", _pushed(arguments), changed)
             return  # what comes next is where the encapsulated packet goes
         elif name == "clone":
-            yield from _exits(_split(arguments), changed, tunnel)
+            yield from _exits(split(arguments), changed, tunnel)
         elif name == "check_pkt_len":
-            for part in _split(arguments):
+            for part in split(arguments):
                 which, inside = _call(part)
                 if which == "le":
-                    yield from _exits(_split(inside), changed, tunnel)
+                    yield from _exits(split(inside), changed, tunnel)
         elif name in ("push_vlan", "pop_vlan"):  # told by who reads the packet on the wire
             continue
         elif not arguments and name not in ("drop", "ct_clear"):
@@ -275,7 +275,7 @@ def _exits(actions: Sequence[str], changed: Mapping[str, Mapping[str, str]], tun
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    for part in _split(text):
+    for part in split(text):
         key, equals, value = part.partition("=")
         if equals:
             yield key, value

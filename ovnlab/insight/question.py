@@ -86,7 +86,7 @@ class Wish:
 
 def question(look: Look, wish: Wish) -> Question:
     """The packet that is meant. Raises UsageError for what nobody can be, OvnlabError where no packet can leave."""
-    source = _end(look, wish.source)
+    source = endpoint(look, wish.source)
     port = source.port
     if port is None:
         raise UsageError(
@@ -95,7 +95,7 @@ def question(look: Look, wish: Wish) -> Question:
         )
     zone = look.zone_of(source.node or look.topology.central.name)
     given, more = _terms(wish.expression)
-    destination = _end(look, wish.destination, near=source)
+    destination = endpoint(look, wish.destination, near=source)
     version = _version(source, destination)
     source = dataclasses.replace(source, ip=_of_version(source.ips, version) or source.ip)
     destination = dataclasses.replace(destination, ip=_of_version(destination.ips, version) or destination.ip)
@@ -165,22 +165,22 @@ def _above(wish: Wish, source: str, destination: str, version: int) -> dict[str,
     return fields
 
 
-def _end(look: Look, name: str, near: End | None = None) -> End:
+def endpoint(look: Look, name: str, near: End | None = None) -> End:
     """A fake VM by its name, a node, or whoever has an address."""
     home = look.home(name)
     if home is not None:
         node, bound = home
         port = look.zone_of(node).names.ports.get(name)
         ips = tuple(address.partition("/")[0] for address in bound.addresses)
-        place = Target(name, look.nodes[node], vm=name, interface=interface_name(name))
+        place = Target(name, look.nodes[node], vm=name, interface=interface_name(name)) if node in look.nodes else None
         mac = bound.mac or next(iter(port.macs if port else ()), "")
         return End(name, next(iter(ips), ""), mac, port, node, place, bound, ips or (port.ips if port else ()))
     vlan = look.topology.vlan(name)
     if vlan is not None:
-        return _vlan_end(look, name)
+        return _vlanendpoint(look, name)
     node_of = look.topology.node(name)
     if node_of is not None:
-        return _node_end(look, name)
+        return _nodeendpoint(look, name)
     for zone in look.zones.values():
         if name in zone.names.ports:
             port = zone.names.ports[name]
@@ -198,23 +198,25 @@ def _end(look: Look, name: str, near: End | None = None) -> End:
     return _whoever(look, str(ipaddress.ip_address(name)), near)
 
 
-def _vlan_end(look: Look, name: str) -> End:
+def _vlanendpoint(look: Look, name: str) -> End:
     vm, vlan = look.topology.vlan(name) or (None, None)
     home = look.home(vm.name) if vm else None
     if vm is None or vlan is None or home is None:
         raise OvnlabError("is not bound to a node", where=name)
     node, bound = home
     ips = tuple(address.partition("/")[0] for address in vlan.addresses)
-    place = Target(name, look.nodes[node], vm=vm.name, interface=vlan.interface, is_vlan=True)
+    running = look.nodes.get(node)
+    place = Target(name, running, vm=vm.name, interface=vlan.interface, is_vlan=True) if running else None
     port = look.zone_of(node).names.ports.get(name)
     return End(name, next(iter(ips), ""), vlan.mac, port, node, place, bound, ips)
 
 
-def _node_end(look: Look, name: str) -> End:
+def _nodeendpoint(look: Look, name: str) -> End:
     """A machine of the topology, at the localnet port of the physical network that it is on."""
     node = look.topology.node(name)
-    if node is None or name not in look.nodes:
-        raise OvnlabError("does not run", where=name, hint="`ovnlab up` starts what is missing")
+    if node is None:
+        raise unknown(look.topology, name)
+    running = look.nodes.get(name)
     state = look.states.get(name)
     for nic in node.nics:
         port = next(
@@ -229,7 +231,7 @@ def _node_end(look: Look, name: str) -> End:
         device = state.device(nic.carrier) if state else None
         ips = tuple(address.partition("/")[0] for address in (device.addresses if device else nic.addresses))
         if ips:
-            place = Target(name, look.nodes[name], interface=nic.carrier)
+            place = Target(name, running, interface=nic.carrier) if running else None
             mac = (device.mac if device else "") or nic.mac
             return End(name, ips[0], mac, port, name, place, None, ips)
     return End(name, node.ip, node.mac, None, name, Target(name, look.nodes[name], interface=node.underlay_device),
@@ -244,10 +246,10 @@ def _whoever(look: Look, address: str, near: End | None, *, by_mac: bool = False
             if address == bound.mac if by_mac else address in ips:
                 same = look.zone_of(node).names.ports.get(bound.name)
                 if near is None or near.port is None or same is None or len(look.zones) == 1 or not by_mac:
-                    return dataclasses.replace(_end(look, bound.name), ip="" if by_mac else address)
+                    return dataclasses.replace(endpoint(look, bound.name), ip="" if by_mac else address)
     for found in look.topology.nodes:
         if not found.chassis and any(address == ip for ip in _node_ips(look, found.name)) and not by_mac:
-            return dataclasses.replace(_end(look, found.name), ip=address, ips=(address,))
+            return dataclasses.replace(endpoint(look, found.name), ip=address, ips=(address,))
     for zone in look.zones.values():
         for port in zone.names.ports.values():
             if port.type != "chassisredirect" and (address in port.macs if by_mac else address in port.ips):
@@ -285,7 +287,12 @@ class Way:
 
 
 def way(end: End, address: str) -> Way:
-    """Ask a machine's own routes. `hop` is None where it has none to there."""
+    """Ask a machine's own routes, or where it cannot be asked go by what it was bound as.
+
+    `hop` is None where it has no route to there.
+    """
+    if end.bound is not None and end.place is None and address:
+        return Way(_hop(end.bound, address))
     if end.place is None or not address:
         return Way(address or None)
     script = f"set -- {address}\n{render('node/way.sh.j2')}"
@@ -302,6 +309,15 @@ def way(end: End, address: str) -> Way:
     if not routes:
         return Way(None, known)
     return Way(routes[0].get("gateway") or routes[0].get("via", {}).get("host") or address, known)
+
+
+def _hop(bound: BoundVM, address: str) -> str | None:
+    """The next hop by a fake VM's addresses and gateways."""
+    wanted = ipaddress.ip_address(address)
+    own = [ipaddress.ip_interface(word) for word in bound.addresses]
+    if any(wanted in interface.network for interface in own):
+        return address
+    return next((hop for hop in bound.gateways if ipaddress.ip_address(hop).version == wanted.version), None)
 
 
 def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[str, str]:

@@ -18,7 +18,7 @@ def as_dict(trace: Trace, verdict: Verdict) -> dict[str, Any]:
     """All of a trace and its verdict."""
     asked = trace.question
     return {
-        "lab": trace.look.lab.name,
+        "lab": trace.look.name,
         "source": {"name": asked.source.name, "ip": asked.source.ip, "mac": asked.source.mac, "node": asked.chassis},
         "destination": {
             "name": asked.destination.name,

@@ -19,7 +19,6 @@ from ovnlab.insight.openflow import PhysicalTrace
 from ovnlab.insight.packets import packet
 from ovnlab.insight.path import Leg, legs
 from ovnlab.insight.question import Question, Wish, question
-from ovnlab.lab import Lab
 from ovnlab.northbound.live import LiveRow
 from ovnlab.topology.resolved import Acl, Topology
 from ovnlab.waiting import CLOCK
@@ -94,18 +93,22 @@ class Trace:
         return next((hop.tunnel for hop in self.hops if hop.tunnel), None)
 
 
-def trace(lab: Lab, wish: Wish, *, send: bool = True, from_chassis: bool = False) -> Trace:
-    """Trace one packet. Raises what `question` raises, and CommandFailed for what ovn-trace rejects."""
-    seen = look(lab)
+def trace(
+    seen: Look, wish: Wish, *, send: bool = True, from_chassis: bool = False, logical_only: bool = False
+) -> Trace:
+    """Trace one packet; `logical_only` asks no switch, and sends nothing.
+
+    Raises what `question` raises, and UsageError for what ovn-trace rejects.
+    """
     asked = question(seen, wish)
-    frame = probing.frame(asked)
+    frame = None if logical_only else probing.frame(asked)
     notes = []
     meant = _meant(asked)
     if meant.asks_for_mac and send and frame is not None:
         # It asks for the MAC address, and learns it from the answer: what is traced is the way that comes after that.
-        seen, meant, learnt = _after_learning(lab, seen, asked, meant, frame, from_chassis=from_chassis)
+        seen, meant, learnt = _after_learning(seen, asked, meant, frame, from_chassis=from_chassis)
         notes.append(learnt)
-    if frame is None:
+    if frame is None and not logical_only:
         notes.append("no packet can be made of that expression: nothing is sent, and the switches are not asked")
     plans = [_planned(seen, asked, one) for one in _alternatives(seen, asked, meant)]
     chosen = plans[0]
@@ -204,12 +207,12 @@ def _alternatives(seen: Look, asked: Question, meant: LogicalTrace) -> list[Logi
 def _meant(asked: Question, *options: str) -> LogicalTrace:
     words = [word for _ in range(CONNECTIONS) for word in ("--ct", "new")]
     return logical.run(
-        asked.zone.central.context, asked.zone.databases, asked.datapath, asked.microflow, options=[*words, *options]
+        asked.zone.context, asked.zone.databases, asked.datapath, asked.microflow, options=[*words, *options]
     )
 
 
 def _after_learning(
-    lab: Lab, seen: Look, asked: Question, meant: LogicalTrace, frame: bytes, *, from_chassis: bool
+    seen: Look, asked: Question, meant: LogicalTrace, frame: bytes, *, from_chassis: bool
 ) -> tuple[Look, LogicalTrace, str]:
     """Send one packet so that the router learns the next hop's MAC address, and trace again once it has."""
     probing.send(replace(asked), frame, from_chassis=from_chassis)
@@ -223,7 +226,8 @@ def _after_learning(
             meant,
             "nobody answered for the next hop's address: the router asks for its MAC, and goes on asking",
         )
-    return look(lab), meant, "the router learnt the next hop's MAC address from a packet that was sent first"
+    again = look(seen.lab) if seen.lab else seen
+    return again, meant, "the router learnt the next hop's MAC address from a packet that was sent first"
 
 
 # ── what the switches do ─────────────────────────────────────────────────────────────────────────────────────────

@@ -51,7 +51,9 @@ def _as_intended(trace: Trace) -> str:
     broken = [one for one in trace.physical if one.missing or _lacks_exit(trace, one)]
     if wrong or any(_other_header(trace, hop) for hop in trace.hops) or (broken and not trace.sent):
         return ""
-    how = "" if trace.sent else ", as far as flows tell: nothing was sent"
+    how = (
+        "" if trace.sent else f", as far as {'flows tell' if trace.physical else 'OVN is concerned'}: nothing was sent"
+    )
     if trace.outcome in ("dropped", "rejected"):
         decision = trace.decision
         if decision is None:

@@ -1,0 +1,62 @@
+"""A port explained, and a bundle written, for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from pathlib import Path
+
+from ovnlab.cli import output
+from ovnlab.errors import OvnlabError
+from ovnlab.insight.bundle import write
+from ovnlab.insight.explain import explain
+from ovnlab.insight.lookup import Look
+from ovnlab.lab import Lab
+from ovnlab.waiting import now_ns
+
+
+def show(seen: Look, name: str, *, json: bool) -> int:
+    """All about a port."""
+    found = explain(seen, name)
+    if json:
+        output.as_json(
+            name=found.name,
+            up=found.up,
+            facts=dict(found.facts),
+            rules=[dataclasses.asdict(rule) for rule in found.rules],
+            problems=found.problems,
+        )
+        return 0
+    width = max(len(title) for title, _ in found.facts)
+    state = output.coloured("up", "green") if found.up else output.coloured("down", "red")
+    output.line(f"{output.coloured(name, 'bold')} is {state}")
+    output.line()
+    for title, text in found.facts:
+        output.line(f"{output.coloured(title.ljust(width), 'dim')}  {text}")
+    if found.rules:
+        output.line()
+        output.table(
+            ("RULE", "WHAT IT SAYS", "ROW", "LINE"),
+            [(rule.kind, rule.text, rule.uuid[:8], rule.place or "-") for rule in found.rules],
+        )
+    if found.problems:
+        output.line()
+        for problem in found.problems:
+            output.line(f"{output.coloured('!', 'red')} {problem}")
+    return 0
+
+
+def bundle(lab: Lab, into: str | None, *, json: bool) -> int:
+    """Write a bundle, and say where."""
+    moment = datetime.fromtimestamp(now_ns() // 1_000_000_000).astimezone()
+    path = Path(into or f"{lab.name}-{moment:%Y%m%d-%H%M%S}.tar.gz")
+    if path.is_dir() or not path.parent.is_dir():
+        raise OvnlabError("cannot be written: there is no such folder", where=str(path))
+    written = write(lab, path)
+    if json:
+        output.as_json(written=str(path), bytes=written.size, missing=written.missing)
+        return 0
+    output.line(f"wrote {path} ({written.size / 1_000_000:.1f} MB)")
+    for node, reason in written.missing.items():
+        output.line(f"without {node}: {reason}")
+    return 0

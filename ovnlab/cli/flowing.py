@@ -1,0 +1,112 @@
+"""The flows of a chassis, for people: by table, with rates, and with the rows that they are of."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ovnlab.binding import unknown
+from ovnlab.cli import output
+from ovnlab.errors import UsageError
+from ovnlab.insight.flows import Filter, Flow, Teller, Told, sample
+from ovnlab.insight.lookup import Look, look
+from ovnlab.lab import Lab
+
+INTERVAL = 1.0
+"""Seconds between two looks, which rates are told of."""
+
+
+def flows(lab: Lab, node: str, which: Filter, *, follow: bool, json: bool) -> int:
+    """Show flows once, or those that are hit from now on until Ctrl-C."""
+    seen = look(lab)
+    _check(seen, node, which)
+    if follow:
+        try:
+            while True:
+                _show(seen, node, which, json=json, following=True)
+        except KeyboardInterrupt:
+            return 0
+    _show(seen, node, which, json=json, following=False)
+    return 0
+
+
+def _check(seen: Look, node: str, which: Filter) -> None:
+    found = seen.topology.node(node)
+    if found is None:
+        raise unknown(seen.topology, node)
+    if not found.chassis:
+        raise UsageError(f"{node} is no chassis: it has no br-int")
+    if which.port and which.port not in seen.zone_of(node).names.ports:
+        raise UsageError(f"there is no logical port {which.port!r}", hint="`ovnlab sbctl list Port_Binding` has all")
+
+
+def _show(seen: Look, node: str, which: Filter, *, json: bool, following: bool) -> None:
+    found = sample(seen, node, interval=INTERVAL)
+    teller = Teller(seen, node, found)
+    if which.table and not any(which.table in (str(t), *name.split(", ")) for t, name in teller.tables.items()):
+        names = sorted({part for name in teller.tables.values() for part in name.split(", ") if part})
+        raise UsageError(f"there is no table {which.table!r}", hint=f"there is {', '.join(names)}")
+    wanted = teller.wanted(found, which)
+    if json and following:
+        output.object_line(node=node, flows=[_object(teller.told(flow)) for flow in wanted])
+    elif json:
+        output.as_json(node=node, flows=[_object(teller.told(flow)) for flow in wanted])
+    else:
+        if following and output.is_colourful(sys.stdout):
+            sys.stdout.write("\x1b[H\x1b[2J")
+        for line in _lines(node, teller, wanted, len(found)):
+            output.line(line)
+        if following:
+            output.line()
+    sys.stdout.flush()
+
+
+def _lines(node: str, teller: Teller, wanted: Sequence[Flow], everything: int) -> Iterator[str]:
+    yield output.coloured(f"{node}: {len(wanted)} of {output.count(everything, 'flow')}", "bold")
+    rates = [_rate(flow) for flow in wanted]
+    width = max(map(len, rates), default=0)
+    packets = max((len(str(flow.packets)) for flow in wanted), default=0)
+    for table, group in itertools.groupby(wanted, key=lambda flow: flow.table):
+        name = teller.tables.get(table, "")
+        yield f"{output.coloured(f'table {table}', 'blue')}  {name}"
+        for flow in group:
+            told = teller.told(flow)
+            rate = output.coloured(_rate(flow).rjust(width), "green" if flow.rate else "dim")
+            yield f"  {rate}  {flow.packets:>{packets}}  {flow.priority:>5}  {told.match}"
+            yield f"  {' ' * (width + packets + 9)}  {output.coloured(told.actions, 'dim')}{_of(told)}"
+
+
+def _rate(flow: Flow) -> str:
+    return f"{flow.rate:.1f}/s" if flow.rate else "-"
+
+
+def _of(told: Told) -> str:
+    if told.northbound is not None:
+        row = told.northbound
+        name = told.place or row.name or row.uuid[:8]
+        return f"  {output.coloured(f'[{row.table} {name}]', 'cyan')}"
+    if told.southbound and not told.logical:
+        return f"  {output.coloured(f'[{told.southbound}]', 'cyan')}"
+    return ""
+
+
+def _object(told: Told) -> dict[str, Any]:
+    flow, row = told.flow, told.northbound
+    return {
+        "table": flow.table,
+        "table_name": told.table,
+        "priority": flow.priority,
+        "cookie": f"{flow.cookie:#x}",
+        "packets": flow.packets,
+        "bytes": flow.size,
+        "rate": flow.rate,
+        "match": flow.match,
+        "actions": flow.actions,
+        "match_named": told.match,
+        "actions_named": told.actions,
+        "southbound": told.southbound,
+        "logical_match": told.logical,
+        "northbound": {"table": row.table, "uuid": row.uuid, "name": row.name, "place": told.place} if row else None,
+    }

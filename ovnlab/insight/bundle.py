@@ -1,0 +1,250 @@
+"""A lab in a file: all that somebody asks for who is to look into a problem, and what insight needs of it later."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ovnlab import __version__
+from ovnlab.errors import OvnlabError
+from ovnlab.insight.explain import INTERFACE
+from ovnlab.insight.lookup import Look, Zone, look
+from ovnlab.insight.names import Names
+from ovnlab.lab import Lab
+from ovnlab.northbound.live import LiveRow, Parent
+from ovnlab.ovsdb import Row, rows
+from ovnlab.parallel import for_each
+from ovnlab.providers.base import Node
+from ovnlab.software import packages
+from ovnlab.status import Status, status
+from ovnlab.tasks.databases import Databases
+from ovnlab.tasks.probe import NodeState
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Topology
+from ovnlab.waiting import now_ns
+from ovnlab.wrapped import WrappedContext
+
+SCHEMA_VERSION = 1
+
+MOST_OF_A_LOG = 2_000_000
+"""Bytes of each log that come along."""
+
+COLLECT_TIMEOUT = 120.0
+"""Seconds that a node may take to collect what it has."""
+
+Report = Callable[[str], None]
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the archive is of. `missing` names the nodes that did not answer, and why."""
+
+    lab: str
+    time: int
+    ovnlab: str
+    nodes: tuple[str, ...]
+    missing: dict[str, str]
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Written:
+    """An archive: its size in bytes, and the nodes that are not in it."""
+
+    path: Path
+    size: int
+    missing: Mapping[str, str]
+
+
+def write(lab: Lab, path: Path) -> Written:
+    """Put a lab into an archive. What of it does not answer is named in it, and no reason to leave out the rest."""
+    topology = lab.topology
+    missing: dict[str, str] = {}
+    archives: dict[str, bytes] = {}
+    nodes = lab.nodes()
+    missing.update({node.name: "does not run" for node in topology.nodes if node.name not in nodes})
+
+    def collect(node: Node) -> None:
+        try:
+            archives[node.name] = _collected(node)
+        except OvnlabError as error:
+            missing[node.name] = error.message
+
+    for_each(nodes.values(), collect)
+    parts: dict[str, bytes] = {}
+    with contextlib.suppress(OvnlabError):  # without databases there are still nodes and their logs
+        parts.update(_databases(look(lab)))
+    parts["topology.json"] = _json(topology)
+    parts["status.json"] = _json(status(lab).as_dict())
+    source = Path(lab.stored.source) if lab.stored else Path()
+    with contextlib.suppress(OSError):
+        parts["topology.yaml"] = source.read_bytes()
+    found = Manifest(lab.name, now_ns() // 1_000_000_000, __version__, tuple(sorted(archives)), missing)
+    parts["manifest.json"] = _json(found)
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        _pack(scratch, lab.name, parts, archives)
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise OvnlabError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
+    return Written(path, path.stat().st_size, missing)
+
+
+def _collected(node: Node) -> bytes:
+    """What a node has, as an archive. Raises OvnlabError where it does not answer."""
+    script = render("node/bundle.sh.j2", most=MOST_OF_A_LOG, columns=INTERFACE)
+    try:
+        done = subprocess.run(
+            node.command(["sh", "-c", script]),
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=COLLECT_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise OvnlabError(f"did not answer in {COLLECT_TIMEOUT:g} s", where=node.name) from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise OvnlabError(said[-1] if said else f"exit code {done.returncode}", where=node.name)
+    return done.stdout
+
+
+def _databases(seen: Look) -> Iterator[tuple[str, bytes]]:
+    """What tracing and explaining read, as they read it."""
+    for zone in seen.zones.values():
+        yield f"zones/{zone.name or '-'}/southbound.json", _json(zone.tables)
+    yield "northbound.json", _json([asdict(row) for row in seen.northbound])
+    yield "states.json", _json(seen.states)
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value))
+
+
+def _pack(path: Path, lab: str, parts: Mapping[str, bytes], archives: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as target:
+
+        def add(name: str, content: bytes) -> None:
+            about = tarfile.TarInfo(f"{lab}/{name}")
+            about.size, about.mode, about.mtime = len(content), 0o644, now_ns() // 1_000_000_000
+            target.addfile(about, io.BytesIO(content))
+
+        for name, content in sorted(parts.items()):
+            add(name, content)
+        for node, archive in sorted(archives.items()):
+            with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+                for member in source:
+                    file = source.extractfile(member) if member.isfile() else None
+                    if file is not None:
+                        add(f"nodes/{node}/{member.name.removeprefix('./')}", file.read())
+
+
+# ── reading one ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def opened(path: Path, report: Report) -> Iterator[Look]:
+    """The lab in an archive, as insight sees a lab. Raises OvnlabError for what is none.
+
+    OVN's tools, where they are needed, are those of this machine's packages, which `report` tells of.
+    """
+    with tempfile.TemporaryDirectory(prefix="ovnlab-bundle-") as scratch:
+        root = _unpacked(path, Path(scratch))
+        yield _look(path, root, report)
+
+
+def status_of(path: Path) -> tuple[Topology, Status]:
+    """The topology and the status of the lab in an archive."""
+    with tempfile.TemporaryDirectory(prefix="ovnlab-bundle-") as scratch:
+        root = _unpacked(path, Path(scratch))
+        return _part(path, root, "topology.json", Topology), _part(path, root, "status.json", Status)
+
+
+def _unpacked(path: Path, into: Path) -> Path:
+    """The folder of the lab that an archive holds."""
+    try:
+        with tarfile.open(path) as archive:
+            archive.extractall(into, filter="data")
+    except (OSError, tarfile.TarError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OvnlabError(f"cannot be read as a bundle: {reason}", where=str(path)) from None
+    found = [entry for entry in into.iterdir() if (entry / "manifest.json").is_file()]
+    if not found:
+        raise OvnlabError("is no bundle", where=str(path), hint="`ovnlab bundle` writes one")
+    version = _part(path, found[0], "manifest.json", dict[str, Any]).get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise OvnlabError(f"is of another version of ovnlab (its format is {version})", where=str(path))
+    return found[0]
+
+
+def _part(path: Path, root: Path, name: str, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode((root / name).read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise OvnlabError(f"has no {name}: its databases did not answer when it was made", where=str(path)) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise OvnlabError(f"its {name} cannot be understood: {error}", where=str(path)) from None
+
+
+def _look(path: Path, root: Path, report: Report) -> Look:
+    manifest = _part(path, root, "manifest.json", Manifest)
+    topology = _part(path, root, "topology.json", Topology)
+    zones = {}
+    for zone in topology.zones:
+        tables: dict[str, list[Row]] = _part(
+            path, root, f"zones/{zone or '-'}/southbound.json", dict[str, list[dict[str, Any]]]
+        )
+        central = next((node.name for node in topology.centrals(zone) if (_database(root, node.name)).exists()), "")
+        context = WrappedContext(functools.partial(_with_database, _database(root, central), report))
+        zones[zone] = Zone(zone, context, Databases(zone), Names(tables), tables)
+    return Look(
+        manifest.lab,
+        topology,
+        {},
+        _part(path, root, "states.json", dict[str, NodeState]),
+        zones,
+        tuple(map(_row, _part(path, root, "northbound.json", list[dict[str, Any]]))),
+        interfaces={name: _interfaces(root / "nodes" / name) for name in manifest.nodes},
+    )
+
+
+def _database(root: Path, node: str) -> Path:
+    return root / "nodes" / node / "ovnsb_db.db"
+
+
+def _row(plain: Mapping[str, Any]) -> LiveRow:
+    columns = {key: tuple(value) if isinstance(value, list) else value for key, value in plain["columns"].items()}
+    belongs = Parent(**plain["belongs"]) if plain["belongs"] else None
+    return LiveRow(plain["table"], plain["uuid"], plain["name"], columns, belongs, plain["zone"])
+
+
+def _interfaces(folder: Path) -> Sequence[Row]:
+    try:
+        return rows((folder / "interfaces.json").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return ()
+
+
+def _with_database(database: Path, report: Report, argv: Sequence[str]) -> list[str]:
+    """The command that runs `argv` where a Southbound database is served, in namespaces that end with it."""
+    if not database.exists():
+        raise OvnlabError("the bundle has no Southbound database", hint="`explain` and `decode` need none")
+    tree = packages.provide("packages", report).tree or ""
+    root = os.geteuid() == 0
+    user = () if root else ("--user", "--map-root-user")
+    return [
+        *("unshare", *user, "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec"),
+        render("local/serve.sh.j2", options="" if root else " -o userxattr"),
+        *("sh", tree, str(database.parent), *argv),
+    ]

@@ -1,0 +1,274 @@
+"""All about one logical port: what was asked for, what became of it, where it is, and why it is down if it is."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ovnlab.binding import unknown
+from ovnlab.insight.lookup import Look, Zone
+from ovnlab.insight.names import Port
+from ovnlab.insight.trace import place_of
+from ovnlab.northbound.live import LiveRow
+from ovnlab.ovsdb import Row, listed, rows
+from ovnlab.tasks.probe import BoundVM
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+
+INTERFACE = ("name", "type", "ofport", "error", "mac_in_use", "mtu", "external_ids", "statistics")
+"""What is read of interfaces of the switch (ovs-vswitchd.conf.db(5), Interface)."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row that has to do with the port: what it is, what it says, and its line in the topology's file."""
+
+    kind: str
+    text: str
+    uuid: str
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A port, each fact with what it is called."""
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+    rules: tuple[Rule, ...]
+    up: bool
+    problems: tuple[str, ...]
+
+
+def explain(look: Look, name: str) -> Explained:
+    """All about a logical switch port. Raises UsageError for a name that none has."""
+    row = next((row for row in look.northbound if row.table == "Logical_Switch_Port" and row.name == name), None)
+    zone = next((zone for zone in look.zones.values() if name in zone.names.ports), None)
+    if row is None and zone is None:
+        raise unknown(look.topology, name)
+    port = zone.names.ports[name] if zone else None
+    home = look.home(name)
+    interface = _interface(look, *home) if home else None
+    facts = [
+        *_northbound(look, row),
+        *(_southbound(zone, port) if zone and port else ()),
+        *(_bound(home[0], home[1], interface) if home else [("bound", "on no node")]),
+    ]
+    up = bool(row and row.columns.get("up") is True)
+    return Explained(
+        name,
+        tuple(facts),
+        tuple(_rules(look, row, home[1] if home else None)),
+        up,
+        tuple(_problems(look, row, port, home, interface)),
+    )
+
+
+# ── facts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _northbound(look: Look, row: LiveRow | None) -> Iterator[tuple[str, str]]:
+    if row is None:
+        yield "northbound", "no logical switch port: somebody removed it"
+        return
+    columns = row.columns
+    made = f"of lab {row.mark}" if row.mark else "by `ovnlab bind`" if row.by_bind else "by somebody else"
+    yield "northbound", f"Logical_Switch_Port {row.uuid} on {row.parent}, made {made}"
+    yield "addresses", "; ".join(columns["addresses"]) or "none"
+    for column, title in (("port_security", "port security"), ("type", "type"), ("options", "options")):
+        value = columns[column]
+        if value:
+            shown = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+            yield title, "; ".join(shown) if isinstance(shown, (list, tuple)) else str(shown)
+    if columns["parent_name"]:
+        yield "parent", f"{columns['parent_name'][0]}, VLAN {(columns['tag'] or ('?',))[0]}"
+    if columns["enabled"] and columns["enabled"][0] is False:
+        yield "enabled", "no"
+    yield "up", "yes" if columns["up"] is True else "no"
+    for version in ("dhcpv4_options", "dhcpv6_options"):
+        for uuid in columns[version]:
+            found = next((item for item in look.northbound if item.uuid == uuid), None)
+            if found is not None:
+                options = ", ".join(f"{k}={v}" for k, v in sorted(found.columns["options"].items()))
+                yield "DHCP" if version == "dhcpv4_options" else "DHCPv6", f"{found.columns['cidr']}: {options}"
+
+
+def _southbound(zone: Zone, port: Port) -> Iterator[tuple[str, str]]:
+    datapath = zone.names.datapaths.get(port.datapath)
+    yield "port binding", port.uuid
+    yield "datapath", f"{port.datapath}, tunnel key {datapath.key if datapath else '?'}"
+    yield "tunnel key", str(port.key)
+    yield "chassis", port.chassis or "none"
+
+
+def _bound(node: str, bound: BoundVM, interface: Row | None) -> Iterator[tuple[str, str]]:
+    yield "bound", f"on {node}, port {bound.port} of br-int"
+    if interface is not None:
+        yield "ofport", str(interface["ofport"])
+        installed = interface["external_ids"].get("ovn-installed")
+        yield "flows", "installed" if installed == "true" else "not installed"
+        counts = interface["statistics"]
+        if counts:
+            yield (
+                "packets",
+                f"{counts.get('rx_packets', 0)} from it, {counts.get('tx_packets', 0)} to it, "
+                f"{counts.get('rx_dropped', 0) + counts.get('tx_dropped', 0)} dropped",
+            )
+    yield "namespace", bound.name if bound.addresses or bound.mac else f"{bound.name}, without addresses"
+    yield "MAC", bound.mac or "none"
+    yield "IP", ", ".join(bound.addresses) or "none"
+    if bound.gateways:
+        yield "gateway", ", ".join(bound.gateways)
+    yield "MTU", str(bound.mtu or "down")
+
+
+def interfaces(look: Look, node: str) -> Sequence[Row]:
+    """The interfaces of a node's switch."""
+    if node in look.nodes:
+        script = render("node/interfaces.sh.j2", columns=INTERFACE)
+        return rows(run_script(look.nodes[node].context, script, where=f"{node}: its interfaces"))
+    return look.interfaces.get(node, ())
+
+
+def _interface(look: Look, node: str, bound: BoundVM) -> Row | None:
+    return next((row for row in interfaces(look, node) if row["name"] == bound.port), None)
+
+
+# ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rules(look: Look, row: LiveRow | None, bound: BoundVM | None) -> Iterator[Rule]:
+    if row is None:
+        return
+    ips = [word for address in row.columns["addresses"] for word in address.split()[1:]]
+    ips += [word.partition("/")[0] for word in (bound.addresses if bound else ())]
+    ips = list(dict.fromkeys(ip.partition("/")[0] for ip in ips))
+    groups = {item.name for item in look.northbound if item.table == "Port_Group" and row.uuid in item.columns["ports"]}
+    for item in look.northbound:
+        columns = item.columns
+        if item.table in ("ACL", "QoS") and _is_held(item, row, groups) and _may_match(columns["match"], row, groups):
+            name = f" {columns['name'][0]}" if item.table == "ACL" and columns["name"] else ""
+            what = f"{columns['direction']} {columns['priority']} {columns['match']} {columns['action']}"
+            yield Rule(f"{item.table}{name}", what, item.uuid, place_of(look.topology, item))
+        elif item.table == "NAT" and _translates(columns, row.name, ips):
+            what = f"{columns['type']} {columns['external_ip']} ↔ {columns['logical_ip']} on {item.parent}"
+            yield Rule("NAT", what, item.uuid)
+        elif item.table == "Load_Balancer":
+            for vip, behind in columns["vips"].items():
+                if any(_host(backend) in ips for backend in behind.split(",")):
+                    yield Rule("load balancer", f"{item.name}: {vip} → {behind}", item.uuid)
+        elif item.table == "DNS":
+            for domain, addresses in columns["records"].items():
+                if set(addresses.split()) & set(ips):
+                    yield Rule("DNS", f"{domain} → {addresses}", item.uuid)
+
+
+def _is_held(rule: LiveRow, port: LiveRow, groups: set[str]) -> bool:
+    """Whether a rule is of the port's switch, or of a port group that it is in."""
+    if rule.belongs is None:
+        return False
+    held = rule.belongs
+    return held.name in groups if held.table == "Port_Group" else held.name == port.parent
+
+
+def _may_match(match: str, port: LiveRow, groups: set[str]) -> bool:
+    """Whether a match is about the port or about any: one that names only other ports is not."""
+    named = re.findall(r'(?:inport|outport) == (?:"([^"]*)"|@(\S+?)[\s)]|@(\S+)$)', match)
+    if not named:
+        return True
+    return any(port.name == exact or {first, last} & groups for exact, first, last in named)
+
+
+def _translates(columns: object, port: str, ips: Sequence[str]) -> bool:
+    assert isinstance(columns, dict) or hasattr(columns, "get")  # noqa: S101  rows have columns
+    if port in columns["logical_port"]:  # type: ignore[index]
+        return True
+    inside = ipaddress.ip_network(columns["logical_ip"], strict=False)  # type: ignore[index]
+    return any(ipaddress.ip_address(ip) in inside for ip in ips if _is_ip(ip))
+
+
+def _is_ip(word: str) -> bool:
+    try:
+        ipaddress.ip_address(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _host(backend: str) -> str:
+    """The address of `ADDRESS:PORT`, `[ADDRESS]:PORT` or an address alone."""
+    text = backend.strip()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+# ── why it is down ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _problems(
+    look: Look, row: LiveRow | None, port: Port | None, home: tuple[str, BoundVM] | None, interface: Row | None
+) -> Iterator[str]:
+    if row is None:
+        yield "its logical switch port is gone: `ovnlab up` makes it again"
+        return
+    if row.columns["enabled"] and row.columns["enabled"][0] is False:
+        yield "it is disabled: its port drops everything"
+    if port is None:
+        yield "the Southbound database has no port binding of it: does ovn-northd run?"
+        return
+    if row.columns["type"]:
+        return
+    if home is None:
+        if not row.columns["parent_name"]:
+            yield f"no node has a port with iface-id={row.name}: ovnlab bind {row.name} NODE"
+        return
+    node, bound = home
+    yield from _claim(look, row, port, node)
+    yield from _switch_port(interface)
+    yield from _inside(row, bound)
+
+
+def _claim(look: Look, row: LiveRow, port: Port, node: str) -> Iterator[str]:
+    """Why the chassis does not claim it."""
+    wanted = row.columns["options"].get("requested-chassis", "")
+    if wanted and node not in wanted.split(","):
+        yield f"it asks for chassis {wanted}, and is bound on {node}"
+    daemons = look.states[node].daemons if node in look.states else {}
+    for daemon in ("ovs-vswitchd", "ovn-controller"):
+        if daemon not in daemons:
+            yield f"{daemon} of {node} does not run"
+    if port.chassis is None and "ovn-controller" in daemons and not wanted:
+        yield f"ovn-controller of {node} has not claimed it: `ovnlab logs {node}` may say why"
+    elif port.chassis not in (None, node):
+        yield f"chassis {port.chassis} has claimed it, and it is bound on {node}"
+
+
+def _switch_port(interface: Row | None) -> Iterator[str]:
+    if interface is None:
+        return
+    if errors := [str(error) for error in listed(interface["error"])]:
+        yield f"the switch says of its port: {errors[0]}"
+    elif not isinstance(interface["ofport"], int) or interface["ofport"] < 1:
+        yield "the switch has given its port no number"
+
+
+def _inside(row: LiveRow, bound: BoundVM) -> Iterator[str]:
+    """What is in the namespace against what OVN was told."""
+    if not bound.mac and bound.vm is not None:
+        yield "its namespace has no such interface: `ovnlab up` mends it"
+        return
+    if bound.mtu == 0 and bound.vm is not None:
+        yield f"its interface is down: ovnlab exec {bound.name} -- ip link set {bound.name} up"
+    words = " ".join(row.columns["addresses"]).split()
+    macs = [word for word in words if word.count(":") == 5]
+    if macs and bound.mac and bound.mac not in macs:
+        yield f"its interface has MAC {bound.mac}, and OVN knows {', '.join(macs)}"
+    known = {word for word in words if _is_ip(word)}
+    own = {address.partition("/")[0] for address in bound.addresses}
+    if known and own and not known & own:
+        yield f"its interface has {', '.join(sorted(own))}, and OVN knows {', '.join(sorted(known))}"
+    if known and not own and bound.vm is not None:
+        yield "its interface has no address"
