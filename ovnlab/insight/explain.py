@@ -46,7 +46,7 @@ def explain(look: Look, name: str) -> Explained:
     """All about a logical switch port. Raises UsageError for a name that none has."""
     row = next((row for row in look.northbound if row.table == "Logical_Switch_Port" and row.name == name), None)
     zone = next((zone for zone in look.zones.values() if name in zone.names.ports), None)
-    if row is None and zone is None:
+    if row is None and zone is None and look.topology.vm(name) is None:
         raise unknown(look.topology, name)
     port = zone.names.ports[name] if zone else None
     home = look.home(name)

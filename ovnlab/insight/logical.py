@@ -24,6 +24,9 @@ _OUTPUT = re.compile(r'/\* output to "(.*?)", type "(.*?)" \*/')
 _REDIRECT = re.compile(r'/\* Replacing type "\S+" outport "(.*?)" with distributed port "(.*?)"\.? \*/')
 _REWRITTEN = ("eth.src", "eth.dst", "ip4.src", "ip4.dst", "ip6.src", "ip6.dst", "ip.ttl")
 _ASSIGNED = re.compile(r"\b(eth\.(?:src|dst)|ip[46]\.(?:src|dst)) ?= ?([0-9a-f.:]+|[a-z0-9.]+)[;)]")
+_TRACKED = re.compile(r"\bct\.|\breg0\[(?:1|7|8|9|10|13)\]")
+"""What matches ask of connection tracking, and of the hints that earlier stages leave of it."""
+
 _WORDS = re.compile(r"[a-z]")
 
 
@@ -86,6 +89,17 @@ class Section:
         return (*self.notes, *(action for stage in self.stages for action in stage.actions))
 
     @property
+    def sure(self) -> tuple[Stage, ...]:
+        """The stages that a switch has to match as well.
+
+        In a pipeline that does not track connections ovn-trace goes on with what it knew of them before, and a switch
+        has forgotten that by then.
+        """
+        if not self.pipeline:
+            return self.stages
+        return tuple(stage for stage in self.stages if not _TRACKED.search(stage.match))
+
+    @property
     def outputs(self) -> tuple[Output, ...]:
         """The ports that it hands the packet to."""
         return tuple(Output(*found.groups()) for line in self.text if (found := _OUTPUT.search(line)))
@@ -130,7 +144,7 @@ class LogicalTrace:
         for section in self.sections:
             for stage in section.stages:
                 if any(action.startswith(REFUSALS) for action in stage.actions):
-                    return section, stage
+                    return self.deciding(section, stage)
         return None
 
     def rewritten(self, fields: Mapping[str, str]) -> dict[str, str]:
@@ -145,11 +159,25 @@ class LogicalTrace:
                     found["ip.ttl"] = str(int(found["ip.ttl"], 0) - 1)
         return found
 
+    def deciding(self, section: Section, stage: Stage) -> tuple[Section, Stage]:
+        """The stage that decided what one does: since OVN 23.06 ACLs are evaluated in one and acted on in another."""
+        if not stage.name.endswith("_acl_action"):
+            return section, stage
+        before = [(one, found) for one in self.sections[: self.sections.index(section) + 1] for found in one.stages]
+        evaluated = [item for item in before if item[1].name.endswith("_acl_eval") and item[1].match != "1"]
+        same = [item for item in evaluated if item[1].name.startswith(stage.name[: len("ls_in")])]
+        return same[-1] if same else (section, stage)
+
     @property
     def sent(self) -> tuple[Section, ...]:
         """What is done with the packet itself, without what tells its sender that there is no way."""
-        end = self.sections.index(self.refusal[0]) + 1 if self.refusal else len(self.sections)
-        return self.sections[:end]
+        refusing = [
+            number
+            for number, section in enumerate(self.sections)
+            for stage in section.stages
+            if any(action.startswith(REFUSALS) for action in stage.actions)
+        ]
+        return self.sections[: refusing[0] + 1] if refusing else self.sections
 
     @property
     def drop(self) -> tuple[Section, Stage] | None:
@@ -158,7 +186,8 @@ class LogicalTrace:
             return None
         found = [(section, stage) for section in self.sections for stage in section.stages]
         dropping = [item for item in found if item[1].drops]
-        return dropping[-1] if dropping else found[-1] if found else None
+        last = (dropping or found)[-1:]
+        return self.deciding(*last[0]) if last else None
 
 
 def run(

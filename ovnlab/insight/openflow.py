@@ -19,6 +19,13 @@ _STEP = re.compile(r"(\d+)\. (?:(.*), )?priority (\d+)(?:, cookie (0x[0-9a-f]+))
 _NO_MATCH = re.compile(r"(\d+)\. [Nn]o match\.?$")
 _BRIDGE = re.compile(r'bridge\("(.*)"\)$')
 _RECIRC = re.compile(r"recirc\((0x[0-9a-f]+)\)")
+_ACTIONS = {
+    "set", "set_masked", "tnl_push", "tnl_pop", "clone", "check_pkt_len", "push_vlan", "pop_vlan", "sample", "trunc",
+    "meter", "hash", "lb_output", "recirc", "ct", "userspace", "psample", "dec_ttl", "push_eth", "pop_eth", "push_mpls",
+    "pop_mpls", "add_mpls", "push_nsh", "pop_nsh",
+}  # fmt: skip
+"""Actions of the datapath with arguments (ovs-actions(7), odp actions)."""
+
 _KNOWN = ("Flow:", "Final flow:", "Megaflow:", "Datapath actions:", "This flow is handled", "* ", "Stop processing")
 _GENEVE = re.compile(r"class=0x102,type=0x80,len=4,(0x[0-9a-f]+)")
 
@@ -84,6 +91,12 @@ class Pass:
         return tuple(_exits(split(self.actions), _headers(self.flow) if self.resumes else {}, None))
 
     @property
+    def unknown(self) -> tuple[str, ...]:
+        """Actions of the datapath that are not known here, and may do what is not told."""
+        names = (_call(action)[0] for action in split(self.actions) if "(" in action)
+        return tuple(dict.fromkeys(name for name in names if name not in _ACTIONS))
+
+    @property
     def asks_controller(self) -> bool:
         """Whether it goes to ovn-controller: a MAC address to ask for, something to answer or to log."""
         return "controller(" in self.actions
@@ -116,6 +129,11 @@ class PhysicalTrace:
     def uuids(self) -> frozenset[str]:
         """The first digits of the UUIDs of all rows whose flows matched."""
         return frozenset(step.uuid for step in self.steps if step.uuid)
+
+    @property
+    def not_understood(self) -> tuple[str, ...]:
+        """Lines and actions that nobody here knows what to make of."""
+        return (*self.unread, *(f"datapath action {name}" for one in self.passes for name in one.unknown))
 
     @property
     def reason(self) -> str:

@@ -42,12 +42,12 @@ def _legs(trace: Trace, lost: set[str]) -> list[dict[str, Any]]:
             {
                 "chassis": leg.chassis,
                 "header": keys[0] or network,
-                "keys": keys[2],
+                "said": keys[2],
                 "lost": leg.chassis in lost,
                 "pipelines": [
                     {
                         "datapath": section.datapath,
-                        "pipeline": section.pipeline,
+                        "pipeline": section.pipeline or section.title,
                         "inport": section.inport,
                         "outport": section.outport,
                         "stages": [

@@ -29,8 +29,8 @@ class Leg:
 
     @property
     def uuids(self) -> tuple[str, ...]:
-        """The logical flows that match here, by the first digits of their UUIDs, in order."""
-        return tuple(stage.uuid for section in self.sections for stage in section.stages if stage.uuid)
+        """The logical flows that a switch has to match here, by the first digits of their UUIDs, in order."""
+        return tuple(stage.uuid for section in self.sections for stage in section.sure if stage.uuid)
 
 
 def legs(sections: Sequence[Section], names: Names, chassis: str) -> tuple[Leg, ...]:

@@ -122,7 +122,7 @@ def trace(
     done = _realised(seen, asked, way, frame) if frame is not None else ()
     notes += [f"not understood of ovn-trace: {line}" for line in meant.unread]
     notes += [f"{one.leg.chassis}: {one.reason}" for one in done if one.reason]
-    notes += [f"not understood of ofproto/trace: {line}" for one in done for line in one.trace.unread]
+    notes += [f"not understood of ofproto/trace: {line}" for one in done for line in one.trace.not_understood]
     outcome, decision = _outcome(seen, asked, chosen.meant, way)
     sent = send and frame is not None
     return Trace(asked, chosen.meant, way, done, hops, outcome, decision, sent, tuple(notes), seen)
