@@ -1,6 +1,7 @@
-"""Draws docs/images/status.svg: what `ovnlab status` shows of a running lab.
+"""Draws what a command shows of a running lab, into docs/images/.
 
-ovnlab up 3node && ovnlab bind vm1=worker1 vm2=worker2 && python docs/picture.py
+ovnlab up 3node && ovnlab bind vm1=worker1 vm2=worker2 && python docs/picture.py status
+ovnlab up routed && python docs/picture.py trace --lab routed vm1 vm2
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-TARGET = Path(__file__).parent / "images/status.svg"
+IMAGES = Path(__file__).parent / "images"
 
 
 def shown(*words: str) -> str:
@@ -35,15 +36,17 @@ def shown(*words: str) -> str:
     return found.decode().replace("\r\n", "\n")
 
 
-def main() -> None:
+def main(*words: str) -> None:
     """Run it and draw it."""
-    text = shown(sys.executable, "-m", "ovnlab", "status")
-    console = Console(record=True, width=92, file=io.StringIO(), force_terminal=True)
-    console.print(Text.assemble(("$ ", "bold green"), "ovnlab status"))
-    console.print(Text.from_ansi(text))
+    text = Text.from_ansi(shown(sys.executable, "-m", "ovnlab", *words))
+    width = max(92, *(len(line) + 2 for line in text.plain.splitlines()))
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+    command = " ".join(word for word in words if word not in ("--lab", "routed"))
+    console.print(Text.assemble(("$ ", "bold green"), f"ovnlab {command}"))
+    console.print(text)
     svg = console.export_svg(title="ovnlab")
     # A picture asks nobody for a font.
-    TARGET.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
+    (IMAGES / f"{words[0]}.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
 
 
-main()
+main(*sys.argv[1:])

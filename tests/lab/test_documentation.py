@@ -25,6 +25,10 @@ def console(path: Path) -> list[tuple[str, str]]:
 def masked(text: str) -> str:
     """Text without what is another at each run: times, and the numbers of interfaces."""
     text = re.sub(r"build [0-9a-f]{8}", "build *", text)
+    text = re.sub(r"\bid \d+, seq", "id *, seq", text)
+    text = re.sub(r"\b(vni|inport|outport) \d+", r"\1 *", text)
+    text = re.sub(r"(192\.168\.0\.31)\.\d+", r"\1.*", text)
+    text = re.sub(r"\bACL [0-9a-f]{8}\b", "ACL *", text)
     text = re.sub(r"TOOK +LOST +LONGEST GAP", "TOOK LOST LONGEST GAP", text)
     text = re.sub(r"\d+\.\d+ s +\d+ of \d+ +\d+ ms", "*", text)
     text = re.sub(r"\d+\.\d+(/\d+\.\d+)* ?m?s|time \d+ms|@if\d+ *", "*", text)
