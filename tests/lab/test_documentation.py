@@ -29,6 +29,7 @@ def masked(text: str) -> str:
     text = re.sub(r"\b(vni|inport|outport) \d+", r"\1 *", text)
     text = re.sub(r"(192\.168\.0\.31)\.\d+", r"\1.*", text)
     text = re.sub(r"\bACL [0-9a-f]{8}\b", "ACL *", text)
+    text = re.sub(r"\d+ tables, 0 … \d+", "* tables", text)
     text = re.sub(r"TOOK +LOST +LONGEST GAP", "TOOK LOST LONGEST GAP", text)
     text = re.sub(r"\d+\.\d+ s +\d+ of \d+ +\d+ ms", "*", text)
     text = re.sub(r"\d+\.\d+(/\d+\.\d+)* ?m?s|time \d+ms|@if\d+ *", "*", text)
