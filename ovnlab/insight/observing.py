@@ -175,7 +175,9 @@ def observe(
                     arrived.notify_all()
 
     wanted = [number for number, watch in enumerate(watches) if watch.hop.wanted]
-    with Taps([(watch.place, tunnel_filter() if watch.tunnelled else "") for watch in watches], snapshot=2048) as taps:
+    listened = [(watch.place, tunnel_filter() if watch.tunnelled else "") for watch in watches]
+    with Taps(listened, snapshot=2048, tolerant=True) as taps:
+        wanted = [number for number in wanted if number not in taps.problems]
         threads = [
             threading.Thread(target=listen, args=(number, tap, watch), daemon=True)
             for number, (tap, watch) in enumerate(zip(taps.taps, watches, strict=True))
@@ -191,7 +193,10 @@ def observe(
             tap.end()
         for thread in threads:
             thread.join(ARRIVAL_TIMEOUT)
-    return {watch: _seen(seen, watch, caught.get(number)) for number, watch in enumerate(watches)}
+    return {
+        watch: replace(_seen(seen, watch, caught.get(number)), problem=taps.problems.get(number, ""))
+        for number, watch in enumerate(watches)
+    }
 
 
 def _is_probe(found: Packet, asked: Question, watch: Watch) -> bool:

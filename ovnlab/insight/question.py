@@ -96,6 +96,8 @@ def question(look: Look, wish: Wish) -> Question:
     zone = look.zone_of(source.node or look.topology.central.name)
     given, more = _terms(wish.expression)
     destination = endpoint(look, wish.destination, near=source)
+    if destination.port is not None and destination.port.name == port.name and port.type != "localnet":
+        raise UsageError(f"{wish.source} and {wish.destination} are the same port: such a packet never leaves it")
     version = _version(source, destination)
     source = dataclasses.replace(source, ip=_of_version(source.ips, version) or source.ip)
     destination = dataclasses.replace(destination, ip=_of_version(destination.ips, version) or destination.ip)

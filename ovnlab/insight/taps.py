@@ -134,19 +134,28 @@ class Tap:
 
 
 class Taps:
-    """Several of them, all listening once it is entered, and gone when it is left."""
+    """Several of them, all listening once it is entered, and gone when it is left.
+
+    With `tolerant`, those that cannot listen are told in `problems`, by their number, and are no error.
+    """
 
     def __init__(
-        self, wanted: Sequence[tuple[Place, str]], *, snapshot: int = SNAPSHOT, into: Sequence[IO[bytes]] = ()
+        self,
+        wanted: Sequence[tuple[Place, str]],
+        *,
+        snapshot: int = SNAPSHOT,
+        into: Sequence[IO[bytes]] = (),
+        tolerant: bool = False,
     ) -> None:
-        self._wanted, self._snapshot, self._into = wanted, snapshot, into
+        self._wanted, self._snapshot, self._into, self._tolerant = wanted, snapshot, into, tolerant
         self.taps: list[Tap] = []
+        self.problems: dict[int, str] = {}
 
     def __enter__(self) -> Self:
         try:
             for (place, filters), file in itertools.zip_longest(self._wanted, self._into):
                 self.taps.append(Tap(place, filters, snapshot=self._snapshot, into=file))
-            for_each(self.taps, Tap.await_listening)
+            for_each(range(len(self.taps)), self._await)
         except BaseException:
             self.close()
             raise
@@ -154,6 +163,14 @@ class Taps:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _await(self, number: int) -> None:
+        try:
+            self.taps[number].await_listening()
+        except OvnlabError as error:
+            if not self._tolerant:
+                raise
+            self.problems[number] = error.message
 
     def close(self) -> None:
         """End all of them."""

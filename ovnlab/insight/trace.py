@@ -101,6 +101,9 @@ def trace(
     Raises what `question` raises, and UsageError for what ovn-trace rejects.
     """
     asked = question(seen, wish)
+    if not logical_only and not asked.chassis:
+        hint = f"ovnlab bind {asked.source.name} NODE, or --logical for what OVN would do"
+        raise OvnlabError("is not bound to a node: nothing can be sent from it", where=asked.source.name, hint=hint)
     frame = None if logical_only else probing.frame(asked)
     notes = []
     meant = _meant(asked)

@@ -51,6 +51,8 @@ def _as_intended(trace: Trace) -> str:
     broken = [one for one in trace.physical if one.missing or _lacks_exit(trace, one)]
     if wrong or any(_other_header(trace, hop) for hop in trace.hops) or (broken and not trace.sent):
         return ""
+    if trace.physical and trace.outcome == "delivered" and _homeless(trace):
+        return ""
     how = (
         "" if trace.sent else f", as far as {'flows tell' if trace.physical else 'OVN is concerned'}: nothing was sent"
     )
@@ -96,10 +98,25 @@ def _fault(trace: Trace) -> _Fault:
         meant = _other_header(trace, hop)
         if meant is not None:
             return _Fault(hop.place, f"the header is {hop.tunnel}, and {meant} was meant")
+    for port in _homeless(trace):
+        return _Fault(port, "OVN delivers it to that port, which is bound to no chassis", f"ovnlab bind {port} NODE")
     lost = next((hop for hop in trace.hops if hop.wanted and hop.seen is False), None)
     if lost is not None and lost.what == "sent":
-        return _Fault(lost.place, f"the packet never left {trace.question.source.name}", "is its interface up?")
+        for fault in _daemon_faults(trace, trace.question.chassis):
+            return fault
+        hint = f"ovnlab exec {trace.question.source.name} -- ip link"
+        return _Fault(lost.place, f"the packet never left {trace.question.source.name}", hint)
     return _on_the_way(trace, lost)
+
+
+def _homeless(trace: Trace) -> list[str]:
+    """The ports that the packet is delivered to and that are bound nowhere."""
+    ports = {name: port for zone in trace.look.zones.values() for name, port in zone.names.ports.items()}
+    return [
+        output.port
+        for output in trace.logical.outputs
+        if output.type == "" and output.port in ports and ports[output.port].chassis is None
+    ]
 
 
 def _let_through(trace: Trace, hop: Hop) -> _Fault:
@@ -180,6 +197,9 @@ def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: Physical | None, 
 
 def _between(trace: Trace, leg: Leg, after: Leg) -> _Fault:
     """What is wrong between two chassis."""
+    for hop in trace.hops:
+        if hop.problem and hop.node in (leg.chassis, after.chassis):
+            return _Fault(hop.place, hop.problem, f"ovnlab exec {hop.node} -- ip link")
     for fault in (*_encap_faults(trace, leg, after), *_daemon_faults(trace, after.chassis)):
         return fault
     return _Fault(

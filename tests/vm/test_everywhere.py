@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -148,6 +149,27 @@ def test_what_is_between_nodes_is_geneve_with_the_keys_of_the_southbound_databas
                          "Datapath_Binding", "external_ids:name=red"),
     )  # fmt: skip
     assert f"vni {int(key):#x}" in said, said
+
+
+def test_a_packet_is_traced_and_captured(everywhere: Everywhere) -> None:
+    labs = everywhere.labs
+    found = labs.json("trace", "--lab", "everywhere", "r1", "r2")
+    assert found["verdict"] == "delivered as intended", found
+    assert [hop["seen"] for hop in found["hops"]] == [True] * 4
+    assert found["tunnel"]["observed"] == found["tunnel"]["expected"]
+    leaving, arriving = found["physical"]
+    assert leaving["exits"][0]["tunnel"]["vni"] == found["tunnel"]["expected"]["vni"]
+    assert (leaving["missing"], arriving["missing"]) == ([], [])
+    capture = labs.start(
+        "capture", "--lab", "everywhere", "--inner", "worker2", "--filter", "icmp", "-c", "2", "--json"
+    )
+    time.sleep(8 if everywhere.provider != "local" else 2)  # it says nothing of its own when it is not on a terminal
+    labs.run("ping", "--lab", "everywhere", "r1", "r2")
+    lines = [json.loads(line) for line in capture.communicate(timeout=60)[0].splitlines()]
+    assert [line["text"].partition(": ")[2].split(",")[0] for line in lines] == ["ICMP echo request", "ICMP echo reply"]
+    place = "worker2:tunnels" if everywhere.provider == "local" else "worker2:genev_sys_6081"
+    assert {line["place"] for line in lines} == {place}
+    assert labs.json("explain", "--lab", "everywhere", "r1")["problems"] == []
 
 
 def test_a_kernels_tunnel_has_a_device(everywhere: Everywhere) -> None:
