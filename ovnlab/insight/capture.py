@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import queue
 import tempfile
 import threading
@@ -90,6 +91,8 @@ def places(seen: Look, wanted: Wanted) -> list[tuple[Place, str]]:
     """Where to listen, each with tcpdump's expression. Raises UsageError for names that the lab does not have."""
     if wanted.inner and wanted.outer:
         raise UsageError("--inner and --outer are the two sides of a tunnel: one of them")
+    if wanted.seconds is not None and not math.isfinite(wanted.seconds):
+        raise UsageError(f"--seconds {wanted.seconds} is no time")
     names = wanted.targets or _everywhere(seen, wanted)
     return [_place(seen, wanted, name) for name in dict.fromkeys(names)]
 
@@ -140,7 +143,7 @@ def capture(
         for thread in threads:
             thread.start()
         begun([place for place, _ in wished])
-        for caught in itertools.islice(_ordered(arrived, threads, wanted.seconds, stop), wanted.count or None):
+        for caught in itertools.islice(_ordered(arrived, taps, threads, wanted, stop), wanted.count or None):
             found = packet(caught.data)
             yield Line(caught, found, lookup.named(caught.place.node, found))
 
@@ -151,27 +154,36 @@ def _pass_on(tap: Tap, arrived: queue.SimpleQueue[Caught]) -> None:
 
 
 def _ordered(
-    arrived: queue.SimpleQueue[Caught],
-    threads: Sequence[threading.Thread],
-    seconds: float | None,
+    arrived: queue.SimpleQueue[Caught], taps: Taps, threads: Sequence[threading.Thread], wanted: Wanted,
     stop: threading.Event,
-) -> Iterator[Caught]:
+) -> Iterator[Caught]:  # fmt: skip
     """Packets by time: each waits a little for those that were seen before it and come later."""
     waiting: list[tuple[int, int, float, Caught]] = []
     numbers = itertools.count()
-    end = CLOCK.monotonic() + seconds if seconds is not None else None
-    while True:
+    end = CLOCK.monotonic() + wanted.seconds if wanted.seconds is not None else None
+
+    def take(seconds: float) -> bool:
         try:
-            caught = arrived.get(timeout=0.05)
-            heapq.heappush(waiting, (caught.time, next(numbers), CLOCK.monotonic(), caught))
+            caught = arrived.get(timeout=seconds) if seconds else arrived.get_nowait()
         except queue.Empty:
-            pass
+            return False
+        heapq.heappush(waiting, (caught.time, next(numbers), CLOCK.monotonic(), caught))
+        return True
+
+    while True:
+        take(0.05)
         now = CLOCK.monotonic()
-        over = stop.is_set() or (end is not None and now >= end) or not any(thread.is_alive() for thread in threads)
-        while waiting and (over or now - waiting[0][2] >= HOLD):
+        if stop.is_set() or (end is not None and now >= end) or not any(thread.is_alive() for thread in threads):
+            break
+        while waiting and now - waiting[0][2] >= HOLD:
             yield heapq.heappop(waiting)[3]
-        if over and arrived.empty():
-            return
+    taps.close()  # what is still on its way is let in, and no more
+    for thread in threads:
+        thread.join(HOLD)
+    while take(0):
+        pass
+    while waiting:
+        yield heapq.heappop(waiting)[3]
 
 
 @dataclass(frozen=True)

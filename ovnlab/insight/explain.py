@@ -49,8 +49,11 @@ def explain(look: Look, name: str) -> Explained:
     if row is None and zone is None and look.topology.vm(name) is None:
         raise unknown(look.topology, name)
     port = zone.names.ports[name] if zone else None
-    home = look.home(name)
+    home = look.home(name) or (look.home(port.parent) if port is not None and port.parent else None)
     interface = _interface(look, *home) if home else None
+    if row is None and port is not None and port.type:
+        facts = [("northbound", f"no logical switch port: a port of type {port.type}")]
+        return Explained(name, (*facts, *(_southbound(zone, port) if zone else ())), (), True, ())
     facts = [
         *_northbound(look, row),
         *(_southbound(zone, port) if zone and port else ()),

@@ -15,8 +15,9 @@ from typing import IO, Any
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.packets import Packet, packet
 
-ETHERNET, RAW, COOKED, COOKED2 = 1, 101, 113, 276
-"""Link types (pcap-linktype(7)): Ethernet, IP alone, and what Linux's `any` device has."""
+ETHERNET, RAW, COOKED = 1, (12, 101, 228, 229), {113: (14, 16), 276: (0, 20)}
+"""Link types (pcap-linktype(7)): Ethernet, IP alone, and what Linux's `any` device has: where in its header the
+protocol stands, and how long that is."""
 
 MAGIC = {b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a"}
 """How capture files begin: pcap in both byte orders and units of time, and pcapng."""
@@ -42,11 +43,13 @@ class Recorded:
         """Taken apart."""
         if self.link == ETHERNET:
             return packet(self.data)
-        start = {RAW: 0, COOKED: 16, COOKED2: 20}.get(self.link)
-        if start is None or len(self.data) <= start:
-            return Packet(length=len(self.data), problem=f"link type {self.link} is not understood")
-        kind = b"\x86\xdd" if self.data[start] >> 4 == 6 else b"\x08\x00"
-        return packet(bytes(12) + kind + self.data[start:])
+        if self.link in RAW and self.data:
+            kind = b"\x86\xdd" if self.data[0] >> 4 == 6 else b"\x08\x00"
+            return packet(bytes(12) + kind + self.data)
+        if self.link in COOKED:
+            protocol, start = COOKED[self.link]
+            return packet(bytes(12) + self.data[protocol : protocol + 2] + self.data[start:])
+        return Packet(length=len(self.data), problem=f"link type {self.link} is not understood")
 
 
 def read(path: Path) -> Iterator[Recorded]:
@@ -90,11 +93,33 @@ def _captured(path: Path) -> Iterator[Recorded]:
                     name.decode(errors="replace") if isinstance(name, bytes) else str(name),
                     bytes(data),
                     int(getattr(about, "wirelen", len(data)) or len(data)),
-                    int(link if link is not None else reader.linktype),
+                    int(link if link is not None else reader.linktype) & 0xFFFF,
                 )
+        _refuse_cut(path, number)
     except (Scapy_Exception, EOFError, struct.error, ValueError, OSError, TypeError, IndexError, KeyError) as error:
         reason = f" ({error})" if str(error) else ""
         raise OvnlabError(f"is damaged after packet {number}{reason}", where=str(path)) from None
+
+
+def _refuse_cut(path: Path, number: int) -> None:
+    """Raise OvnlabError where a file ends in the middle of something: scapy reads it as far as it goes."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(24)
+        is_blocks = start[:4] == b"\x0a\x0d\x0d\x0a"
+        order = "<" if start[:1] in (b"\xd4", b"\x4d") or start[8:12] == b"\x4d\x3c\x2b\x1a" else ">"
+        at = 0 if is_blocks else 24
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            if len(head) < (8 if is_blocks else 16):
+                break
+            length = struct.unpack(f"{order}4xI", head[:8])[0] if is_blocks else 0
+            at += max(length, 12) if is_blocks else 16 + struct.unpack(f"{order}8xI4x", head)[0]
+        else:
+            if at == size and size >= (28 if is_blocks else 24):
+                return
+    raise OvnlabError(f"is cut off after packet {number}", where=str(path))
 
 
 def _reader(kind: Any, file: IO[bytes]) -> Any:

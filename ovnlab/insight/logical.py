@@ -24,6 +24,7 @@ _OUTPUT = re.compile(r'/\* output to "(.*?)", type "(.*?)" \*/')
 _REDIRECT = re.compile(r'/\* Replacing type "\S+" outport "(.*?)" with distributed port "(.*?)"\.? \*/')
 _REWRITTEN = ("eth.src", "eth.dst", "ip4.src", "ip4.dst", "ip6.src", "ip6.dst", "ip.ttl")
 _ASSIGNED = re.compile(r"\b(eth\.(?:src|dst)|ip[46]\.(?:src|dst)) ?= ?([0-9a-f.:]+|[a-z0-9.]+)[;)]")
+_SWAPPED = re.compile(r"\b(eth\.(?:src|dst)|ip[46]\.(?:src|dst)) <-> (eth\.(?:src|dst)|ip[46]\.(?:src|dst));")
 _TRACKED = re.compile(r"\bct\.|\breg0\[(?:1|7|8|9|10|13)\]")
 """What matches ask of connection tracking, and of the hints that earlier stages leave of it."""
 
@@ -32,6 +33,9 @@ _WORDS = re.compile(r"[a-z]")
 
 INSIDE = ("patch", "l3gateway", "chassisredirect", "remote")
 """Types of ports behind which the logical network goes on (ovn-sb(5), Port_Binding type)."""
+
+ASKING = ("arp", "nd_ns")
+"""Actions with which a router asks for a MAC address (ovn-sb(5), Logical_Flow actions)."""
 
 REFUSALS = ("reject {", "tcp_reset", "icmp4_error", "icmp6_error")
 """Actions that tell a sender that there is no way (ovn-sb(5), Logical_Flow actions)."""
@@ -136,7 +140,7 @@ class LogicalTrace:
     @property
     def outputs(self) -> tuple[Output, ...]:
         """The ports where it leaves the logical network: of fake VMs, localnet, and of other zones."""
-        return tuple(output for section in self.sections for output in section.outputs if output.type not in INSIDE)
+        return tuple(output for section in self.sent for output in section.outputs if output.type not in INSIDE)
 
     @property
     def refusal(self) -> tuple[Section, Stage] | None:
@@ -152,6 +156,9 @@ class LogicalTrace:
         found = {key: fields[key] for key in _REWRITTEN if key in fields}
         for section in self.sent:
             for line in (section.title, *section.text):
+                for one, other in _SWAPPED.findall(line):
+                    if one in found and other in found:
+                        found[one], found[other] = found[other], found[one]
                 for key, value in _ASSIGNED.findall(line):
                     if key in found and value not in _REWRITTEN:
                         found[key] = value
@@ -170,21 +177,20 @@ class LogicalTrace:
 
     @property
     def sent(self) -> tuple[Section, ...]:
-        """What is done with the packet itself, without what tells its sender that there is no way."""
-        refusing = [
-            number
-            for number, section in enumerate(self.sections)
-            for stage in section.stages
-            if any(action.startswith(REFUSALS) for action in stage.actions)
-        ]
-        return self.sections[: refusing[0] + 1] if refusing else self.sections
+        """What is done with the packet itself, without answers that there is no way, and without asking for a MAC."""
+        for number, section in enumerate(self.sections):
+            if any(action.startswith(REFUSALS) for stage in section.stages for action in stage.actions):
+                return self.sections[: number + 1]
+            if self.asks_for_mac and section.title in ASKING:
+                return self.sections[:number]
+        return self.sections
 
     @property
     def drop(self) -> tuple[Section, Stage] | None:
         """Where the packet ends without leaving, None where it does not."""
         if self.outputs:
             return None
-        found = [(section, stage) for section in self.sections for stage in section.stages]
+        found = [(section, stage) for section in self.sent for stage in section.stages]
         dropping = [item for item in found if item[1].drops]
         last = (dropping or found)[-1:]
         return self.deciding(*last[0]) if last else None

@@ -110,6 +110,10 @@ class Names:
             return ""
         return self._ports.get((datapath, key)) or self._groups.get((datapath, key), "")
 
+    def group(self, datapath: str, name: str) -> int | None:
+        """The tunnel key of a multicast group; None where there is none of that name."""
+        return next((key for (where, key), found in self._groups.items() if (where, found) == (datapath, name)), None)
+
     def chassis_at(self, ip: str) -> str:
         """The chassis whose tunnels end at an address; empty where there is none."""
         return next((encap.chassis for encap in self.encaps if encap.ip == ip), "")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ovnlab.errors import OvnlabError
 from ovnlab.insight import probing
 from ovnlab.insight.logical import LogicalTrace
 from ovnlab.insight.lookup import Look
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.packets import UNREACHABLE, Packet, packet
 from ovnlab.insight.path import Leg
-from ovnlab.insight.question import Question
+from ovnlab.insight.question import Question, endpoint
 from ovnlab.insight.taps import Caught, Place, Tap, Taps
 from ovnlab.insight.tunnels import PORTS
 from ovnlab.lab import Target
@@ -53,7 +53,8 @@ class Hop:
 class Watch:
     """A hop, the device to listen on, and how to tell the probe there.
 
-    `answer` says that its answer is meant, `mac` whom it must be for, `ends` between whose addresses its tunnel is.
+    `answer` says that its answer is meant, `mac` whom it must be for, `not_from` who must not have sent it, `ends`
+    between whose addresses its tunnel is.
     """
 
     hop: Hop
@@ -61,6 +62,7 @@ class Watch:
     tunnelled: bool
     answer: bool = False
     mac: str = ""
+    not_from: str = ""
     ends: tuple[frozenset[str], ...] = ()
 
 
@@ -70,8 +72,8 @@ def watches(seen: Look, asked: Question, way: Sequence[Leg], meant: LogicalTrace
     source = asked.source
     if source.place is not None:
         found.append(_at(source.place, source.name, "sent", wanted=True))
-    for before, leg in itertools.pairwise(way):
-        found += _between(seen, before, leg)
+    for leg in way[1:]:
+        found += _between(seen, leg)
     delivered: set[str] = set()
     for leg in way:
         for output in leg.outputs:
@@ -79,6 +81,9 @@ def watches(seen: Look, asked: Question, way: Sequence[Leg], meant: LogicalTrace
             if watch is not None and watch.place.name not in delivered:
                 delivered.add(watch.place.name)
                 found.append(watch)
+    if is_answer(asked, meant) and source.place is not None and source.name not in delivered:
+        found = [watch for watch in found if not watch.hop.what.startswith("to ") or watch.tunnelled]
+        return [*found, _at(source.place, source.name, "answered", wanted=True, answer=True)]
     if meant.refusal is not None and source.place is not None:
         found.append(_at(source.place, source.name, "refused", wanted=True, answer=True))
     goal = asked.destination
@@ -88,13 +93,23 @@ def watches(seen: Look, asked: Question, way: Sequence[Leg], meant: LogicalTrace
     return found
 
 
-def _between(seen: Look, before: Leg, leg: Leg) -> list[Watch]:
+def is_answer(asked: Question, meant: LogicalTrace) -> bool:
+    """Whether what leaves at the end goes back to whoever sent it: a router has answered."""
+    if asked.source.name in {output.port for output in meant.outputs}:
+        return True
+    ip = "ip6" if "ip6.src" in asked.fields else "ip4"
+    ends = asked.fields.get(f"{ip}.src"), asked.fields.get(f"{ip}.dst")
+    left = meant.rewritten(asked.fields)
+    return bool(meant.outputs) and all(ends) and (left.get(f"{ip}.dst"), left.get(f"{ip}.src")) == ends
+
+
+def _between(seen: Look, leg: Leg) -> list[Watch]:
     """Where a packet passes between two chassis: their NICs, in a tunnel or on a physical network."""
     found = []
-    for chassis, what in ((before.chassis, f"to {leg.chassis}"), (leg.chassis, f"from {before.chassis}")):
+    for chassis, what in ((leg.origin, f"to {leg.chassis}"), (leg.chassis, f"from {leg.origin}")):
         if leg.tunnel is not None:
             place = underlay(seen, chassis)
-            ends = tuple(_encap_ips(seen, end) for end in (before.chassis, leg.chassis))
+            ends = tuple(_encap_ips(seen, end) for end in (leg.origin, leg.chassis))
         elif leg.localnet is not None:
             place, ends = _nic(seen, chassis, leg.localnet.options.get("network_name", "")), ()
         else:
@@ -131,11 +146,17 @@ def _output(seen: Look, asked: Question, leg: Leg, port: str, kind: str) -> Watc
         place = _nic(seen, leg.chassis, name)
         if place is None:
             return None
-        return Watch(Hop(place.title, f"to {name}", leg.chassis, wanted=True), place, tunnelled=False)
-    home = seen.home(port)
-    if home is None or home[0] not in seen.nodes:
+        if asked.destination.node == leg.chassis:
+            return None  # it is for that chassis itself, and goes no further
+        sender = asked.fields.get("eth.src", "") if asked.source.port and asked.source.port.type == "localnet" else ""
+        hop = Hop(place.title, f"to {name}", leg.chassis, wanted=True)
+        return Watch(hop, place, tunnelled=False, not_from=sender)
+    try:
+        target = endpoint(seen, port).place
+    except OvnlabError:  # it is bound nowhere, or is no fake VM's
         return None
-    target = Target(port, seen.nodes[home[0]], vm=port, interface=home[1].port)
+    if target is None:
+        return None
     answer = port == asked.source.name
     return _at(target, port, "answered" if answer else "received", wanted=True, answer=answer)
 
@@ -206,12 +227,15 @@ def _is_probe(found: Packet, asked: Question, watch: Watch) -> bool:
     if watch.ends and not (found.source in watch.ends[0] and found.destination in watch.ends[1]):
         return False
     inner = found.innermost
+    if watch.not_from and inner.eth_source == watch.not_from:
+        return False
     marked = asked.marker[:8] in inner.payload
     if watch.answer:
         return (marked and "echo reply" in inner.said) or _is_answer(inner, asked)
     if watch.mac and inner.eth_destination != watch.mac:
         return False
-    return marked and not inner.said.startswith(ANSWERS)
+    itself_one = "icmp4.type" in asked.fields and asked.fields["icmp4.type"] != "8"
+    return marked and (itself_one or "icmp6.type" in asked.fields or not inner.said.startswith(ANSWERS))
 
 
 def _is_answer(found: Packet, asked: Question) -> bool:

@@ -136,6 +136,13 @@ class PhysicalTrace:
         return (*self.unread, *(f"datapath action {name}" for one in self.passes for name in one.unknown))
 
     @property
+    def complaints(self) -> tuple[str, ...]:
+        """What the switch says of tunnels that it has no way for."""
+        lines = (action for step in self.steps for action in step.actions)
+        said = ("native tunnel routing failed", "neighbor cache miss", "no route", "output port is invalid")
+        return tuple(line.lstrip("-> ") for line in lines if any(word in line for word in said))
+
+    @property
     def reason(self) -> str:
         """Why it is not followed to its end; empty where it is."""
         if any(one.asks_controller for one in self.passes):

@@ -153,7 +153,7 @@ def _arp(data: bytes, found: dict[str, Any]) -> None:
     asker, asked = socket.inet_ntoa(sender_ip), socket.inet_ntoa(target_ip)
     said = {1: f"ARP, who has {asked}? tell {asker}", 2: f"ARP, {asker} is at {mac(sender)}"}
     found["said"] = said.get(operation, f"ARP, operation {operation}")
-    found["payload"] = b""
+    found["payload"] = data[28:]
 
 
 def _ipv4(data: bytes, found: dict[str, Any], depth: int) -> None:

@@ -14,13 +14,14 @@ class Leg:
     """What runs on one chassis.
 
     `tunnel` is the one that the packet comes in by, `localnet` the port by which it comes in from a physical network
-    instead; neither on the first.
+    instead; neither on the first. `origin` is the chassis that it comes from.
     """
 
     chassis: str
     sections: tuple[Section, ...] = ()
     tunnel: TunnelNames | None = None
     localnet: Port | None = None
+    origin: str = ""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -41,10 +42,10 @@ def legs(sections: Sequence[Section], names: Names, chassis: str) -> tuple[Leg, 
     """
     found = [Leg(chassis)]
     here = 0  # the leg that what floods goes out from
-    redirect = ""
+    redirect = group = ""
     for section in sections:
         if section.pipeline == "multicast":
-            here = len(found) - 1
+            here, group = len(found) - 1, section.outport
         port = names.ports.get(redirect or section.outport)
         home = _home(port) if section.pipeline == "egress" else None
         if section.depth and section.pipeline == "egress":
@@ -55,20 +56,25 @@ def legs(sections: Sequence[Section], names: Names, chassis: str) -> tuple[Leg, 
             if known and home == start.chassis:
                 found[here] = replace(start, sections=(*start.sections, section))
                 continue
-            found.append(_arriving(names, section, port, start.chassis, home))
+            found.append(_arriving(names, section, port, start.chassis, home, group if section.depth else ""))
         found[-1] = replace(found[-1], sections=(*found[-1].sections, section))
         redirect = section.redirect
     return tuple(found)
 
 
-def _arriving(names: Names, section: Section, port: Port | None, source: str, destination: str) -> Leg:
+def _arriving(names: Names, section: Section, port: Port | None, source: str, destination: str, group: str) -> Leg:
     """The next leg: through a tunnel, or where the logical switch is on a physical network, through that."""
     if source == destination:
-        return Leg(destination)
+        return Leg(destination, origin=source)
     localnet = next((one for one in names.ports_of(section.datapath) if one.type == "localnet"), None)
     if localnet is not None and port is not None and not port.type:
-        return Leg(destination, localnet=localnet)
-    return Leg(destination, tunnel=_tunnel(names, section, port, source, destination))
+        return Leg(destination, localnet=localnet, origin=source)
+    tunnel = _tunnel(names, section, port, source, destination)
+    key = names.group(section.datapath, group) if group else None
+    if key is not None:  # what floods goes to the group on each chassis, which has it for its own ports
+        vni = key << 12 | tunnel.vni & 0xFFF if tunnel.encap == "vxlan" else tunnel.vni
+        tunnel = replace(tunnel, egress_key=key, outport=group, vni=vni)
+    return Leg(destination, tunnel=tunnel, origin=source)
 
 
 def _home(port: Port | None) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Mapping
 from typing import Any
 
-from ovnlab.errors import OvnlabError
+from ovnlab.errors import UsageError
 from ovnlab.insight.question import Question
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -30,8 +31,9 @@ def frame(question: Question) -> bytes | None:
         return None
     try:
         return _built(fields, question.marker)
-    except (ValueError, OSError) as error:
-        raise OvnlabError(f"no packet can be made of it: {error}", where=question.microflow) from None
+    except (ValueError, OSError, OverflowError, struct.error) as error:
+        said = str(error).splitlines()[0] if str(error) else "a value is out of its range"
+        raise UsageError(f"no packet can be made of it: {said}", where=question.microflow) from None
 
 
 def _built(fields: Mapping[str, str], marker: bytes) -> bytes:
@@ -53,6 +55,7 @@ def _built(fields: Mapping[str, str], marker: bytes) -> bytes:
                 op=number("arp.op", 1), psrc=fields.get("arp.spa", NOBODY), pdst=fields.get("arp.tpa", NOBODY),
                 hwsrc=fields.get("arp.sha", fields.get("eth.src")), hwdst=fields.get("arp.tha", "00:00:00:00:00:00"),
             )
+            / marker
         )  # fmt: skip
     ttl, tos = number("ip.ttl", 64), number("ip.dscp", 0) << 2
     if "ip6.dst" in fields:
@@ -114,7 +117,10 @@ def send(question: Question, packet: bytes, *, from_chassis: bool) -> None:
         node = question.chassis
         place = end.place.node if end.place is not None and end.place.vm else None
         if place is None:
-            raise OvnlabError(f"nothing can be sent at {question.in_port} of {node}", where=end.name)
+            raise UsageError(f"{end.name} is at no port of a chassis: --from-chassis is for fake VMs")
+        port = end.port
+        if port is not None and port.parent and port.tag:
+            packet = packet[:12] + struct.pack("!HH", 0x8100, port.tag) + packet[12:]
         script = render("node/inject.sh.j2", port=question.in_port, packet=packet.hex())
         run_script(place.context, script, where=f"{node}: sending a packet")
         return

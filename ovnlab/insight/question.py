@@ -95,6 +95,8 @@ def question(look: Look, wish: Wish) -> Question:
         )
     zone = look.zone_of(source.node or look.topology.central.name)
     given, more = _terms(wish.expression)
+    if "inport" in given or "inport" in more:
+        raise UsageError("--expr cannot have another inport: name the port as SRC")
     destination = endpoint(look, wish.destination, near=source)
     if destination.port is not None and destination.port.name == port.name and port.type != "localnet":
         raise UsageError(f"{wish.source} and {wish.destination} are the same port: such a packet never leaves it")
@@ -105,7 +107,7 @@ def question(look: Look, wish: Wish) -> Question:
         raise OvnlabError("has no address", where=wish.destination)
     mac, hop = _next_hop(look, zone, source, destination)
     if port.type == "localnet":
-        chassis, in_port = _entry(look, zone, source)
+        chassis, in_port = _entry(look, zone, source, destination)
     else:
         chassis, in_port = source.node, source.bound.port if source.bound else interface_name(source.name)
     fields = {
@@ -326,6 +328,8 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
     """The MAC address that the packet goes to, and whose IP address that is."""
     if not destination.ip:
         return destination.mac, ""
+    if many := _of_many(source, destination.ip):
+        return many, ""
     found = way(source, destination.ip)
     if found.hop is None:
         raise OvnlabError(
@@ -341,6 +345,9 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
             mac = candidate.mac_of(found.hop) if candidate else None
             if mac:
                 return mac, found.hop
+    distributed = _distributed(look, found.hop)
+    if distributed is not None:
+        return distributed[0], found.hop
     known = found.neighbours.get(found.hop)
     if known:
         return known, found.hop
@@ -357,6 +364,26 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
     )
 
 
+def _of_many(source: End, ip: str) -> str:
+    """The MAC address of a broadcast or multicast address (RFC 1112, 6.4; RFC 2464, 7); empty for any other."""
+    address = ipaddress.ip_address(ip)
+    if address.is_multicast and address.version == 4:
+        return f"01:00:5e:{int(address) >> 16 & 0x7F:02x}:{int(address) >> 8 & 0xFF:02x}:{int(address) & 0xFF:02x}"
+    if address.is_multicast:
+        return ":".join(["33", "33", *(f"{byte:02x}" for byte in address.packed[-4:])])
+    networks = [ipaddress.ip_interface(word).network for word in (source.bound.addresses if source.bound else ())]
+    broadcasts = {str(network.broadcast_address) for network in networks if network.version == 4}
+    return "ff:ff:ff:ff:ff:ff" if ip in {"255.255.255.255", *broadcasts} else ""
+
+
+def _distributed(look: Look, ip: str) -> tuple[str, str] | None:
+    """The MAC and the logical port of a floating IP that is translated where its fake VM is (ovn-nb(5), NAT)."""
+    for row in look.northbound:
+        if row.table == "NAT" and row.columns["external_ip"] == ip and row.columns["external_mac"]:
+            return str(row.columns["external_mac"][0]), str(next(iter(row.columns["logical_port"]), ""))
+    return None
+
+
 def _answers(look: Look, port: Port, ip: str) -> bool:
     """Whether a router answers for an address on one of its ports: of NAT, or of a load balancer."""
     del port
@@ -370,10 +397,11 @@ def _answers(look: Look, port: Port, ip: str) -> bool:
     return False
 
 
-def _entry(look: Look, zone: Zone, source: End) -> tuple[str, str]:
+def _entry(look: Look, zone: Zone, source: End, destination: End) -> tuple[str, str]:
     """The chassis where packets of a physical network enter, and the port of br-int that they enter by.
 
-    The one that speaks for the router there, where there is one; otherwise any that is on that network.
+    Where the destination is on the same logical switch, its own; the one of a floating IP that is distributed;
+    otherwise the one that speaks for the router there, or any that is on that network.
     """
     port = source.port
     if port is None:
@@ -389,7 +417,12 @@ def _entry(look: Look, zone: Zone, source: End) -> tuple[str, str]:
     routers = [peer for near in zone.names.ports_of(port.datapath) if (peer := zone.names.peer(near))]
     redirects = [zone.names.ports.get(peer.options.get("chassis-redirect-port", "")) for peer in routers]
     active = [found.chassis for found in redirects if found is not None and found.chassis in mapped]
-    chassis = next(iter([*filter(None, active), *mapped]))
+    near = destination.port
+    own = [near.chassis] if near is not None and near.datapath == port.datapath and near.chassis in mapped else []
+    floating = _distributed(look, destination.ip)
+    if floating is not None and floating[1] in zone.names.ports:
+        own += [chassis] if (chassis := zone.names.ports[floating[1]].chassis) else []
+    chassis = next(iter([*filter(None, own), *filter(None, active), *mapped]))
     return chassis, f"patch-br-int-to-{port.name}"
 
 

@@ -6,7 +6,8 @@ sent and captured where it has to pass. Where they do not agree, the first place
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ovnlab.errors import OvnlabError
@@ -14,7 +15,7 @@ from ovnlab.insight import logical, openflow, probing
 from ovnlab.insight.logical import LogicalTrace, Section, Stage
 from ovnlab.insight.lookup import Look, Zone, look
 from ovnlab.insight.names import TunnelNames
-from ovnlab.insight.observing import ARRIVAL_TIMEOUT, Hop, Watch, observe, watches
+from ovnlab.insight.observing import ARRIVAL_TIMEOUT, Hop, Watch, is_answer, observe, watches
 from ovnlab.insight.openflow import PhysicalTrace
 from ovnlab.insight.packets import packet
 from ovnlab.insight.path import Leg, legs
@@ -22,6 +23,8 @@ from ovnlab.insight.question import Question, Wish, question
 from ovnlab.northbound.live import LiveRow
 from ovnlab.topology.resolved import Acl, Topology
 from ovnlab.waiting import CLOCK
+
+_RESIDENT = re.compile(r'is_chassis_resident\("([^"]+)"\)')
 
 MOST_BACKENDS = 8
 """Backends of a load balancer that are listened at; another may be chosen, which is then told as not seen."""
@@ -104,9 +107,9 @@ def trace(
     if not logical_only and not asked.chassis:
         hint = f"ovnlab bind {asked.source.name} NODE, or --logical for what OVN would do"
         raise OvnlabError("is not bound to a node: nothing can be sent from it", where=asked.source.name, hint=hint)
-    frame = None if logical_only else probing.frame(asked)
-    notes = []
+    notes = list(_northd(seen, asked))
     meant = _meant(asked)
+    frame = None if logical_only else probing.frame(asked)
     if meant.asks_for_mac and send and frame is not None:
         # It asks for the MAC address, and learns it from the answer: what is traced is the way that comes after that.
         seen, meant, learnt = _after_learning(seen, asked, meant, frame, from_chassis=from_chassis)
@@ -147,7 +150,7 @@ class _Planned:
 
 def _planned(seen: Look, asked: Question, meant: LogicalTrace) -> _Planned:
     way = legs(meant.sent, asked.zone.names, asked.chassis)
-    for _ in seen.zones:  # each may hand it on to another
+    for _ in list(seen.zones)[1:]:  # each may hand it on to one where it was not yet
         beyond = _beyond(seen, asked, meant, way)
         if beyond is None:
             break
@@ -199,12 +202,19 @@ def _alternatives(seen: Look, asked: Question, meant: LogicalTrace) -> list[Logi
     backends = [
         backend.strip()
         for row in seen.northbound
-        if row.table == "Load_Balancer"
+        if row.table == "Load_Balancer" and (asked.protocol in (row.columns["protocol"] or ("tcp",)))
         for vip, behind in row.columns["vips"].items()
         if vip in vips
         for backend in behind.split(",")
     ]
     return [_meant(asked, "--lb-dst", backend) for backend in backends[:MOST_BACKENDS]] or [meant]
+
+
+def _northd(seen: Look, asked: Question) -> Iterator[str]:
+    """What is to be known where nobody makes logical flows of the Northbound database."""
+    centrals = [seen.states[node.name] for node in seen.topology.centrals(asked.zone.name) if node.name in seen.states]
+    if seen.nodes and not any("ovn-northd" in state.daemons for state in centrals):
+        yield "ovn-northd does not run: what OVN means here is what it meant when that ended"
 
 
 def _meant(asked: Question, *options: str) -> LogicalTrace:
@@ -239,7 +249,8 @@ def _after_learning(
 def _realised(seen: Look, asked: Question, way: Sequence[Leg], frame: bytes) -> tuple[Physical, ...]:
     """ofproto/trace on each chassis of the way, each with what the one before sends it."""
     found: list[Physical] = []
-    flow, current = f"in_port={asked.in_port}", frame
+    tagged = asked.source.port.tag if asked.source.port and asked.source.port.parent else 0
+    flow, current = f"in_port={asked.in_port}" + (f",dl_vlan={tagged}" if tagged else ""), frame
     for number, leg in enumerate(way):
         if number and leg.tunnel is None and leg.localnet is None:
             continue  # one of several that flood from an earlier one
@@ -251,16 +262,11 @@ def _realised(seen: Look, asked: Question, way: Sequence[Leg], frame: bytes) -> 
         except OvnlabError as error:
             found.append(Physical(leg, PhysicalTrace(leg.chassis, ()), followed=False, reason=str(error.message)))
             break
-        there = traced.uuids
-        missing = tuple(uuid for uuid in leg.uuids if uuid not in there) if traced.is_followed else ()
-        reason = (
-            ""
-            if traced.is_followed
-            else "ofproto/trace leaves off at a translation of addresses, or at a group that chooses"
-        )
-        found.append(Physical(leg, traced, missing, traced.is_followed, reason))
+        expected = _resident(seen, leg)
+        missing = tuple(uuid for uuid in expected if uuid not in traced.uuids) if traced.is_followed else ()
+        found.append(Physical(leg, traced, missing, traced.is_followed, traced.reason))
         following = way[number + 1] if number + 1 < len(way) else None
-        if following is None:
+        if following is None or following.origin != leg.chassis:
             break
         if following.localnet is not None:
             current = probing.changed(current, next((one.changed for one in traced.exits), {}))
@@ -281,6 +287,23 @@ def _realised(seen: Look, asked: Question, way: Sequence[Leg], frame: bytes) -> 
             break
         flow = arrival
     return tuple(found)
+
+
+def elsewhere(seen: Look, leg: Leg) -> list[Stage]:
+    """Stages that hold only where another port is resident: ovn-trace takes each as resident everywhere."""
+    return [
+        stage
+        for section in leg.sections
+        for stage in section.stages
+        for port in _RESIDENT.findall(stage.match)
+        if (found := seen.zone_of(leg.chassis).names.ports.get(port)) is not None and found.chassis != leg.chassis
+    ]
+
+
+def _resident(seen: Look, leg: Leg) -> list[str]:
+    """The logical flows that a switch has to match on a chassis."""
+    others = {stage.uuid for stage in elsewhere(seen, leg)}
+    return [uuid for uuid in leg.uuids if uuid not in others]
 
 
 def _arrival(seen: Look, source: str, destination: str, header: openflow.Header) -> str:
@@ -312,7 +335,7 @@ def _outcome(seen: Look, asked: Question, meant: LogicalTrace, way: Sequence[Leg
     outputs = {output.port for output in meant.outputs}
     if meant.refusal is not None:
         return "rejected", _decision(seen, way, *meant.refusal)
-    if asked.source.name in outputs:
+    if is_answer(asked, meant):
         return "answered", None
     if outputs:
         return "delivered", None

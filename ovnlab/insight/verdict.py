@@ -11,7 +11,7 @@ from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.observing import Hop
 from ovnlab.insight.path import Leg
 from ovnlab.insight.question import bridge_mappings
-from ovnlab.insight.trace import Physical, Trace
+from ovnlab.insight.trace import Physical, Trace, elsewhere
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
@@ -49,8 +49,13 @@ def _as_intended(trace: Trace) -> str:
     """The sentence for a packet that goes as OVN means it to; empty where it does not."""
     wrong = [hop for hop in trace.hops if hop.seen is not None and hop.seen != hop.wanted]
     broken = [one for one in trace.physical if one.missing or _lacks_exit(trace, one)]
-    if wrong or any(_other_header(trace, hop) for hop in trace.hops) or (broken and not trace.sent):
+    if _arrived_otherwise(trace):
+        return "delivered as intended, by another way than ovn-trace tells: it takes every port as resident everywhere"
+    ended = trace.outcome in ("dropped", "rejected") and any(one.missing for one in trace.physical)
+    if wrong or any(_other_header(trace, hop) for hop in trace.hops) or (broken and not trace.sent) or ended:
         return ""
+    if trace.logical.asks_for_mac:
+        return f"dropped as intended: nobody answers for {trace.question.destination.ip}"
     if trace.physical and trace.outcome == "delivered" and _homeless(trace):
         return ""
     how = (
@@ -65,6 +70,14 @@ def _as_intended(trace: Trace) -> str:
     if trace.outcome == "answered":
         return f"answered as intended{how}"
     return f"delivered as intended{how}"
+
+
+def _arrived_otherwise(trace: Trace) -> bool:
+    """Whether the packet got where it is meant to, where ovn-trace could not know the way."""
+    if trace.outcome != "delivered" or not trace.hops or not any(elsewhere(trace.look, leg) for leg in trace.legs):
+        return False
+    goal = trace.hops[-1]
+    return bool(goal.seen) and any(hop.seen != hop.wanted for hop in trace.hops[:-1]) and goal.what == "received"
 
 
 def _other_header(trace: Trace, hop: Hop) -> TunnelNames | None:
@@ -150,7 +163,7 @@ def _on_the_way(trace: Trace, lost: Hop | None) -> _Fault:
         passed = bool(out and out.seen) or (after is not None and bool(into and into.seen))
         if passed and into is not None and into.seen is False and after is not None:
             return _between(trace, leg, after)
-        if passed or (after is None and lost is None and not _broken(trace, one)):
+        if passed or (lost is None and not _broken(trace, one)):
             continue
         return _in_switch(trace, leg, after, one, lost)
     place = lost.place if lost else trace.question.source.name
@@ -187,9 +200,15 @@ def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: Physical | None, 
     if one is not None and _lacks_exit(trace, one):
         last = one.trace.last
         where = f"{leg.chassis}, table {last.table}" if last else leg.chassis
+        for said in one.trace.complaints:
+            return _Fault(f"{leg.chassis}, its tunnels", f"the switch says: {said}")
         goal = f"a tunnel to {after.chassis}" if after else ", ".join(output.port for output in leg.outputs)
         return _Fault(where, f"no OpenFlow flow puts it out to {goal}")
     if after is not None:
+        out = next((h for h in trace.hops if h.node == leg.chassis and h.what == f"to {after.chassis}"), None)
+        if out is not None and out.seen is False and not out.problem:
+            said = "its flows put it into a tunnel, and it was not seen to leave"
+            return _Fault(out.place, said, f"ovnlab exec {leg.chassis} -- ip route")
         return _between(trace, leg, after)
     place = lost.place if lost else leg.chassis
     return _Fault(place, f"{leg.chassis} puts it out, and it was not seen at {place}")

@@ -133,3 +133,24 @@ def test_mistakes_are_told(lab: Labs) -> None:
     assert "no such folder" in lab.run("capture", "-w", "/nowhere/x.pcapng", expect=1).stderr
     assert "hexadecimal" in lab.run("decode", str(TOPOLOGIES / "routed.yaml"), expect=1).stderr
     assert "No such file" in lab.run("decode", "/nowhere", expect=1).stderr
+
+
+def test_it_ends_when_it_is_told_to_whatever_still_comes(lab: Labs) -> None:
+    flood = (
+        "import socket, time; wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); wire.bind(('vm1', 0));"
+        "end = time.monotonic() + 9\nwhile time.monotonic() < end:\n wire.send(bytes(60)); time.sleep(0.0005)"
+    )
+    flooding = lab.start("exec", "vm1", "--", "python3", "-c", flood)
+    time.sleep(1)
+    began = time.monotonic()
+    out = lab.out("capture", "vm1", "--seconds", "2", "--json")
+    assert time.monotonic() - began < 6
+    times = [json.loads(line)["time"] for line in out.splitlines()]
+    assert len(times) > 100
+    assert times == sorted(times)
+    flooding.communicate(timeout=30)
+
+
+def test_a_filter_is_no_option(lab: Labs) -> None:
+    lab.run("capture", "vm1", "--filter", "-w /tmp/ovnlab-x", "--seconds", "1", expect=1)
+    assert "ovnlab-x" not in lab.on("worker1", "ls", "/tmp")

@@ -198,6 +198,9 @@ def test_a_bundle_is_read_without_the_lab(user_labs: Labs) -> None:
 
 def test_a_bundle_has_what_is_asked_for_and_no_secret(user_labs: Labs) -> None:
     user_labs.run("up", str(TOPOLOGIES / "tls.yaml"))
+    user_labs.run(
+        "vsctl", "worker2", "add-port", "br-int", "own", "--", "set", "Interface", "own", "options:psk=swordfish"
+    )
     path = user_labs.scratch / "tls.tar.gz"
     user_labs.run("bundle", "-o", str(path))
     with tarfile.open(path) as archive:
@@ -212,6 +215,8 @@ def test_a_bundle_has_what_is_asked_for_and_no_secret(user_labs: Labs) -> None:
     assert b"ovn-controller 2" in texts["tls/nodes/worker1/versions.txt"]
     assert not [name for name, text in texts.items() if b"PRIVATE KEY" in text]
     assert not [name for name in names if name.endswith(".pem")]
+    assert not [name for name, text in texts.items() if b"swordfish" in text]
+    assert "tls/nodes/worker2/left-out.txt" in names
 
 
 def test_clustered_databases_come_as_standalone_ones_as_well(user_labs: Labs) -> None:

@@ -24,6 +24,7 @@ def gateway(ordinary: Account, session_folder: Any) -> Iterator[Labs]:
 def mended(gateway: Labs) -> Iterator[Labs]:
     yield gateway
     gateway.run("up", str(TOPOLOGIES / "gateway.yaml"))
+    eventually("an answer", lambda: gateway.run("ping", "vm1", "vm2", "-c1", expect=None).returncode == 0)
     assert trace(gateway, "vm1", "vm2")["agrees"]
 
 
@@ -254,3 +255,127 @@ def test_vxlan_has_a_header_of_its_own(user_labs: Labs) -> None:
     assert observed["vni"] == tunnel_key(user_labs, "vm2") << 12 | key(
         user_labs, "Datapath_Binding", "external_ids:name=network1"
     )
+
+
+def first(found: dict[str, Any], name: str) -> str:
+    """The first digits of the UUID of the logical flow of a stage that a trace went through."""
+    return next(str(stage["uuid"]) for part in found["logical"] for stage in part["stages"] if stage["name"] == name)
+
+
+def test_a_router_that_does_not_answer_an_outside_host(mended: Labs) -> None:
+    found = trace(mended, "host1", "10.0.0.45")
+    assert found["outcome"] == "answered"
+    assert "echo reply" in found["hops"][-1]["packet"]
+    chassis = found["logical"][0]["chassis"]
+    mended.run("ofctl", chassis, "del-flows", "br-int", f"cookie=0x{first(found, 'lr_in_ip_input')}/-1")
+    silent = trace(mended, "host1", "10.0.0.45", expect=4)
+    assert silent["place"].startswith(f"{chassis}, table "), silent["verdict"]
+    mended.on(chassis, "sh", "-c", "ovn-appctl -t /run/ovn/ovn-controller.*.ctl exit --restart")
+
+
+def test_what_is_bound_nowhere_is_not_delivered(mended: Labs) -> None:
+    mended.run("unbind", "vm2")
+    for words in (("vm1", "vm2"), ("vm1", "192.168.0.12"), ("vm1", "vm2", "--no-send")):
+        found = trace(mended, *words, expect=4)
+        assert found["place"] == "vm2", found["verdict"]
+        assert "bound to no chassis" in found["cause"]
+    assert "ovnlab bind vm2 NODE" in mended.run("trace", "vm2", "vm1", expect=1).stderr
+
+
+def test_a_nic_that_is_down(mended: Labs) -> None:
+    mended.on("worker2", "ip", "link", "set", "eth1", "down")
+    found = trace(mended, "vm1", "vm2", expect=4)
+    assert found["place"] == "worker2:eth1", found["verdict"]
+    assert "not up" in found["cause"]
+    mended.on("worker2", "ip", "link", "set", "eth1", "up")
+
+
+def test_a_dead_switch_where_the_packet_begins(mended: Labs) -> None:
+    mended.on("worker1", "sh", "-c", "kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)")
+    assert trace(mended, "vm1", "vm2", expect=4)["place"] == "worker1, ovs-vswitchd"
+
+
+def test_a_flow_that_is_missing_where_the_packet_arrives(mended: Labs) -> None:
+    port = mended.out(
+        "vsctl", "worker2", "--bare", "--columns=name", "find", "Interface", "options:remote_ip=192.168.50.100"
+    ).strip()
+    flow = f"table=0,priority=65000,in_port={port}"
+    mended.run("ofctl", "worker2", "add-flow", "br-int", f"{flow},actions=drop")
+    for words in (("vm1", "vm2"), ("vm1", "vm2", "--no-send")):
+        found = trace(mended, *words, expect=4)
+        assert found["place"].startswith("worker2"), found["verdict"]
+    mended.run("ofctl", "worker2", "--strict", "del-flows", "br-int", flow)
+
+
+def test_nobody_answers_for_an_address(gateway: Labs) -> None:
+    found = trace(gateway, "vm1", "10.0.0.99")
+    assert (found["outcome"], found["verdict"]) == ("dropped", "dropped as intended: nobody answers for 10.0.0.99")
+
+
+def test_packets_of_other_kinds(gateway: Labs) -> None:
+    flooded = trace(gateway, "vm1", "ff:ff:ff:ff:ff:ff")
+    assert flooded["agrees"], flooded["verdict"]
+    assert flooded["tunnel"]["observed"]["outport"].startswith("_MC_")
+    assert trace(gateway, "vm1", "192.168.0.255")["agrees"]
+    for expression in ("icmp4.type == 3", "udp.dst == 53"):
+        found = trace(gateway, "vm1", "vm2", "--expr", expression)
+        assert found["agrees"], (expression, found["verdict"])
+    said = gateway.run("trace", "vm1", "vm2", "--expr", 'inport == "vm2"', expect=2).stderr
+    assert "another inport" in said
+    assert gateway.run("trace", "vm1", "vm2", "--expr", "ip.ttl == 999", expect=2).stderr
+    assert "same port" in gateway.run("trace", "vm1", "192.168.0.11", expect=2).stderr
+
+
+def test_northd_that_does_not_run_is_told(mended: Labs) -> None:
+    mended.on("central", "sh", "-c", "kill -9 $(cat /run/ovn/ovn-northd.pid)")
+    assert any("ovn-northd does not run" in note for note in trace(mended, "vm1", "vm2")["notes"])
+
+
+def test_what_is_dropped_elsewhere_is_not_dropped_by_the_acl(user_labs: Labs) -> None:
+    user_labs.run("up", str(TOPOLOGIES / "acl.yaml"))
+    found = trace(user_labs, "stranger", "web1", "--tcp", "22")
+    assert found["agrees"]
+    chassis = found["logical"][0]["chassis"]
+    uuid = first(found, "ls_in_l2_lkup")
+    user_labs.run("ofctl", chassis, "del-flows", "br-int", f"cookie=0x{uuid}/-1")
+    elsewhere = trace(user_labs, "stranger", "web1", "--tcp", "22", expect=4)
+    assert elsewhere["place"].startswith(f"{chassis}, table "), elsewhere["verdict"]
+    assert "ls_in_l2_lkup" in elsewhere["cause"]
+
+
+def test_vlan_children_send_and_receive(user_labs: Labs) -> None:
+    user_labs.run("up", str(TOPOLOGIES / "trunks.yaml"))
+    file = (TOPOLOGIES / "trunks.yaml").read_text()
+    assert "vm1-blue" in file
+    blue = next(
+        port["name"]
+        for port in user_labs.json("status")["ports"]
+        if port["switch"] == "blue" and port["name"] not in ("vm1-blue",)
+    )
+    for source, destination in (("vm1-blue", blue), (blue, "vm1-blue")):
+        for options in ((), ("--no-send",)):
+            found = trace(user_labs, source, destination, *options)
+            assert found["agrees"], (source, options, found["verdict"])
+    assert trace(user_labs, "vm1-blue", blue, "--from-chassis")["agrees"]
+
+
+def test_floating_ips_that_are_distributed(user_labs: Labs) -> None:
+    user_labs.run("up", str(TOPOLOGIES / "dvr.yaml"))
+    out = trace(user_labs, "vm1", "10.0.0.12")
+    assert out["agrees"], out["verdict"]
+    into = trace(user_labs, "host1", "10.0.0.11")
+    assert into["agrees"], into["verdict"]
+    assert into["logical"][0]["chassis"] == "worker1", "where the fake VM is, not at the gateway"
+    assert into["hops"][-1]["place"] == "vm1"
+
+
+def test_a_machine_on_the_fake_vms_own_physical_network(user_labs: Labs) -> None:
+    user_labs.run("up", str(TOPOLOGIES / "external-ports.yaml"))
+    found = trace(user_labs, "metal1", "vm1")
+    assert found["agrees"], found["verdict"]
+
+
+def test_a_load_balancer_is_one_of_a_protocol(user_labs: Labs) -> None:
+    user_labs.run("up", str(TOPOLOGIES / "load-balancer.yaml"))
+    found = trace(user_labs, "client2", "192.168.0.100", "--udp", "80")
+    assert found["outcome"] != "delivered" or found["agrees"], found["verdict"]

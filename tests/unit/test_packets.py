@@ -206,6 +206,39 @@ def test_pcap_and_dumps_are_read(tmp_path: Path) -> None:
     assert [one.data for one in read(path)] == [GENEVE, GENEVE]
 
 
+def test_a_file_that_is_cut_off_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
+    whole = pcap((NANOSECONDS, GENEVE), (NANOSECONDS + 1000, GENEVE))
+    path = tmp_path / "x.pcap"
+    blocks = tmp_path / "x.pcapng"
+    path.write_bytes(whole)
+    with path.open("rb") as stream:
+        write(blocks, ["vm1"], merged([("vm1", stream)]))
+    for content, complete in ((whole, 2), (blocks.read_bytes(), 2)):
+        for cut in (1, 10, len(GENEVE) + 20):
+            path.write_bytes(content[:-cut])
+            found: list[object] = []
+            with pytest.raises(OvnlabError, match=r"cut off|damaged"):
+                found.extend(read(path))
+        path.write_bytes(content)
+        assert len(list(read(path))) == complete
+
+
+def test_what_linux_says_of_any_device_is_read(tmp_path: Path) -> None:
+    arp = bytes.fromhex("0001080006040001404400000001c0a8000b000000000000c0a8000c")
+    for link, header in (
+        (113, bytes(14) + b"\x08\x06"),
+        (276, b"\x08\x06" + bytes(18)),
+        (101, b""),
+    ):
+        body = header + (arp if header else GENEVE[14:])
+        path = tmp_path / "x.pcap"
+        content = bytearray(pcap((NANOSECONDS, body)))
+        content[20:24] = struct.pack("<I", link)
+        path.write_bytes(bytes(content))
+        (found,) = read(path)
+        assert found.packet.line.startswith("ARP, who has 192.168.0.12?" if header else "192.168.50.100")
+
+
 def test_what_is_no_capture_is_refused_with_what_would_be(tmp_path: Path) -> None:
     path = tmp_path / "x"
     for content in (b"", b"hello", bytes(100), b"\x0a\x0d\x0d\x0a", b"\xd4\xc3\xb2\xa1"):
