@@ -82,7 +82,7 @@ class Specs:
         words = _address_words(row)
         macs = [word for word in words if resolved.MAC.fullmatch(word)]
         chosen = generated_mac(self.topology.name, row.parent or "", row.name)
-        ips = [self.ip] if self.ip else [word for word in words if _is_ip(word)]
+        ips = [self.ip] if self.ip else [word for word in words if is_ip(word)]
         return self._vm(row.name, row.parent or "", self.mac or next(iter(macs), chosen), ips)
 
     def _new(self, name: str, network: str) -> VM:
@@ -99,7 +99,7 @@ class Specs:
 
     def _free_ips(self, network: str, subnets: Sequence[str]) -> list[str]:
         here = [row for row in self.rows.values() if row.parent == network]
-        taken = {word for row in here for word in _address_words(row) if _is_ip(word)}
+        taken = {word for row in here for word in _address_words(row) if is_ip(word)}
         taken.update(self.topology.gateways(network), self.given)
         ips = [next(resolved.free_addresses(subnet, taken), None) for subnet in subnets]
         if None in ips:
@@ -155,7 +155,8 @@ def _address_words(row: live.LiveRow) -> list[str]:
     return " ".join(row.columns["addresses"]).split()
 
 
-def _is_ip(word: str) -> bool:
+def is_ip(word: str) -> bool:
+    """Whether a word is an IP address, without prefix length."""
     try:
         ipaddress.ip_address(word)
     except ValueError:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ovnlab.binding import unknown
+from ovnlab.binding import is_ip, unknown
 from ovnlab.insight.lookup import Look, Zone
 from ovnlab.insight.names import Port
 from ovnlab.insight.trace import place_of
@@ -189,15 +189,7 @@ def _translates(columns: object, port: str, ips: Sequence[str]) -> bool:
     if port in columns["logical_port"]:  # type: ignore[index]
         return True
     inside = ipaddress.ip_network(columns["logical_ip"], strict=False)  # type: ignore[index]
-    return any(ipaddress.ip_address(ip) in inside for ip in ips if _is_ip(ip))
-
-
-def _is_ip(word: str) -> bool:
-    try:
-        ipaddress.ip_address(word)
-    except ValueError:
-        return False
-    return True
+    return any(ipaddress.ip_address(ip) in inside for ip in ips if is_ip(ip))
 
 
 def _host(backend: str) -> str:
@@ -269,7 +261,7 @@ def _inside(row: LiveRow, bound: BoundVM) -> Iterator[str]:
     macs = [word for word in words if word.count(":") == 5]
     if macs and bound.mac and bound.mac not in macs:
         yield f"its interface has MAC {bound.mac}, and OVN knows {', '.join(macs)}"
-    known = {word for word in words if _is_ip(word)}
+    known = {word for word in words if is_ip(word)}
     own = {address.partition("/")[0] for address in bound.addresses}
     if known and own and not known & own:
         yield f"its interface has {', '.join(sorted(own))}, and OVN knows {', '.join(sorted(known))}"

@@ -313,3 +313,35 @@ def test_two_labs_at_once(machines: Labs) -> None:
         _, error = process.communicate(timeout=200)
         assert process.returncode == 0, error
     assert {lab["name"]: lab["state"] for lab in machines.json("ls")["labs"]} == {"east": "up", "west": "up"}
+
+
+@pytest.mark.thorough
+def test_a_hypervisor_that_is_reached_by_ssh(machines: Labs) -> None:
+    """The same libvirtd, by qemu+ssh: images are brought to it, and nothing of it is taken for granted here."""
+    folder = machines.scratch
+    for name in ("hostkey", "key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    (folder / "authorized").write_text((folder / "key.pub").read_text())
+    server = [
+        "/usr/sbin/sshd",
+        "-f",
+        "/dev/null",
+        "-h",
+        folder / "hostkey",
+        "-p",
+        "2222",
+        "-o",
+        f"PidFile={folder}/pid",
+    ]
+    options = ["-o", f"AuthorizedKeysFile={folder}/authorized", "-o", "StrictModes=no", "-o", "PermitRootLogin=yes"]
+    inside = [*machines.account.prefix, "sh", "-c", 'mkdir -p /run/sshd; exec "$@"', "sh"]
+    subprocess.run([*inside, *map(str, server), *options], check=True)
+    try:
+        uri = f"qemu+ssh://root@127.0.0.1:2222/system?keyfile={folder}/key&no_verify=1"
+        machines.run("up", "3node", "--provider", "libvirt", "--set", f"machines.uri={uri}")
+        machines.run("bind", "vm1=worker1", "vm2=worker2")
+        machines.run("ping", "vm1", "vm2")
+        machines.run("down", "--forget")
+        assert not of_labs(machines.account)
+    finally:
+        subprocess.run([*inside, "sh", "-c", f"kill $(cat {folder}/pid)"], check=True)
