@@ -345,3 +345,23 @@ def test_a_hypervisor_that_is_reached_by_ssh(machines: Labs) -> None:
         assert not of_labs(machines.account)
     finally:
         subprocess.run([*inside, "sh", "-c", f"kill $(cat {folder}/pid)"], check=True)
+
+
+@pytest.mark.thorough
+def test_a_bridge_of_the_hypervisor_instead_of_a_network(machines: Labs) -> None:
+    inside = [*machines.account.prefix, "sh", "-ec"]
+    make = "ip link add br-lab type bridge; ip address add 10.99.0.1/24 dev br-lab; ip link set br-lab up"
+    subprocess.run([*inside, make], check=True)
+    try:
+        settings = ("--set", "libvirt.bridge=br-lab", "--set", "libvirt.subnet=10.99.0.0/24")
+        machines.run("up", "3node", "--provider", "libvirt", *settings)
+        ports = subprocess.run([*inside, "ip -br link show master br-lab"], capture_output=True, text=True, check=True)
+        assert len(ports.stdout.splitlines()) == 3
+        machines.run("bind", "vm1=worker1", "vm2=worker2")
+        machines.run("ping", "vm1", "vm2")
+        machines.run("down", "--forget")
+        assert not of_labs(machines.account)
+        left = subprocess.run([*inside, "ip -br address show br-lab"], capture_output=True, text=True, check=True)
+        assert "10.99.0.1/24" in left.stdout, "the bridge is somebody's, and stays"
+    finally:
+        subprocess.run([*inside, "ip link del br-lab"], check=True)
