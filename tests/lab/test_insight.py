@@ -75,7 +75,7 @@ def test_active_flows_are_those_that_a_ping_hits(lab: Labs) -> None:
         active = flows(lab, "worker2", "--lab", "gateway", "--active", "--port", "vm2")
         out = next(flow for flow in active if flow["table_name"] == "logical to physical")
         assert out["actions_named"] == "output:vm2"
-        assert 3 <= out["rate"] <= 7, "the ping sends five packets a second"
+        assert 1 <= out["rate"] <= 15, "the ping sends five packets a second"
         follow = lab.start("flows", "worker2", "--lab", "gateway", "--port", "vm2", "--follow", "--json")
         time.sleep(3.5)
         follow.send_signal(signal.SIGINT)
