@@ -88,8 +88,10 @@ def watches(seen: Look, asked: Question, way: Sequence[Leg], meant: LogicalTrace
         found.append(_at(source.place, source.name, "refused", wanted=True, answer=True))
     goal = asked.destination
     leaves = any(output.type == "localnet" for output in meant.outputs)
-    if goal.place is not None and goal.name not in delivered and not any(w.place.name == goal.name for w in found[1:]):
-        found.append(replace(_at(goal.place, goal.name, "received", wanted=leaves), mac=goal.mac if leaves else ""))
+    if goal.place is not None and goal.name not in delivered:
+        last = replace(_at(goal.place, goal.name, "received", wanted=leaves), mac=goal.mac if leaves else "")
+        if last.place not in [watch.place for watch in found[1:]]:
+            found.append(last)
     return found
 
 
@@ -100,7 +102,8 @@ def is_answer(asked: Question, meant: LogicalTrace) -> bool:
     ip = "ip6" if "ip6.src" in asked.fields else "ip4"
     ends = asked.fields.get(f"{ip}.src"), asked.fields.get(f"{ip}.dst")
     left = meant.rewritten(asked.fields)
-    return bool(meant.outputs) and all(ends) and (left.get(f"{ip}.dst"), left.get(f"{ip}.src")) == ends
+    goes_on = bool(meant.outputs) or any(output.type == "remote" for output in meant.sections[-1].outputs)
+    return goes_on and all(ends) and (left.get(f"{ip}.dst"), left.get(f"{ip}.src")) == ends
 
 
 def _between(seen: Look, leg: Leg) -> list[Watch]:

@@ -155,6 +155,9 @@ def _planned(seen: Look, asked: Question, meant: LogicalTrace) -> _Planned:
         if beyond is None:
             break
         meant, way = beyond
+    else:
+        if len(way) > 1 and any(output.type == "remote" for section in way[-1].sections for output in section.outputs):
+            way = way[:-1]  # an answer that goes back to a zone where the packet has been
     return _Planned(meant, way, tuple(watches(seen, asked, way, meant)))
 
 
@@ -175,7 +178,7 @@ def _beyond(
         return None
     fields = {**asked.fields, **meant.rewritten(asked.fields), "inport": f'"{last.inport}"'}
     there = _meant(replace(asked, zone=zone, datapath=last.datapath, fields=fields))
-    following = [section for section in there.sections if not _is_ingress(section, last.datapath)]
+    following = [section for section in there.sent if not _is_ingress(section, last.datapath)]
     rest = legs(following, zone.names, way[-1].chassis)
     joined = replace(way[-1], sections=(*way[-1].sections[:-1], *rest[0].sections))
     whole = LogicalTrace(meant.flow, (*meant.sections[:-1], *following), (*meant.unread, *there.unread))

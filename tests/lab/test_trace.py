@@ -235,6 +235,16 @@ def test_other_ways_of_getting_there(
     assert not any(one["missing"] for one in found["physical"])
 
 
+def test_a_router_of_another_zone_answers(user_labs: Labs) -> None:
+    user_labs.run("up", str(TOPOLOGIES / "interconnection.yaml"))
+    found = trace(user_labs, "vm-east", "192.168.2.1")
+    assert (found["outcome"], found["agrees"]) == ("answered", True), found["verdict"]
+    assert [one["chassis"] for one in found["physical"]] == ["worker-east", "gw-east", "gw-west"]
+    assert (
+        trace(user_labs, "vm-east", "192.168.2.99")["verdict"] == "dropped as intended: nobody answers for 192.168.2.99"
+    )
+
+
 def test_vxlan_has_a_header_of_its_own(user_labs: Labs) -> None:
     text = """
     nodes: {central: {role: central}, worker1: {encap: vxlan}, worker2: {encap: vxlan}}
@@ -305,6 +315,11 @@ def test_a_flow_that_is_missing_where_the_packet_arrives(mended: Labs) -> None:
         found = trace(mended, *words, expect=4)
         assert found["place"].startswith("worker2"), found["verdict"]
     mended.run("ofctl", "worker2", "--strict", "del-flows", "br-int", flow)
+
+
+def test_a_chassis_itself_on_the_physical_network(gateway: Labs) -> None:
+    found = trace(gateway, "vm1", "gw1")
+    assert (found["agrees"], found["hops"][-1]["place"]) == (True, "gw1:br-ex"), found["verdict"]
 
 
 def test_nobody_answers_for_an_address(gateway: Labs) -> None:
