@@ -77,8 +77,9 @@ def told(found: Packet, tunnel: TunnelNames | None) -> str:
     header = str(tunnel) if tunnel else str(numbers(found))
     remarks = f" [{'; '.join(found.tunnel.remarks)}]" if found.tunnel.remarks else ""
     carried = found.inner.line if found.inner else f"protocol 0x{found.tunnel.protocol:04x}"
-    ends = f"{found.source} > {found.destination}: "
-    return f"{ends}{output.coloured(header, 'cyan')}{remarks} | {carried}"
+    source = tunnel.src_chassis if tunnel and tunnel.src_chassis else found.source
+    destination = tunnel.dst_chassis if tunnel and tunnel.dst_chassis else found.destination
+    return f"{source} > {destination}: {output.coloured(header, 'cyan')}{remarks} | {carried}"
 
 
 def numbers(found: Packet) -> TunnelNames | None:
