@@ -8,12 +8,17 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.lab.harness import Account, this_python
 
 # Where tests are started in the background, a shell has them ignore SIGINT, and so would every lab that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is for the machine to say.
+hypothesis.settings.register_profile("ovnlab", deadline=None)
+hypothesis.settings.load_profile("ovnlab")
 
 
 @pytest.fixture(scope="session")
