@@ -1,7 +1,7 @@
 """Draws what a command shows of a running lab, into docs/images/.
 
 ovnlab up 3node && ovnlab bind vm1=worker1 vm2=worker2 && python docs/picture.py status
-ovnlab up routed && python docs/picture.py trace --lab routed vm1 vm2
+ovnlab up routed && python docs/picture.py trace vm1 vm2
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ def main(*words: str) -> None:
     text = Text.from_ansi(shown(sys.executable, "-m", "ovnlab", *words))
     width = max(92, *(len(line) + 2 for line in text.plain.splitlines()))
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
-    command = " ".join(word for word in words if word not in ("--lab", "routed"))
-    console.print(Text.assemble(("$ ", "bold green"), f"ovnlab {command}"))
+    console.print(Text.assemble(("$ ", "bold green"), f"ovnlab {' '.join(words)}"))
     console.print(text)
     svg = console.export_svg(title="ovnlab")
     # A picture asks nobody for a font.

@@ -11,7 +11,6 @@ import typer
 
 from ovnlab.cli import output
 from ovnlab.cli.options import BundleOption, JsonOption, LabOption, NodeArgument, complete_targets, complete_vms
-from ovnlab.cli.output import write_text
 from ovnlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def trace(
     if html is not None:
         from ovnlab.insight.page import page  # noqa: PLC0415
 
-        write_text(Path(html), page(found, judged))
+        output.write_text(Path(html), page(found, judged))
     if json:
         output.as_json(**as_dict(found, judged))
     else:

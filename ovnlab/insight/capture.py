@@ -20,7 +20,7 @@ from ovnlab.insight.names import Names, TunnelNames
 from ovnlab.insight.observing import tunnel_filter, underlay
 from ovnlab.insight.packets import Packet, packet
 from ovnlab.insight.question import endpoint
-from ovnlab.insight.taps import Caught, Place, Tap, Taps
+from ovnlab.insight.taps import END_TIMEOUT, Caught, Place, Tap, Taps
 from ovnlab.insight.tunnels import Tunnel
 from ovnlab.lab import Lab
 from ovnlab.topology.resolved import interface_name
@@ -177,9 +177,9 @@ def _ordered(
             break
         while waiting and now - waiting[0][2] >= HOLD:
             yield heapq.heappop(waiting)[3]
-    taps.close()  # what is still on its way is let in, and no more
+    taps.end()  # what is still on its way is let in, and no more
     for thread in threads:
-        thread.join(HOLD)
+        thread.join(END_TIMEOUT)
     while take(0):
         pass
     while waiting:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ovnlab.binding import is_ip, unknown
 from ovnlab.insight.lookup import Look, Zone
@@ -184,11 +185,11 @@ def _may_match(match: str, port: LiveRow, groups: set[str]) -> bool:
     return any(port.name == exact or {first, last} & groups for exact, first, last in named)
 
 
-def _translates(columns: object, port: str, ips: Sequence[str]) -> bool:
-    assert isinstance(columns, dict) or hasattr(columns, "get")  # noqa: S101  rows have columns
-    if port in columns["logical_port"]:  # type: ignore[index]
+def _translates(columns: Mapping[str, Any], port: str, ips: Sequence[str]) -> bool:
+    """Whether a NAT rule is about a port or one of its addresses."""
+    if port in columns["logical_port"]:
         return True
-    inside = ipaddress.ip_network(columns["logical_ip"], strict=False)  # type: ignore[index]
+    inside = ipaddress.ip_network(columns["logical_ip"], strict=False)
     return any(ipaddress.ip_address(ip) in inside for ip in ips if is_ip(ip))
 
 

@@ -91,7 +91,6 @@ class Names:
             (by_uuid.get(row["datapath"], ""), row["tunnel_key"]): str(row["name"])
             for row in tables.get("Multicast_Group", ())
         }
-        self.chassis = tuple(sorted(chassis.values()))
         ends = {row["_uuid"]: row for row in tables.get("Encap", ())}
         self.encaps = tuple(
             Encap(chassis[row["_uuid"]], ends[uuid]["type"], ends[uuid]["ip"])
@@ -125,10 +124,6 @@ class Names:
     def peer(self, port: Port) -> Port | None:
         """The other end of a patch port, or of a router's port."""
         return self.ports.get(port.options.get("peer", ""))
-
-    def owners(self, ip: str) -> list[Port]:
-        """The ports that have an IP address."""
-        return [port for port in self.ports.values() if ip in port.ips and port.type != "chassisredirect"]
 
     def named(self, tunnel: Tunnel, source: str = "", destination: str = "") -> TunnelNames:
         """What a tunnel's header stands for."""

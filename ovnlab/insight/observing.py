@@ -213,8 +213,7 @@ def observe(
             arrived.wait_for(lambda: all(number in caught for number in wanted), ARRIVAL_TIMEOUT)
             if len(wanted) < len(watches):
                 arrived.wait_for(lambda: len(caught) == len(watches), QUIET)
-        for tap in taps.taps:
-            tap.end()
+        taps.end()
         for thread in threads:
             thread.join(ARRIVAL_TIMEOUT)
     return {

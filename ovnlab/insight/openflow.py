@@ -29,8 +29,6 @@ _ACTIONS = {
 _KNOWN = ("Flow:", "Final flow:", "Megaflow:", "Datapath actions:", "This flow is handled", "* ", "Stop processing")
 _GENEVE = re.compile(r"class=0x102,type=0x80,len=4,(0x[0-9a-f]+)")
 
-TraceTunnel = tuple[str, int, int | None, int | None]
-
 
 @dataclass(frozen=True)
 class Step:

@@ -181,10 +181,10 @@ def endpoint(look: Look, name: str, near: End | None = None) -> End:
         return End(name, next(iter(ips), ""), mac, port, node, place, bound, ips or (port.ips if port else ()))
     vlan = look.topology.vlan(name)
     if vlan is not None:
-        return _vlanendpoint(look, name)
+        return _vlan_endpoint(look, name)
     node_of = look.topology.node(name)
     if node_of is not None:
-        return _nodeendpoint(look, name)
+        return _node_endpoint(look, name)
     for zone in look.zones.values():
         if name in zone.names.ports:
             port = zone.names.ports[name]
@@ -202,7 +202,7 @@ def endpoint(look: Look, name: str, near: End | None = None) -> End:
     return _whoever(look, str(ipaddress.ip_address(name)), near)
 
 
-def _vlanendpoint(look: Look, name: str) -> End:
+def _vlan_endpoint(look: Look, name: str) -> End:
     vm, vlan = look.topology.vlan(name) or (None, None)
     home = look.home(vm.name) if vm else None
     if vm is None or vlan is None or home is None:
@@ -215,7 +215,7 @@ def _vlanendpoint(look: Look, name: str) -> End:
     return End(name, next(iter(ips), ""), vlan.mac, port, node, place, bound, ips)
 
 
-def _nodeendpoint(look: Look, name: str) -> End:
+def _node_endpoint(look: Look, name: str) -> End:
     """A machine of the topology, at the localnet port of the physical network that it is on."""
     node = look.topology.node(name)
     if node is None:
@@ -238,8 +238,8 @@ def _nodeendpoint(look: Look, name: str) -> End:
             place = Target(name, running, interface=nic.carrier) if running else None
             mac = (device.mac if device else "") or nic.mac
             return End(name, ips[0], mac, port, name, place, None, ips)
-    return End(name, node.ip, node.mac, None, name, Target(name, look.nodes[name], interface=node.underlay_device),
-               None, node.addresses)  # fmt: skip
+    place = Target(name, running, interface=node.underlay_device) if running else None
+    return End(name, node.ip, node.mac, None, name, place, None, node.addresses)
 
 
 def _whoever(look: Look, address: str, near: End | None, *, by_mac: bool = False) -> End:
@@ -354,7 +354,7 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
     if destination.ip == found.hop and destination.mac and destination.node:
         return destination.mac, found.hop
     routers = [peer for port in near if (peer := zone.names.peer(port))]
-    mac = next((mac for peer in routers for mac in peer.macs if _answers(look, peer, found.hop)), None)
+    mac = next((mac for peer in routers for mac in peer.macs if _answers(look, found.hop)), None)
     if mac:
         return mac, found.hop
     raise OvnlabError(
@@ -384,9 +384,8 @@ def _distributed(look: Look, ip: str) -> tuple[str, str] | None:
     return None
 
 
-def _answers(look: Look, port: Port, ip: str) -> bool:
-    """Whether a router answers for an address on one of its ports: of NAT, or of a load balancer."""
-    del port
+def _answers(look: Look, ip: str) -> bool:
+    """Whether routers answer for an address that is on none of their ports: of NAT, or of a load balancer."""
     for row in look.northbound:
         if row.table == "NAT" and row.columns.get("external_ip") == ip:
             return True

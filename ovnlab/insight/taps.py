@@ -173,8 +173,12 @@ class Taps:
             self.problems[number] = error.message
 
     def close(self) -> None:
-        """End all of them."""
-        for tap in self.taps:
-            tap.end()
+        """End all of them, and wait until they have."""
+        self.end()
         for tap in self.taps:
             tap.close()
+
+    def end(self) -> None:
+        """End all of them; what was seen can still be read."""
+        for tap in self.taps:
+            tap.end()

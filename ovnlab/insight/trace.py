@@ -231,7 +231,7 @@ def _after_learning(
     seen: Look, asked: Question, meant: LogicalTrace, frame: bytes, *, from_chassis: bool
 ) -> tuple[Look, LogicalTrace, str]:
     """Send one packet so that the router learns the next hop's MAC address, and trace again once it has."""
-    probing.send(replace(asked), frame, from_chassis=from_chassis)
+    probing.send(asked, frame, from_chassis=from_chassis)
     deadline = CLOCK.monotonic() + ARRIVAL_TIMEOUT
     while meant.asks_for_mac and CLOCK.monotonic() < deadline:
         CLOCK.sleep(0.05)

@@ -58,9 +58,8 @@ def _as_intended(trace: Trace) -> str:
         return f"dropped as intended: nobody answers for {trace.question.destination.ip}"
     if trace.physical and trace.outcome == "delivered" and _homeless(trace):
         return ""
-    how = (
-        "" if trace.sent else f", as far as {'flows tell' if trace.physical else 'OVN is concerned'}: nothing was sent"
-    )
+    asked = "flows tell" if trace.physical else "OVN is concerned"
+    how = "" if trace.sent else f", as far as {asked}: nothing was sent"
     if trace.outcome in ("dropped", "rejected"):
         decision = trace.decision
         if decision is None:
@@ -303,9 +302,7 @@ def _wrong_bridge(look: Look, chassis: str, network: str, bridge: str, where: st
 def _mac_faults(trace: Trace) -> Iterator[_Fault]:
     """A MAC binding that is not the MAC address of who has the IP address (ovn-sb(5), MAC_Binding)."""
     look = trace.look
-    if look is None or (
-        "get_arp" not in trace.logical.text + trace.logical.flow and "get_nd" not in trace.logical.text
-    ):
+    if not any(word in trace.logical.text for word in ("get_arp", "get_nd")):
         return
     owners = {}
     for name, state in look.states.items():
