@@ -261,6 +261,37 @@ def bench_rows(scratch: Path) -> None:
     say("1,000 ports, nothing to do", found["nothing"], found["floor"], "one bare ovn-nbctl", "300 ms")
 
 
+def bench_pairs(scratch: Path) -> None:
+    """`ovnlab test` with 30 fake VMs on three workers; the floor sends the same 870 pings and asks for nothing."""
+    workers = ["worker1", "worker2", "worker3"]
+    vms = [(f"vm{number}", workers[number % 3], f"10.1.0.{number}") for number in range(1, 31)]
+    nodes = "".join(f"  {name}: {{}}\n" for name in workers)
+    ports = "".join(f"        {vm}: {{chassis: {node}, ip: {ip}}}\n" for vm, node, ip in vms)
+    text = f"name: pairs\nnodes:\n  central: {{role: central}}\n{nodes}logical:\n  switches:\n    s:\n"
+    (scratch / "pairs.yaml").write_text(f"{text}      subnet: 10.1.0.0/24\n      ports:\n{ports}")
+    ovnlab("up", str(scratch / "pairs.yaml"))
+
+    def pings() -> None:
+        running = []
+        for worker in workers:
+            lines = "\n".join(
+                f"{vm} {ip}" for vm, node, _ in vms if node == worker for name, _, ip in vms if name != vm
+            )
+            script = 'xargs -P 32 -n 2 sh -c \'ip netns exec "$1" ping -q -n -c1 -W2 "$2" >/dev/null\' sh'
+            process = subprocess.Popen(
+                [*OVNLAB, "exec", worker, "--", "sh", "-c", script], stdin=subprocess.PIPE, text=True
+            )
+            assert process.stdin is not None
+            process.stdin.write(lines)
+            process.stdin.close()
+            running.append(process)
+        assert [process.wait() for process in running] == [0, 0, 0]
+
+    found = in_turn(3, pings=lambda: seconds(pings), test=lambda: seconds(lambda: ovnlab("test")))
+    ovnlab("down")
+    say("test, 30 fake VMs, 870 pairs", found["test"], found["pings"], "the pings alone, by hand", "30 s")
+
+
 def bench_build(scratch: Path) -> None:
     """OVS of the distribution's source: against a bare configure and make of the same tree, with the same compiler."""
     distro = ["--set", "software.ovs.distro=true"]
@@ -374,6 +405,7 @@ BENCHMARKS = {
     "many": bench_many,
     "bind": bench_bind,
     "rows": bench_rows,
+    "pairs": bench_pairs,
     "build": bench_build,
     "machines": bench_machines,
 }

@@ -107,6 +107,17 @@ class Specs:
         self.given.update(filter(None, ips))
         return [ip for ip in ips if ip]
 
+    def _routed(self, network: str) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+        """The addresses that routers have on a switch, whoever put them there (ovn-nb(5), Logical_Router_Port)."""
+        router_ports = {row.name: row for row in self.seen_rows if row.table == "Logical_Router_Port"}
+        return [
+            ipaddress.ip_interface(word)
+            for row in self.rows.values()
+            if row.parent == network and row.columns["type"] == "router"
+            if (port := router_ports.get(row.columns["options"].get("router-port", ""))) is not None
+            for word in port.columns["networks"]
+        ]
+
     def _refuse_taken(self, name: str, network: str) -> None:
         """Two ports of one switch cannot have one address."""
         for row in self.rows.values():
@@ -122,17 +133,20 @@ class Specs:
     def _vm(self, name: str, network: str, mac: str, ips: Sequence[str]) -> VM:
         self._refuse_taken(name, network)
         switch = self.topology.switch(network)
-        routed = [
-            n for router in self.topology.routers for p in router.ports if p.switch == network for n in p.networks
-        ]
-        subnets = (
-            switch.subnets if switch and switch.subnets else [str(ipaddress.ip_interface(n).network) for n in routed]
-        )
+        routed = self._routed(network)
+        subnets = switch.subnets if switch and switch.subnets else [str(interface.network) for interface in routed]
         addresses = tuple(_with_prefix_length(ip, subnets) for ip in ips)
         gateways = resolved.usable_gateways(
-            self.topology.gateways(network), [address.partition("/")[0] for address in addresses]
+            self.topology.gateways(network) or _first_of_each(routed), [word.partition("/")[0] for word in addresses]
         )
         return VM(name=name, mac=mac, addresses=addresses, gateways=gateways, mtu=self.topology.vm_mtu)
+
+
+def _first_of_each(
+    interfaces: Sequence[ipaddress.IPv4Interface | ipaddress.IPv6Interface],
+) -> tuple[str, ...]:
+    """The first address of each IP version."""
+    return tuple({interface.version: str(interface.ip) for interface in reversed(interfaces)}.values())
 
 
 def _with_prefix_length(ip: str, subnets: Sequence[str]) -> str:

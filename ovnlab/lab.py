@@ -33,7 +33,8 @@ from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
-from ovnlab.tasks.probe import BoundVM, NodeState, probe
+from ovnlab.tasks.probe import BoundVM, NodeState, probe, probe_script
+from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology import resolved
@@ -85,6 +86,7 @@ class Target:
     interface: str = ""
     address: str = ""
     is_vlan: bool = False
+    addresses: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, argv: Sequence[str]) -> list[str]:
@@ -180,11 +182,16 @@ class Lab:
         found = for_each(nodes.values(), lambda node: probe(node.context, node.name))
         return dict(zip(nodes, found, strict=True))
 
-    def daemons(self, node: Node, versions: Mapping[str, str]) -> NodeState:
-        """What runs on a node, with versions. Those of processes that are known already are not asked for again."""
-        prefix = f"{node.name} "
+    def daemons_script(self, node: str, versions: Mapping[str, str]) -> str:
+        """Looks at what runs on a node. Versions of processes that are known already are not asked for again."""
+        prefix = f"{node} "
         known = [process.removeprefix(prefix) for process in versions if process.startswith(prefix)]
-        state = probe(node.context, node.name, versions=True, known=known)
+        return probe_script(versions=True, known=known)
+
+    def daemons(self, node: str, printed: str, versions: Mapping[str, str]) -> NodeState:
+        """What runs on a node, with versions, of what that script printed."""
+        prefix = f"{node} "
+        state = parse_probe(printed)
         daemons = {
             name: replace(daemon, version=daemon.version or versions.get(prefix + daemon.process, ""))
             for name, daemon in state.daemons.items()
@@ -276,15 +283,19 @@ class Lab:
                 carriers = [nic.carrier for nic in wanted.nics] if wanted else []
                 own = list(wanted.addresses) if wanted else []
                 own += [_bare(address) for carrier in carriers for address in state.device(carrier).addresses]
-                found[name] = Target(name, nodes[name], address=next(iter(own), ""))
+                found[name] = Target(name, nodes[name], address=next(iter(own), ""), addresses=tuple(own))
             elif vlan is not None and vlan[0].name in bound:
                 home = nodes[bound[vlan[0].name][0]]
-                address = _bare(next(iter(vlan[1].addresses), ""))
-                found[name] = Target(name, home, vlan[0].name, vlan[1].interface, address, is_vlan=True)
+                words = tuple(map(_bare, vlan[1].addresses))
+                address = next(iter(words), "")
+                found[name] = Target(
+                    name, home, vlan[0].name, vlan[1].interface, address, is_vlan=True, addresses=words
+                )
             elif name in bound:
                 home_name, vm = bound[name]
-                address = _bare(next(iter(vm.addresses), ""))
-                found[name] = Target(name, nodes[home_name], name, interface_name(name), address)
+                words = tuple(map(_bare, vm.addresses))
+                address = next(iter(words), "")
+                found[name] = Target(name, nodes[home_name], name, interface_name(name), address, addresses=words)
         return found
 
     def home(self, vm: str) -> tuple[str, BoundVM] | None:

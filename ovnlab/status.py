@@ -10,13 +10,14 @@ from typing import Any
 
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
-from ovnlab.northbound import live
-from ovnlab.northbound.southbound import Southbound, read
+from ovnlab.northbound import live, southbound
+from ovnlab.northbound.southbound import Southbound
 from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
 from ovnlab.providers.base import Node
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import Daemon, NodeState
+from ovnlab.tasks.script import run_scripts
 from ovnlab.topology.resolved import Node as TopologyNode
 from ovnlab.topology.resolved import Topology
 
@@ -109,38 +110,39 @@ class Status:
 
 
 def status(lab: Lab) -> Status:
-    """What a lab is like just now: nodes and databases are asked at once, each in one round trip."""
+    """What a lab is like just now: all nodes are asked at once, each for all that it knows in one round trip."""
     topology = lab.topology
     nodes = lab.nodes()
     states: dict[str, NodeState] = {}
     rows: list[live.LiveRow] = []
-    southbound = Southbound({}, {})
     found_sb: list[Southbound] = []
 
     remembered = lab.versions()
+    asked: dict[str, list[str]] = {}  # of which zones a node is asked for the databases
+    for zone in topology.zones:
+        running = [node.name for node in topology.centrals(zone) if node.name in nodes]
+        asked.setdefault(running[0] if running else "", []).append(zone)
 
     def look(node: Node) -> None:
-        states[node.name] = lab.daemons(node, remembered)
+        zones = asked.get(node.name, [])
+        scripts = [lab.daemons_script(node.name, remembered)]
+        for zone in zones:
+            scripts += [live.script(Databases(zone)), southbound.script(Databases(zone))]
+        printed = run_scripts(node.context, scripts, where=f"{node.name}: looking")
+        if printed[0] is not None:
+            states[node.name] = lab.daemons(node.name, printed[0], remembered)
+        for zone, northern, southern in zip(zones, printed[1::2], printed[2::2], strict=True):
+            if northern is not None:
+                rows.extend(live.parse(northern, zone))
+            if southern is not None:
+                found_sb.append(southbound.bindings_in(southern))
 
-    def look_at_northbound(node: Node, zone: str) -> None:
-        rows.extend(live.read(node.context, Databases(zone)))
-
-    def look_at_southbound(node: Node, zone: str) -> None:
-        found_sb.append(read(node.context, Databases(zone)))
-
-    questions: list[Callable[[], None]] = [functools.partial(look, node) for node in nodes.values()]
-    for zone in topology.zones:
-        running = [nodes[node.name] for node in topology.centrals(zone) if node.name in nodes]
-        if running:
-            questions.append(functools.partial(look_at_northbound, running[0], zone))
-            questions.append(functools.partial(look_at_southbound, running[0], zone))
-    for_each(questions, _ask)
+    for_each([functools.partial(look, node) for node in nodes.values()], _ask)
     lab.remember(states, remembered)
+    bindings = Southbound({}, {})
     for part in found_sb:
-        southbound = Southbound({**southbound.chassis, **part.chassis}, {**southbound.ports, **part.ports})
-    found = tuple(
-        _node(topology, node, node.name in nodes, states.get(node.name), southbound) for node in topology.nodes
-    )
+        bindings = Southbound({**bindings.chassis, **part.chassis}, {**bindings.ports, **part.ports})
+    found = tuple(_node(topology, node, node.name in nodes, states.get(node.name), bindings) for node in topology.nodes)
     well = all(_is_well(topology, wanted, node) for wanted, node in zip(topology.nodes, found, strict=True))
     return Status(
         lab=lab.name,
@@ -150,7 +152,7 @@ def status(lab: Lab) -> Status:
         software=dict(lab.base.versions) if lab.base else {},
         nodes=found,
         clusters=tuple(_members(topology, states)),
-        ports=tuple(_port(row, southbound) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
+        ports=tuple(_port(row, bindings) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
     )
 
 

@@ -16,6 +16,7 @@ from ovnlab.errors import OvnlabError, Timeout, UsageError
 from ovnlab.lab import Lab, Target
 from ovnlab.software import artefacts
 from ovnlab.status import daemon_status, software_of
+from ovnlab.tasks.script import run_script
 from ovnlab.topology.resolved import Software, Topology
 from ovnlab.waiting import CLOCK, now_ns, wait_until
 
@@ -119,7 +120,8 @@ def _upgraded(
 
 def _software(lab: Lab, name: str) -> str:
     """What a node's daemons are of, by their own account."""
-    state = lab.daemons(lab.node(name), {})
+    printed = run_script(lab.node(name).context, lab.daemons_script(name, {}), where=f"{name}: looking")
+    state = lab.daemons(name, printed, {})
     return software_of(daemon_status(daemon, state.build) for daemon in state.daemons.values())
 
 

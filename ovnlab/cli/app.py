@@ -13,7 +13,7 @@ import click
 import typer
 
 from ovnlab import __version__
-from ovnlab.cli import builds, checks, files, graphs, insight, labs, machine, machines, output, tools, vms
+from ovnlab.cli import builds, checks, files, graphs, insight, labs, machine, machines, output, shim, tools, vms
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.state import state_root, storage_error
 
@@ -52,7 +52,7 @@ def _ovnlab(
     """
 
 
-for group in (labs, vms, insight, builds, checks, graphs, tools, files, machines, machine):
+for group in (labs, vms, insight, builds, checks, graphs, tools, files, machines, machine, shim):
     group.register(app)
 
 

@@ -1,6 +1,12 @@
-"""test: whether a lab does what its topology says."""
+"""test, wait: whether a lab is and does what its topology says."""
 
 from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,56 +14,161 @@ from ovnlab.cli import output
 from ovnlab.cli.options import JsonOption, LabOption
 from ovnlab.errors import ChecksFailed
 
+if TYPE_CHECKING:
+    from ovnlab.testing.examination import Examination
+
+SAMPLE = 1000
+"""Pairs that are tried where nothing else is said: the 870 of 30 fake VMs are all tried."""
+
+MOST_FAILURES = 40
+"""Failures that are shown: one dead node can mean hundreds."""
+
+_COLOURS = {"●": "green", "·": "dim", "✗": "red", "+": "red", "?": "yellow", "¿": "yellow"}
+
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command("test")(run_checks)
+    app.command("wait")(wait_for)
 
 
-def run_checks(lab: LabOption = None, json: JsonOption = False) -> int:
-    """Try what the topology's `checks:` say, with real packets. Exit code 4 if something is not as it should be.
+def run_checks(
+    lab: LabOption = None,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, help="Of more pairs than this, try a random N.")
+    ] = SAMPLE,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Which random ones: the same for the same N.")] = 1,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report, as CI systems read it.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the matrix.")] = None,
+    json: JsonOption = False,
+) -> int:
+    """Look at all of a lab, and try every pair of fake VMs and the file's `checks:` with real packets.
+
+    Daemons and their versions, chassis, tunnels, bound ports, the largest packet between chassis; of each pair what OVN
+    means (ovn-trace) and what comes of a real ping: the two have to agree. Exit code 4 if something does not hold.
 
     \b
     ovnlab test
-    ovnlab test --json
+    ovnlab test --junit report.xml --html report.html
+    ovnlab test --sample 200 --seed 7
     """
-    from ovnlab.checking import run  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.cli.progress import progress  # noqa: PLC0415
+    from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.testing import report  # noqa: PLC0415
+    from ovnlab.testing.examination import examine  # noqa: PLC0415
 
+    for path in filter(None, (junit, html)):
+        output.require_writable(path)
     with progress() as reporter:
-        found = find(lab, reporter)
-        number = len(found.topology.checks)
-        reporter.step(f"trying {number} checks")
-        checked = run(found)
-    failed = [item for item in checked if not item.ok]
+        examined = examine(find(lab, reporter), reporter, sample=sample, seed=seed)
     if json:
-        output.as_json(
-            lab=found.name,
-            passed=len(checked) - len(failed),
-            failed=len(failed),
-            checks=[
-                {
-                    "kind": item.check.kind,
-                    "from": item.check.source,
-                    "target": item.check.target,
-                    "port": item.check.port or None,
-                    "expected": item.check.expect,
-                    "observed": item.observed,
-                    "ok": item.ok,
-                }
-                for item in checked
-            ],
-        )
-        return 4 if failed else 0
-    if not checked:
-        output.line(f"the topology of lab {found.name} has no checks")
-        return 0
-    output.table(
-        ("CHECK", "EXPECTED", "OBSERVED", "RESULT"),
-        [(item.title, item.check.expect, item.observed, "ok" if item.ok else "FAILED") for item in checked],
-        colours={"ok": "green", "FAILED": "red"},
-    )
-    if failed:
-        raise ChecksFailed(f"{len(failed)} of {len(checked)} checks of lab {found.name} did not hold")
+        output.as_json(**report.as_dict(examined))
+    else:
+        _show(examined)
+    if junit is not None:
+        output.write_text(junit, report.junit(examined))
+    if html is not None:
+        output.write_text(html, report.page(examined))
+    if json:
+        return 4 if examined.failures else 0
+    if examined.failures:
+        total = len(examined.findings)
+        raise ChecksFailed(f"{len(examined.failures)} of {total} checks of lab {examined.lab} did not hold")
+    return 0
+
+
+def _show(examined: Examination) -> None:
+    """The counts, the matrix, and what does not hold."""
+    from ovnlab.testing import report  # noqa: PLC0415  loaded already
+
+    rows = []
+    for kind, found in report.kinds(examined.findings).items():
+        well = sum(finding.ok for finding in found)
+        rows.append((kind, f"{well} of {len(found)}", "ok" if well == len(found) else "FAILED"))
+    output.table(("CHECKED", "HOLD", "RESULT"), rows, colours={"ok": "green", "FAILED": "red"})
+    if examined.pairs:
+        output.line()
+        _show_matrix(examined)
+    elif examined.of_pairs:
+        output.line(f"none of {examined.of_pairs} pairs was tried")
+    if examined.failures:
+        output.line()
+        _show_failures(examined)
+
+
+def _show_failures(examined: Examination) -> None:
+    """A table, or where a terminal is too narrow for it, some lines for each."""
+    rows = [(one.title, one.expected, one.observed, one.hint) for one in examined.failures[:MOST_FAILURES]]
+    more = len(examined.failures) - len(rows)
+    _show_rows(rows)
+    if more:
+        output.line(f"… and {more} more: --json, --junit FILE and --html FILE tell all")
+
+
+def _show_rows(rows: Sequence[tuple[str, str, str, str]]) -> None:
+    width = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+    if not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns:
+        output.table(("FAILED", "EXPECTED", "OBSERVED", "LOOK WITH"), rows)
+        return
+    for title, expected, observed, hint in rows:
+        output.line(output.coloured(title, "red"))
+        output.line(f"  expected   {expected}")
+        output.line(f"  observed   {observed}")
+        output.line(f"  look with  {hint}")
+
+
+def _show_matrix(examined: Examination) -> None:
+    from ovnlab.testing import report  # noqa: PLC0415  loaded already
+
+    names, found = report.matrix(examined)
+    if len(examined.pairs) < examined.of_pairs:
+        output.line(f"a sample of {len(examined.pairs)} of {examined.of_pairs} pairs (--seed {examined.seed})")
+    width, name = len(str(len(names))) + 1, max(map(len, names))
+    edge = len(str(len(names))) + 1 + name
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else edge + width * len(names)
+    if edge + width * len(names) > columns:
+        output.line(f"the matrix of {len(names)} fake VMs is wider than this terminal: see it with --html FILE")
+        return
+    heads = "".join(str(number).rjust(width) for number in range(1, len(names) + 1))
+    output.line(output.coloured(" " * edge + heads, "dim"))
+    for number, source in enumerate(names, 1):
+        cells = [found.get((source, target), " ") for target in names]
+        shown = "".join(" " * (width - 1) + output.coloured(cell, _COLOURS.get(cell, "dim")) for cell in cells)
+        output.line(f"{str(number).rjust(edge - name - 1)} {source.ljust(name)}{shown}".rstrip())
+    used = set(found.values())
+    meanings = ", ".join(f"{mark} {meaning}" for mark, meaning in report.LEGEND if mark in used)
+    output.line(output.coloured(meanings, "dim"))
+
+
+def wait_for(
+    conditions: Annotated[
+        list[str],
+        typer.Option("--for", metavar="WHAT", help="hv-synced, port-up=PORT or chassis=NODE.", show_default=False),
+    ],
+    timeout: Annotated[int, typer.Option("--timeout", "-t", metavar="SECONDS", min=1, help="The deadline.")] = 30,
+    lab: LabOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Wait until a lab is so far; at the deadline say what lagged. For scripts that change a lab and go on.
+
+    \b
+    ovnlab wait --for hv-synced
+    ovnlab wait --for chassis=worker2 --for port-up=vm1 --timeout 60
+    """
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.testing import awaiting  # noqa: PLC0415
+    from ovnlab.waiting import CLOCK  # noqa: PLC0415
+
+    wanted = [awaiting.condition(word) for word in conditions]
+    found = find(lab, Quiet())
+    began = CLOCK.monotonic()
+    for condition in wanted:
+        left = timeout - int(CLOCK.monotonic() - began)
+        awaiting.wait(found, condition, timeout=max(1, left))
+    seconds = CLOCK.monotonic() - began
+    if json:
+        output.as_json(lab=found.name, held=[str(condition) for condition in wanted], seconds=round(seconds, 3))
     return 0

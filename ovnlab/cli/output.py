@@ -104,6 +104,14 @@ def _error_object(problem: OvnlabError) -> dict[str, Any]:
     }
 
 
+def require_writable(path: Path) -> None:
+    """Raises OvnlabError where a file cannot be written, before the work is done that it is to tell of."""
+    folder = path.absolute().parent
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        why = "is a folder" if path.is_dir() else "cannot be written" if folder.is_dir() else "its folder is not there"
+        raise OvnlabError(why, where=str(path))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file that was asked for. Raises OvnlabError where that cannot be."""
     try:

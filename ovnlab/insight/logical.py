@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from invoke.context import Context
 
-from ovnlab.errors import UsageError
+from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.tasks.databases import TLS_OPTIONS, Databases
-from ovnlab.tasks.script import run_script
+from ovnlab.tasks.script import TIMEOUT, run_script
 from ovnlab.templating import render
 
 _HEADING = re.compile(r"(ingress|egress|multicast)\((.*)\)$")
@@ -30,6 +30,12 @@ _TRACKED = re.compile(r"\bct\.|\breg0\[(?:1|7|8|9|10|13)\]")
 
 _WORDS = re.compile(r"[a-z]")
 
+
+CONNECTIONS = 8
+"""How many times connection tracking is asked on one way at most, each answered as for a new connection."""
+
+SECONDS_EACH = 0.1
+"""How long one packet of many may take; about 3 ms where nothing is emulated."""
 
 INSIDE = ("patch", "l3gateway", "chassisredirect", "remote")
 """Types of ports behind which the logical network goes on (ovn-sb(5), Port_Binding type)."""
@@ -212,6 +218,30 @@ def run(
     if not found.sections:
         raise UsageError("; ".join(found.unread) or "it printed nothing", where=f"ovn-trace {datapath} '{microflow}'")
     return found
+
+
+def run_all(
+    central: Context, databases: Databases, packets: Sequence[tuple[str, str]], tracked: str
+) -> list[LogicalTrace | None]:
+    """Trace many packets, each a datapath and a microflow; None of what ovn-trace makes no sense of.
+
+    `tracked` is what connection tracking answers (ovn-trace(8), --ct), each time that it is asked.
+    """
+    script = render(
+        "node/traces.sh.j2",
+        databases=databases,
+        tls=TLS_OPTIONS,
+        packets=packets,
+        answers=len(packets) * CONNECTIONS,
+        tracked=tracked,
+    )
+    timeout = TIMEOUT + len(packets) * SECONDS_EACH
+    printed = run_script(central, script, where=f"ovn-trace of {len(packets)} packets", timeout=timeout)
+    _, *parts = printed.split("ovnlab: trace\n")
+    if len(parts) != len(packets):
+        raise OvnlabError("ovn-trace ended before it had told all", where=f"ovn-trace of {len(packets)} packets")
+    found = [parse(part) for part in parts]
+    return [one if one.sections else None for one in found]
 
 
 def parse(printed: str) -> LogicalTrace:

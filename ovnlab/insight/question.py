@@ -29,6 +29,10 @@ _EPHEMERAL = (49152, 65535)
 """Ports that a probe is sent from (RFC 6335, 6)."""
 
 
+class NoRoute(OvnlabError):
+    """Nothing leaves a machine for an address, because it has no route there."""
+
+
 @dataclass(frozen=True)
 class End:
     """One of the two: a fake VM, another machine of the topology, or only an address.
@@ -44,6 +48,7 @@ class End:
     place: Target | None = None
     bound: BoundVM | None = None
     ips: tuple[str, ...] = ()
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a trace is asked for."""
+    """What a trace is asked for. `ip` says which of the destination's addresses is meant, empty for any."""
 
     source: str
     destination: str
     protocol: str = "icmp"
     port: int = 0
     expression: str = ""
+    ip: str = ""
 
 
 def question(look: Look, wish: Wish) -> Question:
@@ -98,6 +104,8 @@ def question(look: Look, wish: Wish) -> Question:
     if "inport" in given or "inport" in more:
         raise UsageError("--expr cannot have another inport: name the port as SRC")
     destination = endpoint(look, wish.destination, near=source)
+    if wish.ip:
+        destination = dataclasses.replace(destination, ip=wish.ip, ips=(wish.ip,))
     if destination.port is not None and destination.port.name == port.name and port.type != "localnet":
         raise UsageError(f"{wish.source} and {wish.destination} are the same port: such a packet never leaves it")
     version = _version(source, destination)
@@ -178,7 +186,8 @@ def endpoint(look: Look, name: str, near: End | None = None) -> End:
         ips = tuple(address.partition("/")[0] for address in bound.addresses)
         place = Target(name, look.nodes[node], vm=name, interface=interface_name(name)) if node in look.nodes else None
         mac = bound.mac or next(iter(port.macs if port else ()), "")
-        return End(name, next(iter(ips), ""), mac, port, node, place, bound, ips or (port.ips if port else ()))
+        every = ips or (port.ips if port else ())
+        return End(name, next(iter(ips), ""), mac, port, node, place, bound, every, interface_name(name))
     vlan = look.topology.vlan(name)
     if vlan is not None:
         return _vlan_endpoint(look, name)
@@ -212,7 +221,7 @@ def _vlan_endpoint(look: Look, name: str) -> End:
     running = look.nodes.get(node)
     place = Target(name, running, vm=vm.name, interface=vlan.interface, is_vlan=True) if running else None
     port = look.zone_of(node).names.ports.get(name)
-    return End(name, next(iter(ips), ""), vlan.mac, port, node, place, bound, ips)
+    return End(name, next(iter(ips), ""), vlan.mac, port, node, place, bound, ips, vlan.interface)
 
 
 def _node_endpoint(look: Look, name: str) -> End:
@@ -244,13 +253,15 @@ def _node_endpoint(look: Look, name: str) -> End:
 
 def _whoever(look: Look, address: str, near: End | None, *, by_mac: bool = False) -> End:
     """Whoever has an address: a fake VM, another machine, a logical port, or nobody that is known."""
-    for node, state in look.states.items():
-        for bound in state.vms:
-            ips = [word.partition("/")[0] for word in bound.addresses]
-            if address == bound.mac if by_mac else address in ips:
-                same = look.zone_of(node).names.ports.get(bound.name)
-                if near is None or near.port is None or same is None or len(look.zones) == 1 or not by_mac:
-                    return dataclasses.replace(endpoint(look, bound.name), ip="" if by_mac else address)
+    having = [
+        bound.name
+        for state in look.states.values()
+        for bound in state.vms
+        if (address == bound.mac if by_mac else address in [word.partition("/")[0] for word in bound.addresses])
+    ]
+    if having:  # of several the one that can be meant: tenants may have the same addresses
+        nearest = min((endpoint(look, name) for name in having), key=lambda end: distance(look, near, end))
+        return dataclasses.replace(nearest, ip="" if by_mac else address, ips=() if by_mac else (address,))
     for found in look.topology.nodes:
         if not found.chassis and any(address == ip for ip in _node_ips(look, found.name)) and not by_mac:
             return dataclasses.replace(endpoint(look, found.name), ip=address, ips=(address,))
@@ -261,6 +272,23 @@ def _whoever(look: Look, address: str, near: End | None, *, by_mac: bool = False
                 kind = port if port.type in ("", "localport", "vtep", "virtual") else None
                 return End(address, "" if by_mac else address, mac, kind, ips=() if by_mac else (address,))
     return End(address, "" if by_mac else address, address.lower() if by_mac else "", ips=() if by_mac else (address,))
+
+
+def distance(look: Look, near: End | None, end: End) -> int:
+    """How far two ends are from each other: 0 on one logical switch, 1 where routers join theirs, 2 where none do."""
+    if near is None or near.port is None or end.port is None:
+        return 1
+    if near.port.datapath == end.port.datapath:
+        return 0
+    names = look.zone_of(near.node).names
+    joined, new = {near.port.datapath}, [near.port.datapath]
+    while new:
+        datapath = new.pop()
+        peers = (names.peer(port) for port in names.ports_of(datapath))
+        beside = {peer.datapath for peer in peers if peer is not None} - joined
+        joined |= beside
+        new += beside
+    return 1 if end.port.datapath in joined or len(look.zones) > 1 else 2
 
 
 def _node_ips(look: Look, name: str) -> list[str]:
@@ -296,7 +324,7 @@ def way(end: End, address: str) -> Way:
     `hop` is None where it has no route to there.
     """
     if end.bound is not None and end.place is None and address:
-        return Way(_hop(end.bound, address))
+        return Way(_hop(end.bound, address, end.device))
     if end.place is None or not address:
         return Way(address or None)
     script = f"set -- {address}\n{render('node/way.sh.j2')}"
@@ -315,13 +343,12 @@ def way(end: End, address: str) -> Way:
     return Way(routes[0].get("gateway") or routes[0].get("via", {}).get("host") or address, known)
 
 
-def _hop(bound: BoundVM, address: str) -> str | None:
-    """The next hop by a fake VM's addresses and gateways."""
+def _hop(bound: BoundVM, address: str, device: str) -> str | None:
+    """The next hop by the routes in a fake VM's namespace that leave by a device."""
     wanted = ipaddress.ip_address(address)
-    own = [ipaddress.ip_interface(word) for word in bound.addresses]
-    if any(wanted in interface.network for interface in own):
-        return address
-    return next((hop for hop in bound.gateways if ipaddress.ip_address(hop).version == wanted.version), None)
+    found = [(ipaddress.ip_network(route.network), route.gateway) for route in bound.routes if route.device == device]
+    leading = [(network.prefixlen, hop) for network, hop in found if wanted in network]
+    return (max(leading)[1] or address) if leading else None
 
 
 def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[str, str]:
@@ -332,7 +359,7 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
         return many, ""
     found = way(source, destination.ip)
     if found.hop is None:
-        raise OvnlabError(
+        raise NoRoute(
             f"has no route to {destination.ip}: nothing leaves it",
             where=source.name,
             hint=f"ovnlab exec {source.name} -- ip route",
@@ -345,6 +372,9 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
             mac = candidate.mac_of(found.hop) if candidate else None
             if mac:
                 return mac, found.hop
+        mac = next((mac for mac in (peer.macs if peer else ()) if link_local(mac) == found.hop), None)
+        if mac:
+            return mac, found.hop
     distributed = _distributed(look, found.hop)
     if distributed is not None:
         return distributed[0], found.hop
@@ -362,6 +392,13 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
         where=source.name,
         hint="--expr 'eth.dst == MAC' says whom to send it to",
     )
+
+
+def link_local(mac: str) -> str:
+    """The IPv6 address that a router's port has by its MAC address (RFC 4291, Appendix A)."""
+    first, *rest = bytes.fromhex(mac.replace(":", ""))
+    octets = bytes([0xFE, 0x80, 0, 0, 0, 0, 0, 0, first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
+    return str(ipaddress.IPv6Address(octets))
 
 
 def _of_many(source: End, ip: str) -> str:

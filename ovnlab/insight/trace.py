@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import logical, openflow, probing
-from ovnlab.insight.logical import LogicalTrace, Section, Stage
+from ovnlab.insight.logical import CONNECTIONS, LogicalTrace, Section, Stage
 from ovnlab.insight.lookup import Look, Zone, look
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.observing import ARRIVAL_TIMEOUT, Hop, Watch, is_answer, observe, watches
@@ -28,9 +28,6 @@ _RESIDENT = re.compile(r'is_chassis_resident\("([^"]+)"\)')
 
 MOST_BACKENDS = 8
 """Backends of a load balancer that are listened at; another may be chosen, which is then told as not seen."""
-
-CONNECTIONS = 8
-"""How many times connection tracking is asked on one way at most, each answered as for a new connection."""
 
 
 @dataclass(frozen=True)
@@ -351,6 +348,12 @@ def _decision(seen: Look, way: Sequence[Leg], section: Section, stage: Stage) ->
     row = row_of(seen, stage.uuid)
     pipeline = section.pipeline or ("ingress" if "_in_" in stage.name else "egress")
     return Decision(chassis, section.datapath, pipeline, stage, row, place_of(seen.topology, row))
+
+
+def decider(seen: Look, section: Section, stage: Stage) -> str:
+    """What decided, in words, with its line in the file where it has one."""
+    found = _decision(seen, (), section, stage)
+    return f"{found.title} ({found.place})" if found.place else found.title
 
 
 def row_of(seen: Look, uuid: str) -> LiveRow | None:

@@ -63,8 +63,13 @@ class LiveRow:
 
 def read(central: Context, databases: Databases) -> list[LiveRow]:
     """All rows of the tables that ovnlab writes, of one zone, in one ovn-nbctl."""
-    script = render("node/northbound.sh.j2", tables=COLUMNS, databases=databases)
-    return parse(run_script(central, script, where="central: reading the Northbound database"), databases.zone)
+    printed = run_script(central, script(databases), where="central: reading the Northbound database")
+    return parse(printed, databases.zone)
+
+
+def script(databases: Databases) -> str:
+    """Prints all rows of the tables that ovnlab writes."""
+    return render("node/northbound.sh.j2", tables=COLUMNS, databases=databases)
 
 
 def parse(printed: str, zone: str = "") -> list[LiveRow]:

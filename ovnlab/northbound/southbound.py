@@ -21,8 +21,17 @@ COLUMNS = {
 
 def tables(central: Context, databases: Databases, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
     """The rows of tables of one zone, with these columns each, in one ovn-sbctl."""
-    script = render("node/southbound.sh.j2", tables=columns, databases=databases)
-    printed = run_script(central, script, where="central: reading the Southbound database")
+    text = script(databases, columns)
+    return parse(run_script(central, text, where="central: reading the Southbound database"), columns)
+
+
+def script(databases: Databases, columns: Mapping[str, Sequence[str]] = COLUMNS) -> str:
+    """Prints the rows of tables, with these columns each."""
+    return render("node/southbound.sh.j2", tables=columns, databases=databases)
+
+
+def parse(printed: str, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
+    """The tables that templates/node/southbound.sh.j2 printed."""
     return dict(zip(columns, map(rows, printed.splitlines()), strict=True))
 
 
@@ -42,9 +51,9 @@ class Southbound:
     ports: Mapping[str, PortBinding]
 
 
-def read(central: Context, databases: Databases) -> Southbound:
-    """Chassis and port bindings of one zone, in one ovn-sbctl."""
-    chassis, encaps, bindings = tables(central, databases, COLUMNS).values()
+def bindings_in(printed: str) -> Southbound:
+    """Chassis and port bindings of one zone, of what `script` of COLUMNS printed."""
+    chassis, encaps, bindings = parse(printed, COLUMNS).values()
     names = {row["_uuid"]: row["name"] for row in chassis}
     kinds = {row["_uuid"]: row["type"] for row in encaps}
     return Southbound(

@@ -8,15 +8,17 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
-
-import paramiko
+from typing import IO, TYPE_CHECKING
 
 from ovnlab.parallel import for_each
-from ovnlab.providers.machines import Machine, as_root
+from ovnlab.providers.machines import Machine
+from ovnlab.providers.reach import as_root
 from ovnlab.software.artefacts import Artefact, builds_root, find
 from ovnlab.tasks.script import failure, run_script
 from ovnlab.templating import render
+
+if TYPE_CHECKING:
+    import paramiko
 
 CHUNK = 256 * 1024
 """Bytes that are sent at once; Paramiko's time for one piece grows with its square."""

@@ -11,20 +11,17 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import paramiko
-from fabric import Config, Connection
 from invoke.context import Context
-from invoke.runners import Result
 
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import for_each
+from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach, as_root
 from ovnlab.state import LabFolder
 from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
@@ -32,19 +29,14 @@ from ovnlab.topology.resolved import Topology
 from ovnlab.waiting import now_ns
 from ovnlab.wrapped import WrappedContext
 
-PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-CONNECT_TIMEOUT = 20.0
-"""Seconds that each part of a login may take: connection, banner, key exchange, authentication."""
+if TYPE_CHECKING:
+    from ovnlab.providers.connection import Root
 
 ANSWER_TIMEOUT = 5.0
 """Seconds that a machine may take to show its SSH banner."""
 
 INSTALL_TIMEOUT = 900.0
 """Seconds that installing OVS and OVN on a machine may take."""
-
-ALIVE_INTERVAL = 10
-"""Seconds of silence after which a connection is asked whether it lives."""
 
 SSH_FAILED = 255
 """The exit code of ssh itself (ssh(1), EXIT STATUS)."""
@@ -54,114 +46,6 @@ LOGGING_IN = ".logging-in"
 
 LONGEST_SOCKET = 107 - 18
 """Bytes of a UNIX socket's path (unix(7)), less what ssh appends to it while it makes one."""
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How a machine is reached: where, as whom, and the files with our private keys and with its host key."""
-
-    host: str
-    port: int
-    user: str
-    keys: tuple[Path, ...]
-    known_hosts: Path
-    sudo: bool = False
-    jump: Reach | None = None
-
-    @property
-    def known_name(self) -> str:
-        """What it is called in the file of host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
-        return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
-
-    @property
-    def key(self) -> str:
-        """Addresses all of it."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:6]
-
-
-def as_root(argv: Sequence[str], *, sudo: bool) -> list[str]:
-    """The command that runs `argv` as root in an environment that does not depend on who logged in."""
-    variables = [f"PATH={PATH}", "HOME=/root", "USER=root", "LOGNAME=root", "LANG=C.UTF-8"]
-    if terminal := os.environ.get("TERM"):
-        variables.append(f"TERM={terminal}")
-    return [*(("sudo", "-n") if sudo else ()), "env", "-i", *variables, *argv]
-
-
-class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
-    """A Fabric Connection whose commands run as root. It trusts the one host key that it was given, and no agent."""
-
-    def __init__(self, name: str, reach: Reach) -> None:
-        config = Config(overrides={"load_ssh_configs": False}, lazy=True)
-        super().__init__(
-            reach.host,
-            user=reach.user,
-            port=reach.port,
-            config=config,
-            gateway=Root(f"the way to {name}", reach.jump) if reach.jump else None,
-            connect_timeout=int(CONNECT_TIMEOUT),
-            connect_kwargs={
-                "key_filename": [str(key) for key in reach.keys],
-                "allow_agent": False,
-                "look_for_keys": False,
-                "banner_timeout": CONNECT_TIMEOUT,
-                "auth_timeout": CONNECT_TIMEOUT,
-            },
-        )
-        client = paramiko.SSHClient()
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        if reach.known_hosts.exists():
-            try:
-                client.load_host_keys(str(reach.known_hosts))
-            except (OSError, ValueError, paramiko.SSHException, paramiko.hostkeys.InvalidHostKey) as error:
-                raise OvnlabError(f"cannot be read as host keys: {error}", where=str(reach.known_hosts)) from None
-        self._set(client=client, machine=name, reach=reach, opening=threading.Lock())
-
-    def open(self) -> Any:
-        """Log in, where that is not done. Raises OvnlabError that says why it cannot be."""
-        with self.opening:
-            if self.is_connected:
-                return None
-            try:
-                opened = super().open()
-            except paramiko.BadHostKeyException:
-                raise self._refused("shows another host key than the one that is known") from None
-            except paramiko.AuthenticationException:
-                keys = " or ".join(map(str, self.reach.keys))
-                raise self._refused(f"does not let {self.reach.user} in with {keys}") from None
-            except paramiko.SSHException as error:
-                if "not found in known_hosts" in str(error):
-                    raise self._refused(
-                        f"has a host key that is not in {self.reach.known_hosts}",
-                        "compare it with what the machine's owner says: "
-                        f"ssh-keyscan -p {self.reach.port} {self.reach.host} >> {self.reach.known_hosts}",
-                    ) from None
-                raise self._unreachable(str(error)) from None
-            except (OSError, EOFError) as error:
-                raise self._unreachable(getattr(error, "strerror", None) or str(error) or "no answer") from None
-            self.transport.set_keepalive(ALIVE_INTERVAL)
-            return opened
-
-    def run(self, command: str, **options: Any) -> Result:
-        """Run a shell command as root. Raises OvnlabError where the connection breaks."""
-        words = as_root(["sh", "-c", command], sudo=self.reach.sudo)
-        with self.unbroken():
-            result: Result = super().run(shlex.join(words), **options)
-        return result
-
-    @contextlib.contextmanager
-    def unbroken(self) -> Iterator[None]:
-        """Say in so many words that the connection broke, where it does."""
-        try:
-            yield
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise self._unreachable(f"the connection broke: {error or 'no answer'}") from None
-
-    def _refused(self, message: str, hint: str = "") -> OvnlabError:
-        return OvnlabError(message, where=f"{self.machine} ({self.reach.known_name})", hint=hint)
-
-    def _unreachable(self, why: str) -> OvnlabError:
-        where = f"{self.machine} ({self.reach.user}@{self.reach.known_name})"
-        return OvnlabError(f"cannot be reached by SSH: {why}", where=where)
 
 
 class Kept(WrappedContext):
@@ -192,6 +76,8 @@ class Machine:
     @cached_property
     def root(self) -> Root:
         """A connection of this process' own."""
+        from ovnlab.providers.connection import Root  # noqa: PLC0415  brings Fabric and Paramiko, which a kept one spares
+
         return Root(self.name, self.reach)
 
     @cached_property
@@ -395,22 +281,6 @@ def listening(machines: Iterable[Machine]) -> dict[str, bool]:
     """Whether machines show the banner of an SSH server, by their names."""
     asked = list(machines)
     return dict(zip((found.name for found in asked), for_each(asked, lambda found: found.is_listening()), strict=True))
-
-
-def shown_key(reach: Reach) -> str:
-    """The host key that a machine shows. Raises OvnlabError where it shows none."""
-    name = f"{reach.user}@{reach.known_name}"
-    try:
-        with socket.create_connection((reach.host, reach.port), timeout=CONNECT_TIMEOUT) as found:
-            transport = paramiko.Transport(found)
-            try:
-                transport.start_client(timeout=CONNECT_TIMEOUT)
-                key = transport.get_remote_server_key()
-            finally:
-                transport.close()
-    except (OSError, EOFError, paramiko.SSHException) as error:
-        raise OvnlabError(f"cannot be reached by SSH: {error or 'no answer'}", where=name) from None
-    return f"{key.get_name()} {key.get_base64()}"
 
 
 def introduce(machines: Iterable[Machine], topology: Topology) -> None:

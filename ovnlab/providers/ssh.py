@@ -17,7 +17,8 @@ import msgspec
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import INSTALL_TIMEOUT, Keys, Machine, Reach, introduce, listening, owner_of
+from ovnlab.providers.machines import INSTALL_TIMEOUT, Keys, Machine, introduce, listening, owner_of
+from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter
 from ovnlab.state import LabFolder
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL

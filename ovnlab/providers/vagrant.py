@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import paramiko
 import vagrant
 
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.parallel import for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import Keys, Machine, Reach, introduce, listening, shown_key
+from ovnlab.providers.machines import Keys, Machine, introduce, listening
+from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter
 from ovnlab.software import images
 from ovnlab.state import LabFolder
@@ -256,8 +256,10 @@ class VagrantProvider:
         settled = self._settled()
         if names:
             self._do("up", lambda found: found.up())
+            from paramiko import SSHConfig  # noqa: PLC0415  for new machines only
+
             said = self._do("ssh-config", lambda found: found.ssh_config())
-            found = paramiko.SSHConfig.from_text(said)
+            found = SSHConfig.from_text(said)
             nodes = [node for node in topology.nodes if node.name in names]
             settled |= dict(for_each(nodes, lambda node: (node.name, self._settle(node, found.lookup(node.name)))))
             self._note(settled)
@@ -275,7 +277,7 @@ class VagrantProvider:
         known = self._settled().get(node.name)
         pinned = self.keys.path / f"first-{node.name}"
         reach = Reach(host, port, user, (self.keys.private, *keys), pinned, sudo=user != "root")
-        host_key = known.host_key if known else shown_key(reach)
+        host_key = known.host_key if known else _shown_key(reach)
         pinned.write_text(f"{reach.known_name} {host_key}\n")
         script = render(
             "vagrant/settle.sh.j2",
@@ -409,3 +411,9 @@ def has_kvm() -> bool:
         return True
     flags = Path("/proc/cpuinfo").read_text()
     return re.search(r"^flags\s*:.*\b(vmx|svm)\b", flags, re.MULTILINE) is not None
+
+
+def _shown_key(reach: Reach) -> str:
+    from ovnlab.providers.connection import shown_key  # noqa: PLC0415  for new machines only
+
+    return shown_key(reach)

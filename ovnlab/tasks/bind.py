@@ -74,10 +74,12 @@ def await_flows(context: Context, node: str, vms: Sequence[VM]) -> None:
     run_script(context, script, where=f"{node}: waiting for flows", timeout=READY_TIMEOUT + 10)
 
 
-def await_up(central: Context, databases: Databases, vms: Sequence[str]) -> None:
-    """Return when logical switch ports are up in the Northbound database."""
-    script = render("node/up.sh.j2", vms=vms, timeout=READY_TIMEOUT, databases=databases)
-    run_script(central, script, where="central: waiting for ports", timeout=READY_TIMEOUT + 10)
+def await_up(
+    central: Context, databases: Databases, vms: Sequence[str], *, timeout: int = READY_TIMEOUT, synced: bool = True
+) -> None:
+    """Return when logical switch ports are up in the Northbound database; `synced`: and all chassis know of that."""
+    script = render("node/up.sh.j2", vms=vms, timeout=timeout, databases=databases, synced=synced)
+    run_script(central, script, where="central: waiting for ports", timeout=timeout * 2 + 30)
 
 
 def _names(vms: Sequence[VM | BoundVM]) -> str:

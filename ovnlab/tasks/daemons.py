@@ -159,7 +159,7 @@ def certificate_script(node: str, files: Mapping[str, str]) -> str:
 
 def registered_script(found: Databases, chassis: Sequence[str]) -> str:
     """Waits, on a central node, for chassis to register and for `--wait=hv sync`."""
-    return render("node/registered.sh.j2", databases=found, chassis=chassis, timeout=READY_TIMEOUT)
+    return render("node/registered.sh.j2", databases=found, chassis=chassis, timeout=READY_TIMEOUT, synced=True)
 
 
 def tunnels_script(topology: Topology, node: Node) -> str:
@@ -217,6 +217,18 @@ def await_registered(central: Context, found: Databases, chassis: Sequence[str])
     """Return when chassis are registered and have caught up with the Northbound database."""
     script = registered_script(found, chassis)
     run_script(central, script, where="central: waiting for the chassis", timeout=READY_TIMEOUT * 2 + 10)
+
+
+def await_sync(central: Context, found: Databases, timeout: int) -> None:
+    """Return when all chassis follow the Northbound database. Raises CommandFailed with those that lag."""
+    script = render("node/registered.sh.j2", databases=found, chassis=(), timeout=timeout, synced=True)
+    run_script(central, script, where="central: waiting for the chassis", timeout=timeout * 2 + 30)
+
+
+def await_chassis(central: Context, found: Databases, name: str, timeout: int) -> None:
+    """Return when a chassis is registered. Raises CommandFailed where it is not by then."""
+    script = render("node/registered.sh.j2", databases=found, chassis=(name,), timeout=timeout, synced=False)
+    run_script(central, script, where="central: waiting for the chassis", timeout=timeout * 2 + 30)
 
 
 def await_learned(central: Context, found: Databases, prefixes: Sequence[tuple[str, str]]) -> None:

@@ -56,6 +56,15 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Route:
+    """A route in a namespace: to which network, by which gateway (empty where it is on the link), by which device."""
+
+    network: str
+    gateway: str
+    device: str
+
+
+@dataclass(frozen=True)
 class BoundVM:
     """A fake VM as it is on a node.
 
@@ -74,6 +83,7 @@ class BoundVM:
     more: str = ""
     devices: Mapping[str, Device] = field(default_factory=dict)
     serves: bool = False
+    routes: tuple[Route, ...] = ()
 
     @property
     def trunk(self) -> str:
@@ -81,21 +91,38 @@ class BoundVM:
         return trunk_bridge(self.name)
 
     def is_as(self, vm: VM) -> bool:
-        """Whether it is what `vm` says. What it asks for is not for us to say, only that there is something."""
+        """Whether it is what `vm` says."""
+        return not self.unlike(vm)
+
+    def unlike(self, vm: VM) -> dict[str, tuple[str, str]]:
+        """In what it is not what `vm` says, and how that should be and is.
+
+        What it asks for is not for us to say, only that there is something.
+        """
         asked = {4 if kind == "dhcp4" else 6 for kind in vm.asks}
         own = [address for address in self.addresses if _version(address) not in asked]
         gateways = [gateway for gateway in self.gateways if _version(gateway) not in asked]
-        wanted = (vm.mac, vm.mtu, sorted(vm.addresses), sorted(vm.gateways), vm.more, bool(vm.serves))
-        return (
-            (self.mac, self.mtu, sorted(own), sorted(gateways), self.more, self.serves) == wanted
-            and asked <= {_version(address) for address in self.addresses}
-            and all(
-                (device := self.devices.get(vlan.interface)) is not None
-                and device.mtu > 0
-                and (device.mac, sorted(device.addresses)) == (vlan.mac, sorted(vlan.addresses))
-                for vlan in vm.vlans
-            )
-        )
+        missing = asked - {_version(address) for address in self.addresses}
+        compared = {
+            "MAC": (vm.mac, self.mac),
+            "MTU": (str(vm.mtu), str(self.mtu) if self.mtu or not vm.mtu else "none, it is down"),
+            "addresses": (" ".join(sorted(vm.addresses)), " ".join(sorted(own))),
+            "what it asks for": ("some", "nothing" if missing else "some"),
+            "gateways": (" ".join(sorted(vm.gateways)), " ".join(sorted(gateways))),
+            "further configuration": (vm.more, self.more),
+            "servers": ("running" if vm.serves else "", "running" if self.serves else ""),
+        }
+        for vlan in vm.vlans:
+            device = self.devices.get(vlan.interface, Device())
+            found = f"{device.mac} {' '.join(sorted(device.addresses))}" if device.mtu else "down"
+            compared[vlan.interface] = (f"{vlan.mac} {' '.join(sorted(vlan.addresses))}", found)
+        return {what: (wanted, is_now) for what, (wanted, is_now) in compared.items() if wanted != is_now}
+
+    def unrouted(self) -> tuple[str, ...]:
+        """The networks of its own addresses that it has no route to."""
+        wanted = {str(ipaddress.ip_interface(word).network) for word in self.addresses if "/" in word}
+        alone = {network for network in wanted if ipaddress.ip_network(network).num_addresses == 1}
+        return tuple(sorted(wanted - alone - {route.network for route in self.routes}))
 
 
 def _version(address: str) -> int:
@@ -134,10 +161,14 @@ class NodeState:
         return self.devices.get(name, Device())
 
 
-def probe(context: Context, node: str, *, versions: bool = False, known: Collection[str] = ()) -> NodeState:
-    """Look at a node; with `versions` only at what runs there, and whoever is not `known` is asked for its version."""
-    script = render("node/probe.sh.j2", versions=versions, known=sorted(known), route_protocol=ROUTE_PROTOCOL)
-    return parse(run_script(context, script, where=f"{node}: looking"))
+def probe(context: Context, node: str) -> NodeState:
+    """Look at a node."""
+    return parse(run_script(context, probe_script(), where=f"{node}: looking"))
+
+
+def probe_script(*, versions: bool = False, known: Collection[str] = ()) -> str:
+    """Looks at a node; with `versions` only at what runs there, and whoever is not `known` is asked for its version."""
+    return render("node/probe.sh.j2", versions=versions, known=sorted(known), route_protocol=ROUTE_PROTOCOL)
 
 
 def parse(printed: str) -> NodeState:
@@ -248,6 +279,13 @@ def _tunnel(row: Row) -> Tunnel:
     return Tunnel(row["name"], row["type"], row["options"].get("remote_ip", ""), working)
 
 
+def _network(route: Row) -> str:
+    """Where a route leads to, as a prefix: `ip` says `default`, or leaves the length of a single address out."""
+    if route["dst"] != "default":
+        return str(route["dst"])
+    return "::/0" if ":" in route.get("gateway", "") else "0.0.0.0/0"
+
+
 def _addresses(link: Row) -> tuple[str, ...]:
     """Addresses that somebody gave it, with prefix length; not the link-local ones."""
     found = (entry for entry in link.get("addr_info", ()) if entry.get("scope") == "global")
@@ -272,12 +310,18 @@ def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]], outside: set[obje
         gateways=tuple(
             route["gateway"]
             for route in routes
-            if "gateway" in route and route.get("protocol") != "ra" and route.get("dev") == interface
+            if "gateway" in route
+            and route.get("dst") == "default"
+            and route.get("protocol") != "ra"
+            and route.get("dev") == interface
         ),
         vm=None,
         more=ids.get("ovnlab-more", ""),
         devices=devices,
         serves=name in serving,
+        routes=tuple(
+            Route(_network(route), route.get("gateway", ""), route["dev"]) for route in routes if "dev" in route
+        ),
     )
     return dataclasses.replace(state, vm=_bound_as(row, ids)) if "ovnlab" in ids else state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Protocol
 
 from invoke.context import Context
@@ -13,6 +14,10 @@ from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, Timeout
 TIMEOUT = 60.0
 TAIL = 12
 """Lines of output that an error shows."""
+
+
+_WELL, _ILL = "ovnlab: that was it", "ovnlab: that failed"
+"""What ends the output of one of several scripts."""
 
 
 class _Whole(io.StringIO):
@@ -58,6 +63,23 @@ def run_script(
     if result.failed:
         raise failure(where, result.exited, result.stderr)
     return str(result.stdout)
+
+
+def run_scripts(context: Context, scripts: Sequence[str], *, where: str) -> list[str | None]:
+    """What each of several scripts prints, one after the other in one round trip; None of one that fails.
+
+    Raises what `run_script` raises where the node does not answer.
+    """
+    parts = [f"(\n{script}\n) && echo '{_WELL}' || echo '{_ILL}'" for script in scripts]
+    found: list[str | None] = []
+    lines: list[str] = []
+    for line in run_script(context, "\n".join(parts), where=where).splitlines():
+        if line in (_WELL, _ILL):
+            found.append("\n".join(lines) if line == _WELL else None)
+            lines = []
+        else:
+            lines.append(line)
+    return found
 
 
 def failure(where: str, exited: int, stderr: str) -> OvnlabError:

@@ -7,6 +7,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.lab.harness import ROOT, Labs
 
 DOCS = ROOT / "docs"
@@ -64,6 +66,14 @@ def test_the_transcripts_of_the_readme_are_true(user_labs: Labs) -> None:
 def test_the_commands_of_the_tutorial_work(user_labs: Labs) -> None:
     commands = console(DOCS / "tutorial.md")
     assert len(commands) >= 25
+    for command, _ in commands:
+        run(user_labs, command)
+
+
+@pytest.mark.parametrize(("page", "least"), [("testing.md", 9), ("multinode.md", 5)])
+def test_the_commands_of_other_pages_work(user_labs: Labs, page: str, least: int) -> None:
+    commands = console(DOCS / page)
+    assert len(commands) >= least
     for command, _ in commands:
         run(user_labs, command)
 

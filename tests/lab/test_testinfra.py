@@ -1,33 +1,35 @@
-"""Nodes and fake VMs seen through pytest-testinfra, as people check their machines."""
+"""Nodes and fake VMs seen through pytest-testinfra, as people check their machines; in labs that the plugin brings up."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from testinfra.backend.base import BaseBackend, CommandResult
-from testinfra.host import Host
+import pytest
 
-from tests.lab.harness import Labs
+from ovnlab.lab import Lab
+from ovnlab.testing import checks
+from tests.lab.harness import interfaces
 
+Hosts = Callable[[str], Any]
 
-class LabBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types
-    """Runs testinfra's commands on a node or in a fake VM."""
-
-    NAME = "ovnlab"
-
-    def __init__(self, labs: Labs, target: str) -> None:
-        super().__init__(target)
-        self.labs, self.target = labs, target
-
-    def run(self, command: str, *args: str, **_: Any) -> CommandResult:
-        line = self.get_command(command, *args)
-        result = self.labs.run("exec", self.target, "--", "sh", "-c", line, expect=None)
-        return self.result(result.returncode, line, result.stdout, result.stderr)
+pytestmark = pytest.mark.topology("routed", scope="module")
 
 
-def test_nodes_look_like_machines(user_labs: Labs) -> None:
-    user_labs.run("up", "routed")
-    worker, vm = (Host(LabBackend(user_labs, target)) for target in ("worker1", "vm1"))
+@pytest.fixture(autouse=True, scope="module")
+def own_folders(session_folder: Path) -> Iterator[None]:
+    """State of its own, and this machine's network as it was."""
+    network = interfaces()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(session_folder / "plugin-state"))
+        patch.setenv("XDG_CACHE_HOME", str(session_folder / "root/cache"))
+        yield
+    assert interfaces() == network
+
+
+def test_nodes_look_like_machines(lab: Lab, node: Hosts, vm: Hosts) -> None:
+    worker = node("worker1")
     assert worker.check_output("hostname") == "worker1"
     assert worker.interface("eth1").addresses == ["192.168.50.100"]
     assert worker.file("/etc/openvswitch/conf.db").is_file
@@ -35,6 +37,16 @@ def test_nodes_look_like_machines(user_labs: Labs) -> None:
     assert {process.comm for process in worker.process.filter(user="root")} >= {"ovs-vswitchd", "ovn-controller"}
     assert worker.addr("central").is_resolvable
     assert worker.addr("central").port(6642).is_reachable
-    assert "192.168.0.11" in vm.interface("vm1").addresses
-    assert vm.addr("192.168.1.11").is_reachable
-    assert not vm.addr("192.168.1.250").is_reachable
+
+
+def test_fake_vms_look_like_machines(vm: Hosts) -> None:
+    assert "192.168.0.11" in vm("vm1").interface("vm1").addresses
+    assert vm("vm1").addr("192.168.1.11").is_reachable
+    assert not vm("vm1").addr("192.168.1.250").is_reachable
+
+
+def test_what_is_routed_crosses_the_tunnel_once(lab: Lab) -> None:
+    checks.holds(lab)
+    header = checks.encapsulated(lab, "vm1", "vm2")
+    assert (header.inport, header.outport) != ("vm1", "vm2")  # the second switch's, behind the router
+    assert header.outport == "vm2"

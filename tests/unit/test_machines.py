@@ -14,7 +14,9 @@ from ruamel.yaml import YAML
 from ovnlab.errors import OvnlabError, TopologyError
 from ovnlab.lab import BROUGHT_LOG
 from ovnlab.plan import Seen, plan
-from ovnlab.providers.machines import Keys, Reach, Root, as_root
+from ovnlab.providers.connection import Root
+from ovnlab.providers.machines import Keys
+from ovnlab.providers.reach import Reach, as_root
 from ovnlab.providers.ssh import KEYS, reach_of, recorded
 from ovnlab.software import images
 from ovnlab.state import LabFolder

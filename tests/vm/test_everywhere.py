@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import labs_in
-from tests.lab.harness import Account, Labs
+from tests.lab.harness import ROOT, Account, Labs
 from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, vm_labs
+
+ANYWHERE = Path(__file__).with_name("anywhere.py")
 
 NODES = {"central": "central", "worker1": "worker", "worker2": "worker"}
 
@@ -70,9 +72,9 @@ class Everywhere:
         return {(node["name"], found["name"]): found["pid"] for node in status["nodes"] for found in node["daemons"]}
 
     def checks(self) -> tuple[int, int]:
-        """How many checks of the file hold, and how many do not."""
+        """How many checks of the file hold, and how many of all do not."""
         found = self.labs.json("test", "--lab", "everywhere")
-        return found["passed"], found["failed"]
+        return sum(one["ok"] for one in found["checks"]), found["failed"]
 
 
 def connections_of(folder: str) -> str:
@@ -133,6 +135,16 @@ def test_fake_vms_reach_one_another(everywhere: Everywhere) -> None:
     assert everywhere.checks() == (4, 0)
     # A switch of its own, and the ACL of another does not apply to it.
     everywhere.labs.run("ping", "--lab", "everywhere", "r2", "b1")
+
+
+def test_one_test_file_holds_on_every_kind_of_node(everywhere: Everywhere) -> None:
+    labs = everywhere.labs
+    words = ["-p", "no:cacheprovider", f"--basetemp={labs.scratch}/pytest", "--ovnlab", "everywhere"]
+    done = subprocess.run(
+        [*labs.account.prefix, labs.account.python, "-m", "pytest", *words, str(ANYWHERE)],
+        env=labs.environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    assert re.search(r"^=+ 4 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
 def test_what_is_between_nodes_is_geneve_with_the_keys_of_the_southbound_database(everywhere: Everywhere) -> None:

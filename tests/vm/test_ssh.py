@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +91,59 @@ def test_whoever_ran_the_daemons_of_a_host_runs_them_again(there: Hosts) -> None
         there.on(
             "h2", "systemctl stop openvswitch-switch ovs-vswitchd ovsdb-server; rm -f /var/lib/openvswitch/conf.db"
         )
+
+
+NO_SOFTWARE = """
+mkdir -p /root/apt /repository
+[ ! -e /etc/apt/sources.list ] || mv /etc/apt/sources.list /root/apt/
+mv /etc/apt/sources.list.d /root/apt/ && mkdir /etc/apt/sources.list.d
+tar -C /repository -xf -
+echo 'deb [trusted=yes] file:/repository ./' >/etc/apt/sources.list
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq purge -y 'openvswitch-*' 'ovn-*' 2>&1
+"""
+POLICY = "cat /usr/sbin/policy-rc.d 2>/dev/null || echo none"
+AS_BEFORE = """
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d /repository
+mv /root/apt/* /etc/apt/
+rmdir /root/apt
+"""
+
+
+def repository(folder: Path) -> Path:
+    """An archive of what ovnlab's own packages are downloaded as, with an index that apt understands."""
+    folder.mkdir()
+    (folder / "scratch").mkdir()
+    index = []
+    with tarfile.open(folder / "repository.tar", "w") as packed:
+        for path in packages.download(folder / "scratch", packages.RUNNING, print):
+            fields = subprocess.run(["dpkg-deb", "-f", str(path)], capture_output=True, text=True, check=True).stdout
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            index.append(f"{fields}Filename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {digest}\n")
+            packed.add(path, path.name)
+        (folder / "Packages").write_text("\n".join(index))
+        packed.add(folder / "Packages", "Packages")
+    return folder / "repository.tar"
+
+
+@pytest.mark.thorough
+def test_a_machine_without_ovs_gets_it_from_its_packages(there: Hosts, tmp_path: Path) -> None:
+    ssh = [*there.labs.account.prefix, "ssh", "-F", f"{there.keys}/config", "h3", NO_SOFTWARE]
+    with repository(tmp_path / "made").open("rb") as archive:
+        subprocess.run(ssh, stdin=archive, check=True, timeout=120)
+    policy = there.on("h3", POLICY)
+    try:
+        assert there.on("h3", "command -v ovs-vswitchd ovn-controller || echo none") == "none\n"
+        refused = there.labs.run("up", there.write(), "--set", "software=system", expect=1).stderr
+        assert "w2" in refused
+        assert "has no ovsdb-server" in refused
+        there.labs.run("up", there.write())
+        assert there.checks_hold()
+        assert there.on("h3", POLICY) == policy
+        assert there.on("h3", "systemctl is-active ovn-controller || :") == "inactive\n"  # it is ovnlab that runs it
+    finally:
+        there.labs.run("down", "there")
+        there.on("h3", AS_BEFORE)
 
 
 def test_a_host_that_stops_answering_is_named_and_up_goes_on_from_there(there: Hosts) -> None:

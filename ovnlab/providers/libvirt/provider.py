@@ -38,7 +38,8 @@ from ovnlab.providers.libvirt.definitions import (
 )
 from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
 from ovnlab.providers.libvirt.saved import Saved, SavedLab, key_of, snapshot_of
-from ovnlab.providers.machines import Keys, Machine, Reach, introduce, owner_of, set_clocks
+from ovnlab.providers.machines import Keys, Machine, introduce, owner_of, set_clocks
+from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter
 from ovnlab.software import packages
 from ovnlab.software.images import identity

@@ -48,6 +48,13 @@ class LocalNode:
         return enter(self.pid, argv)
 
 
+PROGRAMS = {
+    "local/bin/tcpdump": "local/tcpdump.py.j2",
+    "share/openvswitch/scripts/ovs-ctl": "local/ovs-ctl.sh.j2",
+}
+"""What nodes see below /usr in place of the ordinary programs."""
+
+
 class LocalProvider:
     """One lab on this machine."""
 
@@ -194,10 +201,11 @@ class LocalProvider:
         (self.folder.path / "hosts").write_text(hosts(topology))
         for title, text in self._scripts(topology):
             (self.folder.path / title).write_text(text)
-        tcpdump = self.folder.path / "usr/local/bin/tcpdump"
-        tcpdump.parent.mkdir(parents=True, exist_ok=True)
-        tcpdump.write_text(render("local/tcpdump.py.j2", python=_python_of_nodes()))
-        tcpdump.chmod(0o755)
+        for place, template in PROGRAMS.items():
+            program = self.folder.path / "usr" / place
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.write_text(render(template, python=_python_of_nodes()))
+            program.chmod(0o755)
 
     def _scripts(self, topology: Topology) -> list[tuple[str, str]]:
         values = {

@@ -1,0 +1,64 @@
+"""podman-shim: the nodes of a lab for programs that expect containers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from ovnlab.cli import output
+from ovnlab.cli.options import LabOption
+from ovnlab.cli.vms import PASS_ON
+from ovnlab.errors import OvnlabError, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("podman-shim", context_settings=PASS_ON)(podman_shim)
+
+
+def podman_shim(
+    words: Annotated[
+        list[str], typer.Argument(metavar="exec|cp|inspect ...", help="podman's own arguments.", show_default=False)
+    ],
+    lab: LabOption = None,
+) -> int:
+    """Stand in for podman: exec, cp and inspect of nodes by their names. For OVN's own multinode tests.
+
+    A file `podman` with `exec ovnlab podman-shim "$@"` in it, first in the PATH, lets them enter the nodes of a lab.
+
+    \b
+    ovnlab podman-shim exec ovn-chassis-1 ip addr show eth1
+    ovnlab podman-shim cp ./setup.sh ovn-chassis-1:/tmp/
+    ovnlab podman-shim inspect -f '{{.State.Pid}}' ovn-chassis-1
+    """
+    from ovnlab import podman  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.lab import find  # noqa: PLC0415
+
+    verb, *rest = words
+    if verb == "exec":
+        wanted = podman.parse_exec(rest)
+        command = podman.command(find(lab, Quiet()), wanted)
+        sys.stdout.flush()
+        os.closerange(3, 1024)  # a daemon that is started there would keep what it inherits
+        os.execvp(command[0], command)  # noqa: S606  an argument list; nothing of ours remains to be done
+    if verb == "inspect":
+        output.line(podman.inspected(find(lab, Quiet()), rest))
+        return 0
+    if verb == "cp":
+        if len(rest) != 2:
+            raise UsageError("podman cp FILE NODE:PATH, or podman cp NODE:PATH FILE")
+        return _copy(*podman.copy(find(lab, Quiet()), *rest))
+    raise UsageError(f"podman {verb} is not here", hint="exec, cp and inspect are")
+
+
+def _copy(reading: list[str], writing: list[str]) -> int:
+    with subprocess.Popen(reading, stdout=subprocess.PIPE) as reader:
+        written = subprocess.run(writing, stdin=reader.stdout, check=False)
+    if reader.returncode or written.returncode:
+        raise OvnlabError("podman cp did not copy everything")
+    return 0

@@ -1,0 +1,198 @@
+"""podman(1) for the nodes of a lab, as far as OVN's multinode tests use it: exec, cp and inspect.
+
+Those tests enter the containers of ovn-fake-multinode by `podman exec NAME`. With a program of that name that runs
+`ovnlab podman-shim`, they enter the nodes of a lab, by the same names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ovnlab.errors import UsageError
+from ovnlab.lab import Lab
+from ovnlab.providers.base import Node
+
+_FLAGS = frozenset({"-i", "--interactive", "-t", "--tty", "-it", "-ti", "-d", "--detach", "--privileged"})
+_WITH_VALUE = frozenset({"-u", "--user", "--detach-keys"})
+_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):(.+)", re.DOTALL)
+
+_DATAPATH_TYPE = re.compile(r"^datapath[-_]type=\"?system\"?$")
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Exec:
+    """What `podman exec` is asked for."""
+
+    node: str
+    argv: tuple[str, ...]
+    folder: str = ""
+    environment: tuple[str, ...] = ()
+    detached: bool = False
+
+
+@dataclass
+class _Options:
+    folder: str = ""
+    environment: list[str] = field(default_factory=list)
+    detached: bool = False
+
+
+def parse_exec(words: Sequence[str]) -> Exec:
+    """The words after `podman exec`. Raises UsageError for what is not understood."""
+    found, rest = _Options(), list(words)
+    while rest and rest[0].startswith("-"):
+        word, _, value = rest.pop(0).partition("=")
+        if word == "--":
+            break
+        if word in ("-e", "--env", "-w", "--workdir", *_WITH_VALUE):
+            if not value and not rest:
+                raise UsageError(f"podman exec {word} needs a value")
+            value = value or rest.pop(0)
+            if word in ("-e", "--env"):
+                if "=" not in value:  # of the caller's environment, as podman has it
+                    value = f"{value}={os.environ[value]}" if value in os.environ else ""
+                found.environment += [value] if value else []
+            elif word in ("-w", "--workdir"):
+                found.folder = value
+        elif word in _FLAGS:
+            found.detached = found.detached or word in ("-d", "--detach")
+        else:
+            raise UsageError(f"podman exec {word} is not understood", hint="-i, -t, -d, -e KEY=VALUE and -w FOLDER are")
+    if len(rest) < 2:
+        raise UsageError("podman exec NODE COMMAND...")
+    return Exec(rest[0], tuple(rest[1:]), found.folder, tuple(found.environment), found.detached)
+
+
+def command(lab: Lab, wanted: Exec) -> list[str]:
+    """The command to run here so that it runs there, with nothing of this one's environment."""
+    node = _node(lab, wanted.node)
+    own = {"PATH": PATH, "HOME": "/root", "TERM": "xterm", **lab.environment(wanted.node)}
+    words = ["env", "-i", *(f"{key}={value}" for key, value in own.items()), *wanted.environment]
+    argv = list(wanted.argv)
+    topology = lab.topology.node(wanted.node)
+    if topology is not None and topology.datapath == "netdev":
+        argv = userspace(argv)
+    if wanted.folder:
+        argv = ["sh", "-c", 'cd "$0" && exec "$@"', wanted.folder, *argv]
+    if wanted.detached:
+        argv = ["setsid", "sh", "-c", '"$@" >/dev/null 2>&1 </dev/null &', "sh", *argv]
+    return node.command([*words, *argv])
+
+
+def userspace(argv: Sequence[str]) -> list[str]:
+    """A command with the userspace datapath in place of the kernel's, which a node in namespaces does not have.
+
+    Only ovs-vsctl says which it is: of a bridge that it adds, and to ovn-controller of br-int (ovn-controller(8),
+    external_ids:ovn-bridge-datapath-type).
+    """
+    if not argv or argv[0].rpartition("/")[2] != "ovs-vsctl":
+        return list(argv)
+    found: list[str] = []
+    parts = _split(argv)
+    for number, part in enumerate(parts):
+        words = [word.replace("ovn-bridge-datapath-type=system", "ovn-bridge-datapath-type=netdev") for word in part]
+        words = [_DATAPATH_TYPE.sub("datapath_type=netdev", word) for word in words]
+        found += (["--"] if number else []) + words
+        added = words[words.index("add-br") + 1 :] if "add-br" in words else []
+        if len(added) == 1:  # with a parent and a VLAN it is no row of its own
+            found += ["--", "set", "Bridge", added[0], "datapath_type=netdev"]
+    return found
+
+
+def _split(argv: Sequence[str]) -> list[list[str]]:
+    """The commands of one ovs-vsctl, which `--` stands between."""
+    parts: list[list[str]] = [[]]
+    for word in argv:
+        if word == "--":
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+def copy(lab: Lab, source: str, target: str) -> tuple[list[str], list[str]]:
+    """Two commands, of which the second reads what the first writes: a file or folder, to or from a node."""
+    source_at, target_at = _PATH.fullmatch(source), _PATH.fullmatch(target)
+    if (source_at is None) == (target_at is None):
+        raise UsageError("podman cp FILE NODE:PATH, or podman cp NODE:PATH FILE")
+    from_path = source_at[2] if source_at else source
+    into_path = target_at[2] if target_at else target
+    if _base(from_path) in ("", ".", ".."):
+        raise UsageError(f"podman cp of {from_path} is not here", hint="name the folder itself")
+    reading = ["tar", "-C", _folder(from_path), "-cf", "-", _base(from_path)]
+    writing = ["sh", "-c", _UNPACK, "sh", into_path, _base(from_path)]
+    if source_at:
+        return _node(lab, source_at[1]).command(reading), writing
+    assert target_at is not None  # noqa: S101  one of the two is
+    return reading, _node(lab, target_at[1]).command(writing)
+
+
+_UNPACK = (
+    "set -eu\n"
+    'if [ -d "$1" ]; then exec tar -C "$1" --no-same-owner -xf -; fi\n'
+    'case $1 in */) echo "$1 is no folder" >&2; exit 1 ;; esac\n'
+    'folder=$(mktemp -d "$(dirname -- "$1")/.podman-cp-XXXXXX")\n'
+    "trap 'rm -rf \"$folder\"' EXIT\n"
+    'tar -C "$folder" --no-same-owner -xf -\n'
+    'mv -fT -- "$folder/$2" "$1"\n'
+)
+"""Unpacks into a folder that is there, or as what does not exist yet."""
+
+
+def _folder(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+
+
+def _base(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def inspected(lab: Lab, words: Sequence[str]) -> str:
+    """What `podman inspect -f FORMAT NODE` prints, for formats with the fields that a node has."""
+    rest = list(words)
+    text = ""
+    names = []
+    while rest:
+        word = rest.pop(0)
+        option, _, value = word.partition("=")
+        if option in ("-f", "--format"):
+            text = value or (rest.pop(0) if rest else "")
+        elif word not in ("-t", "--type", "container"):
+            names.append(word)
+    if not text or not names:
+        raise UsageError("podman inspect -f FORMAT NODE...", hint="such as -f '{{.State.Pid}}'")
+    return "\n".join(_filled(lab, text, name) for name in names)
+
+
+def _filled(lab: Lab, text: str, name: str) -> str:
+    pid = getattr(_node(lab, name), "pid", 0)
+    node = lab.topology.node(name)
+    known = {
+        ".State.Pid": str(pid),
+        ".State.Running": "true",
+        ".State.Status": "running",
+        ".Name": name,
+        ".NetworkSettings.IPAddress": node.ip if node else "",
+    }
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in known:
+            raise UsageError(f"podman inspect does not know {found[0]}", hint=f"it knows {', '.join(known)}")
+        return known[found[1]]
+
+    return re.sub(r"\{\{\s*(\S+?)\s*\}\}", value, text)
+
+
+def _node(lab: Lab, name: str) -> Node:
+    if lab.topology.provider != "local":
+        where = f"nodes of lab {lab.name} are {lab.topology.provider}"
+        raise UsageError(
+            f"podman-shim is for nodes in namespaces, and {where}", hint=f"ovnlab exec {shlex.quote(name)}"
+        )
+    return lab.node(name)

@@ -1,0 +1,113 @@
+"""A login of this process' own: a Fabric Connection that is root."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import paramiko
+from fabric import Config, Connection
+from invoke.runners import Result
+
+from ovnlab.errors import OvnlabError
+from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach, as_root
+
+ALIVE_INTERVAL = 10
+"""Seconds of silence after which a connection is asked whether it lives."""
+
+
+class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
+    """A Fabric Connection whose commands run as root. It trusts the one host key that it was given, and no agent."""
+
+    def __init__(self, name: str, reach: Reach) -> None:
+        config = Config(overrides={"load_ssh_configs": False}, lazy=True)
+        super().__init__(
+            reach.host,
+            user=reach.user,
+            port=reach.port,
+            config=config,
+            gateway=Root(f"the way to {name}", reach.jump) if reach.jump else None,
+            connect_timeout=int(CONNECT_TIMEOUT),
+            connect_kwargs={
+                "key_filename": [str(key) for key in reach.keys],
+                "allow_agent": False,
+                "look_for_keys": False,
+                "banner_timeout": CONNECT_TIMEOUT,
+                "auth_timeout": CONNECT_TIMEOUT,
+            },
+        )
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        if reach.known_hosts.exists():
+            try:
+                client.load_host_keys(str(reach.known_hosts))
+            except (OSError, ValueError, paramiko.SSHException, paramiko.hostkeys.InvalidHostKey) as error:
+                raise OvnlabError(f"cannot be read as host keys: {error}", where=str(reach.known_hosts)) from None
+        self._set(client=client, machine=name, reach=reach, opening=threading.Lock())
+
+    def open(self) -> Any:
+        """Log in, where that is not done. Raises OvnlabError that says why it cannot be."""
+        with self.opening:
+            if self.is_connected:
+                return None
+            try:
+                opened = super().open()
+            except paramiko.BadHostKeyException:
+                raise self._refused("shows another host key than the one that is known") from None
+            except paramiko.AuthenticationException:
+                keys = " or ".join(map(str, self.reach.keys))
+                raise self._refused(f"does not let {self.reach.user} in with {keys}") from None
+            except paramiko.SSHException as error:
+                if "not found in known_hosts" in str(error):
+                    raise self._refused(
+                        f"has a host key that is not in {self.reach.known_hosts}",
+                        "compare it with what the machine's owner says: "
+                        f"ssh-keyscan -p {self.reach.port} {self.reach.host} >> {self.reach.known_hosts}",
+                    ) from None
+                raise self._unreachable(str(error)) from None
+            except (OSError, EOFError) as error:
+                raise self._unreachable(getattr(error, "strerror", None) or str(error) or "no answer") from None
+            self.transport.set_keepalive(ALIVE_INTERVAL)
+            return opened
+
+    def run(self, command: str, **options: Any) -> Result:
+        """Run a shell command as root. Raises OvnlabError where the connection breaks."""
+        words = as_root(["sh", "-c", command], sudo=self.reach.sudo)
+        with self.unbroken():
+            result: Result = super().run(shlex.join(words), **options)
+        return result
+
+    @contextlib.contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """Say in so many words that the connection broke, where it does."""
+        try:
+            yield
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._unreachable(f"the connection broke: {error or 'no answer'}") from None
+
+    def _refused(self, message: str, hint: str = "") -> OvnlabError:
+        return OvnlabError(message, where=f"{self.machine} ({self.reach.known_name})", hint=hint)
+
+    def _unreachable(self, why: str) -> OvnlabError:
+        where = f"{self.machine} ({self.reach.user}@{self.reach.known_name})"
+        return OvnlabError(f"cannot be reached by SSH: {why}", where=where)
+
+
+def shown_key(reach: Reach) -> str:
+    """The host key that a machine shows. Raises OvnlabError where it shows none."""
+    name = f"{reach.user}@{reach.known_name}"
+    try:
+        with socket.create_connection((reach.host, reach.port), timeout=CONNECT_TIMEOUT) as found:
+            transport = paramiko.Transport(found)
+            try:
+                transport.start_client(timeout=CONNECT_TIMEOUT)
+                key = transport.get_remote_server_key()
+            finally:
+                transport.close()
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise OvnlabError(f"cannot be reached by SSH: {error or 'no answer'}", where=name) from None
+    return f"{key.get_name()} {key.get_base64()}"

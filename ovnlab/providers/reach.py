@@ -1,0 +1,45 @@
+"""How a machine is reached by SSH, and how a command runs there as root."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+CONNECT_TIMEOUT = 20.0
+"""Seconds that each part of a login may take: connection, banner, key exchange, authentication."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a machine is reached: where, as whom, and the files with our private keys and with its host key."""
+
+    host: str
+    port: int
+    user: str
+    keys: tuple[Path, ...]
+    known_hosts: Path
+    sudo: bool = False
+    jump: Reach | None = None
+
+    @property
+    def known_name(self) -> str:
+        """What it is called in the file of host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+        return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
+
+    @property
+    def key(self) -> str:
+        """Addresses all of it."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:6]
+
+
+def as_root(argv: Sequence[str], *, sudo: bool) -> list[str]:
+    """The command that runs `argv` as root in an environment that does not depend on who logged in."""
+    variables = [f"PATH={PATH}", "HOME=/root", "USER=root", "LOGNAME=root", "LANG=C.UTF-8"]
+    if terminal := os.environ.get("TERM"):
+        variables.append(f"TERM={terminal}")
+    return [*(("sudo", "-n") if sudo else ()), "env", "-i", *variables, *argv]

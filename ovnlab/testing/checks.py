@@ -1,0 +1,194 @@
+"""Ready-made checks of a lab, for a person's own tests.
+
+Each looks at the lab as it is, returns what it found where it holds, and raises CheckFailed, an AssertionError, where
+it does not:
+
+    def test_tenants_are_apart(lab):
+        checks.reachable(lab, "vm1", "vm2")
+        checks.unreachable(lab, "vm1", "other-tenant")
+        checks.encapsulated(lab, "vm1", "vm2", vni=1)
+
+`lab` is the fixture of the plugin, or `ovnlab.lab.find(NAME, reporter)`. What asks about packets sends real ones.
+"""
+
+from __future__ import annotations
+
+from ovnlab.errors import OvnlabError
+from ovnlab.insight.lookup import look
+from ovnlab.insight.names import TunnelNames
+from ovnlab.insight.question import Wish
+from ovnlab.insight.trace import Trace, trace
+from ovnlab.insight.verdict import verdict
+from ovnlab.lab import Lab
+from ovnlab.status import NodeStatus, Status, status
+from ovnlab.testing import examination, judgement
+from ovnlab.testing.findings import Finding, failed, held
+from ovnlab.topology.resolved import Check
+
+__tracebackhide__ = True
+"""A test's own line is what its failure should show."""
+
+
+class CheckFailed(AssertionError):
+    """A check did not hold; `finding` says what was expected and what was observed."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+def _held(finding: Finding) -> Finding:
+    if not finding.ok:
+        raise CheckFailed(finding)
+    return finding
+
+
+def _node(found: Status, name: str) -> NodeStatus:
+    """Raises OvnlabError for a name that is no node."""
+    node = next((node for node in found.nodes if node.name == name), None)
+    if node is None:
+        raise OvnlabError("is no node", where=name, hint=f"{', '.join(node.name for node in found.nodes)} are")
+    return node
+
+
+def daemon_runs(lab: Lab, node: str, daemon: str) -> Finding:
+    """A daemon such as `ovn-controller` runs on a node that should run it."""
+    found = _node(status(lab), node)
+    wanted = next((one for one in found.daemons if one.name == daemon), None)
+    if wanted is None:
+        title = f"{daemon} runs on {node}"
+        return _held(failed("daemons", title, "a daemon that should run there", "none of that name"))
+    return _held(judgement.daemon_runs(found, wanted))
+
+
+def chassis_registered(lab: Lab, node: str) -> Finding:
+    """A node has a row in the Southbound database's Chassis table."""
+    return _held(judgement.chassis_registered(_node(status(lab), node)))
+
+
+def tunnel_up(lab: Lab, node: str, peer: str) -> Finding:
+    """A node has a tunnel port to a peer, and its switch works with it. One direction; the other is another check."""
+    found = status(lab)
+    return _held(judgement.tunnel_up(_node(found, node), _node(found, peer).name))
+
+
+def port_bound(lab: Lab, port: str, chassis: str | None = None) -> Finding:
+    """A logical switch port is bound, to that chassis where one is named, and up."""
+    found = next((one for one in status(lab).ports if one.name == port), None)
+    if found is None:
+        return _held(failed("ports", f"{port} is bound and up", "a logical switch port", "there is none"))
+    return _held(judgement.port_bound(found, chassis))
+
+
+def synced(lab: Lab, *, timeout: int = 30) -> Finding:
+    """All chassis follow the Northbound database, within `timeout` seconds."""
+    for zone in lab.topology.zones:
+        found = _held(examination.hv_synced(lab, zone, timeout))
+    return found
+
+
+def reachable(lab: Lab, source: str, target: str, *, tcp: int | None = None) -> Finding:
+    """A fake VM or node gets an answer from another or from an address: to a ping, or to a connection to port `tcp`."""
+    return _tried(lab, source, target, tcp, "reachable")
+
+
+def unreachable(lab: Lab, source: str, target: str, *, tcp: int | None = None) -> Finding:
+    """It gets no answer, not even that there is none."""
+    return _tried(lab, source, target, tcp, "unreachable")
+
+
+def refused(lab: Lab, source: str, target: str, *, tcp: int) -> Finding:
+    """It is told that there is nobody at that port."""
+    return _tried(lab, source, target, tcp, "refused")
+
+
+def _tried(lab: Lab, source: str, target: str, tcp: int | None, expect: str) -> Finding:
+    """What comes of packets alone; whether OVN means it so is for `as_intended`."""
+    if tcp is not None and not 0 < tcp < 65536:
+        raise OvnlabError(f"{tcp} is no TCP port")
+    for name in (source, target):
+        if not _is_address(name):
+            lab.target(name)  # raises for what is not there, so that nobody takes a mistyped name for unreachable
+    check = Check("tcp" if tcp else "ping", source, target, tcp or 0, expect)
+    observed = examination.observe([check], lab.places({source, target}))[0]
+    title = f"{target}{f':{tcp}' if tcp else ''} from {source}"
+    hint = f"ovnlab trace {source} {target}" + (f" --tcp {tcp}" if tcp else "")
+    if observed != expect:
+        return _held(failed("packets", title, expect, observed, hint))
+    return held("packets", title, observed)
+
+
+def _is_address(name: str) -> bool:
+    return examination.address(name, {}) is not None
+
+
+def as_intended(lab: Lab, source: str, target: str) -> Finding:
+    """One real packet goes where OVN means it to, on every chassis of its way (`ovnlab trace`)."""
+    return _held(_verdict(_trace(lab, source, target)))
+
+
+def encapsulated(
+    lab: Lab,
+    source: str,
+    target: str,
+    *,
+    vni: int | None = None,
+    ingress_key: int | None = None,
+    egress_key: int | None = None,
+) -> TunnelNames:
+    """A packet is seen in a tunnel between two chassis, with the keys of the Southbound database and with those given.
+
+    Returns the header that was seen, with names (ovn-architecture(7), Tunnel Encapsulations).
+    """
+    done = _trace(lab, source, target)
+    title = f"{source} → {target} is encapsulated"
+    if done.expected is None:
+        _held(failed("tunnels", title, "a tunnel", f"OVN means none: {_verdict(done).observed}"))
+    seen = done.observed
+    if seen is None:
+        raise CheckFailed(failed("tunnels", title, str(done.expected), "none was seen", _verdict(done).observed))
+    _held(_verdict(done))
+    given = {"vni": vni, "ingress_key": ingress_key, "egress_key": egress_key}
+    wanted = {key: value for key, value in given.items() if value is not None}
+    observed = {key: getattr(seen, key) for key in wanted}
+    if observed != wanted:
+        raise CheckFailed(failed("tunnels", title, _keys(wanted), f"{_keys(observed)}: {seen}"))
+    return seen
+
+
+def _keys(found: dict[str, int]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in found.items())
+
+
+def north_south(lab: Lab, source: str, target: str, *, gateway: str) -> Finding:
+    """A packet to another machine or network goes through that gateway chassis, and is answered."""
+    _tried(lab, source, target, None, "reachable")
+    done = _trace(lab, source, target)
+    title = f"{source} → {target} goes through {gateway}"
+    passed = list(dict.fromkeys(hop.node for hop in done.hops if hop.seen))
+    told = " → ".join(passed) or "nowhere"
+    if gateway not in passed:
+        return _held(failed("gateways", title, f"seen on {gateway}", f"seen on {told}", _verdict(done).observed))
+    return held("gateways", title, told)
+
+
+def holds(lab: Lab, *, sample: int = 1000, seed: int = 1) -> None:
+    """All that `ovnlab test` looks at: daemons, chassis, tunnels, ports, every pair of fake VMs, the file's checks."""
+    examined = examination.examine(lab, examination.Silent(), sample=sample, seed=seed)
+    if examined.failures:
+        told = "\n".join(map(str, examined.failures[:20]))
+        first = examined.failures[0]
+        number = f"{len(examined.failures)} of {len(examined.findings)}"
+        raise CheckFailed(failed(first.kind, f"lab {lab.name}", "all holds", f"{number} do not:\n{told}"))
+
+
+def _trace(lab: Lab, source: str, target: str) -> Trace:
+    return trace(look(lab), Wish(source, target))
+
+
+def _verdict(done: Trace) -> Finding:
+    said = verdict(done)
+    title = f"{done.question.source.name} → {done.question.destination.name}"
+    if said.agrees:
+        return held("packets", title, said.sentence)
+    return failed("packets", title, f"{done.outcome} as intended", said.sentence, said.hint)

@@ -1,0 +1,36 @@
+"""What a check came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what it is, what it should be like, and what it is like.
+
+    `kind` is what it is about (daemons, chassis, tunnels, ...), `hint` what can be done where it does not hold.
+    """
+
+    kind: str
+    title: str
+    expected: str
+    observed: str
+    ok: bool
+    hint: str = ""
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"{self.title}: {self.observed}"
+        more = f" ({self.hint})" if self.hint else ""
+        return f"{self.title}: expected {self.expected}, observed {self.observed}{more}"
+
+
+def held(kind: str, title: str, what: str = "yes") -> Finding:
+    """A finding that all is well."""
+    return Finding(kind, title, what, what, ok=True)
+
+
+def failed(kind: str, title: str, expected: str, observed: str, hint: str = "") -> Finding:
+    """A finding that something is not."""
+    return Finding(kind, title, expected, observed, ok=False, hint=hint)
