@@ -8,6 +8,9 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# Workers that share the tests. More than two, and the machines of tests/vm wait for one another.
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
 
 .PHONY: lab test test-all lint bench clean
 
@@ -22,10 +25,10 @@ lab: .venv/installed
 	printf '\nThe lab is up. Go on with .venv/bin/ovnlab status, or end it with .venv/bin/ovnlab down\n'
 
 test: .venv/installed-for-tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: .venv/installed-for-tests
-	$(BIN)/python -m pytest -m 'thorough or not thorough' $(PYTEST_ARGS)
+	$(PYTEST) -m 'thorough or not thorough' $(PYTEST_ARGS)
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

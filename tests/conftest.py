@@ -21,6 +21,18 @@ hypothesis.settings.register_profile("ovnlab", deadline=None)
 hypothesis.settings.load_profile("ovnlab")
 
 
+LONGEST = ("tests/vm/", "tests/lab/test_building.py", "tests/lab/test_source.py")
+"""What takes longest is begun first, so that no worker is left alone with it at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where workers share the tests, a file is one worker's, and all that needs the hypervisor is."""
+    for item in items:
+        name = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("tests/vm" if name.startswith("tests/vm/") else name))
+    items.sort(key=lambda item: next((at for at, long in enumerate(LONGEST) if item.nodeid.startswith(long)), 9))
+
+
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that other users can get into: pytest's own is private."""
