@@ -25,6 +25,7 @@ LONGEST = ("tests/vm/", "tests/lab/test_building.py", "tests/lab/test_source.py"
 """What takes longest is begun first, so that no worker is left alone with it at the end."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where workers share the tests, a file is one worker's, and all that needs the hypervisor is."""
     for item in items:

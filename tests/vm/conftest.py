@@ -103,7 +103,20 @@ def hypervisor(cache: Path, session_folder: Path) -> Iterator[Account]:
     folder = session_folder / "hypervisor"
     folder.mkdir()
     before = interfaces()
-    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", HYPERVISOR]
+    die_with_us = ["setpriv", "--pdeathsig", "KILL"]
+    command = [
+        *die_with_us,
+        "unshare",
+        "--mount",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        HYPERVISOR,
+    ]
     process = subprocess.Popen([*command, "sh", str(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
