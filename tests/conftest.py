@@ -7,9 +7,11 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.lab.harness import Account, this_python
 
@@ -21,16 +23,23 @@ hypothesis.settings.register_profile("ovnlab", deadline=None)
 hypothesis.settings.load_profile("ovnlab")
 
 
-LONGEST = ("tests/vm/", "tests/lab/test_building.py", "tests/lab/test_source.py")
+MACHINES = "tests/vm/"
+LONGEST = (MACHINES, "tests/lab/test_building.py", "tests/lab/test_source.py")
 """What takes longest is begun first, so that no worker is left alone with it at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is typed in part
+    """A file is one worker's, and all that needs the hypervisor is."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return MACHINES if nodeid.startswith(MACHINES) else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where workers share the tests, a file is one worker's, and all that needs the hypervisor is."""
-    for item in items:
-        name = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("tests/vm" if name.startswith("tests/vm/") else name))
     items.sort(key=lambda item: next((at for at, long in enumerate(LONGEST) if item.nodeid.startswith(long)), 9))
 
 
