@@ -21,6 +21,7 @@ from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, Topolog
 from ovnlab.northbound import change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted as wanted_rows
+from ovnlab.ovsdb import Tables
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
 from ovnlab.providers.base import Node, Provider
@@ -188,10 +189,10 @@ class Lab:
         known = [process.removeprefix(prefix) for process in versions if process.startswith(prefix)]
         return probe_script(versions=True, known=known)
 
-    def daemons(self, node: str, printed: str, versions: Mapping[str, str]) -> NodeState:
-        """What runs on a node, with versions, of what that script printed."""
+    def daemons(self, node: str, printed: str, versions: Mapping[str, str], tables: Tables | None = None) -> NodeState:
+        """What runs on a node, with versions, of what that script printed; `tables` is what its own database says."""
         prefix = f"{node} "
-        state = parse_probe(printed)
+        state = parse_probe(printed, tables)
         daemons = {
             name: replace(daemon, version=daemon.version or versions.get(prefix + daemon.process, ""))
             for name, daemon in state.daemons.items()

@@ -15,9 +15,8 @@ from ovnlab.northbound.southbound import Southbound
 from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
 from ovnlab.providers.base import Node
-from ovnlab.tasks.databases import Databases
+from ovnlab.tasks import probe, tables
 from ovnlab.tasks.probe import Daemon, NodeState
-from ovnlab.tasks.script import run_scripts
 from ovnlab.topology.resolved import Node as TopologyNode
 from ovnlab.topology.resolved import Topology
 
@@ -115,34 +114,29 @@ def status(lab: Lab) -> Status:
     nodes = lab.nodes()
     states: dict[str, NodeState] = {}
     rows: list[live.LiveRow] = []
-    found_sb: list[Southbound] = []
+    bindings: list[Southbound] = []
 
     remembered = lab.versions()
-    asked: dict[str, list[str]] = {}  # of which zones a node is asked for the databases
-    for zone in topology.zones:
-        running = [node.name for node in topology.centrals(zone) if node.name in nodes]
-        asked.setdefault(running[0] if running else "", []).append(zone)
+    centrals = {zone: [node.name for node in topology.centrals(zone) if node.name in nodes] for zone in topology.zones}
+    asked = {running[0]: zone for zone, running in centrals.items() if running}
 
     def look(node: Node) -> None:
-        zones = asked.get(node.name, [])
-        scripts = [lab.daemons_script(node.name, remembered)]
-        for zone in zones:
-            scripts += [live.script(Databases(zone)), southbound.script(Databases(zone))]
-        printed = run_scripts(node.context, scripts, where=f"{node.name}: looking")
-        if printed[0] is not None:
-            states[node.name] = lab.daemons(node.name, printed[0], remembered)
-        for zone, northern, southern in zip(zones, printed[1::2], printed[2::2], strict=True):
-            if northern is not None:
-                rows.extend(live.parse(northern, zone))
-            if southern is not None:
-                found_sb.append(southbound.bindings_in(southern))
+        script = lab.daemons_script(node.name, remembered)
+        questions = [probe.QUESTION, *([live.QUESTION, southbound.QUESTION] if node.name in asked else [])]
+        daemons, (own, *zone) = tables.read(node, questions, script)
+        if daemons is not None:
+            states[node.name] = lab.daemons(node.name, daemons, remembered, own)
+        if zone and zone[0] is not None:
+            rows.extend(live.rows_in(zone[0], asked[node.name]))
+        if zone and zone[1] is not None:
+            bindings.append(southbound.bindings_in(zone[1]))
 
     for_each([functools.partial(look, node) for node in nodes.values()], _ask)
     lab.remember(states, remembered)
-    bindings = Southbound({}, {})
-    for part in found_sb:
-        bindings = Southbound({**bindings.chassis, **part.chassis}, {**bindings.ports, **part.ports})
-    found = tuple(_node(topology, node, node.name in nodes, states.get(node.name), bindings) for node in topology.nodes)
+    southern = Southbound({}, {})
+    for part in bindings:
+        southern = Southbound({**southern.chassis, **part.chassis}, {**southern.ports, **part.ports})
+    found = tuple(_node(topology, node, node.name in nodes, states.get(node.name), southern) for node in topology.nodes)
     well = all(_is_well(topology, wanted, node) for wanted, node in zip(topology.nodes, found, strict=True))
     return Status(
         lab=lab.name,
@@ -152,7 +146,7 @@ def status(lab: Lab) -> Status:
         software=dict(lab.base.versions) if lab.base else {},
         nodes=found,
         clusters=tuple(_members(topology, states)),
-        ports=tuple(_port(row, bindings) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
+        ports=tuple(_port(row, southern) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
     )
 
 

@@ -10,12 +10,13 @@ from invoke.context import Context
 
 from ovnlab.northbound.rows import BY_BIND, MARK, NAME_KEY
 from ovnlab.northbound.schema import TABLES, Table, holders, read_columns
-from ovnlab.ovsdb import Row, listed, rows
+from ovnlab.ovsdb import Row, Tables, listed
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
-from ovnlab.templating import render
+from ovnlab.tasks.tables import NORTHBOUND, Question
 
-COLUMNS = read_columns()
+QUESTION = Question(NORTHBOUND, read_columns())
+"""All rows of the tables that ovnlab writes."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,12 @@ class LiveRow:
 
 def read(central: Context, databases: Databases) -> list[LiveRow]:
     """All rows of the tables that ovnlab writes, of one zone, in one ovn-nbctl."""
-    printed = run_script(central, script(databases), where="central: reading the Northbound database")
-    return parse(printed, databases.zone)
+    printed = run_script(central, QUESTION.script(databases), where="central: reading the Northbound database")
+    return rows_in(QUESTION.parse(printed), databases.zone)
 
 
-def script(databases: Databases) -> str:
-    """Prints all rows of the tables that ovnlab writes."""
-    return render("node/northbound.sh.j2", tables=COLUMNS, databases=databases)
-
-
-def parse(printed: str, zone: str = "") -> list[LiveRow]:
-    """The rows that templates/node/northbound.sh.j2 printed."""
-    tables = dict(zip(COLUMNS, map(rows, printed.splitlines()), strict=True))
+def rows_in(tables: Tables, zone: str = "") -> list[LiveRow]:
+    """The rows of one zone, of the answer to QUESTION."""
     parents = {
         uuid: Parent(table, _name(TABLES[table], row), row["_uuid"], column)
         for table, columns in holders().items()

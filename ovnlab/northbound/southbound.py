@@ -7,32 +7,28 @@ from dataclasses import dataclass
 
 from invoke.context import Context
 
-from ovnlab.ovsdb import Row, listed, rows
+from ovnlab.ovsdb import Tables, listed
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
-from ovnlab.templating import render
+from ovnlab.tasks.tables import SOUTHBOUND, Question
 
-COLUMNS = {
-    "Chassis": ("_uuid", "name", "encaps"),
-    "Encap": ("_uuid", "type", "ip"),
-    "Port_Binding": ("logical_port", "chassis", "tunnel_key"),
-}
+QUESTION = Question(
+    SOUTHBOUND,
+    {
+        "Chassis": ("_uuid", "name", "encaps"),
+        "Encap": ("_uuid", "type", "ip"),
+        "Port_Binding": ("logical_port", "chassis", "tunnel_key"),
+    },
+)
+"""Chassis, and where logical ports are bound."""
 
 
-def tables(central: Context, databases: Databases, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
+def tables(central: Context, databases: Databases, columns: Mapping[str, Sequence[str]]) -> Tables:
     """The rows of tables of one zone, with these columns each, in one ovn-sbctl."""
-    text = script(databases, columns)
-    return parse(run_script(central, text, where="central: reading the Southbound database"), columns)
-
-
-def script(databases: Databases, columns: Mapping[str, Sequence[str]] = COLUMNS) -> str:
-    """Prints the rows of tables, with these columns each."""
-    return render("node/southbound.sh.j2", tables=columns, databases=databases)
-
-
-def parse(printed: str, columns: Mapping[str, Sequence[str]]) -> dict[str, list[Row]]:
-    """The tables that templates/node/southbound.sh.j2 printed."""
-    return dict(zip(columns, map(rows, printed.splitlines()), strict=True))
+    question = Question(SOUTHBOUND, columns)
+    return question.parse(
+        run_script(central, question.script(databases), where="central: reading the Southbound database")
+    )
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,9 @@ class Southbound:
     ports: Mapping[str, PortBinding]
 
 
-def bindings_in(printed: str) -> Southbound:
-    """Chassis and port bindings of one zone, of what `script` of COLUMNS printed."""
-    chassis, encaps, bindings = parse(printed, COLUMNS).values()
+def bindings_in(tables: Tables) -> Southbound:
+    """Chassis and port bindings of one zone, of the answer to QUESTION."""
+    chassis, encaps, bindings = tables.values()
     names = {row["_uuid"]: row["name"] for row in chassis}
     kinds = {row["_uuid"]: row["type"] for row in encaps}
     return Southbound(

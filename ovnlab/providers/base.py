@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -23,6 +24,9 @@ class Node(Protocol):
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command to run here, on this machine, so that `argv` runs on the node."""
+
+    def connect(self, path: str) -> socket.socket | None:
+        """A connection to a UNIX socket of the node, None where it cannot be had from here."""
 
 
 class Provider(Protocol):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 
 from ovnlab.errors import OvnlabError
+from ovnlab.ovsdb import connect
 from ovnlab.parallel import for_each
 from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach, as_root
 from ovnlab.state import LabFolder
@@ -87,25 +88,25 @@ class Machine:
         Otherwise it is one of this process' own, and when that ends ssh begins to keep one for the commands to come:
         logging in takes many times as long as asking something.
         """
-        if _answers(self.socket):
+        if _answers(self.control):
             return Kept(self)
         atexit.register(self._keep)
         return self.root
 
     @property
-    def socket(self) -> Path:
+    def control(self) -> Path:
         """Where ssh can be asked to use the connection that it keeps (ssh_config(5), ControlPath)."""
         return socket_of(self.config.parent, self.name, self.reach)
 
     @property
     def logging_in(self) -> Path:
         """The file with the process ID of the ssh that is about to keep the connection."""
-        return self.socket.with_name(self.socket.name + LOGGING_IN)
+        return self.control.with_name(self.control.name + LOGGING_IN)
 
     def _keep(self) -> None:
         """Let ssh keep a connection from now on, if the machine is still one of the lab's."""
         with contextlib.suppress(OSError):  # there is no ssh, or no folder any more
-            if self.root.is_connected and str(self.socket) in self.config.read_text() and not _answers(self.socket):
+            if self.root.is_connected and str(self.control) in self.config.read_text() and not _answers(self.control):
                 process = subprocess.Popen(
                     ["ssh", "-F", str(self.config), self.name, "true"],
                     stdin=subprocess.DEVNULL,
@@ -124,6 +125,29 @@ class Machine:
         # Two that would keep the connection: the later one says that it may not.
         sharing = ["-o", "ControlMaster=no"] if _is_alive(self.logging_in, self.config) else []
         return ["ssh", "-F", str(self.config), *sharing, "-t" if terminal else "-T", self.name, words]
+
+    def connect(self, path: str) -> socket.socket | None:
+        """A connection to a UNIX socket of the machine, which ssh forwards over the connection that it keeps.
+
+        None where it keeps none, or where nobody listens that who logs in may connect to.
+        """
+        if self.reach.sudo:
+            return None
+        with contextlib.suppress(OSError):  # no connection is kept
+            began = self.control.stat().st_mtime_ns
+            here = Path(f"{self.control}.{hashlib.sha256(f'{began} {path}'.encode()).hexdigest()[:8]}")
+            return connect(here) or self._forward(here, path)
+        return None
+
+    def _forward(self, here: Path, path: str) -> socket.socket | None:
+        """A first connection to a UNIX socket of the machine, which is `here` from now on."""
+        for other in here.parent.glob(f"{self.control.name}.*"):
+            if other.is_socket() and other.stat().st_mtime_ns < self.control.stat().st_mtime_ns:
+                other.unlink()  # of a connection that has ended
+        command = ["ssh", "-F", str(self.config), "-O", "forward", "-L", f"{here}:{path}", self.name]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
+        return connect(here)
 
     def is_listening(self, timeout: float = ANSWER_TIMEOUT) -> bool:
         """Whether an SSH server shows its banner within that many seconds; one behind another is logged in to."""
@@ -200,7 +224,9 @@ class Keys:
     def close(self, name: str) -> None:
         """End the connection to a machine that ssh keeps for the commands to come, or is about to."""
         for path in self.path.glob(f"{_sockets_of(name)}*"):
-            if path.is_socket():
+            if path.suffix and path.is_socket():  # one of the machine's own
+                path.unlink(missing_ok=True)
+            elif path.is_socket():
                 command = ["ssh", "-F", str(self.config), "-S", str(path), "-O", "exit", name]
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
@@ -235,11 +261,10 @@ def _is_alive(path: Path, config: Path) -> bool:
 
 def _answers(path: Path) -> bool:
     """Whether somebody listens on a UNIX socket."""
-    try:
-        with socket.socket(socket.AF_UNIX) as found:
-            found.connect(str(path))
-    except OSError:
+    found = connect(path)
+    if found is None:
         return False
+    found.close()
     return True
 
 

@@ -10,13 +10,24 @@ from dataclasses import dataclass, field
 import msgspec
 from invoke.context import Context
 
-from ovnlab.ovsdb import Row, rows
+from ovnlab.ovsdb import Row, Tables, rows
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
+from ovnlab.tasks.tables import SWITCH, Question
 from ovnlab.templating import render
 from ovnlab.topology.resolved import MAC, NAME, VM, interface_name, trunk_bridge
 
 TUNNELS = ("geneve", "vxlan")
+
+QUESTION = Question(
+    SWITCH,
+    {
+        "Open_vSwitch": ("external_ids",),
+        "Bridge": ("name", "other_config", "datapath_type", "external_ids"),
+        "Interface": ("name", "type", "ofport", "options", "external_ids", "mac", "mtu_request"),
+    },
+)
+"""What a node's own database says of it."""
 
 
 @dataclass(frozen=True)
@@ -168,13 +179,15 @@ def probe(context: Context, node: str) -> NodeState:
 
 def probe_script(*, versions: bool = False, known: Collection[str] = ()) -> str:
     """Looks at a node; with `versions` only at what runs there, and whoever is not `known` is asked for its version."""
-    return render("node/probe.sh.j2", versions=versions, known=sorted(known), route_protocol=ROUTE_PROTOCOL)
+    return render(
+        "node/probe.sh.j2", versions=versions, known=sorted(known), question=QUESTION, route_protocol=ROUTE_PROTOCOL
+    )
 
 
-def parse(printed: str) -> NodeState:
-    """The state that templates/node/probe.sh.j2 printed."""
+def parse(printed: str, tables: Tables | None = None) -> NodeState:
+    """The state that templates/node/probe.sh.j2 printed, and the answer to QUESTION where it was had otherwise."""
     daemons: dict[str, Daemon] = {}
-    tables: list[list[Row]] = []
+    answers = list((tables or {}).values())
     links: list[Row] = []
     connections: dict[str, int | None] = {}
     namespaces: dict[str, dict[str, list[Row]]] = {}
@@ -194,7 +207,7 @@ def parse(printed: str) -> NodeState:
         elif kind == "build":
             build = rest.rpartition("/")[2]
         elif kind == "ovs":
-            tables.append(rows(rest))
+            answers.append(rows(rest))
         elif kind == "connection":
             target, _, interval = rest.partition(",")
             connections[target.strip('"')] = int(interval) if interval.isdigit() else None
@@ -211,7 +224,7 @@ def parse(printed: str) -> NodeState:
         elif kind.startswith("vm-"):
             name, _, found = rest.partition(" ")
             namespaces.setdefault(name, {})[kind] = msgspec.json.decode(found or "[]")
-    chassis, bridges, interfaces = tables if len(tables) == 3 else ([], [], [])
+    chassis, bridges, interfaces = answers if len(answers) == len(QUESTION.columns) else ([], [], [])
     outside = {link.get("ifname") for link in links}
     return NodeState(
         daemons={

@@ -100,6 +100,22 @@ def test_status_tells_what_the_daemons_say(running: Labs) -> None:
     assert port["tunnel_key"] == int(running.out("sbctl", "get", "Port_Binding", "vm2", "tunnel_key"))
 
 
+def test_status_needs_none_of_the_tools_where_a_socket_answers(labs: Labs) -> None:
+    labs.run("up", "routed")
+    whole = labs.json("status")
+    for node in ("central", "worker1", "worker2"):
+        for tool in ("ovs-vsctl", "ovn-nbctl", "ovn-sbctl"):
+            labs.on(node, "sh", "-c", f"mount --bind /bin/false $(command -v {tool})")
+    assert labs.json("status") == whole
+    assert len(whole["ports"]) == 2
+    # One that says nothing is passed over, and what the others know is told.
+    pid = labs.on("central", "cat", "/run/ovn/ovnnb_db.pid").strip()
+    labs.on("central", "kill", "-STOP", pid)
+    without = labs.json("status")
+    labs.on("central", "kill", "-CONT", pid)
+    assert (without["nodes"], without["ports"]) == (whole["nodes"], [])
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ovnlab.errors import OvnlabError, Timeout
 from ovnlab.northbound.change import changes, transaction_script
-from ovnlab.northbound.live import COLUMNS, LiveRow, Parent, parse
+from ovnlab.northbound.live import QUESTION, LiveRow, Parent, rows_in
 from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, WantedRow, wanted
 from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb import listed, rows, value
@@ -191,7 +191,7 @@ def _parented(row: LiveRow) -> LiveRow:
 
 
 def test_rows_are_read_with_their_parents() -> None:
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in QUESTION.columns}
     tables["Logical_Switch"] = [{"_uuid": ["uuid", "u1"], "name": "s", "ports": ["uuid", "u2"]}]
     tables["Logical_Switch_Port"] = [
         {"_uuid": ["uuid", "u2"], "name": "v", "addresses": "0a:00:00:00:00:01", "tag": 5},
@@ -200,16 +200,19 @@ def test_rows_are_read_with_their_parents() -> None:
     printed = "\n".join(
         json.dumps(
             {
-                "headings": list(COLUMNS[name]),
+                "headings": list(QUESTION.columns[name]),
                 "data": [
-                    [row.get(column, ["map" if column == "external_ids" else "set", []]) for column in COLUMNS[name]]
+                    [
+                        row.get(column, ["map" if column == "external_ids" else "set", []])
+                        for column in QUESTION.columns[name]
+                    ]
                     for row in rows
                 ],
             }
         )
         for name, rows in tables.items()
     )
-    switch, port = parse(printed)
+    switch, port = rows_in(QUESTION.parse(printed))
     assert (switch.mark, port.mark) == ("lab", None)
     assert (port.parent, port.columns["addresses"], port.columns["tag"]) == ("s", ("0a:00:00:00:00:01",), (5,))
 

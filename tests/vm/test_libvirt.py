@@ -34,6 +34,27 @@ def test_a_lab_goes_on_after_it_was_suspended(running: Labs) -> None:
     assert daemons(running) == before
 
 
+def test_status_asks_databases_over_the_kept_connection(running: Labs) -> None:
+    whole = running.json("status")
+    running.run(
+        "exec", "central", "--", "chmod", "-x", "/usr/bin/ovn-nbctl", "/usr/bin/ovn-sbctl", "/usr/bin/ovs-vsctl"
+    )
+    try:
+        assert running.json("status") == whole
+        # Also over a connection that somebody's own ssh has begun to keep.
+        config = running.out("ssh-config").strip()
+        for command in (["-O", "exit", "central"], ["central", "true"]):
+            subprocess.run([*running.account.prefix, "ssh", "-F", config, *command], check=True, capture_output=True)
+        assert running.json("status") == whole
+    finally:
+        running.run(
+            "exec", "central", "--", "chmod", "+x", "/usr/bin/ovn-nbctl", "/usr/bin/ovn-sbctl", "/usr/bin/ovs-vsctl"
+        )
+    assert [port["chassis"] for port in whole["ports"]] == ["worker1", "worker2"]
+    sockets = [path for path in Path(config).parent.glob("@*.*") if path.is_socket()]
+    assert 0 < len(sockets) <= 5, sockets
+
+
 def test_a_snapshot_of_the_whole_lab(running: Labs) -> None:
     running.run("snapshot", "save", "before")
     assert [found["name"] for found in running.json("snapshot", "ls")["snapshots"]] == ["before"]

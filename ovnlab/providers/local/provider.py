@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from ovnlab import doctor
 from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.ovsdb import connect
 from ovnlab.providers.local import processes
 from ovnlab.providers.local.context import NamespaceContext, enter
 from ovnlab.state import Base, LabFolder, cache_root, remove_tree
@@ -46,6 +48,10 @@ class LocalNode:
     def command(self, argv: Sequence[str]) -> list[str]:
         """The nsenter that runs `argv` in the node."""
         return enter(self.pid, argv)
+
+    def connect(self, path: str) -> socket.socket | None:
+        """A connection to a UNIX socket of the node, None where nobody listens."""
+        return connect(Path(f"/proc/{self.pid}/root{path}"))
 
 
 PROGRAMS = {
