@@ -34,7 +34,7 @@ from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
-from ovnlab.tasks.probe import BoundVM, NodeState, probe, probe_script
+from ovnlab.tasks.probe import BoundVM, NodeState, probe, versions_script
 from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -187,7 +187,7 @@ class Lab:
         """Looks at what runs on a node. Versions of processes that are known already are not asked for again."""
         prefix = f"{node} "
         known = [process.removeprefix(prefix) for process in versions if process.startswith(prefix)]
-        return probe_script(versions=True, known=known)
+        return versions_script(known)
 
     def daemons(self, node: str, printed: str, versions: Mapping[str, str], tables: Tables | None = None) -> NodeState:
         """What runs on a node, with versions, of what that script printed; `tables` is what its own database says."""

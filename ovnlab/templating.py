@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
+import sys
+from pathlib import Path
 
 import jinja2
+from jinja2.bccache import Bucket
 
 from ovnlab.shipped import TEMPLATES, VAGRANTFILE
 
@@ -27,6 +31,20 @@ def _rb(value: object) -> str:
     return f"'{escaped}'"
 
 
+class _Compiled(jinja2.FileSystemBytecodeCache):
+    """Templates as Python has compiled them, beside the templates: where it keeps modules, and if it does."""
+
+    def __init__(self) -> None:
+        super().__init__(str(TEMPLATES / "__pycache__"))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep one. Nothing is lost where that cannot be done."""
+        with contextlib.suppress(OSError):
+            if not sys.dont_write_bytecode:
+                Path(self.directory).mkdir(exist_ok=True)
+                super().dump_bytecode(bucket)
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(  # noqa: S701  shell scripts, quoted by the filter; there is no HTML
@@ -35,6 +53,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        bytecode_cache=_Compiled(),
     )
     environment.filters["sh"] = _sh
     environment.filters["rb"] = _rb

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.tasks.databases import TLS_OPTIONS, Databases
 from ovnlab.tasks.script import TIMEOUT, run_script
 from ovnlab.templating import render
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 _HEADING = re.compile(r"(ingress|egress|multicast)\((.*)\)$")
 _NAMED = re.compile(r'(dp|inport|outport|mcgroup)="((?:[^"\\]|\\.)*)"')

@@ -6,8 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.binding import unknown
 from ovnlab.errors import OvnlabError
@@ -21,6 +20,9 @@ from ovnlab.providers.base import Node
 from ovnlab.tasks.databases import Databases, of_zone
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology.resolved import Topology
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 FLOWS = {
     "Logical_Flow": ("_uuid", "logical_datapath", "logical_dp_group", "pipeline", "table_id", "priority", "match",

@@ -9,11 +9,13 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 _STEP = re.compile(r"(\d+)\. (?:(.*), )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$")
 _NO_MATCH = re.compile(r"(\d+)\. [Nn]o match\.?$")

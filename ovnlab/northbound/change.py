@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.errors import OvnlabError
 from ovnlab.northbound.live import LiveRow
@@ -15,6 +14,9 @@ from ovnlab.northbound.schema import TABLES
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 Key = tuple[str, str, str]
 Command = tuple[str, ...]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.northbound.rows import MARK
 from ovnlab.ovsdb import rows
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 
 def read(central: Context) -> list[TransitSwitch]:

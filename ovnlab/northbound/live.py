@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from invoke.context import Context
+from typing import TYPE_CHECKING, Any
 
 from ovnlab.northbound.rows import BY_BIND, MARK, NAME_KEY
 from ovnlab.northbound.schema import TABLES, Table, holders, read_columns
@@ -14,6 +12,9 @@ from ovnlab.ovsdb import Row, Tables, listed
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import NORTHBOUND, Question
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 QUESTION = Question(NORTHBOUND, read_columns())
 """All rows of the tables that ovnlab writes."""

@@ -7,14 +7,16 @@ of a Southbound database that is made for the question, and ovn-trace (ovn-trace
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.errors import Mistake, TopologyError
 from ovnlab.northbound.change import Change
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Acl, Qos, Topology
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 FAILED = ": parsing expression failed ("
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.ovsdb import Tables, listed
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import SOUTHBOUND, Question
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 QUESTION = Question(
     SOUTHBOUND,

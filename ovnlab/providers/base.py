@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Protocol
-
-from invoke.context import Context
+from typing import TYPE_CHECKING, Protocol
 
 from ovnlab.topology.resolved import Topology
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 
 class Node(Protocol):
@@ -27,6 +28,12 @@ class Node(Protocol):
 
     def connect(self, path: str) -> socket.socket | None:
         """A connection to a UNIX socket of the node, None where it cannot be had from here."""
+
+    def looking(self) -> list[str] | None:
+        """The quickest command to run here that runs a script, its standard input, as root on the node.
+
+        The script has a PATH, and what else is in its environment must not matter. None where `context` is as quick.
+        """
 
 
 class Provider(Protocol):

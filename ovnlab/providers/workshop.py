@@ -7,8 +7,7 @@ import tarfile
 import tempfile
 from functools import cached_property
 from pathlib import Path
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.errors import SurroundingsError
 from ovnlab.providers.delivery import COMPRESSION, receive, stream
@@ -16,6 +15,9 @@ from ovnlab.providers.machines import Machine
 from ovnlab.state import cache_root
 from ovnlab.tasks.script import failure, run_script
 from ovnlab.templating import render
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 ROOT = Path("/opt/ovnlab/building")
 """What a node has of this machine's folder of builds that are being made."""

@@ -8,10 +8,9 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-from invoke.context import Context
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
 from ovnlab.software import artefacts, packages, sources, workingtree
@@ -22,6 +21,9 @@ from ovnlab.state import cache_root, remove_tree, storage_error
 from ovnlab.tasks import build
 from ovnlab.topology.resolved import Origin, Software
 from ovnlab.waiting import now_ns
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 RECIPE = "1"
 """Changes when the same source would be built otherwise."""

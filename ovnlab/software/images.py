@@ -17,12 +17,10 @@ import msgspec
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, UsageError
 from ovnlab.software import packages
-from ovnlab.software.downloads import download
 from ovnlab.state import cache_root, remove_tree, storage_error
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.waiting import now_ns
-from ovnlab.wrapped import WrappedContext
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
@@ -177,6 +175,8 @@ def fetch(url: str, sha256: str, report: Report) -> Path:
             )
 
     if not path.exists():
+        from ovnlab.software.downloads import download  # noqa: PLC0415  brings http.client and ssl
+
         report(f"downloading {url}")
         download(url, path, examine)
     return path
@@ -243,6 +243,8 @@ def _made(root: Path, name: str, suite: str, *, box: bool) -> Image:
         folder = Path(scratch)
         for title, text in scripts(name, suite, folder, Path(temporary), box=box):
             (folder / title).write_text(text)
+        from ovnlab.wrapped import WrappedContext  # noqa: PLC0415  for who makes an image
+
         context = WrappedContext(list)
         try:
             run_script(context, (folder / "build.sh").read_text(), where=f"image {name}", timeout=TIMEOUT)

@@ -18,8 +18,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
 from ovnlab.software import packages, workingtree
@@ -28,6 +27,9 @@ from ovnlab.software.packages import Report, Selection
 from ovnlab.state import cache_root
 from ovnlab.tasks import build
 from ovnlab.topology.resolved import Origin
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 DEVELOPMENT = "90"
 """The last number of what is no release: 3.7.90 is what comes after branch-3.7."""

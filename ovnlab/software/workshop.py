@@ -7,11 +7,12 @@ import platform
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
-
-from invoke.context import Context
+from typing import TYPE_CHECKING, Protocol
 
 from ovnlab.software import packages, toolchain
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 Report = Callable[[str], None]
 

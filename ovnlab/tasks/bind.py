@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.tasks.daemons import READY_TIMEOUT
 from ovnlab.tasks.databases import Databases
@@ -13,6 +12,9 @@ from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import VM, Node
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 ANSWER_TIMEOUT = 30
 """Seconds that DHCP and router advertisements may take."""

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-from invoke.context import Context
+from typing import TYPE_CHECKING, Self
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 PREFIX = "/opt/ovnlab/current"
 """Where a build believes that it is: a link that says which one a node runs."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from invoke.context import Context
+from typing import TYPE_CHECKING
 
 from ovnlab.tasks import databases
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 READY_TIMEOUT = 60
 """Seconds that chassis, tunnels and ports may take."""

@@ -6,9 +6,9 @@ import dataclasses
 import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
-from invoke.context import Context
 
 from ovnlab.ovsdb import Row, Tables, rows
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
@@ -16,6 +16,9 @@ from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import SWITCH, Question
 from ovnlab.templating import render
 from ovnlab.topology.resolved import MAC, NAME, VM, interface_name, trunk_bridge
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 TUNNELS = ("geneve", "vxlan")
 
@@ -174,18 +177,17 @@ class NodeState:
 
 def probe(context: Context, node: str) -> NodeState:
     """Look at a node."""
-    return parse(run_script(context, probe_script(), where=f"{node}: looking"))
+    script = render("node/probe.sh.j2", versions=False, question=QUESTION, route_protocol=ROUTE_PROTOCOL)
+    return parse(run_script(context, script, where=f"{node}: looking"))
 
 
-def probe_script(*, versions: bool = False, known: Collection[str] = ()) -> str:
-    """Looks at a node; with `versions` only at what runs there, and whoever is not `known` is asked for its version."""
-    return render(
-        "node/probe.sh.j2", versions=versions, known=sorted(known), question=QUESTION, route_protocol=ROUTE_PROTOCOL
-    )
+def versions_script(known: Collection[str] = ()) -> str:
+    """Looks at what runs on a node; whoever is not `known` is asked for its version."""
+    return render("node/versions.sh.j2", versions=True, known=sorted(known))
 
 
 def parse(printed: str, tables: Tables | None = None) -> NodeState:
-    """The state that templates/node/probe.sh.j2 printed, and the answer to QUESTION where it was had otherwise."""
+    """The state that templates/node/probe.sh.j2 or versions.sh.j2 printed; `tables` answer QUESTION by themselves."""
     daemons: dict[str, Daemon] = {}
     answers = list((tables or {}).values())
     links: list[Row] = []

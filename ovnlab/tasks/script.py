@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Protocol
-
-from invoke.context import Context
-from invoke.exceptions import CommandTimedOut
+from typing import TYPE_CHECKING, Protocol
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, Timeout
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 TIMEOUT = 60.0
 TAIL = 12
@@ -46,6 +46,8 @@ def run_script(
     `where` names the node and the step in errors: CommandFailed with the end of what was printed, Timeout
     after `timeout` seconds, SurroundingsError where the disk is full.
     """
+    from invoke.exceptions import CommandTimedOut  # noqa: PLC0415  whoever has a context has loaded invoke
+
     try:
         result = context.run(
             "sh -s",
@@ -65,15 +67,23 @@ def run_script(
     return str(result.stdout)
 
 
-def run_scripts(context: Context, scripts: Sequence[str], *, where: str) -> list[str | None]:
-    """What each of several scripts prints, one after the other in one round trip; None of one that fails.
+def one_of(scripts: Sequence[str]) -> str:
+    """One script of several that run one after the other, whatever becomes of each.
 
-    Raises what `run_script` raises where the node does not answer.
+    It prints all at once: each line by itself would be a packet, and two processes that wake up for it.
     """
-    parts = [f"(\n{script}\n) && echo '{_WELL}' || echo '{_ILL}'" for script in scripts]
+    parts = [
+        f"said=$(\n{script}\n) && end='{_WELL}' || end='{_ILL}'\nall=$all$said$newline$end$newline"
+        for script in scripts
+    ]
+    return "\n".join(["all= newline='\n'", *parts, 'printf %s "$all"'])
+
+
+def each_of(printed: str) -> list[str | None]:
+    """What each of those scripts printed; None of one that failed."""
     found: list[str | None] = []
     lines: list[str] = []
-    for line in run_script(context, "\n".join(parts), where=where).splitlines():
+    for line in printed.splitlines():
         if line in (_WELL, _ILL):
             found.append("\n".join(lines) if line == _WELL else None)
             lines = []

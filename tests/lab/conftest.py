@@ -36,7 +36,7 @@ def make_lab(session_folder: Path) -> tuple[Account, subprocess.CompletedProcess
     }
     result = subprocess.run(
         [*account.prefix, "make", "-C", str(clone), "lab"],
-        env=environment, capture_output=True, text=True, check=False, timeout=280,
+        env=environment, capture_output=True, text=True, check=False, timeout=550,
     )  # fmt: skip
     subprocess.run([*account.prefix, str(clone / ".venv/bin/ovnlab"), "down"], env=environment, check=False)
     return account, result

@@ -93,7 +93,7 @@ class Labs:
             capture_output=True,
             text=True,
             input=stdin or "",
-            timeout=240,
+            timeout=600,
             cwd=self.scratch,
             check=False,
         )

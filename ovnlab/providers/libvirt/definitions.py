@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pycdlib
-
 from ovnlab.errors import OvnlabError
 from ovnlab.software import images
 from ovnlab.templating import render
@@ -198,6 +196,8 @@ def seed_files(
 
 def seed_image(files: dict[str, str]) -> bytes:
     """A CD labelled cidata with these files (ISO 9660 with Rock Ridge and Joliet names)."""
+    import pycdlib  # noqa: PLC0415  for new machines only
+
     image = pycdlib.PyCdlib()
     image.new(interchange_level=4, joliet=3, rock_ridge="1.09", vol_ident="cidata")
     for number, (name, text) in enumerate(files.items()):

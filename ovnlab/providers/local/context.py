@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ovnlab.wrapped import WrappedContext
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -25,8 +27,8 @@ def enter(pid: int, argv: Sequence[str]) -> list[str]:
     return ["nsenter", f"--target={pid}", *user, *entered, "--", "env", "-i", *variables, *argv]
 
 
-class NamespaceContext(WrappedContext):
-    """Runs commands in the namespaces of process `pid`."""
+def context_in(pid: int) -> Context:
+    """Runs commands in the namespaces of a process."""
+    from ovnlab.wrapped import WrappedContext  # noqa: PLC0415  brings invoke, which who only looks need not load
 
-    def __init__(self, pid: int) -> None:
-        super().__init__(functools.partial(enter, pid))
+    return WrappedContext(functools.partial(enter, pid))

@@ -16,18 +16,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ovnlab import doctor
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.ovsdb import connect
 from ovnlab.providers.local import processes
-from ovnlab.providers.local.context import NamespaceContext, enter
+from ovnlab.providers.local.context import context_in, enter
 from ovnlab.state import Base, LabFolder, cache_root, remove_tree
 from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
 from ovnlab.topology import resolved
 from ovnlab.topology.resolved import Topology, interface_name
 from ovnlab.waiting import wait_until
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 END_TIMEOUT = 10.0
 LARGEST_MTU = 65521
@@ -41,13 +44,17 @@ class LocalNode:
     pid: int
 
     @cached_property
-    def context(self) -> NamespaceContext:
+    def context(self) -> Context:
         """Runs commands in the node."""
-        return NamespaceContext(self.pid)
+        return context_in(self.pid)
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The nsenter that runs `argv` in the node."""
         return enter(self.pid, argv)
+
+    def looking(self) -> list[str]:
+        """The nsenter that runs a script in the node."""
+        return enter(self.pid, ["sh", "-s"])
 
     def connect(self, path: str) -> socket.socket | None:
         """A connection to a UNIX socket of the node, None where nobody listens."""
@@ -151,7 +158,7 @@ class LocalProvider:
             raise OvnlabError("the lab ended while nodes were being added", where=self.folder.name)
         script = self._nodes_script(topology, names, here=[*names, *self.pids()])
         try:
-            run_script(NamespaceContext(init), script, where=f"{self.folder.name}: adding nodes")
+            run_script(context_in(init), script, where=f"{self.folder.name}: adding nodes")
         except OvnlabError as error:
             error.detail = self._node_logs(names) or error.detail
             raise
@@ -225,6 +232,8 @@ class LocalProvider:
 
     def _start_holder(self, topology: Topology) -> None:
         """Start the holder, which inherits the lock that says it lives, and wait for its `ready`."""
+        from ovnlab import doctor  # noqa: PLC0415  for who makes a lab
+
         doctor.require(doctor.tun())
         log = self.folder.logs / "lab.log"
         (self.folder.path / "holder.pid").unlink(missing_ok=True)
@@ -248,6 +257,8 @@ class LocalProvider:
         starting.wait()
         if answer == b"ready\n":
             return
+        from ovnlab import doctor  # noqa: PLC0415  for who makes a lab
+
         doctor.require(doctor.namespaces())
         detail = tail(log.read_text(errors="replace"))
         raise SurroundingsError(
@@ -279,7 +290,7 @@ class LocalProvider:
                 "local/remove.sh.j2",
                 nodes=[{"name": name, "link": interface_name(name), "stem": _stem(name)} for name in names],
             )
-            run_script(NamespaceContext(init), script, where=f"{self.folder.name}: removing nodes")
+            run_script(context_in(init), script, where=f"{self.folder.name}: removing nodes")
 
     def destroy(self) -> None:
         """End the lab and remove its files; its logs stay."""
