@@ -54,7 +54,7 @@ def select(server: socket.socket, database: str, columns: Mapping[str, Sequence[
     operations = [{"op": "select", "table": table, "where": [], "columns": names} for table, names in columns.items()]
     server.sendall(msgspec.json.encode({"method": "transact", "params": [database, *operations], "id": 0}))
     answer = _receive(server)
-    if answer.error is not None or len(answer.result) != len(columns):
+    if answer.error is not None or answer.result is None or len(answer.result) != len(columns):
         raise OSError(f"{database} refuses: {answer.error}")
     if refusal := next((found for found in answer.result if "rows" not in found), None):
         raise OSError(f"{database} refuses: {refusal}")
@@ -65,7 +65,7 @@ def select(server: socket.socket, database: str, columns: Mapping[str, Sequence[
 
 
 class _Answer(msgspec.Struct):
-    result: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] | None = None
     error: Any = None
 
 

@@ -73,7 +73,8 @@ def one_of(scripts: Sequence[str]) -> str:
     It prints all at once: each line by itself would be a packet, and two processes that wake up for it.
     """
     parts = [
-        f"said=$(\n{script}\n) && end='{_WELL}' || end='{_ILL}'\nall=$all$said$newline$end$newline"
+        # Not as a part of `&&`, where `set -e` of the script would mean nothing (POSIX, set).
+        f"said=$(\n{script}\n)\n[ $? = 0 ] && end='{_WELL}' || end='{_ILL}'\nall=$all$said$newline$end$newline"
         for script in scripts
     ]
     return "\n".join(["all= newline='\n'", *parts, 'printf %s "$all"'])
