@@ -10,12 +10,13 @@ from typing import Any
 
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
+from ovnlab.looking import look
 from ovnlab.northbound import live, southbound
 from ovnlab.northbound.southbound import Southbound
 from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
 from ovnlab.providers.base import Node
-from ovnlab.tasks import probe, tables
+from ovnlab.tasks import probe
 from ovnlab.tasks.probe import Daemon, NodeState
 from ovnlab.topology.resolved import Node as TopologyNode
 from ovnlab.topology.resolved import Topology
@@ -120,10 +121,10 @@ def status(lab: Lab) -> Status:
     centrals = {zone: [node.name for node in topology.centrals(zone) if node.name in nodes] for zone in topology.zones}
     asked = {running[0]: zone for zone, running in centrals.items() if running}
 
-    def look(node: Node) -> None:
+    def ask(node: Node) -> None:
         script = lab.daemons_script(node.name, remembered)
         questions = [probe.QUESTION, *([live.QUESTION, southbound.QUESTION] if node.name in asked else [])]
-        daemons, (own, *zone) = tables.read(node, questions, script)
+        daemons, (own, *zone) = look(node, questions, script)
         if daemons is not None:
             states[node.name] = lab.daemons(node.name, daemons, remembered, own)
         if zone and zone[0] is not None:
@@ -131,7 +132,7 @@ def status(lab: Lab) -> Status:
         if zone and zone[1] is not None:
             bindings.append(southbound.bindings_in(zone[1]))
 
-    for_each([functools.partial(look, node) for node in nodes.values()], _ask)
+    for_each([functools.partial(ask, node) for node in nodes.values()], _ask)
     lab.remember(states, remembered)
     southern = Southbound({}, {})
     for part in bindings:

@@ -20,7 +20,7 @@ LAYERS = [
     ["software", "northbound", "credentials"],
     ["doctor"],
     ["providers", "plan"],
-    ["binding"],
+    ["binding", "looking"],
     ["convergence"],
     ["builds"],
     ["lab"],

@@ -1,0 +1,78 @@
+"""Looks at a node in one round trip: what a script prints there, and rows of its databases.
+
+Rows come from the sockets of the databases' servers, by the tools of OVS and OVN where those cannot be had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from subprocess import PIPE
+
+from ovnlab.errors import Timeout
+from ovnlab.ovsdb import Tables, select
+from ovnlab.providers.base import Node
+from ovnlab.tasks.script import TIMEOUT, each_of, failure, one_of, run_script
+from ovnlab.tasks.tables import Question
+
+
+def look(node: Node, questions: Sequence[Question], script: str) -> tuple[str | None, list[Tables | None]]:
+    """What a script prints on a node, None where it fails; and answers to questions, None where nobody gives one.
+
+    While the script runs, the sockets are asked; tools, for those that cannot be, are part of the script. A server that
+    is silent is not asked once more. Raises OvnlabError where the node is silent.
+    """
+    servers = [node.connect(question.server.socket) for question in questions]
+    by_tool = [question for question, server in zip(questions, servers, strict=True) if server is None]
+    with _running(node, [script, *(question.script() for question in by_tool)]) as printed:
+        answers: list[Tables | None] = []
+        refused = []
+        for question, server in zip(questions, servers, strict=True):
+            answers.append(None)
+            if server is not None:
+                try:
+                    with server:
+                        answers[-1] = select(server, question.server.database, question.columns)
+                except TimeoutError:
+                    pass
+                except OSError:  # ssh may not connect there
+                    refused.append(question)
+        said, *by_tools = printed()
+    if refused:
+        with _running(node, [question.script() for question in refused]) as printed:
+            by_tools += printed()
+    for question, text in zip([*by_tool, *refused], by_tools, strict=True):
+        answers[questions.index(question)] = None if text is None else question.parse(text)
+    return said, answers
+
+
+@contextlib.contextmanager
+def _running(node: Node, scripts: Sequence[str]) -> Iterator[Callable[[], list[str | None]]]:
+    """Run scripts on a node: what is given waits for them, and returns what each printed, None of one that failed."""
+    where = f"{node.name}: looking"
+    command = node.looking()
+    if command is None:
+        yield lambda: each_of(run_script(node.context, one_of(scripts), where=where))
+        return
+
+    def printed() -> list[str | None]:
+        try:
+            out, err = process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise Timeout(f"gave up after {TIMEOUT:g} s", where=where) from None
+        if process.returncode:
+            raise failure(where, process.returncode, err.decode(errors="replace"))
+        found = each_of(out.decode(errors="replace"))
+        return found + [None] * (len(scripts) - len(found))  # the connection broke
+
+    with os.fdopen(os.memfd_create("script"), "w+b") as file:
+        file.write(one_of(scripts).encode())
+        file.seek(0)
+        process = subprocess.Popen(command, stdin=file, stdout=PIPE, stderr=PIPE, cwd="/")
+    with process:
+        try:
+            yield printed
+        finally:
+            process.kill()
