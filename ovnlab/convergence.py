@@ -207,14 +207,17 @@ class Convergence:
         running = self.provider.nodes()
         for_each(bound.items(), lambda item: binding.await_flows(running[item[0]].context, item[0], item[1]))
         # Only now: of a fake VM that has moved, the database still says that it is up where it was.
-        zones: dict[str, list[str]] = {}
+        zones: dict[str, list[VM]] = {}
         for name, vms in bound.items():
             node = topology.node(name)
-            zones.setdefault(node.zone if node else "", []).extend(vm.name for vm in vms)
+            zones.setdefault(node.zone if node else "", []).extend(vms)
 
-        def wait(item: tuple[str, list[str]]) -> None:
-            found = databases.of_zone(topology, item[0])
-            binding.await_up(self.central(item[0]).context, found, item[1])
+        def wait(item: tuple[str, list[VM]]) -> None:
+            zone, vms = item
+            names = [vm.name for vm in vms]
+            checked = [(vm.name, port) for vm in vms for port in vm.serves if topology.has_health_checks]
+            found = databases.of_zone(topology, zone)
+            binding.await_up(self.central(zone).context, found, names, checked=checked)
 
         for_each(zones.items(), wait)
         asking = [(name, found) for name, vms in bound.items() if (found := binding.askers(None, vms))]

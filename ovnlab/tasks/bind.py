@@ -77,10 +77,19 @@ def await_flows(context: Context, node: str, vms: Sequence[VM]) -> None:
 
 
 def await_up(
-    central: Context, databases: Databases, vms: Sequence[str], *, timeout: int = READY_TIMEOUT, synced: bool = True
+    central: Context,
+    databases: Databases,
+    vms: Sequence[str],
+    *,
+    checked: Sequence[tuple[str, int]] = (),
+    timeout: int = READY_TIMEOUT,
+    synced: bool = True,
 ) -> None:
-    """Return when logical switch ports are up in the Northbound database; `synced`: and all chassis know of that."""
-    script = render("node/up.sh.j2", vms=vms, timeout=timeout, databases=databases, synced=synced)
+    """Return when logical switch ports are up in the Northbound database; `synced`: and all chassis know of that.
+
+    And when the health checks of `checked`, ports and the TCP ports they serve, do not fail any more, or in 10 s.
+    """
+    script = render("node/up.sh.j2", vms=vms, checked=checked, timeout=timeout, databases=databases, synced=synced)
     run_script(central, script, where="central: waiting for ports", timeout=timeout * 2 + 30)
 
 

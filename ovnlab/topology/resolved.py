@@ -611,6 +611,11 @@ class Topology(msgspec.Struct, frozen=True):
         return any(len(group) > 1 for group in groups)
 
     @property
+    def has_health_checks(self) -> bool:
+        """Whether a load balancer asks its backends how they are."""
+        return any(balancer.health_check for balancer in self.load_balancers)
+
+    @property
     def vms(self) -> tuple[VM, ...]:
         """The fake VMs of all switches."""
         return tuple(vm for switch in self.switches for vm in switch.vms)

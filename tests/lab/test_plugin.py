@@ -283,7 +283,7 @@ def test_what_does_not(lab, check):
         check(lab)
 
 def test_what_is_broken(lab, node):
-    node("worker2").check_output("ovn-appctl -t ovn-controller exit")
+    node("worker2").check_output("ovn-appctl -t ovn-controller exit && while pgrep -x ovn-controller; do sleep 0.01; done")
     for check in (
         lambda: checks.daemon_runs(lab, "worker2", "ovn-controller"),
         lambda: checks.chassis_registered(lab, "worker2"),
