@@ -81,8 +81,9 @@ class Machine:
             from ovnlab.providers.kept import Kept  # noqa: PLC0415  brings invoke
 
             return Kept(self)
-        atexit.register(self._keep)
-        return self.root
+        root = self.root
+        atexit.register(self._keep)  # the last come first: before Paramiko, loaded with the root, ends all connections
+        return root
 
     @property
     def control(self) -> Path:

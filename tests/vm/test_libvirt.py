@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ovnlab.waiting import wait_until
 from tests.lab.harness import Account, Labs
 from tests.vm.conftest import of_labs, virsh
 
@@ -36,15 +37,20 @@ def test_a_lab_goes_on_after_it_was_suspended(running: Labs) -> None:
 
 def test_status_asks_databases_over_the_kept_connection(running: Labs) -> None:
     whole = running.json("status")
+    config = running.out("ssh-config").strip()
+
+    def ssh(*words: str) -> int:
+        command = [*running.account.prefix, "ssh", "-F", config, *words]
+        return subprocess.run(command, capture_output=True, check=False).returncode
+
     running.run(
         "exec", "central", "--", "chmod", "-x", "/usr/bin/ovn-nbctl", "/usr/bin/ovn-sbctl", "/usr/bin/ovs-vsctl"
     )
     try:
         assert running.json("status") == whole
         # Also over a connection that somebody's own ssh has begun to keep.
-        config = running.out("ssh-config").strip()
-        for command in (["-O", "exit", "central"], ["central", "true"]):
-            subprocess.run([*running.account.prefix, "ssh", "-F", config, *command], check=True, capture_output=True)
+        assert ssh("-O", "exit", "central") == 0
+        assert ssh("central", "true") == 0
         assert running.json("status") == whole
     finally:
         running.run(
@@ -53,6 +59,10 @@ def test_status_asks_databases_over_the_kept_connection(running: Labs) -> None:
     assert [port["chassis"] for port in whole["ports"]] == ["worker1", "worker2"]
     sockets = [path for path in Path(config).parent.glob("@*.*") if path.is_socket()]
     assert 0 < len(sockets) <= 5, sockets
+    # Whoever finds no connection leaves one.
+    assert ssh("-O", "exit", "central") == 0
+    assert running.json("status") == whole
+    wait_until("a connection to be kept", lambda: ssh("-O", "check", "central") == 0 or None, timeout=30)
 
 
 def test_a_snapshot_of_the_whole_lab(running: Labs) -> None:
