@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovnlab.errors import OvnlabError
+from ovnlab.errors import OvnlabError, Timeout
 from ovnlab.ovsdb import connect
 from ovnlab.parallel import for_each
 from ovnlab.providers.reach import CONNECT_TIMEOUT, PATH, Reach, as_root
@@ -25,7 +25,7 @@ from ovnlab.state import LabFolder
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Topology
-from ovnlab.waiting import now_ns
+from ovnlab.waiting import now_ns, wait_until
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -77,7 +77,7 @@ class Machine:
         Otherwise it is one of this process' own, and when that ends ssh begins to keep one for the commands to come:
         logging in takes many times as long as asking something.
         """
-        if _answers(self.control):
+        if self.is_kept():
             from ovnlab.providers.kept import Kept  # noqa: PLC0415  brings invoke
 
             return Kept(self)
@@ -94,6 +94,18 @@ class Machine:
     def logging_in(self) -> Path:
         """The file with the process ID of the ssh that is about to keep the connection."""
         return self.control.with_name(self.control.name + LOGGING_IN)
+
+    def is_kept(self) -> bool:
+        """Whether ssh keeps a connection. One that it is about to is waited for: logging in takes longer."""
+
+        def look() -> bool | None:
+            if _answers(self.control):
+                return True
+            return None if _is_alive(self.logging_in, self.config) else False
+
+        with contextlib.suppress(Timeout):
+            return wait_until(f"the connection to {self.name}", look, timeout=CONNECT_TIMEOUT)
+        return False
 
     def _keep(self) -> None:
         """Let ssh keep a connection from now on, if the machine is still one of the lab's."""
@@ -115,7 +127,8 @@ class Machine:
             terminal = sys.stdin.isatty() and sys.stdout.isatty()
         words = shlex.join(as_root(argv, sudo=self.reach.sudo))
         # Two that would keep the connection: the later one says that it may not.
-        sharing = ["-o", "ControlMaster=no"] if _is_alive(self.logging_in, self.config) else []
+        about_to = not self.is_kept() and _is_alive(self.logging_in, self.config)
+        sharing = ["-o", "ControlMaster=no"] if about_to else []
         return ["ssh", "-F", str(self.config), *sharing, "-t" if terminal else "-T", self.name, words]
 
     def connect(self, path: str) -> socket.socket | None:
@@ -123,9 +136,9 @@ class Machine:
 
         None where it keeps none, or where nobody listens that who logs in may connect to.
         """
-        if self.reach.sudo:
+        if self.reach.sudo or not self.is_kept():
             return None
-        with contextlib.suppress(OSError):  # no connection is kept
+        with contextlib.suppress(OSError):  # it has ended since
             began = self.control.stat().st_mtime_ns
             here = Path(f"{self.control}.{hashlib.sha256(f'{began} {path}'.encode()).hexdigest()[:8]}")
             return connect(here) or self._forward(here, path)
@@ -143,7 +156,7 @@ class Machine:
 
     def looking(self) -> list[str] | None:
         """The ssh that runs a script over the connection that it keeps; None where it keeps none."""
-        if not _answers(self.control):
+        if not self.is_kept():
             return None
         if self.reach.sudo:
             return self.command(["sh", "-s"], terminal=False)
