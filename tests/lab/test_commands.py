@@ -135,6 +135,7 @@ def test_status_needs_none_of_the_tools_where_a_socket_answers(labs: Labs) -> No
         (["logs", "worker1", "no-such-daemon"], 1, "there are logs of"),
         (["logs", "../.."], 1, "there are no such logs"),
         (["nonsense"], 2, "No such command 'nonsense'"),
+        (["statu"], 2, "No such command 'statu'. Did you mean 'status'?\n"),
         (["status", "--nonsense"], 2, "No such option"),
     ],
 )
