@@ -117,6 +117,11 @@ class Labs:
         """What a command prints on a node or in a fake VM."""
         return self.run("exec", target, "--", *command, expect=expect).stdout
 
+    def end_controller(self, node: str) -> None:
+        """ovn-controller ends, leaves what it installed, and is gone when this returns."""
+        script = "ovn-appctl -t /run/ovn/ovn-controller.*.ctl exit --restart && while pidof ovn-controller; do sleep 0.02; done"
+        self.on(node, "sh", "-c", f"{{ {script}; }} >/dev/null")
+
     def rows(self, tool: str, *words: str) -> list[dict[str, Any]]:
         """Rows of a database, by `nbctl` or `sbctl` and a list or find command."""
         table = json.loads(self.out(tool, "--format=json", "--data=json", *words))

@@ -113,7 +113,7 @@ def test_a_pair_that_should_and_does_not_fails(user_labs: Labs) -> None:
 def test_a_pair_that_should_not_and_does_fails(user_labs: Labs) -> None:
     up(user_labs, CLOSED)
     for node in ("worker1", "worker2"):  # what they have installed stays as it is
-        user_labs.run("appctl", node, "-t", "ovn-controller", "exit", "--restart")
+        user_labs.end_controller(node)
     user_labs.run("nbctl", "acl-del", "red")
     user_labs.run("nbctl", "acl-add", "red", "to-lport", "1000", 'outport == "vm2" && ip4', "drop")
     found = user_labs.json("test", expect=4)

@@ -159,7 +159,7 @@ def test_why_a_port_is_down(user_labs: Labs) -> None:
     user_labs.run("nbctl", "lsp-set-enabled", "vm1", "disabled")
     assert "disabled" in problems()
     user_labs.run("nbctl", "lsp-set-enabled", "vm1", "enabled")
-    user_labs.on("worker1", "sh", "-c", "kill $(cat /run/ovn/ovn-controller.pid)")
+    user_labs.end_controller("worker1")
     assert "ovn-controller of worker1 does not run" in problems()
     user_labs.run("nbctl", "lsp-del", "vm2")
     assert "is gone" in problems("vm2")

@@ -125,7 +125,7 @@ def test_a_flow_that_somebody_deleted(mended: Labs) -> None:
         assert found["place"] == f"worker1, table {table}", found["verdict"]
         assert "ls_in_l2_lkup" in found["cause"]
         assert "not installed" in found["cause"]
-    mended.on("worker1", "sh", "-c", "ovn-appctl -t /run/ovn/ovn-controller.*.ctl exit --restart")
+    mended.end_controller("worker1")
 
 
 def test_a_wrong_bridge_mapping(mended: Labs) -> None:
@@ -280,7 +280,7 @@ def test_a_router_that_does_not_answer_an_outside_host(mended: Labs) -> None:
     mended.run("ofctl", chassis, "del-flows", "br-int", f"cookie=0x{first(found, 'lr_in_ip_input')}/-1")
     silent = trace(mended, "host1", "10.0.0.45", expect=4)
     assert silent["place"].startswith(f"{chassis}, table "), silent["verdict"]
-    mended.on(chassis, "sh", "-c", "ovn-appctl -t /run/ovn/ovn-controller.*.ctl exit --restart")
+    mended.end_controller(chassis)
 
 
 def test_what_is_bound_nowhere_is_not_delivered(mended: Labs) -> None:
