@@ -11,9 +11,12 @@ from ovnlab.cli import output
 from ovnlab.cli.options import JsonOption, LabOption, NodeArgument
 from ovnlab.cli.vms import PASS_ON, run_on
 from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.shipped import find_topology
 
 if TYPE_CHECKING:
     from ovnlab.lab import Lab
+    from ovnlab.software.artefacts import Artefact
+    from ovnlab.software.images import Image
 
 images = typer.Typer(
     no_args_is_help=True,
@@ -242,6 +245,10 @@ def build(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="What nodes call it as their image.")] = "debian",
     suite: Annotated[str, typer.Option("--suite", metavar="SUITE", help="Which Debian.")] = "bookworm",
     box: Annotated[bool, typer.Option("--box", help="Make a Vagrant box of it as well.")] = False,
+    built_for: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TOPOLOGY", help="Put into it what this topology builds from source."),
+    ] = None,
     json: JsonOption = False,
 ) -> int:
     """Make an image of Debian with OVS, OVN and their tools, from this machine's package mirror. Takes root.
@@ -250,18 +257,34 @@ def build(
     ovnlab image build
     ovnlab image build trixie --suite trixie
     ovnlab image build --box
+    ovnlab image build built --for topologies/3node-distro-source.yaml
     """
+    from ovnlab.builds import obtain, wanted  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415
+    from ovnlab.lab import Request, prepare  # noqa: PLC0415
     from ovnlab.software import images  # noqa: PLC0415
 
     with progress() as reporter:
+        builds: list[Artefact] = []
+        if built_for is not None:
+            lab, topology = prepare(Request(find_topology(built_for)), reporter)
+            builds += obtain(wanted(topology).values(), reporter, lab.workshop).values()
+            if not builds:
+                raise UsageError(f"there is nothing to build: {topology.name} runs {topology.base}", where=built_for)
         reporter.step(f"making image {name}")
-        image = images.build(name, reporter.note, suite=suite, box=box)
+        image = images.build(name, reporter.note, suite=suite, box=box, builds=builds)
     if json:
         made = str(image.box) if box else None
-        output.as_json(name=name, key=image.key, path=str(image.path), box=made, packages=image.packages)
+        output.as_json(
+            name=name,
+            key=image.key,
+            path=str(image.path),
+            box=made,
+            packages=image.packages,
+            builds=list(image.builds),
+        )
     else:
-        output.line(f"made {name}: {_versions(image.packages)}, {image.size / 2**20:.0f} MiB")
+        output.line(f"made {name}: {_content(image)}, {image.size / 2**20:.0f} MiB")
     return 0
 
 
@@ -278,16 +301,22 @@ def list_images(json: JsonOption = False) -> int:
     if json:
         output.as_json(
             images=[
-                {"name": i.name, "key": i.key, "suite": i.suite, "made": i.made, "bytes": i.size, "path": str(i.path)}
+                {
+                    "name": i.name,
+                    "key": i.key,
+                    "suite": i.suite,
+                    "made": i.made,
+                    "bytes": i.size,
+                    "path": str(i.path),
+                    "builds": list(i.builds),
+                }
                 for i in found
             ]
         )
     elif not found:
         output.line("no images (`ovnlab image build` makes one)")
     else:
-        rows = [
-            (i.name, i.key, i.suite, _versions(i.packages), f"{i.size / 2**20:.0f} MiB", _date(i.made)) for i in found
-        ]
+        rows = [(i.name, i.key, i.suite, _content(i), f"{i.size / 2**20:.0f} MiB", _date(i.made)) for i in found]
         output.table(("IMAGE", "KEY", "SUITE", "CONTENT", "SIZE", "MADE"), rows)
     return 0
 
@@ -309,10 +338,11 @@ def remove_image(name: NameArgument, json: JsonOption = False) -> int:
     return 0
 
 
-def _versions(packages: dict[str, str]) -> str:
-    """Of OVS and OVN, as Debian numbers them."""
-    names = {"OVS": "openvswitch-switch", "OVN": "ovn-host"}
-    return ", ".join(f"{short} {packages[name].partition('-')[0]}" for short, name in names.items() if name in packages)
+def _content(image: Image) -> str:
+    """OVS and OVN of packages, as Debian numbers them, and what was built."""
+    found = {"OVS": image.packages.get("openvswitch-switch", ""), "OVN": image.packages.get("ovn-host", "")}
+    of_packages = [f"{short} {version.partition('-')[0]}" for short, version in found.items() if version]
+    return ", ".join([*of_packages, *(f"build {key}" for key in image.builds)])
 
 
 def _date(seconds: int) -> str:

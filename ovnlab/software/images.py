@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,6 +22,9 @@ from ovnlab.state import cache_root, remove_tree, storage_error
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.waiting import now_ns
+
+if TYPE_CHECKING:
+    from ovnlab.software.artefacts import Artefact
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
@@ -110,13 +114,17 @@ Report = Callable[[str], None]
 
 
 class Image(msgspec.Struct, frozen=True):
-    """An image: `key` is a hash of its disk, `made` seconds since 1970, `packages` their versions by name."""
+    """An image: `key` is a hash of its disk, `made` seconds since 1970, `packages` their versions by name.
+
+    `builds` are the keys of what it has that was built from source.
+    """
 
     name: str
     key: str
     suite: str
     made: int
     packages: dict[str, str]
+    builds: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -208,8 +216,12 @@ def remove(name: str) -> None:
         remove_tree(images_root() / key)
 
 
-def build(name: str, report: Report, *, suite: str = SUITE, box: bool = False) -> Image:
+def build(
+    name: str, report: Report, *, suite: str = SUITE, box: bool = False, builds: Sequence[Artefact] = ()
+) -> Image:
     """Make an image, and a Vagrant box of the same; one that has that name is that of the new one then.
+
+    Nodes that run one of `builds` find it there.
 
     Raises UsageError for a name that cannot be one, SurroundingsError where this machine lacks what it takes, and
     CommandFailed with the end of what was printed.
@@ -221,7 +233,7 @@ def build(name: str, report: Report, *, suite: str = SUITE, box: bool = False) -
     try:
         (root / "names").mkdir(parents=True, exist_ok=True)
         with packages.exclusive(root / "lock", report, "another ovnlab that makes an image"):
-            return _made(root, name, suite, box=box)
+            return _made(root, name, suite, builds, box=box)
     except OSError as error:
         raise storage_error(error, root) from None
 
@@ -244,10 +256,10 @@ def _require(*, box: bool) -> None:
         raise SurroundingsError("images have files of many users, which takes root", hint="sudo ovnlab image build")
 
 
-def _made(root: Path, name: str, suite: str, *, box: bool) -> Image:
+def _made(root: Path, name: str, suite: str, builds: Sequence[Artefact], *, box: bool) -> Image:
     with tempfile.TemporaryDirectory(dir=root, prefix="making-") as scratch, _temporary(root) as temporary:
         folder = Path(scratch)
-        for title, text in scripts(name, suite, folder, Path(temporary), box=box):
+        for title, text in scripts(name, suite, folder, Path(temporary), builds, box=box):
             (folder / title).write_text(text)
         from ovnlab.wrapped import WrappedContext  # noqa: PLC0415  for who makes an image
 
@@ -260,7 +272,7 @@ def _made(root: Path, name: str, suite: str, *, box: bool) -> Image:
         lines = (folder / "packages").read_text().splitlines()
         versions = dict(line.split() for line in lines)
         key = identity(folder / "disk.qcow2")
-        image = Image(name, key, suite, now_ns() // 10**9, versions)
+        image = Image(name, key, suite, now_ns() // 10**9, versions, tuple(found.key for found in builds))
         made = folder / "made"
         made.mkdir()
         for title in ("disk.qcow2", "vmlinuz", "initrd.img", *(("disk.box",) if box else ())):
@@ -292,7 +304,9 @@ def _temporary(root: Path) -> tempfile.TemporaryDirectory[str]:
     return found
 
 
-def scripts(name: str, suite: str, folder: Path, temporary: Path, *, box: bool = False) -> list[tuple[str, str]]:
+def scripts(
+    name: str, suite: str, folder: Path, temporary: Path, builds: Sequence[Artefact] = (), *, box: bool = False
+) -> list[tuple[str, str]]:
     """What makes an image: titles and texts."""
     machine = os.uname().machine
     if machine not in KERNELS:
@@ -308,6 +322,7 @@ def scripts(name: str, suite: str, folder: Path, temporary: Path, *, box: bool =
         "command_line": KERNEL_ARGUMENTS,
         "boot_sector": BOOT_SECTOR,
         "masked": MASKED,
+        "builds": builds,
         "size_mib": SIZE_MIB,
     }
     found = {kind: list(sources(suite, kind)) for kind in ("list", "sources")}

@@ -99,6 +99,7 @@ def test_up_brings_back_a_machine_that_was_switched_off_and_one_that_rebooted(ru
     running.run("ping", "vm1", "vm2")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("built")
 def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(running: Labs) -> None:
     (step,) = running.json("upgrade", "worker2", "--software", "ovs.distro=true", "--traffic", "vm1,vm2")["steps"]
@@ -122,6 +123,24 @@ def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(runnin
     running.on("worker2", "rm", "/usr/local/bin/tar")
     running.run("up", "3node", "--provider", "libvirt")
     running.run("ping", "vm1", "vm2")
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("built")
+def test_an_image_that_has_what_was_built(machines: Labs, root: Account, cache: Path, session_folder: Path) -> None:
+    maker = Labs(root, session_folder / "vm-state", session_folder, cache)  # the hypervisor itself reaches no mirror
+    nothing = maker.run("image", "build", "built", "--for", "3node", expect=2).stderr
+    assert "there is nothing to build: 3node runs packages" in nothing
+    (key,) = maker.json("image", "build", "built", "--for", "3node-distro-source")["builds"]
+    assert f"build {key}" in maker.out("image", "ls")
+    text = "name: built\nprovider: libvirt\nsoftware: {ovs: {distro: true}}\nmachines: {image: built}\n"
+    path = machines.write("built.yaml", text + "nodes: {central: {role: central}}\n")
+    try:
+        assert "bringing build" not in machines.run("up", path).stderr
+        running = machines.on("central", "sh", "-c", "readlink /proc/$(cat /run/openvswitch/ovs-vswitchd.pid)/exe")
+        assert running.strip() == f"/opt/ovnlab/builds/{key}/sbin/ovs-vswitchd"
+    finally:
+        maker.run("image", "rm", "built")
 
 
 def test_what_is_defined_passes_libvirts_own_validation(hypervisor: Account, machines: Labs) -> None:
