@@ -267,6 +267,7 @@ def build(
     with progress() as reporter:
         builds: list[Artefact] = []
         if built_for is not None:
+            images.require(name, box=box)  # before minutes of building
             lab, topology = prepare(Request(find_topology(built_for)), reporter)
             builds += obtain(wanted(topology).values(), reporter, lab.workshop).values()
             if not builds:

@@ -226,9 +226,7 @@ def build(
     Raises UsageError for a name that cannot be one, SurroundingsError where this machine lacks what it takes, and
     CommandFailed with the end of what was printed.
     """
-    if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be the name of an image", hint="lower-case letters, digits, '_' and '-'")
-    _require(box=box)
+    require(name, box=box)
     root = images_root()
     try:
         (root / "names").mkdir(parents=True, exist_ok=True)
@@ -238,7 +236,10 @@ def build(
         raise storage_error(error, root) from None
 
 
-def _require(*, box: bool) -> None:
+def require(name: str, *, box: bool) -> None:
+    """Whether an image of that name can be made here. Raises UsageError and SurroundingsError as `build`."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be the name of an image", hint="lower-case letters, digits, '_' and '-'")
     machine = os.uname().machine
     if box and machine != "x86_64":
         raise UsageError(f"boxes can be made of x86_64 only, and this is {machine}")
