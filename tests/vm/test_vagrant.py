@@ -17,7 +17,6 @@ from tests.vm.conftest import of_labs, virsh
 ONE = "name: one\nprovider: vagrant\nnodes: {central: {role: central}}\n"
 
 
-@pytest.mark.thorough
 def test_a_machine_is_made_once_and_lets_nobody_else_in(machines: Labs, hypervisor: Account) -> None:
     path = machines.write("one.yaml", ONE)
     machines.run("up", path)
