@@ -271,7 +271,7 @@ def build(
             lab, topology = prepare(Request(find_topology(built_for)), reporter)
             builds += obtain(wanted(topology).values(), reporter, lab.workshop).values()
             if not builds:
-                raise UsageError(f"there is nothing to build: {topology.name} runs {topology.base}", where=built_for)
+                raise UsageError(f"there is nothing to build: {topology.name} runs {topology.base}")
         reporter.step(f"making image {name}")
         image = images.build(name, reporter.note, suite=suite, box=box, builds=builds)
     if json:

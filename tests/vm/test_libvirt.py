@@ -99,7 +99,6 @@ def test_up_brings_back_a_machine_that_was_switched_off_and_one_that_rebooted(ru
     running.run("ping", "vm1", "vm2")
 
 
-@pytest.mark.thorough
 @pytest.mark.usefixtures("built")
 def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(running: Labs) -> None:
     (step,) = running.json("upgrade", "worker2", "--software", "ovs.distro=true", "--traffic", "vm1,vm2")["steps"]
