@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ovnlab.ovsdb import Row, Tables, rows
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import SWITCH, Question
-from ovnlab.templating import render
+from ovnlab.templating import plain, render
 from ovnlab.topology.resolved import MAC, NAME, VM, interface_name, trunk_bridge
 
 if TYPE_CHECKING:
@@ -177,17 +178,19 @@ class NodeState:
 
 def probe(context: Context, node: str) -> NodeState:
     """Look at a node."""
-    script = render("node/probe.sh.j2", versions=False, question=QUESTION, route_protocol=ROUTE_PROTOCOL)
+    script = render("node/probe.sh.j2", question=QUESTION, route_protocol=ROUTE_PROTOCOL)
     return parse(run_script(context, script, where=f"{node}: looking"))
 
 
 def versions_script(known: Collection[str] = ()) -> str:
     """Looks at what runs on a node; whoever is not `known` is asked for its version."""
-    return render("node/versions.sh.j2", versions=True, known=sorted(known))
+    words = shlex.quote(f" {' '.join(sorted(known))} ")
+    head = f"set -eu\nexport LC_ALL=C\ndetails= known={words}\n"
+    return head + plain("node/running.sh.j2") + plain("node/daemons.sh.j2")
 
 
 def parse(printed: str, tables: Tables | None = None) -> NodeState:
-    """The state that templates/node/probe.sh.j2 or versions.sh.j2 printed; `tables` answer QUESTION by themselves."""
+    """The state that templates/node/probe.sh.j2 or daemons.sh.j2 printed; `tables` answer QUESTION by themselves."""
     daemons: dict[str, Daemon] = {}
     answers = list((tables or {}).values())
     links: list[Row] = []

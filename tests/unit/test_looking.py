@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ovnlab import ovsdb, templating
+from ovnlab import jinja, ovsdb, templating
 from ovnlab.cli import app
 from ovnlab.providers.machines import _READ_SCRIPT
 from ovnlab.tasks.script import each_of, one_of
@@ -128,8 +128,8 @@ def test_every_command_is_found_by_its_name_alone() -> None:
 def test_templates_are_kept_compiled_where_that_can_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sys.dont_write_bytecode", False)
     for folder, kept in ((tmp_path / "cache", 1), (Path("/proc/nowhere"), 0)):
-        templating._environment.cache_clear()
-        monkeypatch.setattr(templating._environment().bytecode_cache, "directory", str(folder))
+        jinja.environment.cache_clear()
+        monkeypatch.setattr(jinja.environment().bytecode_cache, "directory", str(folder))
         assert "worker1" in templating.render("node/hosts.j2", nodes=[("192.168.50.100", "worker1")])
         assert len(list(folder.glob("*"))) == kept
-    templating._environment.cache_clear()
+    jinja.environment.cache_clear()

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors"],
-    ["waiting", "shipped", "ovsdb", "templating", "parallel", "wrapped", "reporting"],
+    ["waiting", "shipped", "ovsdb", "jinja", "templating", "parallel", "wrapped", "reporting"],
     ["topology"],
     ["graph"],
     ["state", "tasks"],
@@ -32,7 +32,19 @@ LAYERS = [
 ]
 """Each imports only what is before it, or beside it within its own package."""
 
-HEAVY = ("invoke", "http", "pydantic", "ruamel", "rich", "fabric", "paramiko", "cryptography", "jsonschema", "scapy")
+HEAVY = (
+    "jinja2",
+    "invoke",
+    "http",
+    "pydantic",
+    "ruamel",
+    "rich",
+    "fabric",
+    "paramiko",
+    "cryptography",
+    "jsonschema",
+    "scapy",
+)
 
 
 def layer_of(name: str) -> int:
