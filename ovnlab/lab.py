@@ -18,6 +18,7 @@ from ovnlab import __version__, builds, credentials
 from ovnlab.binding import Specs, unknown
 from ovnlab.convergence import Convergence, founder
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, TopologyError, UsageError
+from ovnlab.looking import ask
 from ovnlab.northbound import change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted as wanted_rows
@@ -34,7 +35,7 @@ from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
-from ovnlab.tasks.probe import BoundVM, NodeState, probe, versions_script
+from ovnlab.tasks.probe import PORTS, NodeState, probe, versions_script
 from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -177,9 +178,9 @@ class Lab:
         """The error for a name that is neither a node nor a fake VM of the lab."""
         return unknown(self.topology, name)
 
-    def states(self) -> dict[str, NodeState]:
-        """What every node that runs is like."""
-        nodes = self.nodes()
+    def states(self, nodes: Mapping[str, Node] | None = None) -> dict[str, NodeState]:
+        """What nodes are like: these, or all that run."""
+        nodes = self.nodes() if nodes is None else nodes
         found = for_each(nodes.values(), lambda node: probe(node.context, node.name))
         return dict(zip(nodes, found, strict=True))
 
@@ -206,8 +207,8 @@ class Lab:
         except (OSError, msgspec.DecodeError):
             return {}
 
-    def remember(self, states: Mapping[str, NodeState], before: Mapping[str, str]) -> None:
-        """Remember the versions of processes that run."""
+    def remember(self, states: Mapping[str, NodeState], before: Mapping[str, str]) -> dict[str, str]:
+        """Remember the versions of processes that run, and return them."""
         found = {
             f"{name} {daemon.process}": daemon.version
             for name, state in states.items()
@@ -219,6 +220,7 @@ class Lab:
             with contextlib.suppress(OSError):
                 scratch.write_bytes(msgspec.json.encode(found))
                 scratch.replace(self.folder.path / VERSIONS)
+        return found
 
     def look(self, topology: Topology) -> Seen:
         """The lab as it is, where the topology says that its databases are."""
@@ -264,48 +266,55 @@ class Lab:
         vlan = self.topology.vlan(name)
         if vlan is not None:
             return replace(self.target(vlan[0].name), name=name, interface=vlan[1].interface)
-        home = self.home(name)
+        home = self.homes(self.nodes().values()).get(name)
         if home is None:
             if self.topology.vm(name) is None:
                 raise self.unknown(name)
             hint = f"ovnlab bind {name} {self.topology.chassis[-1].name}"
             raise OvnlabError("is not bound to a node", where=name, hint=hint)
-        return Target(name, self.node(home[0]), vm=name, interface=interface_name(name))
+        return Target(name, home, vm=name, interface=interface_name(name))
 
     def places(self, names: Collection[str]) -> dict[str, Target]:
         """Those of the names that are a node that runs or a fake VM that is bound, with the address of each."""
-        nodes, states = self.nodes(), self.states()
-        bound = {vm.name: (home, vm) for home, state in states.items() for vm in state.vms}
-        found = {}
-        for name in names:
-            vlan = self.topology.vlan(name)
+        nodes = self.nodes()
+        homes = self.homes(nodes.values())
+        vlans = {name: found for name in names if (found := self.topology.vlan(name)) is not None}
+        vms = {name: vlans[name][0].name if name in vlans else name for name in names if name not in nodes}
+        there = {name: nodes[name] for name in names if name in nodes}
+        there |= {name: homes[vm] for name, vm in vms.items() if vm in homes}
+        states = self.states({node.name: node for node in there.values()})
+        places = {}
+        for name, node in there.items():
+            state = states[node.name]
+            vm = next((bound for bound in state.vms if bound.name == vms.get(name)), None)
             if name in nodes:
-                wanted, state = self.topology.node(name), states[name]
+                wanted = self.topology.node(name)
                 carriers = [nic.carrier for nic in wanted.nics] if wanted else []
                 own = list(wanted.addresses) if wanted else []
                 own += [_bare(address) for carrier in carriers for address in state.device(carrier).addresses]
-                found[name] = Target(name, nodes[name], address=next(iter(own), ""), addresses=tuple(own))
-            elif vlan is not None and vlan[0].name in bound:
-                home = nodes[bound[vlan[0].name][0]]
-                words = tuple(map(_bare, vlan[1].addresses))
-                address = next(iter(words), "")
-                found[name] = Target(
-                    name, home, vlan[0].name, vlan[1].interface, address, is_vlan=True, addresses=words
+                places[name] = Target(name, node, address=next(iter(own), ""), addresses=tuple(own))
+            elif name in vlans:
+                carrier, vlan = vlans[name]
+                words = tuple(map(_bare, vlan.addresses))
+                places[name] = Target(
+                    name, node, carrier.name, vlan.interface, next(iter(words), ""), is_vlan=True, addresses=words
                 )
-            elif name in bound:
-                home_name, vm = bound[name]
+            elif vm is not None:  # it may have gone since
                 words = tuple(map(_bare, vm.addresses))
-                address = next(iter(words), "")
-                found[name] = Target(name, nodes[home_name], name, interface_name(name), address, addresses=words)
-        return found
+                places[name] = Target(name, node, name, interface_name(name), next(iter(words), ""), addresses=words)
+        return places
 
-    def home(self, vm: str) -> tuple[str, BoundVM] | None:
-        """The node that a fake VM is bound to and what it is like there."""
-        for name, state in self.states().items():
-            for bound in state.vms:
-                if bound.name == vm:
-                    return name, bound
-        return None
+    def homes(self, nodes: Collection[Node]) -> dict[str, Node]:
+        """The one of these nodes that each fake VM is bound to, of all that are."""
+
+        def bound_to(node: Node) -> list[str]:
+            try:
+                (interfaces,) = ask(node, PORTS).values()
+            except CommandFailed:  # its database does not run
+                return []
+            return [row["external_ids"]["iface-id"] for row in interfaces if "iface-id" in row["external_ids"]]
+
+        return {vm: node for node, vms in zip(nodes, for_each(nodes, bound_to), strict=True) for vm in vms}
 
     def machines(self) -> LibvirtProvider:
         """The provider of a lab whose nodes are VMs. Raises UsageError for nodes that are none."""
@@ -759,7 +768,7 @@ def find(name: str | None, reporter: Reporter) -> Lab:
         lab.topology  # noqa: B018  raises where there is no such lab
         return lab
     candidates = [Lab(folder.name, reporter) for folder in labs()]
-    running = [lab for lab in candidates if lab.provider.is_up()] or candidates
+    running = candidates if len(candidates) == 1 else [lab for lab in candidates if lab.provider.is_up()] or candidates
     if not running:
         raise OvnlabError("there is no lab", hint="`ovnlab up` makes one")
     if len(running) > 1:

@@ -6,19 +6,29 @@ Rows come from the sockets of the databases' servers, by the tools of OVS and OV
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from subprocess import PIPE
 
+from ovnlab.ahead import Ahead, Look
 from ovnlab.errors import Timeout
 from ovnlab.ovsdb import Tables, select
 from ovnlab.providers.base import Node
-from ovnlab.tasks.script import TIMEOUT, each_of, failure, one_of, run_script
+from ovnlab.tasks.script import TIMEOUT, each_of, one_of, run_script
 from ovnlab.tasks.tables import Question
 
 
-def look(node: Node, questions: Sequence[Question], script: str) -> tuple[str | None, list[Tables | None]]:
+def ask(node: Node, question: Question) -> Tables:
+    """Rows of a node's database. Raises CommandFailed where it does not run, OvnlabError where the node is silent."""
+    server = node.connect(question.server.socket)
+    if server is not None:
+        with server, contextlib.suppress(OSError):  # ssh may not connect there
+            return select(server, question.server.database, question.columns)
+    return question.parse(run_script(node.context, question.script(), where=f"{node.name}: looking"))
+
+
+def look(
+    node: Node, questions: Sequence[Question], script: str, ahead: Ahead
+) -> tuple[str | None, list[Tables | None]]:
     """What a script prints on a node, None where it fails; and answers to questions, None where nobody gives one.
 
     While the script runs, the sockets are asked; tools, for those that cannot be, are part of the script. A server that
@@ -26,7 +36,7 @@ def look(node: Node, questions: Sequence[Question], script: str) -> tuple[str | 
     """
     servers = [node.connect(question.server.socket) for question in questions]
     by_tool = [question for question, server in zip(questions, servers, strict=True) if server is None]
-    with _running(node, [script, *(question.script() for question in by_tool)]) as printed:
+    with _running(node, [script, *(question.script() for question in by_tool)], ahead) as printed:
         answers: list[Tables | None] = []
         refused = []
         for question, server in zip(questions, servers, strict=True):
@@ -41,7 +51,7 @@ def look(node: Node, questions: Sequence[Question], script: str) -> tuple[str | 
                     refused.append(question)
         said, *by_tools = printed()
     if refused:
-        with _running(node, [question.script() for question in refused]) as printed:
+        with _running(node, [question.script() for question in refused], ahead) as printed:
             by_tools += printed()
     for question, text in zip([*by_tool, *refused], by_tools, strict=True):
         answers[questions.index(question)] = None if text is None else question.parse(text)
@@ -49,30 +59,38 @@ def look(node: Node, questions: Sequence[Question], script: str) -> tuple[str | 
 
 
 @contextlib.contextmanager
-def _running(node: Node, scripts: Sequence[str]) -> Iterator[Callable[[], list[str | None]]]:
+def _running(node: Node, scripts: Sequence[str], ahead: Ahead) -> Iterator[Callable[[], list[str | None]]]:
     """Run scripts on a node: what is given waits for them, and returns what each printed, None of one that failed."""
     where = f"{node.name}: looking"
+    script = one_of(scripts)
     command = node.looking()
+
+    def slowly() -> list[str | None]:
+        return each_of(run_script(node.context, script, where=where))
+
     if command is None:
-        yield lambda: each_of(run_script(node.context, one_of(scripts), where=where))
+        yield slowly
         return
 
     def printed() -> list[str | None]:
         try:
-            out, err = process.communicate(timeout=TIMEOUT)
+            out, _ = process.communicate(timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
             raise Timeout(f"gave up after {TIMEOUT:g} s", where=where) from None
-        if process.returncode:
-            raise failure(where, process.returncode, err.decode(errors="replace"))
+        if process.returncode:  # ssh may not use the connection that it keeps, or it broke
+            return slowly()
         found = each_of(out.decode(errors="replace"))
         return found + [None] * (len(scripts) - len(found))  # the connection broke
 
-    with os.fdopen(os.memfd_create("script"), "w+b") as file:
-        file.write(one_of(scripts).encode())
-        file.seek(0)
-        process = subprocess.Popen(command, stdin=file, stdout=PIPE, stderr=PIPE, cwd="/")
+    process = ahead.begin(command, script)
     with process:
         try:
             yield printed
         finally:
             process.kill()
+
+
+def next_look(node: Node, script: str) -> Look | None:
+    """What `look` runs first on a node where all sockets answer; None where it may be another node's by then."""
+    command = node.looking() if node.lasting else None
+    return Look(tuple(command), one_of([script])) if command else None

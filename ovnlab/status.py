@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ovnlab.ahead import Ahead
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
-from ovnlab.looking import look
+from ovnlab.looking import look, next_look
 from ovnlab.northbound import live, southbound
 from ovnlab.northbound.southbound import Southbound
 from ovnlab.parallel import for_each
@@ -109,9 +110,13 @@ class Status:
         return asdict(self)
 
 
-def status(lab: Lab) -> Status:
-    """What a lab is like just now: all nodes are asked at once, each for all that it knows in one round trip."""
+def status(lab: Lab, ahead: Ahead | None = None) -> Status:
+    """What a lab is like just now: all nodes are asked at once, each for all that it knows in one round trip.
+
+    What was begun ahead is taken, and what the next one is to begin is kept.
+    """
     topology = lab.topology
+    ahead = ahead or Ahead(lab.folder.path)
     nodes = lab.nodes()
     states: dict[str, NodeState] = {}
     rows: list[live.LiveRow] = []
@@ -124,7 +129,7 @@ def status(lab: Lab) -> Status:
     def ask(node: Node) -> None:
         script = lab.daemons_script(node.name, remembered)
         questions = [probe.QUESTION, *([live.QUESTION, southbound.QUESTION] if node.name in asked else [])]
-        daemons, (own, *zone) = look(node, questions, script)
+        daemons, (own, *zone) = look(node, questions, script, ahead)
         if daemons is not None:
             states[node.name] = lab.daemons(node.name, daemons, remembered, own)
         if zone and zone[0] is not None:
@@ -133,7 +138,9 @@ def status(lab: Lab) -> Status:
             bindings.append(southbound.bindings_in(zone[1]))
 
     for_each([functools.partial(ask, node) for node in nodes.values()], _ask)
-    lab.remember(states, remembered)
+    remembered = lab.remember(states, remembered)
+    looks = (next_look(nodes[name], lab.daemons_script(name, remembered)) for name in states)
+    ahead.keep(found for found in looks if found)
     southern = Southbound({}, {})
     for part in bindings:
         southern = Southbound({**southern.chassis, **part.chassis}, {**southern.ports, **part.ports})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ovnlab.ahead import Ahead
 from ovnlab.cli import output
 from ovnlab.cli.options import (
     JsonOption,
@@ -181,12 +183,14 @@ def status(lab: LabOption = None, json: JsonOption = False) -> int:
     ovnlab status
     ovnlab status --json
     """
-    from ovnlab.cli import showing  # noqa: PLC0415
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
-    from ovnlab.lab import find  # noqa: PLC0415
-    from ovnlab.status import status as lab_status  # noqa: PLC0415
+    named = [LabFolder(lab)] if lab else existing_labs()
+    with Ahead(named[0].path) if len(named) == 1 else contextlib.nullcontext() as ahead:
+        from ovnlab.cli import showing  # noqa: PLC0415
+        from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+        from ovnlab.lab import find  # noqa: PLC0415
+        from ovnlab.status import status as lab_status  # noqa: PLC0415
 
-    found = lab_status(find(lab, Quiet()))
+        found = lab_status(find(lab, Quiet()), ahead)
     if json:
         output.as_json(**found.as_dict())
     else:

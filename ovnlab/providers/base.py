@@ -29,6 +29,10 @@ class Node(Protocol):
     def connect(self, path: str) -> socket.socket | None:
         """A connection to a UNIX socket of the node, None where it cannot be had from here."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether a command of `looking` means this node as long as there is the lab, and nothing once it is gone."""
+
     def looking(self) -> list[str] | None:
         """The quickest command to run here that runs a script, its standard input, as root on the node.
 

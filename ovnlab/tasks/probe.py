@@ -33,6 +33,9 @@ QUESTION = Question(
 )
 """What a node's own database says of it."""
 
+PORTS = Question(SWITCH, {"Interface": ("external_ids",)})
+"""Which fake VMs are bound to it."""
+
 
 @dataclass(frozen=True)
 class Daemon:
@@ -182,10 +185,18 @@ def probe(context: Context, node: str) -> NodeState:
     return parse(run_script(context, script, where=f"{node}: looking"))
 
 
+def running(context: Context, node: str) -> frozenset[str]:
+    """The names of the daemons that run on a node: all that costs little to ask."""
+    return frozenset(parse(run_script(context, _daemons_script("all"), where=f"{node}: looking")).daemons)
+
+
 def versions_script(known: Collection[str] = ()) -> str:
     """Looks at what runs on a node; whoever is not `known` is asked for its version."""
-    words = shlex.quote(f" {' '.join(sorted(known))} ")
-    head = f"set -eu\nexport LC_ALL=C\ndetails= known={words}\n"
+    return _daemons_script(f" {' '.join(sorted(known))} ")
+
+
+def _daemons_script(known: str) -> str:
+    head = f"set -eu\nexport LC_ALL=C\ndetails= known={shlex.quote(known)}\n"
     return head + plain("node/running.sh.j2") + plain("node/daemons.sh.j2")
 
 

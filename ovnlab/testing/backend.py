@@ -11,7 +11,7 @@ from testinfra.modules.service import Service
 
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab, Target, find
-from ovnlab.tasks.probe import probe
+from ovnlab.tasks.probe import running
 from ovnlab.testing.examination import Silent
 
 TIMEOUT = 300
@@ -81,11 +81,6 @@ class DaemonService(Service):  # type: ignore[misc]  # as above
         return cls
 
     @property
-    def _running(self) -> set[str]:
-        backend = self._host.backend
-        return set(probe(backend.lab.node(backend.name).context, backend.name).daemons)
-
-    @property
     def exists(self) -> bool:
         """Whether a node can have it: it is a unit that ovnlab knows."""
         return self.name in UNITS
@@ -93,7 +88,8 @@ class DaemonService(Service):  # type: ignore[misc]  # as above
     @property
     def is_running(self) -> bool:
         """Whether all of its daemons run."""
-        return self.exists and set(UNITS[self.name]) <= self._running
+        lab, node = self._host.backend.lab, self._host.backend.name
+        return self.exists and set(UNITS[self.name]) <= running(lab.node(node).context, node)
 
     @property
     def is_enabled(self) -> bool:

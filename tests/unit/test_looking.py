@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from ovnlab import jinja, ovsdb, templating
+from ovnlab.ahead import Ahead, Look
 from ovnlab.cli import app
 from ovnlab.providers.machines import _READ_SCRIPT
 from ovnlab.tasks.script import each_of, one_of
@@ -36,14 +39,12 @@ def test_several_scripts_in_one_say_what_each_printed(shell: str) -> None:
     assert [text if text is None else text.rstrip() for text in each_of(done.stdout)] == PRINTED
 
 
-@pytest.mark.parametrize(
-    ("shell", "environment"), [("bash", {}), ("dash", {"POSIX_SHELL": "dash"}), ("dash", {})], ids=str
-)
-def test_whatever_shell_root_has_reads_the_script(shell: str, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_the_shell_of_whoever_logs_in_reads_them_itself_or_has_sh_do_it(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"there is no {shell}")
     done = subprocess.run(
-        [shell, "-c", _READ_SCRIPT], input=one_of(SCRIPTS), env={"PATH": "/usr/bin:/bin", **environment},
+        [shell, "-c", _READ_SCRIPT], input=one_of(SCRIPTS), env={"PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert [text if text is None else text.rstrip() for text in each_of(done.stdout)] == PRINTED
@@ -114,6 +115,31 @@ def test_a_server_that_is_silent_is_one(tmp_path: Path) -> None:
     with here, there, pytest.raises(TimeoutError):
         ovsdb.select(here, "OVN_Northbound", {"Logical_Switch": ("name",)})
     assert ovsdb.connect(tmp_path / "nobody") is None
+
+
+def test_what_is_wanted_as_last_time_was_begun_already_and_what_is_not_is_ended(tmp_path: Path) -> None:
+    wanted = Look(("sh", "-s"), f"echo once >>{tmp_path}/ran; echo found; read -r never <{tmp_path}/nothing")
+    os.mkfifo(tmp_path / "nothing")
+    with Ahead(tmp_path) as ahead:
+        ahead.keep([wanted, Look(("cat",), "unwanted"), Look(("/nowhere",), "")])
+        assert not (tmp_path / "ran").exists()
+    with Ahead(tmp_path) as ahead:
+        other = ahead.begin(["sh", "-s"], "echo other")
+        assert other.communicate()[0] == b"other\n"
+        process = ahead.begin(wanted.command, wanted.script)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"found\n"
+        process.kill()
+        process.communicate()
+    assert (tmp_path / "ran").read_text() == "once\n"
+    with Ahead(tmp_path) as ahead:
+        begun = list(ahead._begun.values())
+    assert len(begun) == 2
+    assert begun[0].returncode == -signal.SIGKILL
+    assert all(process.returncode is not None for process in begun)
+    (tmp_path / "looks.json").write_text("[1")
+    with Ahead(tmp_path) as ahead:
+        assert not ahead._begun
 
 
 def test_every_command_is_found_by_its_name_alone() -> None:

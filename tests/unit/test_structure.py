@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors"],
-    ["waiting", "shipped", "ovsdb", "jinja", "templating", "parallel", "wrapped", "reporting"],
+    ["waiting", "shipped", "ovsdb", "jinja", "templating", "parallel", "wrapped", "reporting", "ahead"],
     ["topology"],
     ["graph"],
     ["state", "tasks"],

@@ -42,6 +42,7 @@ class LocalNode:
 
     name: str
     pid: int
+    lasting = False  # a process ID is another's one day
 
     @cached_property
     def context(self) -> Context:
