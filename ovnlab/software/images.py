@@ -45,6 +45,7 @@ PROGRAMS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-img": "qemu
 
 CONTENT = (
     *packages.PACKAGES,
+    "bash-static",
     "busybox-static",
     "ca-certificates",
     "kmod",
@@ -58,7 +59,8 @@ CONTENT = (
 """What is in an image beside the kernel."""
 
 KERNEL_ARGUMENTS = (
-    "rw console=ttyS0 net.ifnames=0 quiet mitigations=off nopti cryptomgr.notests nokaslr systemd.show_status=false"
+    "rw console=ttyS0 net.ifnames=0 quiet mitigations=off nopti cryptomgr.notests nokaslr systemd.show_status=false "
+    "audit=0 lsm=capability init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off preempt=none"
 )
 """What the kernel is told beside where its root is: quick where nothing has to be kept apart."""
 
