@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,21 @@ class ByFile(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is typed
         return MACHINES if nodeid.startswith(MACHINES) else str(super()._split_scope(nodeid))
 
 
+ROOTS_HOME = "OVNLAB_TESTS_ROOTS_HOME"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a home for root, which all workers inherit: what one of them downloads or builds the others have."""
+    if not hasattr(config, "workerinput"):
+        os.environ[ROOTS_HOME] = tempfile.mkdtemp(prefix="ovnlab-tests-root-", dir="/var/tmp")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(ROOTS_HOME))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
@@ -56,7 +72,7 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def root(session_folder: Path) -> Account:
+def root() -> Account:
     if os.geteuid() != 0:
         pytest.skip("only root can run labs as root")
-    return Account("", this_python(), session_folder / "root")
+    return Account("", this_python(), Path(os.environ[ROOTS_HOME]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from ovnlab.lab import Lab
 from ovnlab.testing import checks
+from tests.conftest import ROOTS_HOME
 from tests.lab.harness import interfaces
 
 Hosts = Callable[[str], Any]
@@ -23,7 +25,7 @@ def own_folders(session_folder: Path) -> Iterator[None]:
     network = interfaces()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(session_folder / "plugin-state"))
-        patch.setenv("XDG_CACHE_HOME", str(session_folder / "root/cache"))
+        patch.setenv("XDG_CACHE_HOME", f"{os.environ[ROOTS_HOME]}/cache")
         yield
     assert interfaces() == network
 

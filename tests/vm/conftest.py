@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.harness import Account, Labs, interfaces, this_python
+from tests.lab.harness import Account, Labs, interfaces
 
 NEEDED = {
     "libvirtd": "libvirt-daemon-system",
@@ -85,10 +85,10 @@ def cache(root: Account, session_folder: Path) -> Path:
     """A cache with an image in it."""
     if missing := lacking():
         pytest.skip(f"this machine lacks {', '.join(missing)}")
-    labs = Labs(root, session_folder / "vm-state", session_folder, session_folder / "vm-cache")
+    labs = Labs(root, session_folder / "vm-state", session_folder)
     made = labs.run("image", "build", "--box", "--json")
     assert "openvswitch-switch" in made.stdout
-    return session_folder / "vm-cache"
+    return root.home / "cache"
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +98,7 @@ def built(root: Account, cache: Path, session_folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def hypervisor(cache: Path, session_folder: Path) -> Iterator[Account]:
+def hypervisor(root: Account, cache: Path, session_folder: Path) -> Iterator[Account]:
     """libvirtd, with networks, processes and files that nobody else sees."""
     folder = session_folder / "hypervisor"
     folder.mkdir()
@@ -122,7 +122,7 @@ def hypervisor(cache: Path, session_folder: Path) -> Iterator[Account]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield Inside("", this_python(), session_folder / "root", int(children[0]))
+        yield Inside("", root.python, root.home, int(children[0]))
     finally:
         process.kill()
         process.communicate()

@@ -65,6 +65,35 @@ def test_status_asks_databases_over_the_kept_connection(running: Labs) -> None:
     wait_until("a connection to be kept", lambda: ssh("-O", "check", "central") == 0 or None, timeout=30)
 
 
+def test_status_logs_in_where_the_kept_connection_takes_nobody_more(running: Labs) -> None:
+    whole = running.json("status")
+    ssh = [*running.account.prefix, "ssh", "-F", running.out("ssh-config").strip()]
+    others = [[*ssh, "central", "sleep", "100"]] * 2
+
+    def allow(sessions: str) -> None:
+        reload = (
+            f"{sessions} /etc/ssh/sshd_config.d/a.conf; systemctl reload ssh; sleep 2"  # sshd_config(5), MaxSessions
+        )
+        subprocess.run([*ssh, "-S", "none", "central", reload], check=True)
+        subprocess.run([*ssh, "-O", "exit", "central"], capture_output=True, check=True)
+
+    def is_full() -> bool | None:
+        command = [*ssh, "-o", "ProxyCommand=false", "central", "true"]
+        return subprocess.run(command, capture_output=True, check=False).returncode != 0 or None
+
+    allow("echo MaxSessions 2 >")
+    subprocess.run([*ssh, "-o", "ConnectionAttempts=30", "central", "true"], check=True)
+    held = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for command in others]
+    try:
+        wait_until("all sessions to be taken", is_full, timeout=30)
+        assert running.json("status") == whole
+    finally:
+        for process in held:
+            process.kill()
+            process.wait()
+        allow("rm")
+
+
 def test_a_snapshot_of_the_whole_lab(running: Labs) -> None:
     running.run("snapshot", "save", "before")
     assert [found["name"] for found in running.json("snapshot", "ls")["snapshots"]] == ["before"]
@@ -82,6 +111,8 @@ def test_a_snapshot_of_the_whole_lab(running: Labs) -> None:
 
 def test_up_brings_back_a_machine_that_was_switched_off_and_one_that_rebooted(running: Labs) -> None:
     virsh(running.account, "destroy", "ovnlab-3node-worker2")
+    states = [node["running"] for node in running.json("status")["nodes"]]
+    assert states == [True, True, False]
     before = running.on("worker1", "cat", "/proc/sys/kernel/random/boot_id")
     running.run("exec", "worker1", "--", "systemctl", "--no-block", "reboot", expect=None)
     deadline = time.monotonic() + 120
@@ -319,16 +350,14 @@ def test_a_machine_that_never_boots(machines: Labs) -> None:
         f"machines: {{image: ./empty.img, kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
     )
     # With less patience than five minutes.
-    patched = (
-        "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 20; import ovnlab.__main__ as m; m.main()"
-    )
+    patched = "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; import ovnlab.__main__ as m; m.main()"
     command = [*machines.account.prefix, machines.account.python, "-c", patched, "up", path]
     result = subprocess.run(
         command, env=machines.environment, cwd=machines.scratch, capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
-    assert "central: waited 20 s for SSH on " in result.stderr
-    assert "its kernel was starting, after 2" in result.stderr
+    assert "central: waited 12 s for SSH on " in result.stderr
+    assert "its kernel was starting, after 1" in result.stderr
     assert "Traceback" not in result.stderr
     # `up` of what boots goes on from there.
     machines.write("never.yaml", "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n")
