@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -344,6 +345,16 @@ def test_packets_of_other_kinds(gateway: Labs) -> None:
 def test_northd_that_does_not_run_is_told(mended: Labs) -> None:
     mended.on("central", "sh", "-c", "kill -9 $(cat /run/ovn/ovn-northd.pid)")
     assert any("ovn-northd does not run" in note for note in trace(mended, "vm1", "vm2")["notes"])
+
+
+def test_an_ovn_trace_that_fails_is_said_and_leaves_nothing(gateway: Labs) -> None:
+    gateway.on("central", "sh", "-c", 'mount --bind /bin/false "$(command -v ovn-trace)"')
+    try:
+        error = gateway.run("test", expect=1).stderr
+    finally:
+        gateway.on("central", "sh", "-c", 'umount "$(command -v ovn-trace)"')
+    assert re.search(r"^ovnlab: ovn-trace of \d+ packets: a command ended with exit code 1$", error, re.MULTILINE)
+    assert gateway.on("central", "ls", "/tmp") == ""
 
 
 def test_what_is_dropped_elsewhere_is_not_dropped_by_the_acl(user_labs: Labs) -> None:

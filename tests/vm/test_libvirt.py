@@ -350,7 +350,9 @@ def test_a_machine_that_never_boots(machines: Labs) -> None:
         f"machines: {{image: ./empty.img, kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
     )
     # With less patience than five minutes.
-    patched = "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; import ovnlab.__main__ as m; m.main()"
+    patched = (
+        "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; import ovnlab.__main__ as m; m.main()"
+    )
     command = [*machines.account.prefix, machines.account.python, "-c", patched, "up", path]
     result = subprocess.run(
         command, env=machines.environment, cwd=machines.scratch, capture_output=True, text=True, check=False
