@@ -16,6 +16,11 @@ from invoke.runners import Local
 Wrap = Callable[[Sequence[str]], Sequence[str]]
 
 
+def shell_words(command: str) -> list[str]:
+    """What runs a shell command. A shell that only starts a shell would cost 25 ms on an emulated machine."""
+    return ["sh", "-s"] if command == "sh -s" else ["sh", "-c", command]
+
+
 class WrappedRunner(Local):
     """Runs commands as invoke's Local does, wrapped as the context says."""
 
@@ -24,10 +29,8 @@ class WrappedRunner(Local):
     def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
         """Start the command in a session of its own: a Ctrl-C here is for ovnlab to handle."""
         del shell, env
-        # A shell that only starts a shell costs 25 ms on an emulated machine.
-        argv = ["sh", "-s"] if command == "sh -s" else ["sh", "-c", command]
         self.process = subprocess.Popen(
-            self.context.wrap(argv),
+            self.context.wrap(shell_words(command)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

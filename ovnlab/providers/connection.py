@@ -15,6 +15,7 @@ from invoke.runners import Result
 
 from ovnlab.errors import OvnlabError
 from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach, as_root
+from ovnlab.wrapped import shell_words
 
 ALIVE_INTERVAL = 10
 """Seconds of silence after which a connection is asked whether it lives."""
@@ -76,7 +77,7 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
 
     def run(self, command: str, **options: Any) -> Result:
         """Run a shell command as root. Raises OvnlabError where the connection breaks."""
-        words = as_root(["sh", "-c", command], sudo=self.reach.sudo)
+        words = as_root(shell_words(command), sudo=self.reach.sudo)
         with self.unbroken():
             result: Result = super().run(shlex.join(words), **options)
         return result

@@ -42,4 +42,6 @@ def as_root(argv: Sequence[str], *, sudo: bool) -> list[str]:
     variables = [f"PATH={PATH}", "HOME=/root", "USER=root", "LOGNAME=root", "LANG=C.UTF-8"]
     if terminal := os.environ.get("TERM"):
         variables.append(f"TERM={terminal}")
+    if len(argv) > 1 and argv[0] == "env" and not argv[1].startswith("-"):
+        argv = argv[1:]  # one does what two do, 20 ms of an emulated CPU sooner
     return [*(("sudo", "-n") if sudo else ()), "env", "-i", *variables, *argv]

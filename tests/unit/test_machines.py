@@ -168,6 +168,8 @@ def test_commands_run_as_root_wherever_one_comes_from(sudo: bool, monkeypatch: p
     assert words[:2] == (["sudo", "-n"] if sudo else ["env", "-i"])
     assert words[-2:] == ["id", "-u"]
     assert not any("SECRET" in word for word in words)
+    assert as_root(["env", "A=b", "id"], sudo=sudo) == [*words[:-2], "A=b", "id"]
+    assert as_root(["env", "-u", "A", "id"], sudo=sudo) == [*words[:-2], "env", "-u", "A", "id"]
 
 
 @pytest.mark.parametrize(
