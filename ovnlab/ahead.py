@@ -1,7 +1,7 @@
 """Looks at a lab's nodes that are begun before it is known whether they are wanted, while the program is loaded.
 
-A lab's folder keeps what would be run next to look at each node. It is begun at once; what then turns out to be wanted,
-word by word, is taken, and what is not is ended.
+A lab's folder keeps what was run last to look at each node. It is begun at once; what then turns out to be wanted, word
+by word, is taken, and what is not is ended.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from subprocess import PIPE
 from typing import Self
@@ -35,11 +35,12 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Ahead:
-    """The looks that were begun, and those for the next time."""
+    """The looks that were begun, and in `ran` those that can be begun the next time."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "looks.json"
         self._begun: dict[Look, subprocess.Popen[bytes]] = {}
+        self.ran: list[Look] = []
         self._kept = b""
         with contextlib.suppress(OSError):
             self._kept = self._path.read_bytes()
@@ -52,19 +53,25 @@ class Ahead:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._begun.values():
+        while self._begun:
+            process = self._begun.popitem()[1]
             process.kill()
             with process:  # what it printed is not waited for: an ssh that shares a connection gave its output away
                 pass
 
-    def begin(self, command: Sequence[str], script: str) -> subprocess.Popen[bytes]:
-        """What runs that script, begun now if it was not. Raises OSError where that cannot be done."""
+    def begin(self, command: Sequence[str], script: str, *, again: bool) -> subprocess.Popen[bytes]:
+        """What runs that script, begun now if it was not; `again` if it can be begun ahead the next time.
+
+        Raises OSError where that cannot be done.
+        """
         look = Look(tuple(command), script)
+        if again:
+            self.ran.append(look)
         return self._begun.pop(look, None) or look.begin()
 
-    def keep(self, looks: Iterable[Look]) -> None:
-        """Begin these the next time."""
-        wanted = msgspec.json.encode(list(looks))
+    def keep(self, looks: Collection[Look]) -> None:
+        """Begin these the next time, and no others."""
+        wanted = msgspec.json.encode(sorted(looks, key=lambda look: look.command))
         if wanted != self._kept:
             scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
             with contextlib.suppress(OSError):  # there is no lab any more, or no room

@@ -35,7 +35,7 @@ from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
-from ovnlab.tasks.probe import PORTS, NodeState, probe, versions_script
+from ovnlab.tasks.probe import PORTS, NodeState, fake_vms, probe, versions_script
 from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -207,8 +207,8 @@ class Lab:
         except (OSError, msgspec.DecodeError):
             return {}
 
-    def remember(self, states: Mapping[str, NodeState], before: Mapping[str, str]) -> dict[str, str]:
-        """Remember the versions of processes that run, and return them."""
+    def remember(self, states: Mapping[str, NodeState], before: Mapping[str, str]) -> bool:
+        """Remember the versions of processes that run; whether they are others than before."""
         found = {
             f"{name} {daemon.process}": daemon.version
             for name, state in states.items()
@@ -220,7 +220,7 @@ class Lab:
             with contextlib.suppress(OSError):
                 scratch.write_bytes(msgspec.json.encode(found))
                 scratch.replace(self.folder.path / VERSIONS)
-        return found
+        return found != before
 
     def look(self, topology: Topology) -> Seen:
         """The lab as it is, where the topology says that its databases are."""
@@ -308,11 +308,10 @@ class Lab:
         """The one of these nodes that each fake VM is bound to, of all that are."""
 
         def bound_to(node: Node) -> list[str]:
-            try:
-                (interfaces,) = ask(node, PORTS).values()
-            except CommandFailed:  # its database does not run
-                return []
-            return [row["external_ids"]["iface-id"] for row in interfaces if "iface-id" in row["external_ids"]]
+            tables = ask(node, PORTS)
+            if tables is None:
+                return [vm.name for vm in probe(node.context, node.name).vms]
+            return fake_vms(tables)
 
         return {vm: node for node, vms in zip(nodes, for_each(nodes, bound_to), strict=True) for vm in vms}
 
@@ -432,7 +431,7 @@ class Lab:
 
     def workshop(self, name: str) -> Workshop:
         """A node as a place to build on. Raises OvnlabError where it does not run."""
-        from ovnlab.providers.machines import Machine  # noqa: PLC0415  brings Fabric and Paramiko
+        from ovnlab.providers.machines import Machine  # noqa: PLC0415  local nodes have none
         from ovnlab.providers.workshop import Elsewhere  # noqa: PLC0415
 
         node = self.provider.node(name)
@@ -691,7 +690,7 @@ class Lab:
         return SavedLab(self.folder).path.exists()
 
     def _discard(self) -> None:
-        from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt, Fabric, Paramiko
+        from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt
 
         LibvirtProvider(self.folder, None, self.reporter).discard()
 

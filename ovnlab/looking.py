@@ -9,21 +9,22 @@ import contextlib
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 
-from ovnlab.ahead import Ahead, Look
+from ovnlab.ahead import Ahead
 from ovnlab.errors import Timeout
 from ovnlab.ovsdb import Tables, select
 from ovnlab.providers.base import Node
-from ovnlab.tasks.script import TIMEOUT, each_of, one_of, run_script
+from ovnlab.providers.reach import SSH_FAILED
+from ovnlab.tasks.script import TIMEOUT, each_of, failure, one_of, run_script
 from ovnlab.tasks.tables import Question
 
 
-def ask(node: Node, question: Question) -> Tables:
-    """Rows of a node's database. Raises CommandFailed where it does not run, OvnlabError where the node is silent."""
+def ask(node: Node, question: Question) -> Tables | None:
+    """Rows of a node's database from its server's socket, None where they cannot be had there."""
     server = node.connect(question.server.socket)
     if server is not None:
-        with server, contextlib.suppress(OSError):  # ssh may not connect there
+        with server, contextlib.suppress(OSError):  # ssh may not connect there, or the server is silent
             return select(server, question.server.database, question.columns)
-    return question.parse(run_script(node.context, question.script(), where=f"{node.name}: looking"))
+    return None
 
 
 def look(
@@ -36,7 +37,7 @@ def look(
     """
     servers = [node.connect(question.server.socket) for question in questions]
     by_tool = [question for question, server in zip(questions, servers, strict=True) if server is None]
-    with _running(node, [script, *(question.script() for question in by_tool)], ahead) as printed:
+    with _running(node, [script, *(question.script() for question in by_tool)], ahead, again=node.lasting) as printed:
         answers: list[Tables | None] = []
         refused = []
         for question, server in zip(questions, servers, strict=True):
@@ -51,7 +52,7 @@ def look(
                     refused.append(question)
         said, *by_tools = printed()
     if refused:
-        with _running(node, [question.script() for question in refused], ahead) as printed:
+        with _running(node, [question.script() for question in refused], ahead, again=False) as printed:
             by_tools += printed()
     for question, text in zip([*by_tool, *refused], by_tools, strict=True):
         answers[questions.index(question)] = None if text is None else question.parse(text)
@@ -59,7 +60,9 @@ def look(
 
 
 @contextlib.contextmanager
-def _running(node: Node, scripts: Sequence[str], ahead: Ahead) -> Iterator[Callable[[], list[str | None]]]:
+def _running(
+    node: Node, scripts: Sequence[str], ahead: Ahead, *, again: bool
+) -> Iterator[Callable[[], list[str | None]]]:
     """Run scripts on a node: what is given waits for them, and returns what each printed, None of one that failed."""
     where = f"{node.name}: looking"
     script = one_of(scripts)
@@ -74,23 +77,19 @@ def _running(node: Node, scripts: Sequence[str], ahead: Ahead) -> Iterator[Calla
 
     def printed() -> list[str | None]:
         try:
-            out, _ = process.communicate(timeout=TIMEOUT)
+            out, err = process.communicate(timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
             raise Timeout(f"gave up after {TIMEOUT:g} s", where=where) from None
-        if process.returncode:  # ssh may not use the connection that it keeps, or it broke
-            return slowly()
+        if process.returncode == SSH_FAILED and node.looking() is not None:
+            return slowly()  # sshd takes no more sessions over the connection that is kept: it did not break
+        if process.returncode:
+            raise failure(where, process.returncode, err.decode(errors="replace"))
         found = each_of(out.decode(errors="replace"))
         return found + [None] * (len(scripts) - len(found))  # the connection broke
 
-    process = ahead.begin(command, script)
+    process = ahead.begin(command, script, again=again)
     with process:
         try:
             yield printed
         finally:
             process.kill()
-
-
-def next_look(node: Node, script: str) -> Look | None:
-    """What `look` runs first on a node where all sockets answer; None where it may be another node's by then."""
-    command = node.looking() if node.lasting else None
-    return Look(tuple(command), one_of([script])) if command else None

@@ -11,7 +11,7 @@ from typing import Any
 from ovnlab.ahead import Ahead
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
-from ovnlab.looking import look, next_look
+from ovnlab.looking import look
 from ovnlab.northbound import live, southbound
 from ovnlab.northbound.southbound import Southbound
 from ovnlab.parallel import for_each
@@ -138,9 +138,8 @@ def status(lab: Lab, ahead: Ahead | None = None) -> Status:
             bindings.append(southbound.bindings_in(zone[1]))
 
     for_each([functools.partial(ask, node) for node in nodes.values()], _ask)
-    remembered = lab.remember(states, remembered)
-    looks = (next_look(nodes[name], lab.daemons_script(name, remembered)) for name in states)
-    ahead.keep(found for found in looks if found)
+    is_news = lab.remember(states, remembered)
+    ahead.keep([] if is_news else ahead.ran)  # after news the next script is another one
     southern = Southbound({}, {})
     for part in bindings:
         southern = Southbound({**southern.chassis, **part.chassis}, {**southern.ports, **part.ports})

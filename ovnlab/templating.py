@@ -1,4 +1,4 @@
-"""Renders what stands in templates/. Every value that gets into a shell script goes through one filter."""
+"""Renders what stands in templates/. Every value that Jinja puts into a shell script goes through one filter."""
 
 from __future__ import annotations
 
@@ -17,9 +17,5 @@ def render(template: str, **values: object) -> str:
 
 
 def plain(template: str) -> str:
-    """The text of a template in which nothing stands for anything else.
-
-    >>> plain("node/running.sh.j2") == render("node/running.sh.j2")
-    True
-    """
+    """The text of a template in which nothing stands for anything else."""
     return (TEMPLATES / template).read_text()

@@ -36,6 +36,8 @@ class Node(Protocol):
     def looking(self) -> list[str] | None:
         """The quickest command to run here that runs a script, its standard input, as root on the node.
 
+        Where that is ssh, and ssh itself fails, the node may still be reached by `context`.
+
         The script has a PATH, and what else is in its environment must not matter. None where `context` is as quick.
         """
 

@@ -19,17 +19,17 @@ def provider_of(folder: LabFolder, topology: Topology | None, base: Base | None,
     if kind == "local":
         return LocalProvider(folder, base)
     if kind == "ssh":
-        from ovnlab.providers.ssh import SshProvider  # noqa: PLC0415  brings Fabric and Paramiko
+        from ovnlab.providers.ssh import SshProvider  # noqa: PLC0415  others have no use for it
 
         return SshProvider(folder, topology, reporter)
     if kind == "vagrant":
         try:
-            from ovnlab.providers.vagrant import VagrantProvider  # noqa: PLC0415  brings Fabric and Paramiko
+            from ovnlab.providers.vagrant import VagrantProvider  # noqa: PLC0415  brings python-vagrant
         except ModuleNotFoundError as error:
             raise _lacking(error, kind, "pip install 'ovnlab[vagrant]'") from None
         return VagrantProvider(folder, topology, reporter)
     try:
-        from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt, Fabric and Paramiko
+        from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt
     except ModuleNotFoundError as error:
         hint = "sudo apt-get install libvirt-dev gcc pkg-config, and pip install 'ovnlab[libvirt]'"
         raise _lacking(error, kind, hint) from None

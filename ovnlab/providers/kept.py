@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ovnlab.errors import OvnlabError
-from ovnlab.providers.machines import SSH_FAILED, Machine
+from ovnlab.providers.machines import Machine
+from ovnlab.providers.reach import SSH_FAILED
 from ovnlab.tasks.script import tail
 from ovnlab.wrapped import WrappedContext
 

@@ -38,9 +38,6 @@ ANSWER_TIMEOUT = 5.0
 INSTALL_TIMEOUT = 900.0
 """Seconds that installing OVS and OVN on a machine may take."""
 
-SSH_FAILED = 255
-"""The exit code of ssh itself (ssh(1), EXIT STATUS)."""
-
 LOGGING_IN = ".logging-in"
 """Of the file with the process ID of an ssh that will keep a connection."""
 

@@ -13,6 +13,9 @@ PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/lo
 CONNECT_TIMEOUT = 20.0
 """Seconds that each part of a login may take: connection, banner, key exchange, authentication."""
 
+SSH_FAILED = 255
+"""The exit code of ssh itself (ssh(1), EXIT STATUS)."""
+
 
 @dataclass(frozen=True)
 class Reach:

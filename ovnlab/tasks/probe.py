@@ -33,6 +33,9 @@ QUESTION = Question(
 )
 """What a node's own database says of it."""
 
+DAEMONS = ("node/light.sh.j2", "node/running.sh.j2", "node/daemons.sh.j2")
+"""What looks at a node's daemons. Nothing in these stands for anything else, so that Jinja need not be loaded."""
+
 PORTS = Question(SWITCH, {"Interface": ("external_ids",)})
 """Which fake VMs are bound to it."""
 
@@ -196,8 +199,7 @@ def versions_script(known: Collection[str] = ()) -> str:
 
 
 def _daemons_script(known: str) -> str:
-    head = f"set -eu\nexport LC_ALL=C\ndetails= known={shlex.quote(known)}\n"
-    return head + plain("node/running.sh.j2") + plain("node/daemons.sh.j2")
+    return f"known={shlex.quote(known)}\n" + "".join(map(plain, DAEMONS))
 
 
 def parse(printed: str, tables: Tables | None = None) -> NodeState:
@@ -296,6 +298,11 @@ def _devices(links: list[Row]) -> dict[str, Device]:
         for link in links
         if "ifname" in link
     }
+
+
+def fake_vms(tables: Tables) -> list[str]:
+    """The names of the fake VMs that are bound to a node, in the answer to PORTS."""
+    return [str(row["external_ids"]["iface-id"]) for row in tables["Interface"] if _is_vm(row)]
 
 
 def _is_vm(row: Row) -> bool:

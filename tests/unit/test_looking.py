@@ -19,6 +19,7 @@ from ovnlab import jinja, ovsdb, templating
 from ovnlab.ahead import Ahead, Look
 from ovnlab.cli import app
 from ovnlab.providers.machines import _READ_SCRIPT
+from ovnlab.tasks.probe import DAEMONS
 from ovnlab.tasks.script import each_of, one_of
 
 SCRIPTS = [
@@ -121,25 +122,31 @@ def test_what_is_wanted_as_last_time_was_begun_already_and_what_is_not_is_ended(
     wanted = Look(("sh", "-s"), f"echo once >>{tmp_path}/ran; echo found; read -r never <{tmp_path}/nothing")
     os.mkfifo(tmp_path / "nothing")
     with Ahead(tmp_path) as ahead:
-        ahead.keep([wanted, Look(("cat",), "unwanted"), Look(("/nowhere",), "")])
+        ahead.keep([wanted, Look(("cat",), "unwanted"), Look(("zz-nowhere",), "")])
         assert not (tmp_path / "ran").exists()
     with Ahead(tmp_path) as ahead:
-        other = ahead.begin(["sh", "-s"], "echo other")
+        other = ahead.begin(["sh", "-s"], "echo other", again=False)
         assert other.communicate()[0] == b"other\n"
-        process = ahead.begin(wanted.command, wanted.script)
+        process = ahead.begin(wanted.command, wanted.script, again=True)
         assert process.stdout is not None
         assert process.stdout.readline() == b"found\n"
         process.kill()
         process.communicate()
+        assert ahead.ran == [wanted]
     assert (tmp_path / "ran").read_text() == "once\n"
     with Ahead(tmp_path) as ahead:
         begun = list(ahead._begun.values())
     assert len(begun) == 2
-    assert begun[0].returncode == -signal.SIGKILL
+    assert begun[1].returncode == -signal.SIGKILL
     assert all(process.returncode is not None for process in begun)
     (tmp_path / "looks.json").write_text("[1")
     with Ahead(tmp_path) as ahead:
         assert not ahead._begun
+
+
+@pytest.mark.parametrize("template", DAEMONS)
+def test_what_is_taken_as_it_stands_says_the_same_rendered(template: str) -> None:
+    assert templating.plain(template) == templating.render(template)
 
 
 def test_every_command_is_found_by_its_name_alone() -> None:

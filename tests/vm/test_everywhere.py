@@ -14,7 +14,7 @@ import pytest
 
 from tests.lab.conftest import labs_in
 from tests.lab.harness import ROOT, Account, Labs
-from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, vm_labs
+from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, looks, vm_labs
 
 ANYWHERE = Path(__file__).with_name("anywhere.py")
 
@@ -129,6 +129,11 @@ def test_nodes_are_chassis_with_tunnels_between_them(everywhere: Everywhere) -> 
         assert {tunnel["peer"] for tunnel in node["tunnels"] if tunnel["working"]} == NODES.keys() - {node["name"]}
     kind = "netdev" if everywhere.provider == "local" else "system"
     assert everywhere.on("worker1", "ovs-vsctl", "get", "Bridge", "br-int", "datapath_type").strip() == kind
+
+
+def test_machines_are_looked_at_ahead_and_once(everywhere: Everywhere) -> None:
+    # A local node's process ID may be another's by the next time.
+    assert looks(everywhere.labs, "everywhere") == (0 if everywhere.provider == "local" else 3, 3)
 
 
 def test_fake_vms_reach_one_another(everywhere: Everywhere) -> None:

@@ -68,7 +68,7 @@ def test_status_asks_databases_over_the_kept_connection(running: Labs) -> None:
 def test_status_logs_in_where_the_kept_connection_takes_nobody_more(running: Labs) -> None:
     whole = running.json("status")
     ssh = [*running.account.prefix, "ssh", "-F", running.out("ssh-config").strip()]
-    others = [[*ssh, "central", "sleep", "100"]] * 2
+    hold = [*ssh, "central", "echo here; exec sleep 100"]
 
     def allow(sessions: str) -> None:
         reload = (
@@ -83,14 +83,18 @@ def test_status_logs_in_where_the_kept_connection_takes_nobody_more(running: Lab
 
     allow("echo MaxSessions 2 >")
     subprocess.run([*ssh, "-o", "ConnectionAttempts=30", "central", "true"], check=True)
-    held = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for command in others]
+    held = [subprocess.Popen(hold, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) for _ in range(2)]
     try:
+        for process in held:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"here\n"
         wait_until("all sessions to be taken", is_full, timeout=30)
         assert running.json("status") == whole
     finally:
         for process in held:
             process.kill()
-            process.wait()
+            with process:
+                pass
         allow("rm")
 
 

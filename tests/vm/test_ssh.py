@@ -16,7 +16,7 @@ import pytest
 from ovnlab.software import packages, toolchain
 from tests.lab import trees
 from tests.lab.test_building import compiled, newest_log
-from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, virsh
+from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, looks, virsh
 
 START_OVSDB = (
     "ovsdb-tool create /etc/openvswitch/conf.db /usr/share/openvswitch/vswitch.ovsschema; mkdir -p /run/openvswitch; "
@@ -176,6 +176,7 @@ def test_users_and_keys(there: Hosts) -> None:
     labs.run("up", there.write(w1=", user: able"))
     assert there.checks_hold()
     assert there.inside("w1", "id", "-un") == "root\n"
+    assert looks(labs, "there") == (3, 3)
     labs.run("down", "there")
 
     other = labs.scratch / "other-key"
