@@ -266,7 +266,8 @@ class Lab:
         vlan = self.topology.vlan(name)
         if vlan is not None:
             return replace(self.target(vlan[0].name), name=name, interface=vlan[1].interface)
-        home = self.homes(self.nodes().values()).get(name)
+        homes, _ = self.homes(self.nodes().values())
+        home = homes.get(name)
         if home is None:
             if self.topology.vm(name) is None:
                 raise self.unknown(name)
@@ -277,12 +278,12 @@ class Lab:
     def places(self, names: Collection[str]) -> dict[str, Target]:
         """Those of the names that are a node that runs or a fake VM that is bound, with the address of each."""
         nodes = self.nodes()
-        homes = self.homes(nodes.values())
+        homes, states = self.homes(nodes.values())
         vlans = {name: found for name in names if (found := self.topology.vlan(name)) is not None}
         vms = {name: vlans[name][0].name if name in vlans else name for name in names if name not in nodes}
         there = {name: nodes[name] for name in names if name in nodes}
         there |= {name: homes[vm] for name, vm in vms.items() if vm in homes}
-        states = self.states({node.name: node for node in there.values()})
+        states |= self.states({node.name: node for node in there.values() if node.name not in states})
         places = {}
         for name, node in there.items():
             state = states[node.name]
@@ -304,16 +305,22 @@ class Lab:
                 places[name] = Target(name, node, name, interface_name(name), next(iter(words), ""), addresses=words)
         return places
 
-    def homes(self, nodes: Collection[Node]) -> dict[str, Node]:
-        """The one of these nodes that each fake VM is bound to, of all that are."""
+    def homes(self, nodes: Collection[Node]) -> tuple[dict[str, Node], dict[str, NodeState]]:
+        """The one of these nodes that each fake VM is bound to; and what the nodes are like that had to be looked at.
 
-        def bound_to(node: Node) -> list[str]:
+        Those are the ones whose database cannot be asked by its socket.
+        """
+
+        def bound_to(node: Node) -> tuple[list[str], NodeState | None]:
             tables = ask(node, PORTS)
-            if tables is None:
-                return [vm.name for vm in probe(node.context, node.name).vms]
-            return fake_vms(tables)
+            if tables is not None:
+                return fake_vms(tables), None
+            state = probe(node.context, node.name)
+            return [vm.name for vm in state.vms], state
 
-        return {vm: node for node, vms in zip(nodes, for_each(nodes, bound_to), strict=True) for vm in vms}
+        found = list(zip(nodes, for_each(nodes, bound_to), strict=True))
+        homes = {vm: node for node, (vms, _) in found for vm in vms}
+        return homes, {node.name: state for node, (_, state) in found if state is not None}
 
     def machines(self) -> LibvirtProvider:
         """The provider of a lab whose nodes are VMs. Raises UsageError for nodes that are none."""

@@ -144,6 +144,19 @@ def test_what_is_wanted_as_last_time_was_begun_already_and_what_is_not_is_ended(
         assert not ahead._begun
 
 
+def test_the_output_of_what_is_ended_is_not_waited_for(tmp_path: Path) -> None:
+    """An ssh that shares a connection gives its output to the process that keeps it, which goes on."""
+    os.mkfifo(tmp_path / "pid")
+    with Ahead(tmp_path) as ahead:
+        ahead.keep([Look(("sh", "-s"), f"sleep 20 & echo $! >{tmp_path}/pid; wait")])
+    with Ahead(tmp_path):
+        other = int((tmp_path / "pid").read_text())
+    try:
+        assert Path(f"/proc/{other}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX", "it has ended"
+    finally:
+        os.kill(other, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("template", DAEMONS)
 def test_what_is_taken_as_it_stands_says_the_same_rendered(template: str) -> None:
     assert templating.plain(template) == templating.render(template)
