@@ -17,7 +17,7 @@ import msgspec
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import INSTALL_TIMEOUT, Keys, Machine, introduce, listening, owner_of
+from ovnlab.providers.machines import INSTALL_TIMEOUT, Keys, Machine, answering, introduce, owner_of
 from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter
 from ovnlab.state import LabFolder
@@ -101,7 +101,7 @@ class SshProvider:
             for name, node in self._nodes().items()
             if name in noted and noted[name].taken and noted[name].node.hardware == node.hardware
         ]
-        self._answering |= listening(self._machine(node) for node in taken if node.name not in self._answering)
+        self._answering |= answering(self._machine(node) for node in taken if node.name not in self._answering)
         return frozenset(node.name for node in taken if self._answering[node.name])
 
     def nodes(self) -> dict[str, Machine]:

@@ -259,5 +259,11 @@ def test_ssh_and_ansible_know_the_nodes(everywhere: Everywhere) -> None:
     # Every command before this one logged in once at most: ssh keeps the connection, and later commands use it.
     words = [*labs.account.prefix, "ssh", "-F", config, "-O", "check", "worker1"]
     assert "Master running" in subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    # Nor does one ask a server whether it is there: that would be a line more in its log.
+    count = ("sh", "-c", "journalctl --quiet --unit=ssh | wc -l")
+    lines = everywhere.on("worker1", *count)
+    assert int(lines) > 0
+    labs.run("status", "--lab", "everywhere")
+    assert everywhere.on("worker1", *count) == lines
     assert labs.json("inventory", "--lab", "everywhere")["groups"]["central"] == ["central"]
     assert Path(config).stat().st_mode & 0o777 == 0o600

@@ -30,12 +30,14 @@ def test_a_machine_is_made_once_and_lets_nobody_else_in(machines: Labs, hypervis
     words = [*hypervisor.prefix, "ssh", "-F", str(machines.scratch / "config"), "-S", "none", "central", "true"]
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "Permission denied" in refused.stderr
-    # Switched off and on again it is the same machine.
-    machines.on("central", "sh", "-c", "touch /root/kept; sync")
+    # Switched off and on again it is the same machine, also if it does not let root in any more.
+    assert "User root" in Path(config).read_text()
+    machines.on("central", "sh", "-c", "echo PermitRootLogin no >/etc/ssh/sshd_config.d/root.conf; sync")
     virsh(hypervisor, "destroy", "ovnlab-one-central")
     assert machines.json("status")["state"] == "down"
     assert machines.json("up", path)["steps"][0] == "add node central: it is not running"
-    machines.on("central", "test", "-e", "/root/kept")
+    assert "User vagrant" in Path(config).read_text()
+    assert machines.on("central", "cat", "/etc/ssh/sshd_config.d/root.conf", "/root/.ssh/authorized_keys")
     # One that cannot become what it shall be is another one.
     machines.run("up", path, "--set", "nodes.central.memory=640M")
     assert int(machines.on("central", "sh", "-c", "free -m | awk '/Mem/ { print $2 }'")) > 520
