@@ -134,6 +134,21 @@ def test_up_brings_back_a_machine_that_was_switched_off_and_one_that_rebooted(ru
     running.run("ping", "vm1", "vm2")
 
 
+def test_a_switch_is_not_started_in_the_first_seconds_after_a_boot(running: Labs) -> None:
+    """OVS 3.1 would lose what its datapath has no flow for, until it is started anew."""
+    running.on("worker2", "sh", "-c", "echo 3.90 0.50 >/root/uptime; mount --bind /root/uptime /proc/uptime")
+    sleep = "#!/bin/sh\necho $* >>/root/slept\nexec /usr/bin/sleep $*\n"
+    running.on("worker2", "sh", "-c", f"printf '{sleep}' >/usr/local/bin/sleep; chmod +x /usr/local/bin/sleep")
+    running.on("worker2", "sh", "-c", "kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)")
+    try:
+        (step,) = running.json("up", "3node", "--provider", "libvirt")["steps"]
+    finally:
+        running.on("worker2", "sh", "-c", "rm /usr/local/bin/sleep; umount /proc/uptime")
+    assert "ovs-vswitchd does not run" in step
+    assert "7" in running.on("worker2", "cat", "/root/slept").split()
+    running.run("ping", "vm1", "vm2")
+
+
 @pytest.mark.usefixtures("built")
 def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(running: Labs) -> None:
     (step,) = running.json("upgrade", "worker2", "--software", "ovs.distro=true", "--traffic", "vm1,vm2")["steps"]

@@ -32,12 +32,12 @@ def test_a_machine_is_made_once_and_lets_nobody_else_in(machines: Labs, hypervis
     assert "Permission denied" in refused.stderr
     # Switched off and on again it is the same machine, also if it does not let root in any more.
     assert "User root" in Path(config).read_text()
-    machines.on("central", "sh", "-c", "echo PermitRootLogin no >/etc/ssh/sshd_config.d/root.conf; sync")
+    machines.on("central", "sh", "-c", "echo PermitRootLogin no >/etc/ssh/sshd_config.d/first.conf; sync")
     virsh(hypervisor, "destroy", "ovnlab-one-central")
     assert machines.json("status")["state"] == "down"
     assert machines.json("up", path)["steps"][0] == "add node central: it is not running"
     assert "User vagrant" in Path(config).read_text()
-    assert machines.on("central", "cat", "/etc/ssh/sshd_config.d/root.conf", "/root/.ssh/authorized_keys")
+    assert machines.on("central", "cat", "/etc/ssh/sshd_config.d/first.conf", "/root/.ssh/authorized_keys")
     # One that cannot become what it shall be is another one.
     machines.run("up", path, "--set", "nodes.central.memory=640M")
     assert int(machines.on("central", "sh", "-c", "free -m | awk '/Mem/ { print $2 }'")) > 520
