@@ -16,6 +16,8 @@ from typing import Self
 
 import msgspec
 
+from ovnlab.writing import write_whole
+
 MOST = 8
 """Looks that are begun ahead at once."""
 
@@ -73,7 +75,5 @@ class Ahead:
         """Begin these the next time, and no others."""
         wanted = msgspec.json.encode(sorted(looks, key=lambda look: look.command))
         if wanted != self._kept:
-            scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
             with contextlib.suppress(OSError):  # there is no lab any more, or no room
-                scratch.write_bytes(wanted)
-                scratch.replace(self._path)
+                write_whole(self._path, wanted)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovnlab.tasks.databases import AUTHORITY, CERTIFICATE, KEY
 from ovnlab.topology.resolved import Node, Topology
+from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -49,13 +49,13 @@ class _Authority:
         if not self.certificate.exists():
             key = _new_key()
             name = _name(f"ovnlab {lab} CA")
-            _write(self.key, _key_text(key))
-            _write(self.certificate, _sign(name, key.public_key(), name, key, node=None))
+            write_whole(self.key, _key_text(key))
+            write_whole(self.certificate, _sign(name, key.public_key(), name, key, node=None))
 
     def key_of(self, node: Node) -> Path:
         path = self.folder / f"{node.name}-key.pem"
         if not path.exists():
-            _write(path, _key_text(_new_key()))
+            write_whole(path, _key_text(_new_key()))
         return path
 
     def certificate_of(self, node: Node) -> Path:
@@ -69,7 +69,7 @@ class _Authority:
             signing = serialization.load_pem_private_key(self.key.read_bytes(), None)
             key = serialization.load_pem_private_key(self.key_of(node).read_bytes(), None)
             text = _sign(_name(node.name), key.public_key(), issuer, signing, node=node)  # type: ignore[arg-type]
-            _write(path, text)
+            write_whole(path, text)
         return path
 
 
@@ -139,12 +139,3 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing, and readable by nobody else at any moment."""
-    scratch = path.with_name(f"{path.name}.new")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    scratch.replace(path)

@@ -43,6 +43,7 @@ from ovnlab.topology import resolved
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
+from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
     from ovnlab.providers.libvirt.provider import LibvirtProvider
@@ -216,10 +217,8 @@ class Lab:
             if daemon.version
         }
         if found != before and self.folder.exists():
-            scratch = self.folder.path / f"{VERSIONS}.{os.getpid()}"
             with contextlib.suppress(OSError):
-                scratch.write_bytes(msgspec.json.encode(found))
-                scratch.replace(self.folder.path / VERSIONS)
+                write_whole(self.folder.path / VERSIONS, msgspec.json.encode(found))
         return found != before
 
     def look(self, topology: Topology) -> Seen:
@@ -798,9 +797,7 @@ def prepare(request: Request, reporter: Reporter) -> tuple[Lab, Topology]:
         topology = _loaded(request, content)
         with contextlib.suppress(OSError):  # it is no more than faster the next time
             cached.parent.mkdir(parents=True, exist_ok=True)
-            scratch = cached.with_suffix(f".{os.getpid()}")
-            scratch.write_bytes(msgspec.json.encode(topology))
-            scratch.replace(cached)
+            write_whole(cached, msgspec.json.encode(topology))
     return Lab(topology.name, reporter), topology
 
 

@@ -23,6 +23,7 @@ import platformdirs
 from ovnlab.errors import OvnlabError, SurroundingsError, UsageError
 from ovnlab.topology.resolved import LAB_NAME, Topology
 from ovnlab.waiting import wait_until
+from ovnlab.writing import write_whole
 
 SCHEMA_VERSION = 3
 LOCK_TIMEOUT = 600.0
@@ -99,9 +100,7 @@ class LabFolder:
 
     def store(self, stored: Stored) -> None:
         """Write the stored state, all of it or nothing."""
-        scratch = self.path / "lab.json.new"
-        scratch.write_bytes(msgspec.json.format(msgspec.json.encode(stored)))
-        scratch.replace(self.path / "lab.json")
+        write_whole(self.path / "lab.json", msgspec.json.format(msgspec.json.encode(stored)))
 
     def create(self, *, afresh: bool) -> None:
         """Make the lab's folders, private to the user; `afresh` without the logs of an earlier lab.

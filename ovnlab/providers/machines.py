@@ -26,6 +26,7 @@ from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Topology
 from ovnlab.waiting import now_ns, wait_until
+from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -248,7 +249,7 @@ class Keys:
 
     def write_known_hosts(self, known: Iterable[tuple[Reach, str]]) -> None:
         """Write the file of host keys: of each machine its public key."""
-        _write(self.known_hosts, "".join(f"{reach.known_name} {public}\n" for reach, public in known))
+        write_whole(self.known_hosts, "".join(f"{reach.known_name} {public}\n" for reach, public in known))
 
     def write_config(self, topology: Topology, reaches: Mapping[str, Reach]) -> None:
         """Write the file for ssh, of all machines of the lab."""
@@ -257,7 +258,7 @@ class Keys:
         if any(len(os.fsencode(found)) > LONGEST_SOCKET for found in sockets.values()):
             sockets = {}
         text = render("ssh_config.j2", lab=topology.name, machines=reaches, sockets=sockets)
-        _write(self.config, text)
+        write_whole(self.config, text)
 
     def close(self, name: str) -> None:
         """End the connection to a machine that ssh keeps for the commands to come, or is about to."""
@@ -317,16 +318,7 @@ def _make_pair(path: Path) -> None:
     )
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     path.with_suffix(path.suffix + ".pub").write_bytes(public + b"\n")
-    _write(path, private.decode())
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that nobody else may read, all of it or nothing."""
-    scratch = path.with_name(f"{path.name}.new")
-    scratch.unlink(missing_ok=True)
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    scratch.replace(path)
+    write_whole(path, private.decode())
 
 
 def owner_of(folder: LabFolder, identity: str) -> str:
@@ -336,7 +328,7 @@ def owner_of(folder: LabFolder, identity: str) -> str:
         return path.read_text()
     except OSError:
         if folder.exists():
-            _write(path, identity)
+            write_whole(path, identity)
         return identity
 
 

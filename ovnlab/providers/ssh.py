@@ -25,6 +25,7 @@ from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
+from ovnlab.writing import write_whole
 
 NOTES = "ssh.json"
 """The file of the lab's folder that says which hosts were taken into it."""
@@ -78,9 +79,7 @@ class SshProvider:
             noted.pop(node.name, None)
             if taken is not None:
                 noted[node.name] = Noted(node, taken)
-            scratch = self.folder.path / f"{NOTES}.new"
-            scratch.write_bytes(msgspec.json.encode(noted))
-            scratch.replace(self.folder.path / NOTES)
+            write_whole(self.folder.path / NOTES, msgspec.json.encode(noted))
 
     def made(self) -> frozenset[str]:
         """The nodes whose hosts something may have been done to."""

@@ -32,6 +32,7 @@ from ovnlab.state import LabFolder
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
+from ovnlab.writing import write_whole
 
 NOTES = "vagrant.json"
 """The file of the lab's folder that says which machines are settled, and how they are reached."""
@@ -161,9 +162,7 @@ class VagrantProvider:
         return {name: found for name, found in noted.items() if ids.get(name) == found.id}
 
     def _note(self, settled: Mapping[str, Settled]) -> None:
-        scratch = self.folder.path / f"{NOTES}.new"
-        scratch.write_bytes(msgspec.json.encode(dict(settled)))
-        scratch.replace(self.folder.path / NOTES)
+        write_whole(self.folder.path / NOTES, msgspec.json.encode(dict(settled)))
 
     def made(self) -> frozenset[str]:
         """The nodes whose machines Vagrant has made."""

@@ -19,6 +19,7 @@ from ovnlab.errors import OvnlabError
 from ovnlab.software.toolchain import without_git
 from ovnlab.state import cache_root
 from ovnlab.waiting import now_ns
+from ovnlab.writing import write_whole
 
 MADE = frozenset(
     {".git", ".deps", ".libs", ".dirstamp", "autom4te.cache", "config.log", "config.status", "stamp-h1", "libtool",
@@ -235,6 +236,4 @@ def _write(path: Path, index: _Index) -> None:
     """Names in hex: what a file is called need not be text."""
     named = {os.fsencode(name).hex(): file for name, file in index.files.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    scratch.write_bytes(msgspec.json.encode(_Index(index.read_ns, named)))
-    scratch.replace(path)
+    write_whole(path, msgspec.json.encode(_Index(index.read_ns, named)))

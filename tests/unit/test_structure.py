@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors"],
-    ["waiting", "shipped", "ovsdb", "jinja", "templating", "parallel", "wrapped", "reporting", "ahead"],
+    ["waiting", "shipped", "ovsdb", "jinja", "templating", "parallel", "wrapped", "reporting", "writing", "ahead"],
     ["topology"],
     ["graph"],
     ["state", "tasks"],
