@@ -56,8 +56,16 @@ def node_inits(lab_init: int, script: str) -> Iterator[tuple[str, int]]:
 
 def find(script: str) -> list[int]:
     """The processes of this machine that run `sh SCRIPT` as PID 1 of their PID namespace."""
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [pid for pid in pids if arguments(pid)[1:2] == [script] and is_init(pid)]
+    return [pid for pid in _all() if arguments(pid)[1:2] == [script] and is_init(pid)]
+
+
+def starters(script: str) -> list[int]:
+    """The processes of this machine that have started `sh SCRIPT` in namespaces of its own, and wait for its end."""
+    return [pid for pid in _all() if (argv := arguments(pid))[:1] == ["unshare"] and argv[-2:] == ["sh", script]]
+
+
+def _all() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def kill(pid: int) -> None:

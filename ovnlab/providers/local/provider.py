@@ -106,8 +106,10 @@ class LocalProvider:
         try:
             descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
-            # Somebody removed it: then only a look at all processes tells.
-            return self.folder.exists() and bool(processes.find(str(self.folder.path / "lab.sh")))
+            # Somebody removed it: then only a look at all processes tells. PID 1 has no arguments any more while the
+            # kernel ends what is below it; who started it waits for it.
+            script = str(self.folder.path / "lab.sh")
+            return self.folder.exists() and bool(processes.starters(script) or processes.find(script))
         try:
             # Shared: two that look at once must not take each other for the holder.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
