@@ -1,13 +1,18 @@
-"""Pages that are generated are what would be generated now."""
+"""Pages that are generated are what would be generated now, and commands on others are commands."""
 
 from __future__ import annotations
 
 import runpy
+import shlex
 from pathlib import Path
 
+import click
 import pytest
+from typer.main import get_command
 
+from ovnlab.cli.app import app
 from ovnlab.topology import model
+from tests.lab.test_documentation import console
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -21,3 +26,32 @@ def test_generated_pages_are_up_to_date(name: str) -> None:
 def test_every_part_of_the_format_has_its_section() -> None:
     described = {part for _, part, _ in runpy.run_path(str(DOCS / "generate.py"))["PARTS"]}
     assert described == {*model.Part.__subclasses__(), *model.Machine.__subclasses__()}
+
+
+@pytest.mark.parametrize(("name", "least"), [("machines.md", 15)])
+def test_the_commands_of_pages_that_are_not_run_each_time_are_commands(name: str, least: int) -> None:
+    """`make test-all` runs them."""
+    commands = [shlex.split(command)[1:] for command, _ in console(DOCS / name)]
+    assert len(commands) >= least
+    for words in commands:
+        assert accepts(words), words
+    assert not accepts(["up", "3node", "--no-such-option"])
+    assert not accepts(["snapshot", "no-such-command"])
+    assert not accepts(["snapshot", "save"])
+
+
+def accepts(words: list[str]) -> bool:
+    """Whether the command line takes these words; nothing is run."""
+    command, context = get_command(app), None
+    try:
+        while isinstance(command, click.Group):
+            context = command.make_context(command.name, list(words), parent=context)
+            name, *words = words
+            found = command.get_command(context, name)
+            if found is None:
+                return False
+            command = found
+        command.make_context(command.name, list(words), parent=context)
+    except click.ClickException:
+        return False
+    return True
