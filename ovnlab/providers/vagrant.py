@@ -289,7 +289,8 @@ class VagrantProvider:
         self.keys.close(node.name)  # what is kept is of a machine that has ended
         with Machine(node.name, reach, self.keys.config).root as context:
             run_script(context, script, where=f"{node.name}: becoming a node")
-        user = "root" if self._lets_root_in(node.name, reach) else user
+        if reach.sudo and self._lets_root_in(node.name, reach):
+            user = "root"
         pinned.unlink()
         return Settled(self._ids()[node.name], host, port, user, host_key)
 

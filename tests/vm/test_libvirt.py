@@ -139,8 +139,8 @@ def test_a_switch_is_not_started_in_the_first_seconds_after_a_boot(running: Labs
     running.on("worker2", "sh", "-c", "echo 3.90 0.50 >/root/uptime; mount --bind /root/uptime /proc/uptime")
     sleep = "#!/bin/sh\necho $* >>/root/slept\nexec /usr/bin/sleep $*\n"
     running.on("worker2", "sh", "-c", f"printf '{sleep}' >/usr/local/bin/sleep; chmod +x /usr/local/bin/sleep")
-    running.on("worker2", "sh", "-c", "kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)")
     try:
+        running.on("worker2", "sh", "-c", "kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)")
         (step,) = running.json("up", "3node", "--provider", "libvirt")["steps"]
     finally:
         running.on("worker2", "sh", "-c", "rm /usr/local/bin/sleep; umount /proc/uptime")
