@@ -42,6 +42,8 @@ class WrappedRunner(Local):
     def stop(self) -> None:
         """Close what the command was talked to by; invoke leaves that to chance. Who still reads needs it open."""
         super().stop()
+        if not hasattr(self, "process"):  # interrupted before it was there
+            return
         if not any(thread.is_alive() for thread in getattr(self, "threads", {}).values()):
             for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
                 if stream is not None:

@@ -30,7 +30,7 @@ app = typer.Typer(
 
 
 INTERRUPTED = 130
-"""The exit code of what a Ctrl-C has ended."""
+"""What typer makes of a Ctrl-C."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,7 +60,7 @@ for group in (labs, vms, insight, builds, checks, graphs, tools, files, machines
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one command; returns its exit code. No traceback leaves here."""
+    """Run one command; returns its exit code. Of all that goes wrong, only KeyboardInterrupt is raised."""
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):  # a name that is no text is shown, not stumbled over
         if isinstance(stream, io.TextIOWrapper):
@@ -79,10 +79,8 @@ def run(argv: Sequence[str]) -> int:
         return problem.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("ovnlab: interrupted\n")
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)  # scripts that still run on nodes are not waited for
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -98,7 +96,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _command(argv: Sequence[str]) -> int:
-    """The exit code of one command. Raises what goes wrong; typer makes an exit code of a Ctrl-C."""
+    """The exit code of one command. Raises what goes wrong."""
     code = int(_with_only(argv[:1])(list(argv), standalone_mode=False, prog_name="ovnlab") or 0)
     if code == INTERRUPTED:
         raise KeyboardInterrupt

@@ -4,10 +4,14 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from ovnlab.shipped import TEMPLATES
 from ovnlab.templating import render
+from ovnlab.wrapped import WrappedContext
 
 
 def test_a_daemon_has_ended_when_its_process_has_not_when_its_pidfile_has_gone(tmp_path: Path) -> None:
@@ -32,3 +36,13 @@ def test_what_is_removed_on_a_node_is_named_where_it_is_removed() -> None:
     for path in (TEMPLATES / "node").glob("*.j2"):
         removed = re.findall(r"rm -rf? (\S+)", path.read_text())
         assert all(name.startswith(("/", '"$folder"')) for name in removed), f"{path.name}: {removed}"
+
+
+def test_an_interrupt_is_one_before_there_is_a_process_too() -> None:
+    """It is what makes `up` take back what it began: an error about a missing process would not be."""
+
+    def interrupted(words: Sequence[str]) -> Sequence[str]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        WrappedContext(interrupted).run("true", in_stream=False)

@@ -101,6 +101,19 @@ def test_the_version_is_told_without_importing_anything() -> None:
     assert shown.splitlines()[1].split() == ["ovnlab", "ovnlab.__main__"]
 
 
+def test_an_interrupt_shows_no_traceback_before_the_command_has_begun() -> None:
+    """The imports take a tenth of a second, in which many a Ctrl-C is typed."""
+    code = (
+        "import os, signal, sys, ovnlab.__main__ as m\n"
+        "class Typed:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'ovnlab.cli': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Typed()); m.main()"
+    )
+    shown = subprocess.run([sys.executable, "-c", code, "ls"], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (130, "ovnlab: interrupted\n")
+
+
 def test_no_shell_is_given_a_string() -> None:
     for path in MODULES:
         assert "shell=True" not in path.read_text(), path
