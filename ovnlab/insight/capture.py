@@ -233,7 +233,8 @@ def _wait(
     """Return when one of the limits is reached, or `stop` is set."""
     counters = [files.Counter(part.fileno()) for part in parts]
     end = CLOCK.monotonic() + wanted.seconds if wanted.seconds is not None else None
-    while not stop.wait(0.1):
+    while not stop.is_set():  # not `wait`, which holds a lock that a signal's handler would wait for
+        CLOCK.sleep(0.1)
         if end is not None and CLOCK.monotonic() >= end:
             return
         if wanted.count and sum(counter.count() for counter in counters) >= wanted.count:

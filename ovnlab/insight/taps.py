@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -119,7 +121,7 @@ class Tap:
         try:
             self._process.wait(END_TIMEOUT)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)  # tcpdump too: whoever reads what it writes would wait for it
             self._process.wait()
         self._listener.join(END_TIMEOUT)
         for stream in (self._process.stdout, self._process.stderr):
