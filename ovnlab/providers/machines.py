@@ -188,8 +188,11 @@ class Machine:
                     return True
         return self.is_listening()
 
-    def is_listening(self, timeout: float = ANSWER_TIMEOUT) -> bool:
-        """Whether an SSH server shows its banner within that many seconds; one behind another is logged in to."""
+    def is_listening(self, timeout: float = ANSWER_TIMEOUT, banner: float | None = None) -> bool:
+        """Whether an SSH server takes a connection within `timeout` seconds, and shows its banner within `banner` more.
+
+        Without `banner` it is `timeout` as well. A machine behind another is logged in to.
+        """
         if self.reach.jump is not None:
             try:
                 self.root.open()
@@ -198,6 +201,7 @@ class Machine:
             return True
         try:
             with socket.create_connection((self.reach.host, self.reach.port), timeout=timeout) as found:
+                found.settimeout(banner or timeout)
                 return found.recv(4) == b"SSH-"
         except OSError:
             return False

@@ -59,6 +59,12 @@ DEFAULT_URI = "qemu:///system"
 BOOT_TIMEOUT = 300.0
 """Seconds from power to SSH: enough for cloud-init under software emulation on a busy machine."""
 
+BANNER_TIMEOUT = 30.0
+"""Seconds that an SSH server which has taken a connection may take to show its banner.
+
+Whoever hangs up sooner and asks again keeps a slow machine busy with starting servers that nobody waits for.
+"""
+
 
 @dataclass(frozen=True)
 class Brought:
@@ -371,7 +377,7 @@ class LibvirtProvider:
         def look() -> bool | None:
             if not domain.isActive():
                 raise OvnlabError("its machine has stopped", where=node.name, detail=console.tail())
-            return True if machine.is_listening(2) else None
+            return True if machine.is_listening(2, BANNER_TIMEOUT) else None
 
         began = CLOCK.monotonic()
         try:
