@@ -522,6 +522,7 @@ class Lab:
         asked = self._check_matches(topology, source, first)
         work = self._convergence(topology)
         if first.remove:
+            self._wake_databases(work, topology, seen)
             work.remove_nodes(list(first.remove))
         # Not before: what is to be removed must be known to an `up` that comes after one that failed here.
         self.folder.store(Stored(source, topology, self.base, complete=False))
@@ -556,6 +557,17 @@ class Lab:
         work.start_controllers_and_bind(started, first)
         work.await_ready(started, first)
         return first, len(first.bound_after(seen))
+
+    def _wake_databases(self, work: Convergence, topology: Topology, seen: Seen) -> None:
+        """Start databases that do not run: what is to be removed must be forgotten by them, or is never."""
+        asleep = [
+            node
+            for node in topology.nodes
+            if node.central and node.name in seen.nodes and "ovnsb_db" not in seen.nodes[node.name].daemons
+        ]
+        if asleep:
+            self.provider.deliver(self.builds)
+            work.start_nodes(asleep, seen)
 
     def _check_matches(self, topology: Topology, source: str, todo: Plan) -> bool:
         """Let OVN itself parse the matches that are to be written; False where there is no node yet to ask on."""

@@ -157,6 +157,16 @@ def test_a_node_less(labs: Labs, routed: str) -> None:
     assert [row["name"] for row in labs.rows("sbctl", "list", "Chassis")].count("worker1") == 0
 
 
+def test_a_node_less_while_the_database_that_is_to_forget_it_is_dead(user_labs: Labs) -> None:
+    path = user_labs.write("routed.yaml", ROUTED)
+    user_labs.run("up", path)
+    user_labs.on("central", "kill", "-9", str(daemons(user_labs)["central", "ovnsb_db"]))
+    text = ROUTED.replace("  worker1: {ip: 192.168.50.100}\n", "").replace("chassis: worker1", "chassis: central")
+    user_labs.run("up", user_labs.write("routed.yaml", text))
+    assert sorted(row["name"] for row in user_labs.rows("sbctl", "list", "Chassis")) == ["central", "worker2"]
+    assert reachable(user_labs)
+
+
 def test_another_underlay_address(user_labs: Labs) -> None:
     user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
     steps = changed(user_labs, "worker1: {ip: 192.168.50.100}", "worker1: {ip: 192.168.50.77}")
