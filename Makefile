@@ -1,6 +1,6 @@
 # make lab    everything from nothing to a ping through Geneve, as an ordinary user, nothing installed
 # make test   all tests
-# make test-all    those as well that take minutes of virtual machines
+# make test-all    those as well that take minutes
 # make lint   types and style
 # make bench  the figures of the README
 

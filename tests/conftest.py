@@ -25,8 +25,19 @@ hypothesis.settings.load_profile("ovnlab")
 
 
 MACHINES = "tests/vm/"
-LONGEST = (MACHINES, "tests/lab/test_building.py", "tests/lab/test_source.py")
-"""What takes longest is begun first, so that no worker is left alone with it at the end."""
+LONGEST = (
+    "tests/vm/test_libvirt.py",
+    "tests/vm/test_vagrant.py",
+    "tests/vm/test_everywhere.py",
+    "tests/vm/test_ssh.py",
+    "tests/lab/test_building.py",
+    "tests/lab/test_source.py",
+)
+"""What takes longest is begun first, so that no worker is left alone with it at the end.
+
+Machines that are of use to several files are made for the last of them: an emulated one takes a tenth of a processor
+while it does nothing.
+"""
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is typed in part

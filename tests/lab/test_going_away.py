@@ -119,7 +119,7 @@ def _settled(labs: Labs) -> list[str]:
     return left
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", [*range(4), *(pytest.param(n, marks=pytest.mark.thorough) for n in range(4, 10))])
 def test_up_killed_at_a_random_moment(labs: Labs, number: int) -> None:
     """Twenty moments: ten as root, ten as an ordinary user. `down` leaves nothing, and `up` succeeds."""
     path = labs.write("two.yaml", TWO)

@@ -20,6 +20,8 @@ from tests.lab.harness import TOPOLOGIES, Labs
 SHIPPED = sorted(TOPOLOGIES.glob("*.yaml"))
 CHECKED = [path.stem for path in SHIPPED if "\nchecks:" in path.read_text() and "git:" not in path.read_text()]
 """With checks, and without a git host that a machine of tests may not reach (test_documentation runs those)."""
+BUILT = [name for name in CHECKED if "distro: true" in (TOPOLOGIES / f"{name}.yaml").read_text()]
+"""Of these, those that are built from source. Whose build it is, is tested in test_source."""
 SCENARIOS = [
     "gateway", "dvr", "l3-fabric", "trunks", "external-ports", "interconnection", "no-overlay", "dhcp", "acl",
     "load-balancer", "raft", "tls", "ipv6", "vxlan", "relay",
@@ -43,8 +45,17 @@ def versions(labs: Labs, central: str) -> dict[str, str]:
     return {row["_uuid"][1]: row["_version"][1] for row in rows}
 
 
-@pytest.mark.parametrize("name", CHECKED)
+@pytest.mark.parametrize("name", [name for name in CHECKED if name not in BUILT])
 def test_its_checks_hold_and_a_second_up_changes_nothing(labs: Labs, name: str) -> None:
+    checks_hold(labs, name)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_checks_of_what_is_built_hold_and_a_second_up_changes_nothing(root_labs: Labs, name: str) -> None:
+    checks_hold(root_labs, name)
+
+
+def checks_hold(labs: Labs, name: str) -> None:
     labs.run("up", name)
     result = labs.json("test")
     assert [item for kind in ("findings", "pairs", "checks") for item in result[kind] if not item["ok"]] == []

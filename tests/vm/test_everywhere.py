@@ -88,7 +88,12 @@ def connections_of(folder: str) -> str:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module", params=["local", "libvirt", "vagrant", "ssh"])
+# To make and change three machines through Vagrant takes as long as all the others: `make test-all`. One machine of
+# Vagrant's, with all that a lab is, is tested in test_vagrant.
+KINDS = ["local", "libvirt", pytest.param("vagrant", marks=pytest.mark.thorough), "ssh"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def everywhere(request: pytest.FixtureRequest, session_folder: Path) -> Iterator[Everywhere]:
     kind: str = request.param
     if kind == "ssh":

@@ -20,6 +20,281 @@ def daemons(labs: Labs) -> dict[tuple[str, str], int]:
     return {(n["name"], d["name"]): d["pid"] for n in labs.json("status")["nodes"] for d in n["daemons"]}
 
 
+@pytest.mark.thorough
+@pytest.mark.usefixtures("built")
+def test_an_image_that_has_what_was_built(machines: Labs, root: Account, cache: Path, session_folder: Path) -> None:
+    maker = Labs(root, session_folder / "vm-state", session_folder, cache)  # the hypervisor itself reaches no mirror
+    nothing = maker.run("image", "build", "built", "--for", "3node", expect=2).stderr
+    assert "there is nothing to build: 3node runs packages" in nothing
+    (key,) = maker.json("image", "build", "built", "--for", "3node-distro-source")["builds"]
+    assert f"build {key}" in maker.out("image", "ls")
+    text = "name: built\nprovider: libvirt\nsoftware: {ovs: {distro: true}}\nmachines: {image: built}\n"
+    path = machines.write("built.yaml", text + "nodes: {central: {role: central}}\n")
+    try:
+        assert "bringing build" not in machines.run("up", path).stderr
+        running = machines.on("central", "sh", "-c", "readlink /proc/$(cat /run/openvswitch/ovs-vswitchd.pid)/exe")
+        assert running.strip() == f"/opt/ovnlab/builds/{key}/sbin/ovs-vswitchd"
+    finally:
+        maker.run("image", "rm", "built")
+
+
+def test_what_is_defined_passes_libvirts_own_validation(hypervisor: Account, machines: Labs) -> None:
+    path = machines.write(
+        "rich.yaml",
+        """
+name: rich
+provider: libvirt
+underlay: {mtu: 9000}
+machines: {memory: 768M, xml: "<watchdog model='i6300esb' action='reset'/>"}
+libvirt: {network: route, subnet: 10.99.0.0/24}
+physical_networks: {external: {}}
+nodes:
+  central: {role: central, cpus: 2, cpu: host-model, disk: 8G}
+  gw1: {role: gateway, physical: [external], disks: [1G, 512M], machine: q35}
+""",
+    )
+    for number, found in enumerate(machines.json("render", path, "--only", "xml$")["scripts"]):
+        (machines.scratch / f"{number}.xml").write_text(found["text"])
+        kind = "domain" if ".domain." in found["title"] else "network"
+        command = ["virt-xml-validate", str(machines.scratch / f"{number}.xml"), kind]
+        result = subprocess.run([*hypervisor.prefix, *command], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{found['title']}: {result.stdout}{result.stderr}"
+    assert number == 4
+
+
+def test_an_interrupted_up_leaves_nothing_and_what_is_somebody_elses_stays(machines: Labs, hypervisor: Account) -> None:
+    path = machines.write("one.yaml", "name: one\nprovider: libvirt\nnodes: {central: {role: central}}\n")
+    foreign = "<network><name>ovnlab-one-underlay</name></network>"
+    (machines.scratch / "net.xml").write_text(foreign)
+    virsh(hypervisor, "net-define", str(machines.scratch / "net.xml"))
+    error = machines.run("up", path, expect=2).stderr
+    assert "there is a libvirt network ovnlab-one-underlay that is not of this lab" in error
+    machines.run("down", "--all")
+    assert [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")] == ["ovnlab-one-underlay"]
+    virsh(hypervisor, "net-undefine", "ovnlab-one-underlay")
+    process = machines.start("up", path)
+    while not any("ovnlab-one-central" in name for name in virsh(hypervisor, "list", "--name")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGINT)  # ovnlab itself; nsenter ends with its exit code
+    assert process.wait(timeout=60) == 130
+    process.communicate()
+    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ("machines: {image: nowhere}", 1, "there is no image nowhere\n  → ovnlab image build nowhere"),
+        ("machines: {image: ./missing.qcow2}", 1, "cannot be read: No such file or directory"),
+        ("machines: {uri: 'qemu+unix:///system?socket=/nowhere'}", 3, "libvirt cannot be reached"),
+        ("libvirt: {pool: elsewhere}", 1, "there is no storage pool elsewhere"),
+        ("libvirt: {subnet: 10.98.0.0/24}", 1, "already in use"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_said(machines: Labs, hypervisor: Account, more: str, code: int, said: str) -> None:
+    path = machines.write("bad.yaml", f"name: bad\nprovider: libvirt\nnodes: {{central: {{role: central}}}}\n{more}\n")
+    ip = [*hypervisor.prefix, "ip"]
+    subprocess.run([*ip, "link", "add", "taken", "type", "bridge"], check=True)
+    subprocess.run([*ip, "address", "add", "10.98.0.1/24", "dev", "taken"], check=True)
+    subprocess.run([*ip, "link", "set", "taken", "up"], check=True)
+    try:
+        assert said in machines.run("up", path, expect=code).stderr
+    finally:
+        subprocess.run([*ip, "link", "del", "taken"], check=True)
+
+
+TWO = """
+name: two
+provider: libvirt
+nodes: {central: {role: central}, worker1: {}}
+logical: {switches: {s: {subnet: 10.1.0.0/24, ports: {a: {chassis: worker1, ip: 10.1.0.11}}}}}
+"""
+
+
+def boot_ids(labs: Labs) -> list[str]:
+    return [labs.on(node, "cat", "/proc/sys/kernel/random/boot_id") for node in ("central", "worker1")]
+
+
+def test_a_lab_comes_up_again_as_it_was_when_it_first_was_up(machines: Labs, hypervisor: Account) -> None:
+    path = machines.write("two.yaml", TWO)
+    machines.run("up", path)
+    boots, before, host_key = boot_ids(machines), daemons(machines), machines.out("ssh-config")
+    machines.run("nbctl", "ls-add", "later")
+    machines.on("worker1", "touch", "/root/later")
+    machines.run("snapshot", "save", "later")
+    assert machines.json("down")["kept"] == ["two"]
+    assert not [name for name in virsh(hypervisor, "list", "--all", "--name") if name.startswith("ovnlab-two")]
+    assert not [name for name in virsh(hypervisor, "net-list", "--all", "--name") if name.startswith("ovnlab-two")]
+    machines.run("up", path)
+    assert boot_ids(machines) == boots, "the machines were made anew"
+    assert daemons(machines) == before
+    assert machines.out("ssh-config") == host_key
+    assert abs(float(machines.on("worker1", "date", "+%s")) - time.time()) < 5
+    assert "later" not in machines.out("nbctl", "ls-list")
+    machines.run("exec", "worker1", "--", "test", "-e", "/root/later", expect=1)
+    assert machines.json("snapshot", "ls")["snapshots"] == []
+    assert [port["up"] for port in machines.json("status")["ports"]] == [True]
+    assert machines.json("up", path)["steps"] == []
+    # What is kept may be damaged: then it is said, and the machines are made anew.
+    machines.run("down")
+    (volume,) = (name for name in of_labs(hypervisor) if "two-worker1" in name)
+    virsh(hypervisor, "vol-delete", "--pool", "default", volume)
+    assert "cannot be used, and is made anew" in machines.run("up", path).stderr
+    assert not set(boots) & set(boot_ids(machines))
+    machines.run("down", "--forget")
+    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-two")]
+    assert machines.json("down", "--all", "--forget")["removed"] == []
+
+
+@pytest.mark.thorough
+def test_what_is_kept_is_for_the_same_topology_only(machines: Labs, hypervisor: Account) -> None:
+    path = machines.write("two.yaml", TWO)
+    machines.run("up", path)
+    boots = boot_ids(machines)
+    machines.run("down")
+    smaller = machines.write(
+        "two.yaml", TWO.replace(", worker1: {}", "").replace("chassis: worker1", "chassis: central")
+    )
+    machines.run("up", smaller)
+    assert machines.on("central", "cat", "/proc/sys/kernel/random/boot_id") not in boots
+    # Of a machine that there is none of any more, nothing is left.
+    assert not [name for name in of_labs(hypervisor) if "two-worker1" in name]
+
+
+def test_an_image_by_its_url_is_downloaded_once_and_is_what_was_meant(machines: Labs, hypervisor: Account) -> None:
+    """From a server on the hypervisor, as there is no other that it reaches."""
+    folder = Path(machines.json("image", "ls")["images"][0]["path"])
+    total = subprocess.run(["sha256sum", folder / "disk.qcow2"], capture_output=True, text=True, check=True).stdout[:64]
+    serve = ("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "8099")
+    with subprocess.Popen([*hypervisor.prefix, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            path = machines.write(
+                "url.yaml",
+                "name: url\nprovider: libvirt\nnodes: {central: {role: central}}\nmachines:\n"
+                f"  {{image: 'http://127.0.0.1:8099/disk.qcow2', sha256: {total},"
+                f" kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
+            )
+            other = ("--set", f"machines.sha256={'a' * 64}")
+            assert f"its SHA-256 sum is {total}, not aaa" in machines.run("up", path, *other, expect=1).stderr
+            assert "downloading http://127.0.0.1:8099/disk.qcow2" in machines.run("up", path).stderr
+            assert machines.json("status")["state"] == "up"
+        finally:
+            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+            os.kill(int(children[0]), signal.SIGTERM)
+    machines.run("down")
+    assert "downloading" not in machines.run("up", path).stderr
+
+
+def test_a_machine_that_never_boots(machines: Labs) -> None:
+    """Its disk is empty: the kernel starts, and finds nothing."""
+    folder = Path(machines.json("image", "ls")["images"][0]["path"])
+    (machines.scratch / "empty.img").write_bytes(bytes(2**20))
+    path = machines.write(
+        "never.yaml",
+        "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n"
+        f"machines: {{image: ./empty.img, kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
+    )
+    # With less patience than five minutes.
+    patched = (
+        "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; import ovnlab.__main__ as m; m.main()"
+    )
+    command = [*machines.account.prefix, machines.account.python, "-c", patched, "up", path]
+    result = subprocess.run(
+        command, env=machines.environment, cwd=machines.scratch, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "central: waited 12 s for SSH on " in result.stderr
+    assert "its kernel was starting, after 1" in result.stderr
+    assert "Traceback" not in result.stderr
+    # `up` of what boots goes on from there.
+    machines.write("never.yaml", "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n")
+    machines.run("up", path)
+
+
+def test_a_storage_pool_that_is_full(machines: Labs, hypervisor: Account) -> None:
+    path = machines.write(
+        "full.yaml", "name: full\nprovider: libvirt\nlibvirt: {pool: tiny}\nnodes: {central: {role: central}}\n"
+    )
+    tiny = "mkdir /run/tiny && mount -t tmpfs -o size=50M tmpfs /run/tiny"
+    subprocess.run([*hypervisor.prefix, "sh", "-c", tiny], check=True)
+    virsh(hypervisor, "pool-define-as", "tiny", "dir", "--target", "/run/tiny")
+    try:
+        error = machines.run("up", path, expect=1).stderr
+        assert "storage pool tiny" in error
+        assert "make room in the storage pool, or name another one" in error
+    finally:
+        machines.run("down", "full")
+        virsh(hypervisor, "pool-destroy", "tiny")
+        virsh(hypervisor, "pool-undefine", "tiny")
+        subprocess.run([*hypervisor.prefix, "umount", "/run/tiny"], check=True)
+
+
+@pytest.mark.thorough
+def test_two_labs_at_once(machines: Labs) -> None:
+    paths = [
+        machines.write(f"{name}.yaml", f"name: {name}\nprovider: libvirt\nnodes: {{central: {{role: central}}}}\n")
+        for name in ("east", "west")
+    ]
+    for process in [machines.start("up", path) for path in paths]:
+        _, error = process.communicate(timeout=200)
+        assert process.returncode == 0, error
+    assert {lab["name"]: lab["state"] for lab in machines.json("ls")["labs"]} == {"east": "up", "west": "up"}
+
+
+@pytest.mark.thorough
+def test_a_hypervisor_that_is_reached_by_ssh(machines: Labs) -> None:
+    """The same libvirtd, by qemu+ssh: images are brought to it, and nothing of it is taken for granted here."""
+    folder = machines.scratch
+    for name in ("hostkey", "key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    (folder / "authorized").write_text((folder / "key.pub").read_text())
+    server = [
+        "/usr/sbin/sshd",
+        "-f",
+        "/dev/null",
+        "-h",
+        folder / "hostkey",
+        "-p",
+        "2222",
+        "-o",
+        f"PidFile={folder}/pid",
+    ]
+    options = ["-o", f"AuthorizedKeysFile={folder}/authorized", "-o", "StrictModes=no", "-o", "PermitRootLogin=yes"]
+    inside = [*machines.account.prefix, "sh", "-c", 'mkdir -p /run/sshd; exec "$@"', "sh"]
+    subprocess.run([*inside, *map(str, server), *options], check=True)
+    try:
+        uri = f"qemu+ssh://root@127.0.0.1:2222/system?keyfile={folder}/key&no_verify=1"
+        machines.run("up", "3node", "--provider", "libvirt", "--set", f"machines.uri={uri}")
+        machines.run("bind", "vm1=worker1", "vm2=worker2")
+        machines.run("ping", "vm1", "vm2")
+        machines.run("down", "--forget")
+        assert not of_labs(machines.account)
+    finally:
+        subprocess.run([*inside, "sh", "-c", f"kill $(cat {folder}/pid)"], check=True)
+
+
+@pytest.mark.thorough
+def test_a_bridge_of_the_hypervisor_instead_of_a_network(machines: Labs) -> None:
+    inside = [*machines.account.prefix, "sh", "-ec"]
+    make = "ip link add br-lab type bridge; ip address add 10.99.0.1/24 dev br-lab; ip link set br-lab up"
+    subprocess.run([*inside, make], check=True)
+    try:
+        settings = ("--set", "libvirt.bridge=br-lab", "--set", "libvirt.subnet=10.99.0.0/24")
+        machines.run("up", "3node", "--provider", "libvirt", *settings)
+        ports = subprocess.run([*inside, "ip -br link show master br-lab"], capture_output=True, text=True, check=True)
+        assert len(ports.stdout.splitlines()) == 3
+        machines.run("bind", "vm1=worker1", "vm2=worker2")
+        machines.run("ping", "vm1", "vm2")
+        machines.run("down", "--forget")
+        assert not of_labs(machines.account)
+        left = subprocess.run([*inside, "ip -br address show br-lab"], capture_output=True, text=True, check=True)
+        assert "10.99.0.1/24" in left.stdout, "the bridge is somebody's, and stays"
+    finally:
+        subprocess.run([*inside, "ip link del br-lab"], check=True)
+
+
 def test_a_lab_goes_on_after_it_was_suspended(running: Labs) -> None:
     before = daemons(running)
     running.run("suspend")
@@ -164,9 +439,15 @@ def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(runnin
     assert running.on("worker2", "sh", "-c", look).split()[:2] == [path, manifest["sbin/ovs-vswitchd"]]
     assert f"build {build['key'][:8]}" in running.out("status")
     running.run("ping", "vm1", "vm2")
-    # An archive that is not what was sent gets no name.
     running.run("upgrade", "worker2", "--software", "packages")
-    running.on("worker2", "rm", "-r", f"/opt/ovnlab/builds/{build['key']}")
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("built")
+def test_an_archive_that_is_not_what_was_sent_gets_no_name(running: Labs) -> None:
+    builds = running.json("build", "--list")["builds"]
+    (build,) = (found for found in builds if "distribution" in found["parts"]["ovs"]["origin"])
+    running.on("worker2", "rm", "-rf", f"/opt/ovnlab/builds/{build['key']}")
     running.on(
         "worker2", "sh", "-c", "printf '#!/bin/sh\\ncat >/dev/null\\n' >/usr/local/bin/tar; chmod +x /usr/local/bin/tar"
     )
@@ -175,91 +456,6 @@ def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(runnin
     running.on("worker2", "rm", "/usr/local/bin/tar")
     running.run("up", "3node", "--provider", "libvirt")
     running.run("ping", "vm1", "vm2")
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("built")
-def test_an_image_that_has_what_was_built(machines: Labs, root: Account, cache: Path, session_folder: Path) -> None:
-    maker = Labs(root, session_folder / "vm-state", session_folder, cache)  # the hypervisor itself reaches no mirror
-    nothing = maker.run("image", "build", "built", "--for", "3node", expect=2).stderr
-    assert "there is nothing to build: 3node runs packages" in nothing
-    (key,) = maker.json("image", "build", "built", "--for", "3node-distro-source")["builds"]
-    assert f"build {key}" in maker.out("image", "ls")
-    text = "name: built\nprovider: libvirt\nsoftware: {ovs: {distro: true}}\nmachines: {image: built}\n"
-    path = machines.write("built.yaml", text + "nodes: {central: {role: central}}\n")
-    try:
-        assert "bringing build" not in machines.run("up", path).stderr
-        running = machines.on("central", "sh", "-c", "readlink /proc/$(cat /run/openvswitch/ovs-vswitchd.pid)/exe")
-        assert running.strip() == f"/opt/ovnlab/builds/{key}/sbin/ovs-vswitchd"
-    finally:
-        maker.run("image", "rm", "built")
-
-
-def test_what_is_defined_passes_libvirts_own_validation(hypervisor: Account, machines: Labs) -> None:
-    path = machines.write(
-        "rich.yaml",
-        """
-name: rich
-provider: libvirt
-underlay: {mtu: 9000}
-machines: {memory: 768M, xml: "<watchdog model='i6300esb' action='reset'/>"}
-libvirt: {network: route, subnet: 10.99.0.0/24}
-physical_networks: {external: {}}
-nodes:
-  central: {role: central, cpus: 2, cpu: host-model, disk: 8G}
-  gw1: {role: gateway, physical: [external], disks: [1G, 512M], machine: q35}
-""",
-    )
-    for number, found in enumerate(machines.json("render", path, "--only", "xml$")["scripts"]):
-        (machines.scratch / f"{number}.xml").write_text(found["text"])
-        kind = "domain" if ".domain." in found["title"] else "network"
-        command = ["virt-xml-validate", str(machines.scratch / f"{number}.xml"), kind]
-        result = subprocess.run([*hypervisor.prefix, *command], capture_output=True, text=True, check=False)
-        assert result.returncode == 0, f"{found['title']}: {result.stdout}{result.stderr}"
-    assert number == 4
-
-
-def test_an_interrupted_up_leaves_nothing_and_what_is_somebody_elses_stays(machines: Labs, hypervisor: Account) -> None:
-    path = machines.write("one.yaml", "name: one\nprovider: libvirt\nnodes: {central: {role: central}}\n")
-    foreign = "<network><name>ovnlab-one-underlay</name></network>"
-    (machines.scratch / "net.xml").write_text(foreign)
-    virsh(hypervisor, "net-define", str(machines.scratch / "net.xml"))
-    error = machines.run("up", path, expect=2).stderr
-    assert "there is a libvirt network ovnlab-one-underlay that is not of this lab" in error
-    machines.run("down", "--all")
-    assert [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")] == ["ovnlab-one-underlay"]
-    virsh(hypervisor, "net-undefine", "ovnlab-one-underlay")
-    process = machines.start("up", path)
-    while not any("ovnlab-one-central" in name for name in virsh(hypervisor, "list", "--name")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGINT)  # ovnlab itself; nsenter ends with its exit code
-    assert process.wait(timeout=60) == 130
-    process.communicate()
-    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
-
-
-@pytest.mark.parametrize(
-    ("more", "code", "said"),
-    [
-        ("machines: {image: nowhere}", 1, "there is no image nowhere\n  → ovnlab image build nowhere"),
-        ("machines: {image: ./missing.qcow2}", 1, "cannot be read: No such file or directory"),
-        ("machines: {uri: 'qemu+unix:///system?socket=/nowhere'}", 3, "libvirt cannot be reached"),
-        ("libvirt: {pool: elsewhere}", 1, "there is no storage pool elsewhere"),
-        ("libvirt: {subnet: 10.98.0.0/24}", 1, "already in use"),
-    ],
-)  # fmt: skip
-def test_what_cannot_work_is_said(machines: Labs, hypervisor: Account, more: str, code: int, said: str) -> None:
-    path = machines.write("bad.yaml", f"name: bad\nprovider: libvirt\nnodes: {{central: {{role: central}}}}\n{more}\n")
-    ip = [*hypervisor.prefix, "ip"]
-    subprocess.run([*ip, "link", "add", "taken", "type", "bridge"], check=True)
-    subprocess.run([*ip, "address", "add", "10.98.0.1/24", "dev", "taken"], check=True)
-    subprocess.run([*ip, "link", "set", "taken", "up"], check=True)
-    try:
-        assert said in machines.run("up", path, expect=code).stderr
-    finally:
-        subprocess.run([*ip, "link", "del", "taken"], check=True)
 
 
 def test_another_host_key_is_not_trusted(running: Labs) -> None:
@@ -278,192 +474,3 @@ def test_another_host_key_is_not_trusted(running: Labs) -> None:
         assert "shows another host key than the one that is known" in error
     finally:
         known.write_text(right)
-
-
-TWO = """
-name: two
-provider: libvirt
-nodes: {central: {role: central}, worker1: {}}
-logical: {switches: {s: {subnet: 10.1.0.0/24, ports: {a: {chassis: worker1, ip: 10.1.0.11}}}}}
-"""
-
-
-def boot_ids(labs: Labs) -> list[str]:
-    return [labs.on(node, "cat", "/proc/sys/kernel/random/boot_id") for node in ("central", "worker1")]
-
-
-def test_a_lab_comes_up_again_as_it_was_when_it_first_was_up(machines: Labs, hypervisor: Account) -> None:
-    path = machines.write("two.yaml", TWO)
-    machines.run("up", path)
-    boots, before, host_key = boot_ids(machines), daemons(machines), machines.out("ssh-config")
-    machines.run("nbctl", "ls-add", "later")
-    machines.on("worker1", "touch", "/root/later")
-    machines.run("snapshot", "save", "later")
-    assert machines.json("down")["kept"] == ["two"]
-    assert not [name for name in virsh(hypervisor, "list", "--all", "--name") if name.startswith("ovnlab-two")]
-    assert not [name for name in virsh(hypervisor, "net-list", "--all", "--name") if name.startswith("ovnlab-two")]
-    machines.run("up", path)
-    assert boot_ids(machines) == boots, "the machines were made anew"
-    assert daemons(machines) == before
-    assert machines.out("ssh-config") == host_key
-    assert abs(float(machines.on("worker1", "date", "+%s")) - time.time()) < 5
-    assert "later" not in machines.out("nbctl", "ls-list")
-    machines.run("exec", "worker1", "--", "test", "-e", "/root/later", expect=1)
-    assert machines.json("snapshot", "ls")["snapshots"] == []
-    assert [port["up"] for port in machines.json("status")["ports"]] == [True]
-    assert machines.json("up", path)["steps"] == []
-    # What is kept may be damaged: then it is said, and the machines are made anew.
-    machines.run("down")
-    (volume,) = (name for name in of_labs(hypervisor) if "two-worker1" in name)
-    virsh(hypervisor, "vol-delete", "--pool", "default", volume)
-    assert "cannot be used, and is made anew" in machines.run("up", path).stderr
-    assert not set(boots) & set(boot_ids(machines))
-    machines.run("down", "--forget")
-    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-two")]
-    assert machines.json("down", "--all", "--forget")["removed"] == []
-
-
-@pytest.mark.thorough
-def test_what_is_kept_is_for_the_same_topology_only(machines: Labs, hypervisor: Account) -> None:
-    path = machines.write("two.yaml", TWO)
-    machines.run("up", path)
-    boots = boot_ids(machines)
-    machines.run("down")
-    smaller = machines.write(
-        "two.yaml", TWO.replace(", worker1: {}", "").replace("chassis: worker1", "chassis: central")
-    )
-    machines.run("up", smaller)
-    assert machines.on("central", "cat", "/proc/sys/kernel/random/boot_id") not in boots
-    # Of a machine that there is none of any more, nothing is left.
-    assert not [name for name in of_labs(hypervisor) if "two-worker1" in name]
-
-
-def test_an_image_by_its_url_is_downloaded_once_and_is_what_was_meant(machines: Labs, hypervisor: Account) -> None:
-    """From a server on the hypervisor, as there is no other that it reaches."""
-    folder = Path(machines.json("image", "ls")["images"][0]["path"])
-    total = subprocess.run(["sha256sum", folder / "disk.qcow2"], capture_output=True, text=True, check=True).stdout[:64]
-    serve = ("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "8099")
-    with subprocess.Popen([*hypervisor.prefix, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            path = machines.write(
-                "url.yaml",
-                "name: url\nprovider: libvirt\nnodes: {central: {role: central}}\nmachines:\n"
-                f"  {{image: 'http://127.0.0.1:8099/disk.qcow2', sha256: {total},"
-                f" kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
-            )
-            other = ("--set", f"machines.sha256={'a' * 64}")
-            assert f"its SHA-256 sum is {total}, not aaa" in machines.run("up", path, *other, expect=1).stderr
-            assert "downloading http://127.0.0.1:8099/disk.qcow2" in machines.run("up", path).stderr
-            assert machines.json("status")["state"] == "up"
-        finally:
-            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-            os.kill(int(children[0]), signal.SIGTERM)
-    machines.run("down", "--forget")
-    assert "downloading" not in machines.run("up", path).stderr
-
-
-def test_a_machine_that_never_boots(machines: Labs) -> None:
-    """Its disk is empty: the kernel starts, and finds nothing."""
-    folder = Path(machines.json("image", "ls")["images"][0]["path"])
-    (machines.scratch / "empty.img").write_bytes(bytes(2**20))
-    path = machines.write(
-        "never.yaml",
-        "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n"
-        f"machines: {{image: ./empty.img, kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
-    )
-    # With less patience than five minutes.
-    patched = (
-        "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; import ovnlab.__main__ as m; m.main()"
-    )
-    command = [*machines.account.prefix, machines.account.python, "-c", patched, "up", path]
-    result = subprocess.run(
-        command, env=machines.environment, cwd=machines.scratch, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 1
-    assert "central: waited 12 s for SSH on " in result.stderr
-    assert "its kernel was starting, after 1" in result.stderr
-    assert "Traceback" not in result.stderr
-    # `up` of what boots goes on from there.
-    machines.write("never.yaml", "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n")
-    machines.run("up", path)
-
-
-def test_a_storage_pool_that_is_full(machines: Labs, hypervisor: Account) -> None:
-    path = machines.write(
-        "full.yaml", "name: full\nprovider: libvirt\nlibvirt: {pool: tiny}\nnodes: {central: {role: central}}\n"
-    )
-    tiny = "mkdir /run/tiny && mount -t tmpfs -o size=50M tmpfs /run/tiny"
-    subprocess.run([*hypervisor.prefix, "sh", "-c", tiny], check=True)
-    virsh(hypervisor, "pool-define-as", "tiny", "dir", "--target", "/run/tiny")
-    try:
-        error = machines.run("up", path, expect=1).stderr
-        assert "storage pool tiny" in error
-        assert "make room in the storage pool, or name another one" in error
-    finally:
-        machines.run("down", "full")
-        virsh(hypervisor, "pool-destroy", "tiny")
-        virsh(hypervisor, "pool-undefine", "tiny")
-        subprocess.run([*hypervisor.prefix, "umount", "/run/tiny"], check=True)
-
-
-def test_two_labs_at_once(machines: Labs) -> None:
-    paths = [
-        machines.write(f"{name}.yaml", f"name: {name}\nprovider: libvirt\nnodes: {{central: {{role: central}}}}\n")
-        for name in ("east", "west")
-    ]
-    for process in [machines.start("up", path) for path in paths]:
-        _, error = process.communicate(timeout=200)
-        assert process.returncode == 0, error
-    assert {lab["name"]: lab["state"] for lab in machines.json("ls")["labs"]} == {"east": "up", "west": "up"}
-
-
-@pytest.mark.thorough
-def test_a_hypervisor_that_is_reached_by_ssh(machines: Labs) -> None:
-    """The same libvirtd, by qemu+ssh: images are brought to it, and nothing of it is taken for granted here."""
-    folder = machines.scratch
-    for name in ("hostkey", "key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    (folder / "authorized").write_text((folder / "key.pub").read_text())
-    server = [
-        "/usr/sbin/sshd",
-        "-f",
-        "/dev/null",
-        "-h",
-        folder / "hostkey",
-        "-p",
-        "2222",
-        "-o",
-        f"PidFile={folder}/pid",
-    ]
-    options = ["-o", f"AuthorizedKeysFile={folder}/authorized", "-o", "StrictModes=no", "-o", "PermitRootLogin=yes"]
-    inside = [*machines.account.prefix, "sh", "-c", 'mkdir -p /run/sshd; exec "$@"', "sh"]
-    subprocess.run([*inside, *map(str, server), *options], check=True)
-    try:
-        uri = f"qemu+ssh://root@127.0.0.1:2222/system?keyfile={folder}/key&no_verify=1"
-        machines.run("up", "3node", "--provider", "libvirt", "--set", f"machines.uri={uri}")
-        machines.run("bind", "vm1=worker1", "vm2=worker2")
-        machines.run("ping", "vm1", "vm2")
-        machines.run("down", "--forget")
-        assert not of_labs(machines.account)
-    finally:
-        subprocess.run([*inside, "sh", "-c", f"kill $(cat {folder}/pid)"], check=True)
-
-
-@pytest.mark.thorough
-def test_a_bridge_of_the_hypervisor_instead_of_a_network(machines: Labs) -> None:
-    inside = [*machines.account.prefix, "sh", "-ec"]
-    make = "ip link add br-lab type bridge; ip address add 10.99.0.1/24 dev br-lab; ip link set br-lab up"
-    subprocess.run([*inside, make], check=True)
-    try:
-        settings = ("--set", "libvirt.bridge=br-lab", "--set", "libvirt.subnet=10.99.0.0/24")
-        machines.run("up", "3node", "--provider", "libvirt", *settings)
-        ports = subprocess.run([*inside, "ip -br link show master br-lab"], capture_output=True, text=True, check=True)
-        assert len(ports.stdout.splitlines()) == 3
-        machines.run("bind", "vm1=worker1", "vm2=worker2")
-        machines.run("ping", "vm1", "vm2")
-        machines.run("down", "--forget")
-        assert not of_labs(machines.account)
-        left = subprocess.run([*inside, "ip -br address show br-lab"], capture_output=True, text=True, check=True)
-        assert "10.99.0.1/24" in left.stdout, "the bridge is somebody's, and stays"
-    finally:
-        subprocess.run([*inside, "ip link del br-lab"], check=True)

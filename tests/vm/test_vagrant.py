@@ -14,13 +14,19 @@ import pytest
 from tests.lab.harness import Account, Labs
 from tests.vm.conftest import of_labs, virsh
 
-ONE = "name: one\nprovider: vagrant\nnodes: {central: {role: central}}\n"
+ONE = (
+    "name: one\nprovider: vagrant\nnodes: {central: {role: central}}\n"
+    "logical: {switches: {s: {subnet: 10.1.0.0/24, ports: {a: {chassis: central}, b: {chassis: central}}}}}\n"
+)
 
 
 def test_a_machine_is_made_once_and_lets_nobody_else_in(machines: Labs, hypervisor: Account) -> None:
     path = machines.write("one.yaml", ONE)
     machines.run("up", path)
     assert "ovnlab-one-central" in virsh(hypervisor, "list", "--name")
+    machines.run("ping", "a", "b")
+    assert "system@ovs-system" in machines.on("central", "ovs-appctl", "dpctl/show")
+    assert machines.json("up", path)["steps"] == []
     config = machines.out("ssh-config").strip()
     assert machines.out("ssh", "central", "hostname") == "central\n"
     # Not with the key that every box has.
