@@ -24,20 +24,13 @@ from ovnlab.software.images import find
 from ovnlab.software.packages import provide
 from ovnlab.tasks import build
 from ovnlab.tasks.databases import Databases
+from ovnlab.testing.examination import Silent
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import VM
 
 HERE = Path(__file__).parent
 IMAGE = "debian"
 OVNLAB = [sys.executable, "-m", "ovnlab"]
-
-
-class _Silent:
-    """Hears nothing."""
-
-    def step(self, text: str) -> None: ...
-    def note(self, text: str) -> None: ...
-    def node(self, name: str, doing: str) -> None: ...
 
 
 def seconds(do: Callable[[], object]) -> float:
@@ -122,7 +115,7 @@ def bench_commands(scratch: Path) -> None:
 
 def _memory(lab: str) -> float:
     """The memory of a lab's processes in MiB, what they share counted once (proc(5), smaps_rollup, Pss)."""
-    script = str(Lab(lab, _Silent()).folder.path)
+    script = str(Lab(lab, Silent()).folder.path)
     namespaces = {
         os.readlink(f"/proc/{path.name}/ns/user") + os.readlink(f"/proc/{path.name}/ns/pid")
         for path in Path("/proc").iterdir()
@@ -194,7 +187,7 @@ def bench_bind(scratch: Path) -> None:
     path = scratch / "bind.yaml"
     path.write_text(text)
     ovnlab("up", str(path))
-    lab = Lab("bind", _Silent())
+    lab = Lab("bind", Silent())
     vms: Sequence[VM] = lab.topology.vms
     script = jinja2.Template(BY_HAND, trim_blocks=True).render(vms=vms)
     names = [vm.name for vm in vms]
@@ -227,7 +220,7 @@ def bench_rows(scratch: Path) -> None:
     (scratch / "rows.yaml").write_text(bare)
     ovnlab("up", str(scratch / "rows.yaml"))
     topology = load_text("rows.yaml", f"{bare}logical:\n  switches:\n{switches}".encode()).topology
-    central = Lab("rows", _Silent()).node("central")
+    central = Lab("rows", Silent()).node("central")
     databases = Databases("")
     words = ["ovn-nbctl", "--timeout=60"]
     for switch in topology.switches:

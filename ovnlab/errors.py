@@ -6,6 +6,7 @@
     ├── SurroundingsError       3  this machine lacks something
     ├── ChecksFailed            4  a check of the lab did not hold
     ├── CommandFailed           1  a command on a node failed; carries its result
+    ├── LoginRefused            1  a machine does not let us in
     └── Timeout                 1  what was awaited did not come
 
 The number is the exit code of the command line (DESIGN of the command line: docs/commands.md).
@@ -92,6 +93,10 @@ class CommandFailed(OvnlabError):
     def __init__(self, message: str, *, where: str, exited: int, detail: str = "", hint: str = "") -> None:
         super().__init__(message, where=where, detail=detail, hint=hint)
         self.exited = exited
+
+
+class LoginRefused(OvnlabError):
+    """A machine does not let us in with what we have."""
 
 
 class Timeout(OvnlabError):

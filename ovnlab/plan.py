@@ -224,7 +224,7 @@ def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator
             a.partition("/")[0] for a in device.addresses
         }:
             yield f"{name} has {', '.join(device.addresses)}, and OVN would tell it {', '.join(sorted(told))}"
-        if device.mac != mac:
+        if mac and device.mac != mac:
             yield f"{name} has MAC {device.mac or 'none'} instead of {mac}"
         if mtu and device.mtu != mtu:
             yield f"{name} has MTU {device.mtu} instead of {mtu}"

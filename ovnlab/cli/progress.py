@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ovnlab.errors import OvnlabError
 from ovnlab.reporting import Reporter
 from ovnlab.waiting import CLOCK
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-class Lines:
+class Lines(Reporter):
     """A line for each step; nothing about single nodes."""
 
     def step(self, text: str) -> None:
@@ -27,6 +28,17 @@ class Lines:
 
     def node(self, name: str, doing: str) -> None:
         """Too much for a log."""
+
+    def secret(self, what: str) -> str:
+        """Ask for it on the terminal, if there is one."""
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return super().secret(what)
+        from getpass import getpass  # noqa: PLC0415  rarely asked
+
+        try:
+            return getpass(f"{what}: ", stream=sys.stderr)
+        except EOFError:
+            raise OvnlabError(f"the {what} was not given") from None
 
 
 class Quiet(Lines):
@@ -40,7 +52,7 @@ WORTH_TELLING = 2.0
 """Seconds after which the time that a node takes is shown."""
 
 
-class Picture:
+class Picture(Reporter):
     """What the lab is at, and below it each node, with the time that it took so far where that is worth telling."""
 
     def __init__(self, live: Live) -> None:
@@ -64,6 +76,14 @@ class Picture:
     def note(self, text: str) -> None:
         """A line that stays."""
         self.live.console.print(f"ovnlab: {text}", highlight=False, markup=False)
+
+    def secret(self, what: str) -> str:
+        """Ask for it where the picture is, which goes on below."""
+        self.live.stop()
+        try:
+            return Lines().secret(what)
+        finally:
+            self.live.start()
 
     def __rich__(self) -> Table:
         from rich.spinner import Spinner  # noqa: PLC0415  loaded already: this is drawn by rich

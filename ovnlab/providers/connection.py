@@ -13,7 +13,7 @@ import paramiko
 from fabric import Config, Connection
 from invoke.runners import Result
 
-from ovnlab.errors import OvnlabError
+from ovnlab.errors import LoginRefused, OvnlabError
 from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach, as_root
 from ovnlab.wrapped import shell_words
 
@@ -24,7 +24,7 @@ ALIVE_INTERVAL = 10
 class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
     """A Fabric Connection whose commands run as root. It trusts the one host key that it was given, and no agent."""
 
-    def __init__(self, name: str, reach: Reach) -> None:
+    def __init__(self, name: str, reach: Reach, password: str | None = None) -> None:
         config = Config(overrides={"load_ssh_configs": False}, lazy=True)
         super().__init__(
             reach.host,
@@ -35,8 +35,9 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
             connect_timeout=int(CONNECT_TIMEOUT),
             connect_kwargs={
                 "key_filename": [str(key) for key in reach.keys],
-                "allow_agent": False,
+                "allow_agent": reach.agent,
                 "look_for_keys": False,
+                "password": password,
                 "banner_timeout": CONNECT_TIMEOUT,
                 "auth_timeout": CONNECT_TIMEOUT,
             },
@@ -48,7 +49,7 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
                 client.load_host_keys(str(reach.known_hosts))
             except (OSError, ValueError, paramiko.SSHException, paramiko.hostkeys.InvalidHostKey) as error:
                 raise OvnlabError(f"cannot be read as host keys: {error}", where=str(reach.known_hosts)) from None
-        self._set(client=client, machine=name, reach=reach, opening=threading.Lock())
+        self._set(client=client, machine=name, reach=reach, by_password=bool(password), opening=threading.Lock())
 
     def open(self) -> Any:
         """Log in, where that is not done. Raises OvnlabError that says why it cannot be."""
@@ -59,9 +60,18 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
                 opened = super().open()
             except paramiko.BadHostKeyException:
                 raise self._refused("shows another host key than the one that is known") from None
+            except paramiko.PasswordRequiredException:
+                keys = " and ".join(map(str, self.reach.keys))
+                hint = "ssh-add it, and say agent: true in the topology"
+                raise LoginRefused(f"{keys} is encrypted", where=self.place, hint=hint) from None
+            except paramiko.BadAuthenticationType as error:
+                said = f"takes no password: {self.reach.user} gets in by {' or '.join(error.allowed_types)} only"
+                raise LoginRefused(said, where=self.place) from None
             except paramiko.AuthenticationException:
-                keys = " or ".join(map(str, self.reach.keys))
-                raise self._refused(f"does not let {self.reach.user} in with {keys}") from None
+                means = ["that password"] if self.by_password else list(map(str, self.reach.keys))
+                means += ["a key of your agent"] if self.reach.agent else []
+                said = f"does not let {self.reach.user} in with {' or '.join(means)}"
+                raise LoginRefused(said, where=self.place) from None
             except paramiko.SSHException as error:
                 if "not found in known_hosts" in str(error):
                     raise self._refused(
@@ -90,8 +100,13 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._unreachable(f"the connection broke: {error or 'no answer'}") from None
 
+    @property
+    def place(self) -> str:
+        """What errors call it."""
+        return f"{self.machine} ({self.reach.known_name})"
+
     def _refused(self, message: str, hint: str = "") -> OvnlabError:
-        return OvnlabError(message, where=f"{self.machine} ({self.reach.known_name})", hint=hint)
+        return OvnlabError(message, where=self.place, hint=hint)
 
     def _unreachable(self, why: str) -> OvnlabError:
         where = f"{self.machine} ({self.reach.user}@{self.reach.known_name})"

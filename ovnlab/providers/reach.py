@@ -19,7 +19,10 @@ SSH_FAILED = 255
 
 @dataclass(frozen=True)
 class Reach:
-    """How a machine is reached: where, as whom, and the files with our private keys and with its host key."""
+    """How a machine is reached: where, as whom, and the files with our private keys and with its host key.
+
+    With `agent` keys may also be those of the person's ssh-agent.
+    """
 
     host: str
     port: int
@@ -28,6 +31,7 @@ class Reach:
     known_hosts: Path
     sudo: bool = False
     jump: Reach | None = None
+    agent: bool = False
 
     @property
     def known_name(self) -> str:

@@ -10,11 +10,13 @@ import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ovnlab.errors import OvnlabError
+from ovnlab.errors import CommandFailed, LoginRefused, OvnlabError
 from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.delivery import deliver
 from ovnlab.providers.machines import INSTALL_TIMEOUT, Keys, Machine, answering, introduce, owner_of
@@ -27,9 +29,14 @@ from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
 from ovnlab.writing import write_whole
 
+if TYPE_CHECKING:
+    from ovnlab.providers.connection import Root
+
 NOTES = "ssh.json"
 """The file of the lab's folder that says which hosts were taken into it."""
 
+SAID_BY = "OVNLAB_SSH_PASSWORD"
+"""The variable with the password of hosts that are entered with one."""
 
 KEYS = (
     "system-id", "hostname", "ovn-remote", "ovn-encap-type", "ovn-encap-ip", "ovn-bridge", "ovn-bridge-datapath-type",
@@ -52,6 +59,7 @@ class SshProvider:
     def __init__(self, folder: LabFolder, topology: Topology | None, reporter: Reporter) -> None:
         self.folder = folder
         self.topology = topology
+        self.reporter = reporter
         self.note = reporter.note
         self.keys = Keys(folder)
         self._machines: dict[str, Machine] = {}
@@ -119,17 +127,21 @@ class SshProvider:
 
     def _machine(self, node: Node) -> Machine:
         if node.name not in self._machines:
-            self._machines[node.name] = Machine(node.name, reach_of(node), self.keys.config)
+            self._machines[node.name] = Machine(node.name, self._reach(node), self.keys.config)
         return self._machines[node.name]
+
+    def _reach(self, node: Node) -> Reach:
+        return reach_of(node, self.keys.private)
 
     def add(self, topology: Topology, names: Sequence[str]) -> None:
         """Take hosts into the lab. Raises OvnlabError for one that has bridges of its own, or is in another lab."""
         self.topology = topology
-        self.keys.write_config(topology, {node.name: reach_of(node) for node in topology.nodes})
+        self.keys.write_config(topology, {node.name: self._reach(node) for node in topology.nodes})
         nodes = [node for node in topology.nodes if node.name in names]
         install = topology.base == "packages"
 
         self._gate = gate = Gate()
+        self._let_in(nodes, gate)
 
         def take(node: Node) -> None:
             machine = self._machine(node)
@@ -146,6 +158,47 @@ class SshProvider:
         self._answering.update((node.name, True) for node in nodes)
         introduce(self.nodes().values(), topology)
 
+    def _let_in(self, nodes: Sequence[Node], gate: Gate) -> None:
+        """See that the lab's own key opens hosts that are entered with a password. Raises LoginRefused."""
+        asked = [node for node in nodes if node.machine.password]
+        if not asked:
+            return
+        self.keys.make()
+
+        def opens(node: Node) -> bool:
+            try:
+                self._machine(node).root.open()
+            except LoginRefused:
+                return False
+            return True
+
+        shut = [node for node, is_open in zip(asked, for_each(asked, opens), strict=True) if not is_open]
+        if not shut:
+            return
+        users = " and ".join(f"{node.machine.user}@{node.machine.host}" for node in shut)
+        password = os.environ.get(SAID_BY) or self.reporter.secret(f"password of {users}")
+
+        def let_in(node: Node) -> None:
+            with self._as_user(node, password) as user:
+                user.open()
+                with gate:
+                    self._note(node, taken=False)
+                script = render("node/authorize.sh.j2", key=self._authorized)
+                run_script(user, script, where=f"{node.name} ({node.machine.host}): letting the lab's key in")
+
+        for_each(shut, let_in)
+
+    @property
+    def _authorized(self) -> str:
+        """The line that lets the lab's key in, which says whose it is."""
+        return f"{self.keys.public} ovnlab-{self.folder.name}"
+
+    def _as_user(self, node: Node, password: str | None = None) -> Root:
+        """A connection to a host that is not root there, but who logs in."""
+        from ovnlab.providers.connection import Root  # noqa: PLC0415  brings Fabric and Paramiko
+
+        return Root(node.name, replace(self._reach(node), sudo=False), password)
+
     def deliver(self, builds: Mapping[str, str]) -> None:
         """Bring builds to the hosts."""
         deliver(self.nodes(), builds, self.note)
@@ -158,11 +211,33 @@ class SshProvider:
     def remove(self, names: Sequence[str]) -> None:
         """Let hosts leave the lab. Raises OvnlabError that names those that do not answer."""
         self._gate.close()
-        for_each([noted.node for name, noted in self._noted().items() if name in names], self._release)
+        leaving = [noted for name, noted in self._noted().items() if name in names]
+        self._machines.clear()  # they are reached as they were when they were taken
+        self._let_in([noted.node for noted in leaving], Gate())
+        for_each(leaving, self._release)
 
-    def _release(self, node: Node) -> None:
-        machine = Machine(node.name, reach_of(node), self.keys.config)  # as it was reached when it was taken
+    def _release(self, noted: Noted) -> None:
+        node = noted.node
         where = f"{node.name} ({node.machine.host}): leaving the lab"
+        try:
+            self._put_back(node, where)
+        except CommandFailed:
+            with self._as_user(node) as user:
+                there = run_script(user, "if [ -e /var/lib/ovnlab ]; then echo yes; fi", where=where)
+            if noted.taken or there:
+                raise
+            # Whoever logs in is not let become root there: nothing was done.
+        if node.machine.password:
+            with self._as_user(node) as user:
+                run_script(user, render("node/unauthorize.sh.j2", key=self._authorized), where=where)
+        self.keys.close(node.name)
+        self._note(node, taken=None)
+        self._answering.pop(node.name, None)
+        self._machines.pop(node.name, None)
+
+    def _put_back(self, node: Node, where: str) -> None:
+        """Make a host what it was before it was taken."""
+        machine = self._machine(node)
         # What was told to take the host may still be at it.
         read = "exec 9>/run/ovnlab.lock && flock 9 && { cat /var/lib/ovnlab/external_ids 2>/dev/null || :; }"
         said = run_script(machine.context, read, where=where, timeout=INSTALL_TIMEOUT)
@@ -175,10 +250,6 @@ class SshProvider:
             route_protocol=ROUTE_PROTOCOL,
         )
         run_script(machine.context, script, where=where, timeout=INSTALL_TIMEOUT)
-        self.keys.close(node.name)
-        self._note(node, taken=None)
-        self._answering.pop(node.name, None)
-        self._machines.pop(node.name, None)
 
     def destroy(self) -> None:
         """Let all hosts leave the lab, and remove its files. Raises OvnlabError where one does not answer."""
@@ -194,16 +265,17 @@ class SshProvider:
         ]
 
 
-def reach_of(node: Node) -> Reach:
-    """How a host is reached."""
+def reach_of(node: Node, own: Path) -> Reach:
+    """How a host is reached; `own` is the lab's key, for one that is entered with a password first."""
     machine = node.machine
-    key, known = Path(machine.key), Path(machine.known_hosts)
+    keys = (Path(machine.key),) if machine.key else (own,) if machine.password else ()
+    known = Path(machine.known_hosts)
     jump = None
     if machine.jump:
         user, _, rest = machine.jump.partition("@")
         host, _, port = rest.rpartition(":")
-        jump = Reach(host, int(port), user, (key,), known)
-    return Reach(machine.host, machine.port, machine.user, (key,), known, machine.sudo, jump)
+        jump = Reach(host, int(port), user, keys, known, agent=machine.agent)
+    return Reach(machine.host, machine.port, machine.user, keys, known, machine.sudo, jump, machine.agent)
 
 
 def recorded(text: str) -> dict[str, str]:

@@ -173,7 +173,7 @@ def tunnels_script(topology: Topology, node: Node) -> str:
 def announce_script(node: Node) -> str:
     """Announces a node's addresses to its neighbours."""
     own = [(node.underlay_device, node.mac)] if node.underlay_device else []
-    devices = own if node.has_switch else [(nic.device, nic.mac) for nic in node.nics]
+    devices = own if node.has_switch else [(nic.device, nic.mac) for nic in node.nics if nic.mac]
     return render("node/announce.sh.j2", node=node, devices=devices)
 
 

@@ -96,7 +96,7 @@ class Examination:
         return tuple(finding for finding in self.findings if not finding.ok)
 
 
-class Silent:
+class Silent(Reporter):
     """Tells nobody how far things are."""
 
     def step(self, text: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ovnlab.errors import OvnlabError, TopologyError
 from ovnlab.insight import bundle
 from ovnlab.lab import Lab, Request, find, prepare
+from ovnlab.reporting import Reporter
 from ovnlab.shipped import find_topology
 from ovnlab.state import labs
 from ovnlab.status import Status, status
@@ -30,7 +31,7 @@ _USUAL = "No such device"
 
 
 @dataclass
-class Said:
+class Said(Reporter):
     """Keeps what is said while a lab comes up."""
 
     lines: list[str] = field(default_factory=list)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
-from ovnlab.topology.complete import bridge_of, software
+from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
 from ovnlab.topology.model import Build, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
 from ovnlab.topology.resolved import MAC, RESERVED, Software, free_addresses, host_of, is_reserved
 from ovnlab.topology.source import Where
@@ -50,10 +50,31 @@ def _hosts(file: TopologyFile) -> Iterator[Finding]:
     """Machines that are there already have addresses already, and are entered with a key."""
     for name, node in file.nodes.items() if file.provider == "ssh" else ():
         lacking = ["its address on the underlay as ip"] if not node.ip and node.role != "host" else []
-        if not node.key and not file.machines.key:
-            lacking.append("the private key that it is entered with as key")
+        if not (node.key or file.machines.key or node.agent or file.machines.agent or by_password(file, node)):
+            lacking.append("the private key that it is entered with as key (or agent: true, or password: true)")
+        if by_password(file, node) and (node.jump or file.machines.jump):
+            yield ("nodes", name), f"{name} is behind another machine: both are entered with a key, not a password"
         if lacking:
             yield ("nodes", name), f"{name} is there already, and must say {' and '.join(lacking)}"
+        yield from _nics(file, name, node)
+
+
+def _nics(file: TopologyFile, name: str, node: Node) -> Iterator[Finding]:
+    """A machine that is there already is on a physical network by a NIC of its own, which is on no other."""
+    used: dict[str, str] = {}
+    for network in node.physical:
+        nic = nic_of(file, node, network)
+        where: Where = ("nodes", name, "physical")
+        if nic is None:
+            must = f"must say by which NIC it is on {network}, as in nics: {{{network}: eth2}}"
+            yield where, f"{name} is there already, and {must}"
+        elif nic in used:
+            yield where, f"{nic} of {name} is on {used[nic]} already, and cannot be on {network} as well"
+        else:
+            used[nic] = network
+    for network in node.nics:
+        if network not in node.physical:
+            yield ("nodes", name, "nics", network), f"{name} is not on {network} by `physical`"
 
 
 def _images(file: TopologyFile) -> Iterator[Finding]:
@@ -421,6 +442,8 @@ def _special_port(file: TopologyFile, where: Where, switch: Switch, port: Port, 
         node = file.nodes.get(port.host)
         if node is not None and (node.role != "host" or switch.physical_network not in node.physical):
             yield (*where, "host"), f"{port.host} is no host on {switch.physical_network or 'a physical network'}"
+        elif file.provider == "ssh" and port.mac is None:
+            yield (*where, "host"), f"{port.host} is there already: the MAC address of its NIC must be given as mac"
 
 
 def _overlaps(where: Where, networks: list[tuple[str, AnyNetwork]]) -> Iterator[Finding]:

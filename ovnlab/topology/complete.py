@@ -199,7 +199,9 @@ def machine(lab: str, name: str, file: model.TopologyFile, node: model.Node, fol
         host=(said("host") or node.ip or "") if file.provider == "ssh" else "",
         user=user,
         port=said("port") or 22,
-        key=path("key"),
+        key="" if by_password(file, node) else path("key"),
+        agent=said("agent") or False,
+        password=by_password(file, node),
         known_hosts=path("known_hosts") or os.path.expanduser("~/.ssh/known_hosts"),  # noqa: PTH111  as above
         adopt=said("adopt"),
         jump=said("jump") or "",
@@ -252,10 +254,11 @@ def _nics(
         ips = [ip for ip in given if ip != "dhcp"]
         if node.role == "host" and not given:
             ips = [next(pools[subnet]) for subnet in network.subnet]
+        own = nic_of(file, node, network_name) if file.provider == "ssh" else None
         yield Nic(
             network=network_name,
-            device=f"eth{number}",
-            mac=generated_mac(lab, name, network_name, prefix="52:54:00"),
+            device=own or f"eth{number}",
+            mac="" if own else generated_mac(lab, name, network_name, prefix="52:54:00"),
             addresses=tuple(with_prefix_length(ip, network.subnet) for ip in ips),
             bridge="" if node.role == "host" else bridge_of(network_name, network),
             chassis_mac=generated_mac(lab, name, network_name, "chassis")
@@ -263,6 +266,16 @@ def _nics(
             else "",
             dhcp=asks,
         )
+
+
+def by_password(file: model.TopologyFile, node: model.Node) -> bool:
+    """Whether a machine is entered with a password first; what the node itself says counts."""
+    return node.password or (file.machines.password and node.key is None and "password" not in node.model_fields_set)
+
+
+def nic_of(file: model.TopologyFile, node: model.Node, network: str) -> str | None:
+    """The NIC that a machine that is there already has on a physical network, None where the file does not say."""
+    return node.nics.get(network) or file.machines.nics.get(network)
 
 
 def bridge_of(name: str, network: model.PhysicalNetwork) -> str:

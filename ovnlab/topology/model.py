@@ -437,14 +437,27 @@ class Machine(Part):
     """The port of its SSH server."""
     key: Text | None = None
     """The private key for SSH."""
+    agent: bool | None = None
+    """Whether your ssh-agent is asked for keys as well."""
+    password: bool = False
+    """Whether a machine that is there already is entered with a password instead of `key`, which is asked for, or
+    taken from OVNLAB_SSH_PASSWORD, until the lab's own key lets ovnlab in: while it is in the lab."""
     known_hosts: Text | None = None
     """The file with its host key; ~/.ssh/known_hosts where nothing is said."""
     jump: Jump | None = None
     """The machine that the way to it goes over, as USER@HOST:PORT."""
+    nics: dict[Name, InterfaceName] = {}
+    """The NICs of a machine that is there already, by the physical network that each is on."""
     adopt: bool = False
     """Whether a host may be taken whose OVS has bridges already, or that runs OVN."""
     sudo: bool | None = None
     """Whether `user` becomes root by sudo; so it is for every user but root where nothing is said."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if self.key and self.password:
+            raise PydanticCustomError("machine", "is entered with either a key or a password")
+        return self
 
 
 class Node(Machine):

@@ -80,7 +80,8 @@ class Nic(msgspec.Struct, frozen=True):
     """A node's NIC on a physical network.
 
     A chassis has it in `bridge`, which carries its addresses; a host has no bridge. `chassis_mac` is what the
-    chassis sends with instead of routers' MACs, empty where it does not.
+    chassis sends with instead of routers' MACs, empty where it does not. `mac` is empty where the NIC is that of a
+    machine that is there already: it keeps its own.
     """
 
     network: str
@@ -163,6 +164,7 @@ class Machine(msgspec.Struct, frozen=True):
 
     `host` is where a machine that is there already is reached, `known_hosts` the file with its host key, `jump` another
     that the way goes over, `sudo` says that `user` becomes root with it, `adopt` that its OVS may have bridges already.
+    One that has a `password` has no `key`, but gets the lab's; one with `agent` also keys of your ssh-agent.
     """
 
     cpus: int = 1
@@ -183,6 +185,8 @@ class Machine(msgspec.Struct, frozen=True):
     user: str = "root"
     port: int = 22
     key: str = ""
+    agent: bool = False
+    password: bool = False
     known_hosts: str = ""
     jump: str = ""
     sudo: bool = False
@@ -233,7 +237,7 @@ class Node(msgspec.Struct, frozen=True):
         found, nics = self.machine, tuple((nic.network, nic.mac) for nic in self.nics)
         own = (found.cpus, found.memory, found.disk, found.disks, found.image, found.kernel, found.initrd)
         if not found.image:  # no virtual machine: a host is another one by where it is reached
-            return (found.host, found.port)
+            return (found.host, found.port, tuple((nic.network, nic.device) for nic in self.nics))
         return (*own, found.sha256, found.cpu, found.type, found.xml, found.uri, found.address, self.segment, nics)
 
     @property

@@ -21,8 +21,6 @@ def find(file: TopologyFile) -> Iterator[Finding]:
 def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
     hosts = file.provider == "ssh"
     yield ("datapath",), hosts and file.datapath == "netdev", "the userspace datapath on hosts that are there already"
-    for name, node in file.nodes.items():
-        yield ("nodes", name, "physical"), hosts and bool(node.physical), "physical networks on hosts by SSH"
     local = file.provider == "local"
     yield ("datapath",), local and file.datapath == "kernel", "the kernel's datapath on local nodes (they use netdev)"
     vagrant = file.provider == "vagrant"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import pwd
 import shutil
 import subprocess
@@ -102,6 +103,30 @@ class Labs:
             said = f"{' '.join(words)}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
             assert result.returncode == expect, said
         return result
+
+    def on_a_terminal(self, *words: str, colour: bool = True, question: str = "", answer: str = "") -> str:
+        """What a command shows on a terminal of its own; where it asks that question, it is answered."""
+        main, terminal = pty.openpty()
+        environment = {**self.environment, "TERM": "xterm-256color"}
+        if colour:
+            environment.pop("NO_COLOR", None)
+        process = subprocess.Popen(
+            self.command(*words), env=environment, stdin=terminal, stdout=terminal, stderr=terminal,
+            cwd=self.scratch, start_new_session=True,
+        )  # fmt: skip
+        os.close(terminal)
+        shown = b""
+        try:
+            while chunk := os.read(main, 65536):
+                shown += chunk
+                if question and question.encode() in shown:
+                    os.write(main, answer.encode() + b"\n")
+                    question = ""
+        except OSError:  # how a terminal says that nobody has it open any more
+            pass
+        os.close(main)
+        assert process.wait() == 0, shown
+        return shown.decode()
 
     def out(self, *words: str, expect: int = 0) -> str:
         """What a command prints."""

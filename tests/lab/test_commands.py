@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import subprocess
 from collections.abc import Iterator
@@ -185,35 +184,14 @@ def test_a_terminal_sees_progress_and_a_pipe_plain_lines(user_labs: Labs) -> Non
     assert piped.splitlines()[0] == "ovnlab: adding a node"
     assert "\x1b" not in piped
     user_labs.run("down")
-    shown = _on_a_terminal(user_labs, "up", "single")
+    shown = user_labs.on_a_terminal("up", "single")
     assert "\x1b[" in shown
     assert re.search(r"starting databases and switches.*\d\.\d s", shown, re.DOTALL)
     assert "lab single is up: 1 node" in shown
-    coloured = _on_a_terminal(user_labs, "status")
+    coloured = user_labs.on_a_terminal("status")
     assert "\x1b[32m" in coloured
     user_labs.extra_environment["NO_COLOR"] = "1"
-    assert "\x1b[32m" not in _on_a_terminal(user_labs, "status", colour=False)
-
-
-def _on_a_terminal(labs: Labs, *words: str, colour: bool = True) -> str:
-    """What a command shows on a terminal of its own."""
-    main, terminal = pty.openpty()
-    environment = {**labs.environment, "TERM": "xterm-256color"}
-    if colour:
-        environment.pop("NO_COLOR")
-    process = subprocess.Popen(
-        labs.command(*words), env=environment, stdin=terminal, stdout=terminal, stderr=terminal, close_fds=True
-    )
-    os.close(terminal)
-    shown = b""
-    try:
-        while chunk := os.read(main, 65536):
-            shown += chunk
-    except OSError:  # how a terminal says that nobody has it open any more
-        pass
-    os.close(main)
-    assert process.wait() == 0
-    return shown.decode()
+    assert "\x1b[32m" not in user_labs.on_a_terminal("status", colour=False)
 
 
 def test_version_is_told(user_labs: Labs) -> None:

@@ -16,16 +16,11 @@ from ovnlab.parallel import Gate  # noqa: E402
 from ovnlab.providers.libvirt import definitions  # noqa: E402
 from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: E402
 from ovnlab.state import LabFolder  # noqa: E402
+from ovnlab.testing.examination import Silent  # noqa: E402
 from ovnlab.topology.load import load_text  # noqa: E402
 from ovnlab.topology.resolved import Topology  # noqa: E402
 
 URI = "test:///default"
-
-
-class Silent:
-    def step(self, text: str) -> None: ...
-    def note(self, text: str) -> None: ...
-    def node(self, name: str, doing: str) -> None: ...
 
 
 def topology(name: str = "lab", more: str = "") -> Topology:

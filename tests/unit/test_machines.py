@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import ipaddress
 import os
+import socket
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from ovnlab.errors import OvnlabError, TopologyError
 from ovnlab.lab import BROUGHT_LOG
 from ovnlab.plan import Seen, plan
 from ovnlab.providers.connection import Root
-from ovnlab.providers.machines import Keys
+from ovnlab.providers.machines import Keys, Machine
 from ovnlab.providers.reach import Reach, as_root
 from ovnlab.providers.ssh import KEYS, reach_of, recorded
 from ovnlab.software import images
@@ -125,10 +129,66 @@ def test_hosts_that_are_there_need_an_address_and_a_key() -> None:
     (said,) = (mistake.message for mistake in caught.value.mistakes)
     assert said == (
         "central is there already, and must say its address on the underlay as ip "
-        "and the private key that it is entered with as key"
+        "and the private key that it is entered with as key (or agent: true, or password: true)"
     )
     with pytest.raises(TopologyError, match="is not USER@HOST:PORT"):
         topology("provider: ssh\nmachines: {key: k, jump: gate}\nnodes: {c: {role: central, ip: 192.168.50.10}}\n")
+
+
+ON_A_NETWORK = """
+provider: ssh
+machines: {{key: k, nics: {{outside: ens4}}}}
+physical_networks: {{outside: {{subnet: 10.0.0.0/24}}, other: {{}}}}
+nodes:
+  c: {{role: central, ip: 192.168.50.10}}
+  g: {{role: gateway, ip: 192.168.50.11, physical: {{outside: 10.0.0.46}}, {node}}}
+  h: {{role: host, host: 192.0.2.3, physical: [outside]}}
+logical: {{switches: {{s: {{physical_network: outside, ports: {{e: {{type: external, {port}}}}}}}}}, ha_chassis_groups: {{one: [g]}}}}
+"""
+
+
+def test_a_host_is_on_a_physical_network_by_a_nic_of_its_own() -> None:
+    found = topology(
+        ON_A_NETWORK.format(
+            node="nics: {outside: enp7s0}", port="mac: '02:00:00:00:00:01', host: h, ha_chassis_group: one"
+        )
+    )
+    (gateway,), (host,) = found.nodes[1].nics, found.nodes[2].nics
+    assert (gateway.device, gateway.bridge, gateway.mac) == ("enp7s0", "br-outside", "")
+    assert (host.device, host.carrier, host.addresses) == ("ens4", "ens4", ("10.0.0.2/24",))
+    moved = topology(
+        ON_A_NETWORK.format(node="nics: {outside: enp8s0}", port="mac: '02:00:00:00:00:01', ha_chassis_group: one")
+    )
+    todo = plan(moved, Seen({}, None), known=found.nodes)
+    assert todo.remove == {"g": "it becomes another machine"}
+
+
+@pytest.mark.parametrize(
+    ("node", "port", "said"),
+    [
+        ("nics: {other: ens4}", "mac: '02:00:00:00:00:01'", "g is not on other by `physical`"),
+        ("nics: {outside: ens4}", "host: h", "h is there already: the MAC address of its NIC must be given as mac"),
+        (
+            "nics: {outside: an-interface-name}",
+            "mac: '02:00:00:00:00:01'",
+            "is no interface name",
+        ),
+    ],
+)
+def test_nics_that_cannot_be(node: str, port: str, said: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        topology(ON_A_NETWORK.format(node=node, port=f"{port}, ha_chassis_group: one"))
+    assert said in str(caught.value)
+
+
+def test_which_nic_of_a_host_is_on_a_physical_network_is_not_guessed() -> None:
+    text = ON_A_NETWORK.format(node="nics: {}", port="mac: '02:00:00:00:00:01', ha_chassis_group: one")
+    with pytest.raises(TopologyError, match="g is there already, and must say by which NIC it is on outside"):
+        topology(text.replace(", nics: {outside: ens4}", ""))
+    with pytest.raises(TopologyError, match="ens4 of h is on outside already, and cannot be on other as well"):
+        topology(text.replace("physical: [outside]", "physical: [outside, other], nics: {other: ens4}"))
+    # The NICs of other kinds of machines are made, and the file may say those of hosts all the same.
+    assert topology(text.replace("provider: ssh", "provider: libvirt")).nodes[1].nics[0].device == "eth2"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +211,7 @@ def test_how_a_host_is_reached() -> None:
         "provider: ssh\nmachines: {key: /k, user: bob, jump: 'admin@192.0.2.9:2222'}\n"
         "nodes: {c: {role: central, host: 192.0.2.1, ip: 192.168.50.10}, w: {ip: 192.168.50.11, user: root}}\n"
     )
-    central, worker = map(reach_of, found.nodes)
+    central, worker = (reach_of(node, Path("/own")) for node in found.nodes)
     assert (central.host, central.user, central.sudo) == ("192.0.2.1", "bob", True)
     assert (worker.host, worker.user, worker.sudo) == ("192.168.50.11", "root", False)
     assert central.jump is not None
@@ -269,3 +329,23 @@ def test_disks_that_stay_say_whose_they_are() -> None:
     mine, others = (definitions.domain_of(found, found.nodes[0], owner).volumes for owner in ("me", "somebody else"))
     assert len(mine) == 3
     assert not set(mine) & set(others)
+
+
+@pytest.mark.parametrize(("patience", "found"), [(5.0, True), (None, False)])
+def test_a_slow_machine_is_given_the_time_to_show_its_banner(
+    tmp_path: Path, patience: float | None, found: bool
+) -> None:
+    """Whoever hangs up and asks again has it start one SSH server after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def show() -> None:
+            accepted, _ = server.accept()
+            with accepted, contextlib.suppress(OSError):
+                time.sleep(0.5)
+                accepted.sendall(b"SSH-2.0-slow\r\n")
+
+        thread = threading.Thread(target=show)
+        thread.start()
+        reach = Reach("127.0.0.1", server.getsockname()[1], "root", (), tmp_path / "known")
+        assert Machine("worker1", reach, tmp_path / "config").is_listening(0.2, patience) is found
+        thread.join()

@@ -81,7 +81,7 @@ def lacking() -> list[str]:
     return [*sorted(packages), *(f"the Python package {name}" for name in modules)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cache(root: Account, session_folder: Path) -> Path:
     """A cache with an image in it."""
     if missing := lacking():
@@ -92,13 +92,13 @@ def cache(root: Account, session_folder: Path) -> Path:
     return root.home / "cache"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built(root: Account, cache: Path, session_folder: Path) -> None:
     """OVS of the distribution's source in that cache; the hypervisor itself reaches no mirror."""
     Labs(root, session_folder / "vm-state", session_folder, cache).run("build", "3node-distro-source")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hypervisor(root: Account, cache: Path, session_folder: Path) -> Iterator[Account]:
     """libvirtd, with networks, processes and files that nobody else sees."""
     folder = session_folder / "hypervisor"
@@ -242,12 +242,19 @@ class Hosts:
         return bool(self.labs.json("test", "--lab", "there")["failed"] == 0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hosts(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Hosts]:
     for labs in vm_labs(hypervisor, session_folder / "vm-hosts", cache):
-        plain = "".join(f"  {host}: {{role: host, ip: {UNDERLAY[host]}}}\n" for host in HOSTS)
-        path = labs.write("hosts.yaml", f"name: hosts\nprovider: libvirt\nnodes:\n  gate: {{role: central}}\n{plain}")
+        plain = "".join(f"  {host}: {{role: host, ip: {UNDERLAY[host]}, physical: [wire]}}\n" for host in HOSTS)
+        path = labs.write(
+            "hosts.yaml",
+            "name: hosts\nprovider: libvirt\nphysical_networks: {wire: {subnet: 10.200.0.0/24}}\n"
+            f"nodes:\n  gate: {{role: central}}\n{plain}",
+        )
         labs.run("up", path)
         nodes = labs.json("validate", path)["topology"]["nodes"]
         addresses = {node["name"]: node["machine"]["address"] for node in nodes}
-        yield Hosts(labs, addresses, labs.state / "ovnlab/labs/hosts/ssh")
+        found = Hosts(labs, addresses, labs.state / "ovnlab/labs/hosts/ssh")
+        for host in HOSTS:  # a NIC for physical networks, which nobody uses yet
+            found.on(host, "ip address flush dev eth2")
+        yield found

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ovnlab.software import packages, toolchain
+from ovnlab.waiting import wait_until
 from tests.lab import trees
 from tests.lab.test_building import compiled, newest_log
 from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, looks, virsh
@@ -32,6 +33,8 @@ cat /etc/hosts
 ls -A /var/lib/ovnlab /opt /etc/openvswitch /var/lib/ovn 2>&1 | grep -v lock
 ovs-vsctl --timeout=2 --bare --columns=external_ids list Open_vSwitch 2>/dev/null
 ip netns list
+ip -o link show eth2 | cut -d'>' -f1
+cat /proc/sys/net/ipv6/conf/eth2/disable_ipv6
 """
 
 
@@ -71,6 +74,55 @@ def test_a_host_with_bridges_of_its_own_is_refused(there: Hosts) -> None:
     there.labs.run("down", "there")
     assert there.on("h2", "ovs-vsctl --no-wait list-br") == "br-own\n"
     there.on("h2", END_OVSDB)
+
+
+OUTSIDE = """
+name: there
+provider: ssh
+machines: {{key: {keys}/key, known_hosts: {keys}/known_hosts, nics: {{outside: {nic}}}}}
+physical_networks: {{outside: {{subnet: 10.9.0.0/24}}}}
+nodes:
+  c1: {{role: central, host: {h1}, ip: 192.168.50.11}}
+  w1: {{role: gateway, host: {h2}, ip: 192.168.50.12, physical: [outside]{more}}}
+  w2: {{role: host, host: {h3}, physical: {{outside: 10.9.0.48}}}}
+logical:
+  switches:
+    s: {{subnet: 10.1.0.0/24, ports: {{vm1: {{chassis: c1, ip: 10.1.0.11}}}}}}
+    public: {{physical_network: outside}}
+  routers:
+    r:
+      ports: {{s: {{ip: 10.1.0.1/24}}, public: {{ip: 10.9.0.1/24, gateway_chassis: [w1]}}}}
+      nat:
+        - {{type: snat, external: 10.9.0.1, logical: 10.1.0.0/24}}
+        - {{type: dnat_and_snat, external: 10.9.0.11, logical: 10.1.0.11}}
+checks: [{{ping: w2, from: vm1}}, {{ping: 10.9.0.11, from: w2}}]
+"""
+
+
+def test_a_gateway_on_machines_that_are_there_has_a_nic_of_theirs(there: Hosts) -> None:
+    labs = there.labs
+
+    def write(nic: str = "eth2", more: str = "") -> str:
+        text = OUTSIDE.format(keys=there.keys, nic=nic, more=more, **there.addresses)
+        return labs.write("there.yaml", text)
+
+    # What is in use is not taken: it may be the NIC that commands come by.
+    there.on("h2", "ip link set eth2 down")
+    before = {host: there.on(host, LOOK) for host in HOSTS}
+    said = labs.run("up", write(nic="ens9", more=", nics: {outside: eth1}"), expect=1).stderr
+    w1, w2 = (f"{name} ({there.addresses[host]})" for name, host in (("w1", "h2"), ("w2", "h3")))
+    assert f"{w1}: its NIC eth1 has an address already, 192.168.50.12/24: take that off" in said
+    assert f"{w2}: it has no NIC ens9, which is to be on outside" in said
+    labs.run("up", write())
+    assert there.checks_hold()
+    assert there.inside("w1", "ovs-vsctl", "list-ports", "br-outside").splitlines()[0] == "eth2"
+    assert labs.json("up", write())["steps"] == []
+    trace = labs.json("trace", "--lab", "there", "vm1", "w2")
+    assert trace["verdict"] == "delivered as intended", trace
+    assert "w1:eth2" in [hop["place"] for hop in trace["hops"]]
+    labs.run("down", "there")
+    assert {host: there.on(host, LOOK) for host in HOSTS} == before
+    there.on("h2", "ip link set eth2 up")
 
 
 @pytest.mark.thorough
@@ -162,36 +214,99 @@ def test_a_host_that_stops_answering_is_named_and_up_goes_on_from_there(there: H
     assert there.checks_hold()
 
 
-def test_users_and_keys(there: Hosts) -> None:
-    labs = there.labs
-    for name, rule in (("able", "able ALL=(ALL) NOPASSWD: ALL"), ("unable", "")):
-        there.on(
-            "h2",
-            f"id {name} >/dev/null 2>&1 || useradd -m -p '*' -s /bin/bash {name}; mkdir -p ~{name}/.ssh; "
-            f"cp ~/.ssh/authorized_keys ~{name}/.ssh/; chown -R {name}: ~{name}/.ssh; echo '{rule}' >/etc/sudoers.d/{name}",
-        )
-    said = labs.run("up", there.write(w1=", user: unable"), expect=1).stderr
-    assert f"w1 ({there.addresses['h2']})" in said
+USERS = """
+for user in able unable known; do
+    id $user >/dev/null 2>&1 || useradd -m -p '*' -s /bin/bash $user
+    install -d -o $user -m 700 /home/$user/.ssh
+done
+cp ~/.ssh/authorized_keys /home/unable/.ssh/
+cat >/home/able/.ssh/authorized_keys
+printf 'ssh-rsa of-somebody-else' >/home/known/.ssh/authorized_keys
+for user in able unable known; do chown $user: /home/$user/.ssh/authorized_keys; done
+echo 'able ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/users
+echo 'known ALL=(ALL) NOPASSWD: ALL' >>/etc/sudoers.d/users
+chpasswd <<'END'
+known:a b'$
+END
+"""
+AUTHORIZED = "cat ~known/.ssh/authorized_keys; stat -c '%a %U' ~known/.ssh ~known/.ssh/authorized_keys"
+BY_PASSWORD = "echo PasswordAuthentication yes >/etc/ssh/sshd_config.d/a.conf; systemctl reload ssh; sleep 2"
+BY_KEYS = "rm /etc/ssh/sshd_config.d/a.conf; systemctl reload ssh"
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A key that is encrypted, and the socket of an agent that has it."""
+    key, socket = tmp_path / "key", tmp_path / "agent"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until("the agent", lambda: socket.exists() or None, timeout=10)
+            subprocess.run(["ssh-add", "-q", str(key)], env={**os.environ, "SSH_AUTH_SOCK": str(socket)}, check=True)
+            subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(key)], check=True)
+            yield key, str(socket)
+        finally:
+            process.terminate()
+
+
+def test_ways_in(there: Hosts, agent: tuple[Path, str]) -> None:
+    """By a key, by an agent's, and by a password that is asked for once; as root, and as somebody with sudo."""
+    labs, password = there.labs, "a b'$"
+    key, socket = agent
+    for host in ("h2", "h3"):
+        command = [*labs.account.prefix, "ssh", "-F", f"{there.keys}/config", host, USERS]
+        subprocess.run(command, input=key.with_suffix(".pub").read_text(), text=True, check=True)
+    before = {host: there.on(host, LOOK) for host in HOSTS}
+    authorized = there.on("h2", AUTHORIZED)
+    w1, w2 = (f"{name} ({there.addresses[host]})" for name, host in (("w1", "h2"), ("w2", "h3")))
+    path = there.write(w1=", user: known, password: true", w2=f", user: able, key: {key}, agent: true")
+    who = f"known@{there.addresses['h2']}"
+    said = labs.run("up", path, expect=1).stderr
+    assert f"nobody can be asked for the password of {who}" in said
+    assert "OVNLAB_SSH_PASSWORD" in said
+    labs.extra_environment["OVNLAB_SSH_PASSWORD"] = "wrong"
+    assert f"{w1}: takes no password: known gets in by publickey only" in labs.run("up", path, expect=1).stderr
+    there.on("h2", BY_PASSWORD)
+    assert f"{w1}: does not let known in with that password" in labs.run("up", path, expect=1).stderr
+    assert there.on("h2", AUTHORIZED) == authorized
+    del labs.extra_environment["OVNLAB_SSH_PASSWORD"]
+    # What is wrong with several is said at once, and none of it has to be right for the lab to go.
+    said = labs.run("up", there.write(w1=", user: unable", w2=f", user: able, key: {key}"), expect=1).stderr
+    assert f"{w1}: a command ended with exit code 1" in said
     assert "password is required" in said
-    labs.run("up", there.write(w1=", user: able"))
+    assert f"{w2}: {key} is encrypted" in said
+    labs.run("down", "there")
+    assert "there" not in [lab["name"] for lab in labs.json("ls")["labs"]]
+
+    labs.extra_environment["SSH_AUTH_SOCK"] = socket
+    path = there.write(w1=", user: known, password: true", w2=f", user: able, key: {key}, agent: true")
+    shown = labs.on_a_terminal("up", path, question=f"password of {who}: ", answer=password)
+    assert f"password of {who}: " in shown
+    assert password not in shown
     assert there.checks_hold()
     assert there.inside("w1", "id", "-un") == "root\n"
     assert looks(labs, "there") == (3, 3)
+    assert labs.json("up", path)["steps"] == []
     labs.run("down", "there")
+    del labs.extra_environment["SSH_AUTH_SOCK"]
+    there.on("h2", BY_KEYS)
+    assert {host: there.on(host, LOOK) for host in HOSTS} == before
+    assert there.on("h2", AUTHORIZED).replace("of-somebody-else\n", "of-somebody-else") == authorized
 
-    other = labs.scratch / "other-key"
+
+def test_keys_that_do_not_fit(there: Hosts) -> None:
+    labs = there.labs
+    other, empty, wrong = (labs.scratch / name for name in ("other-key", "nobody-known", "wrongly-known"))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
-    said = labs.run("up", there.write(w1=f", key: {other}"), expect=1).stderr
-    assert f"does not let root in with {other}" in said
-    empty, wrong = labs.scratch / "nobody-known", labs.scratch / "wrongly-known"
     empty.write_text("")
-    said = labs.run("up", there.write(w1=f", known_hosts: {empty}"), expect=1).stderr
-    assert f"has a host key that is not in {empty}" in said
-    assert "ssh-keyscan -p 22" in said
     gate, *lines = (there.keys / "known_hosts").read_text().splitlines()
     wrong.write_text("".join(f"{line.split()[0]} {gate.partition(' ')[2]}\n" for line in lines))
-    said = labs.run("up", there.write(w1=f", known_hosts: {wrong}"), expect=1).stderr
+    bad = {"c1": f", key: {other}", "w1": f", known_hosts: {empty}", "w2": f", known_hosts: {wrong}"}
+    said = labs.run("up", there.write(**bad), expect=1).stderr
+    assert f"does not let root in with {other}" in said
+    assert f"has a host key that is not in {empty}" in said
     assert "shows another host key than the one that is known" in said
+    assert "ssh-keyscan -p 22" in labs.run("up", there.write(w1=bad["w1"]), expect=1).stderr
 
 
 def test_by_another_machine_to_addresses_that_are_not_reached_from_here(there: Hosts) -> None:
