@@ -249,7 +249,7 @@ def hosts(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Ho
         path = labs.write(
             "hosts.yaml",
             "name: hosts\nprovider: libvirt\nphysical_networks: {wire: {subnet: 10.200.0.0/24}}\n"
-            f"nodes:\n  gate: {{role: central}}\n{plain}",
+            f"nodes:\n  gate: {{role: central, chassis: false}}\n{plain}",
         )
         labs.run("up", path)
         nodes = labs.json("validate", path)["topology"]["nodes"]

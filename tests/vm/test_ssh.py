@@ -30,7 +30,7 @@ ip -o link | cut -d: -f2 | grep -v @
 ip -o -4 address show | tr -s ' ' | cut -d' ' -f2-4
 pgrep -la 'ovs|ovn'
 cat /etc/hosts
-ls -A /var/lib/ovnlab /opt /etc/openvswitch /var/lib/ovn 2>&1 | grep -v lock
+ls -A /var/lib/ovnlab /var/lib/ovnlab.new /opt /etc/openvswitch /var/lib/ovn 2>&1 | grep -v lock
 ovs-vsctl --timeout=2 --bare --columns=external_ids list Open_vSwitch 2>/dev/null
 ip netns list
 ip -o link show eth2 | cut -d'>' -f1
