@@ -522,7 +522,7 @@ class Lab:
         asked = self._check_matches(topology, source, first)
         work = self._convergence(topology)
         if first.remove:
-            self._wake_databases(work, topology, seen)
+            self._wake_databases(work, topology, seen, leaving=first.remove)
             work.remove_nodes(list(first.remove))
         # Not before: what is to be removed must be known to an `up` that comes after one that failed here.
         self.folder.store(Stored(source, topology, self.base, complete=False))
@@ -558,12 +558,14 @@ class Lab:
         work.await_ready(started, first)
         return first, len(first.bound_after(seen))
 
-    def _wake_databases(self, work: Convergence, topology: Topology, seen: Seen) -> None:
-        """Start databases that do not run: what is to be removed must be forgotten by them, or is never."""
+    def _wake_databases(self, work: Convergence, topology: Topology, seen: Seen, leaving: Collection[str]) -> None:
+        """Start databases that do not run: what is leaving must be forgotten by them, or is never."""
+        known = {node.name for node in self._known_nodes() if node.central} - set(leaving)
         asleep = [
             node
             for node in topology.nodes
-            if node.central and node.name in seen.nodes and "ovnsb_db" not in seen.nodes[node.name].daemons
+            if node.central and node.name in known & seen.nodes.keys()
+            if "ovnsb_db" not in seen.nodes[node.name].daemons
         ]
         if asleep:
             self.provider.deliver(self.builds)
