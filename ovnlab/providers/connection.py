@@ -65,8 +65,11 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
                 hint = "ssh-add it, and say agent: true in the topology"
                 raise LoginRefused(f"{keys} is encrypted", where=self.place, hint=hint) from None
             except paramiko.BadAuthenticationType as error:
-                said = f"takes no password: {self.reach.user} gets in by {' or '.join(error.allowed_types)} only"
-                raise LoginRefused(said, where=self.place) from None
+                kind, hint = (
+                    ("password", "") if self.by_password else ("key", "password: true in the topology asks for one")
+                )
+                said = f"takes no {kind}: {self.reach.user} gets in by {' or '.join(error.allowed_types)} only"
+                raise LoginRefused(said, where=self.place, hint=hint) from None
             except paramiko.AuthenticationException:
                 means = ["that password"] if self.by_password else list(map(str, self.reach.keys))
                 means += ["a key of your agent"] if self.reach.agent else []
@@ -79,6 +82,9 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
                         "compare it with what the machine's owner says: "
                         f"ssh-keyscan -p {self.reach.port} {self.reach.host} >> {self.reach.known_hosts}",
                     ) from None
+                if "No authentication methods" in str(error):
+                    hint = "is SSH_AUTH_SOCK set? ssh-add -l"
+                    raise LoginRefused("there is no key to get in with", where=self.place, hint=hint) from None
                 raise self._unreachable(str(error)) from None
             except (OSError, EOFError) as error:
                 raise self._unreachable(getattr(error, "strerror", None) or str(error) or "no answer") from None

@@ -65,6 +65,8 @@ class SshProvider:
         self._machines: dict[str, Machine] = {}
         self._answering: dict[str, bool] = {}
         self._noting = threading.Lock()
+        self._asking = threading.Lock()
+        self._told: str | None = None
         self._gate = Gate()
 
     @property
@@ -160,33 +162,53 @@ class SshProvider:
 
     def _let_in(self, nodes: Sequence[Node], gate: Gate) -> None:
         """See that the lab's own key opens hosts that are entered with a password. Raises LoginRefused."""
-        asked = [node for node in nodes if node.machine.password]
-        if not asked:
-            return
-        self.keys.make()
-
-        def opens(node: Node) -> bool:
-            try:
-                self._machine(node).root.open()
-            except LoginRefused:
-                return False
-            return True
-
-        shut = [node for node, is_open in zip(asked, for_each(asked, opens), strict=True) if not is_open]
+        shut = self._shut(nodes)
         if not shut:
             return
-        users = " and ".join(f"{node.machine.user}@{node.machine.host}" for node in shut)
-        password = os.environ.get(SAID_BY) or self.reporter.secret(f"password of {users}")
+        self._password(shut)
 
         def let_in(node: Node) -> None:
-            with self._as_user(node, password) as user:
+            where = f"{node.name} ({node.machine.host}): letting the lab's key in"
+            with self._as_user(node, self._password(shut)) as user:
                 user.open()
                 with gate:
                     self._note(node, taken=False)
-                script = render("node/authorize.sh.j2", key=self._authorized)
-                run_script(user, script, where=f"{node.name} ({node.machine.host}): letting the lab's key in")
+                run_script(user, render("node/authorize.sh.j2", key=self._authorized), where=where)
+                try:
+                    self._machine(node).root.open()
+                except LoginRefused as error:
+                    run_script(user, render("node/unauthorize.sh.j2", key=self._authorized), where=where)
+                    self._note(node, taken=None)
+                    error.hint = "its SSH server does not go by ~/.ssh/authorized_keys: sshd -T says by what"
+                    raise
 
         for_each(shut, let_in)
+
+    def _shut(self, nodes: Sequence[Node]) -> list[Node]:
+        """Hosts that are entered with a password and do not know the lab's key."""
+        asked = [node for node in nodes if node.machine.password]
+        if not asked:
+            return []
+        self.keys.make()
+
+        def is_shut(node: Node) -> bool:
+            try:
+                self._machine(node).root.open()
+            except LoginRefused:
+                return True
+            except OvnlabError:  # it does not answer, which whoever needs it will be told
+                return False
+            return False
+
+        return [node for node, shut in zip(asked, for_each(asked, is_shut), strict=True) if shut]
+
+    def _password(self, nodes: Sequence[Node]) -> str:
+        """The password of hosts, asked for once. It stays in this process. Raises OvnlabError where nobody can tell."""
+        with self._asking:
+            if self._told is None:
+                users = " and ".join(f"{node.machine.user}@{node.machine.host}" for node in nodes)
+                self._told = os.environ.pop(SAID_BY, None) or self.reporter.secret(f"password of {users}")
+            return self._told
 
     @property
     def _authorized(self) -> str:
@@ -213,31 +235,49 @@ class SshProvider:
         self._gate.close()
         leaving = [noted for name, noted in self._noted().items() if name in names]
         self._machines.clear()  # they are reached as they were when they were taken
-        self._let_in([noted.node for noted in leaving], Gate())
-        for_each(leaving, self._release)
+        shut = self._shut([noted.node for noted in leaving])
+        if shut:
+            with contextlib.suppress(OvnlabError):  # those that need none can leave
+                self._password(shut)
+        for_each(leaving, lambda noted: self._release(noted, is_shut=noted.node in shut))
 
-    def _release(self, noted: Noted) -> None:
+    def _release(self, noted: Noted, *, is_shut: bool) -> None:
         node = noted.node
         where = f"{node.name} ({node.machine.host}): leaving the lab"
-        try:
-            self._put_back(node, where)
-        except CommandFailed:
-            with self._as_user(node) as user:
-                there = run_script(user, "if [ -e /var/lib/ovnlab ]; then echo yes; fi", where=where)
-            if noted.taken or there:
-                raise
-            # Whoever logs in is not let become root there: nothing was done.
-        if node.machine.password:
-            with self._as_user(node) as user:
-                run_script(user, render("node/unauthorize.sh.j2", key=self._authorized), where=where)
+        is_taken = True
+        if is_shut:
+            with self._as_user(node, self._password([node])) as user:
+                is_taken = noted.taken or self._is_noted_there(user, where)
+                if is_taken:
+                    run_script(user, render("node/authorize.sh.j2", key=self._authorized), where=where)
+                else:
+                    run_script(user, render("node/unauthorize.sh.j2", key=self._authorized), where=where)
+        if is_taken:
+            self._put_back(noted, where)
+            if node.machine.password:
+                with self._as_user(node) as user:
+                    run_script(user, render("node/unauthorize.sh.j2", key=self._authorized), where=where)
         self.keys.close(node.name)
         self._note(node, taken=None)
         self._answering.pop(node.name, None)
         self._machines.pop(node.name, None)
 
-    def _put_back(self, node: Node, where: str) -> None:
+    def _is_noted_there(self, user: Root, where: str) -> bool:
+        """Whether anything of a lab is written down on a host."""
+        return bool(run_script(user, "if [ -e /var/lib/ovnlab ]; then echo yes; fi", where=where))
+
+    def _put_back(self, noted: Noted, where: str) -> None:
         """Make a host what it was before it was taken."""
-        machine = self._machine(node)
+        try:
+            self._run_release(noted, where)
+        except CommandFailed:
+            with self._as_user(noted.node) as user:
+                if noted.taken or self._is_noted_there(user, where):
+                    raise
+            # Whoever logs in is not let become root there: nothing was done.
+
+    def _run_release(self, noted: Noted, where: str) -> None:
+        machine = self._machine(noted.node)
         # What was told to take the host may still be at it.
         read = "exec 9>/run/ovnlab.lock && flock 9 && { cat /var/lib/ovnlab/external_ids 2>/dev/null || :; }"
         said = run_script(machine.context, read, where=where, timeout=INSTALL_TIMEOUT)
@@ -245,6 +285,7 @@ class SshProvider:
             "node/release.sh.j2",
             lab=self.folder.name,
             owner=self.owner,
+            taken=noted.taken,
             keys=KEYS,
             before=recorded(said),
             route_protocol=ROUTE_PROTOCOL,

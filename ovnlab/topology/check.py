@@ -50,7 +50,8 @@ def _hosts(file: TopologyFile) -> Iterator[Finding]:
     """Machines that are there already have addresses already, and are entered with a key."""
     for name, node in file.nodes.items() if file.provider == "ssh" else ():
         lacking = ["its address on the underlay as ip"] if not node.ip and node.role != "host" else []
-        if not (node.key or file.machines.key or node.agent or file.machines.agent or by_password(file, node)):
+        agent = node.agent if "agent" in node.model_fields_set else file.machines.agent
+        if not (node.key or file.machines.key or agent or by_password(file, node)):
             lacking.append("the private key that it is entered with as key (or agent: true, or password: true)")
         if by_password(file, node) and (node.jump or file.machines.jump):
             yield ("nodes", name), f"{name} is behind another machine: both are entered with a key, not a password"
@@ -68,6 +69,8 @@ def _nics(file: TopologyFile, name: str, node: Node) -> Iterator[Finding]:
         if nic is None:
             must = f"must say by which NIC it is on {network}, as in nics: {{{network}: eth2}}"
             yield where, f"{name} is there already, and {must}"
+        elif nic == "lo":
+            yield where, f"lo of {name} is on no network"
         elif nic in used:
             yield where, f"{nic} of {name} is on {used[nic]} already, and cannot be on {network} as well"
         else:

@@ -237,7 +237,9 @@ class Node(msgspec.Struct, frozen=True):
         found, nics = self.machine, tuple((nic.network, nic.mac) for nic in self.nics)
         own = (found.cpus, found.memory, found.disk, found.disks, found.image, found.kernel, found.initrd)
         if not found.image:  # no virtual machine: a host is another one by where it is reached
-            return (found.host, found.port, tuple((nic.network, nic.device) for nic in self.nics))
+            # What is written down when it is taken must be what is put back: its NICs, and whom a key of ours lets in.
+            own_nics = tuple((n.network, n.device, n.bridge, () if n.bridge else n.addresses) for n in self.nics)
+            return (found.host, found.port, own_nics, found.password and found.user)
         return (*own, found.sha256, found.cpu, found.type, found.xml, found.uri, found.address, self.segment, nics)
 
     @property

@@ -21,6 +21,13 @@ def find(file: TopologyFile) -> Iterator[Finding]:
 def _asked(file: TopologyFile) -> Iterator[tuple[Where, bool, str]]:
     hosts = file.provider == "ssh"
     yield ("datapath",), hosts and file.datapath == "netdev", "the userspace datapath on hosts that are there already"
+    for name, node in file.nodes.items() if hosts else ():
+        asks = any("dhcp" in given for given in node.physical.values())
+        yield ("nodes", name, "physical"), asks, "an address by DHCP, which brings a default route, on hosts by SSH"
+        forwards = node.role == "host" and len(node.physical) > 1
+        yield ("nodes", name, "physical"), forwards, "forwarding between physical networks on hosts by SSH"
+        default = any(route.prefix.endswith("/0") for route in node.routes)
+        yield ("nodes", name, "routes"), default, "another default route on hosts by SSH"
     local = file.provider == "local"
     yield ("datapath",), local and file.datapath == "kernel", "the kernel's datapath on local nodes (they use netdev)"
     vagrant = file.provider == "vagrant"

@@ -164,6 +164,21 @@ def test_a_host_is_on_a_physical_network_by_a_nic_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
+    "node",
+    [
+        "physical: {outside: dhcp}",
+        "physical: {outside: 10.0.0.9, other: 10.8.0.9}, nics: {other: ens5}",
+        "physical: [outside], routes: [{prefix: 0.0.0.0/0, nexthop: 10.0.0.1}]",
+    ],
+)
+def test_what_would_cut_a_host_off_is_refused(node: str) -> None:
+    text = ON_A_NETWORK.format(node="", port="mac: '02:00:00:00:00:01', ha_chassis_group: one")
+    loaded = load_text("lab.yaml", text.replace("physical: [outside]", node).encode())
+    with pytest.raises(TopologyError, match="on hosts by SSH cannot be done by this version of ovnlab yet"):
+        loaded.refuse_unsupported()
+
+
+@pytest.mark.parametrize(
     ("node", "port", "said"),
     [
         ("nics: {other: ens4}", "mac: '02:00:00:00:00:01'", "g is not on other by `physical`"),

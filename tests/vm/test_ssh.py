@@ -34,7 +34,8 @@ ls -A /var/lib/ovnlab /var/lib/ovnlab.new /opt /etc/openvswitch /var/lib/ovn 2>&
 ovs-vsctl --timeout=2 --bare --columns=external_ids list Open_vSwitch 2>/dev/null
 ip netns list
 ip -o link show eth2 | cut -d'>' -f1
-cat /proc/sys/net/ipv6/conf/eth2/disable_ipv6
+cat /proc/sys/net/ipv6/conf/eth2/disable_ipv6 /proc/sys/net/ipv6/conf/eth2/accept_ra
+cat /sys/class/net/eth2/address /sys/class/net/eth2/mtu
 """
 
 
@@ -120,6 +121,11 @@ def test_a_gateway_on_machines_that_are_there_has_a_nic_of_theirs(there: Hosts) 
     trace = labs.json("trace", "--lab", "there", "vm1", "w2")
     assert trace["verdict"] == "delivered as intended", trace
     assert "w1:eth2" in [hop["place"] for hop in trace["hops"]]
+    mac = there.on("h2", "cat /sys/class/net/eth2/address")
+    assert mac in before["h2"]
+    assert there.on("h2", "cat /sys/class/net/br-outside/address") == mac, "it speaks for itself"
+    # A switch that is dead does not keep its NIC.
+    there.on("h2", "kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)")
     labs.run("down", "there")
     assert {host: there.on(host, LOOK) for host in HOSTS} == before
     there.on("h2", "ip link set eth2 up")
@@ -230,8 +236,13 @@ known:a b'$
 END
 """
 AUTHORIZED = "cat ~known/.ssh/authorized_keys; stat -c '%a %U' ~known/.ssh ~known/.ssh/authorized_keys"
-BY_PASSWORD = "echo PasswordAuthentication yes >/etc/ssh/sshd_config.d/a.conf; systemctl reload ssh; sleep 2"
-BY_KEYS = "rm /etc/ssh/sshd_config.d/a.conf; systemctl reload ssh"
+
+
+@pytest.fixture
+def by_password(there: Hosts) -> Iterator[str]:
+    """What lets people in by a password on a host."""
+    yield "echo PasswordAuthentication yes >/etc/ssh/sshd_config.d/a.conf; systemctl reload ssh; sleep 2"
+    there.on("h2", "rm -f /etc/ssh/sshd_config.d/a.conf; systemctl reload ssh")
 
 
 @pytest.fixture
@@ -249,7 +260,7 @@ def agent(tmp_path: Path) -> Iterator[tuple[Path, str]]:
             process.terminate()
 
 
-def test_ways_in(there: Hosts, agent: tuple[Path, str]) -> None:
+def test_ways_in(there: Hosts, agent: tuple[Path, str], by_password: str) -> None:
     """By a key, by an agent's, and by a password that is asked for once; as root, and as somebody with sudo."""
     labs, password = there.labs, "a b'$"
     key, socket = agent
@@ -266,7 +277,7 @@ def test_ways_in(there: Hosts, agent: tuple[Path, str]) -> None:
     assert "OVNLAB_SSH_PASSWORD" in said
     labs.extra_environment["OVNLAB_SSH_PASSWORD"] = "wrong"
     assert f"{w1}: takes no password: known gets in by publickey only" in labs.run("up", path, expect=1).stderr
-    there.on("h2", BY_PASSWORD)
+    there.on("h2", by_password)
     assert f"{w1}: does not let known in with that password" in labs.run("up", path, expect=1).stderr
     assert there.on("h2", AUTHORIZED) == authorized
     del labs.extra_environment["OVNLAB_SSH_PASSWORD"]
@@ -289,7 +300,6 @@ def test_ways_in(there: Hosts, agent: tuple[Path, str]) -> None:
     assert labs.json("up", path)["steps"] == []
     labs.run("down", "there")
     del labs.extra_environment["SSH_AUTH_SOCK"]
-    there.on("h2", BY_KEYS)
     assert {host: there.on(host, LOOK) for host in HOSTS} == before
     assert there.on("h2", AUTHORIZED).replace("of-somebody-else\n", "of-somebody-else") == authorized
 
