@@ -46,8 +46,14 @@ def versions(labs: Labs, central: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKED if name not in BUILT])
-def test_its_checks_hold_and_a_second_up_changes_nothing(labs: Labs, name: str) -> None:
-    checks_hold(labs, name)
+def test_its_checks_hold_and_a_second_up_changes_nothing(user_labs: Labs, name: str) -> None:
+    checks_hold(user_labs, name)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", [name for name in CHECKED if name not in BUILT])
+def test_they_hold_for_root_as_well(root_labs: Labs, name: str) -> None:
+    checks_hold(root_labs, name)
 
 
 @pytest.mark.parametrize("name", BUILT)

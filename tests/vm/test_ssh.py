@@ -319,6 +319,7 @@ def test_keys_that_do_not_fit(there: Hosts) -> None:
     assert "ssh-keyscan -p 22" in labs.run("up", there.write(w1=bad["w1"]), expect=1).stderr
 
 
+@pytest.mark.thorough
 def test_by_another_machine_to_addresses_that_are_not_reached_from_here(there: Hosts) -> None:
     gate, *lines = (there.keys / "known_hosts").read_text().splitlines()
     known = there.labs.scratch / "known"

@@ -36,7 +36,15 @@ def test_a_machine_is_made_once_and_lets_nobody_else_in(machines: Labs, hypervis
     words = [*hypervisor.prefix, "ssh", "-F", str(machines.scratch / "config"), "-S", "none", "central", "true"]
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "Permission denied" in refused.stderr
-    # Switched off and on again it is the same machine, also if it does not let root in any more.
+
+
+@pytest.mark.thorough
+def test_a_machine_that_was_switched_off_is_the_same_also_if_it_lets_root_in_no_more(
+    machines: Labs, hypervisor: Account
+) -> None:
+    path = machines.write("one.yaml", ONE)
+    machines.run("up", path)
+    config = machines.out("ssh-config").strip()
     assert "User root" in Path(config).read_text()
     machines.on("central", "sh", "-c", "echo PermitRootLogin no >/etc/ssh/sshd_config.d/first.conf; sync")
     virsh(hypervisor, "destroy", "ovnlab-one-central")
