@@ -22,7 +22,7 @@ ALIVE_INTERVAL = 10
 
 
 class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
-    """A Fabric Connection whose commands run as root. It trusts the one host key that it was given, and no agent."""
+    """A Fabric Connection whose commands run as root. It trusts the host keys that it was given alone."""
 
     def __init__(self, name: str, reach: Reach, password: str | None = None) -> None:
         config = Config(overrides={"load_ssh_configs": False}, lazy=True)

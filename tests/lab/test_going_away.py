@@ -121,7 +121,7 @@ def _settled(labs: Labs) -> list[str]:
 
 @pytest.mark.parametrize("number", [*range(4), *(pytest.param(n, marks=pytest.mark.thorough) for n in range(4, 10))])
 def test_up_killed_at_a_random_moment(labs: Labs, number: int) -> None:
-    """Twenty moments: ten as root, ten as an ordinary user. `down` leaves nothing, and `up` succeeds."""
+    """Four moments as root and four as an ordinary user, ten each with `make test-all`. `down` leaves nothing, and `up` succeeds."""
     path = labs.write("two.yaml", TWO)
     labs.run("validate", path)
     moment = random.Random(f"{labs.account.name}{number}").uniform(0.1, 1.1)  # noqa: S311  any moment will do
