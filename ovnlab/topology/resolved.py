@@ -234,12 +234,15 @@ class Node(msgspec.Struct, frozen=True):
     @property
     def hardware(self) -> tuple[object, ...]:
         """What cannot be changed of its machine: a change makes another machine of it."""
-        found, nics = self.machine, tuple((nic.network, nic.mac) for nic in self.nics)
-        own = (found.cpus, found.memory, found.disk, found.disks, found.image, found.kernel, found.initrd)
-        if not found.image:  # no virtual machine: a host is another one by where it is reached
+        found = self.machine
+        if found.host:
             # What is written down when it is taken must be what is put back: its NICs, and whom a key of ours lets in.
             own_nics = tuple((n.network, n.device, n.bridge, () if n.bridge else n.addresses) for n in self.nics)
             return (found.host, found.port, own_nics, found.password and found.user)
+        if not found.image:  # namespaces: nothing that could not be changed
+            return ()
+        nics = tuple((nic.network, nic.mac) for nic in self.nics)
+        own = (found.cpus, found.memory, found.disk, found.disks, found.image, found.kernel, found.initrd)
         return (*own, found.sha256, found.cpu, found.type, found.xml, found.uri, found.address, self.segment, nics)
 
     @property
