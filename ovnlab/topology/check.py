@@ -48,6 +48,8 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
 
 def _hosts(file: TopologyFile) -> Iterator[Finding]:
     """Machines that are there already have addresses already, and are entered with a key."""
+    for network in file.machines.nics if file.provider == "ssh" else ():
+        yield from _unknown(("machines", "nics", network), network, "physical network", file.physical_networks)
     for name, node in file.nodes.items() if file.provider == "ssh" else ():
         lacking = ["its address on the underlay as ip"] if not node.ip and node.role != "host" else []
         agent = node.agent if "agent" in node.model_fields_set else file.machines.agent
@@ -76,7 +78,9 @@ def _nics(file: TopologyFile, name: str, node: Node) -> Iterator[Finding]:
         else:
             used[nic] = network
     for network in node.nics:
-        if network not in node.physical:
+        if network not in file.physical_networks:
+            yield from _unknown(("nodes", name, "nics", network), network, "physical network", file.physical_networks)
+        elif network not in node.physical:
             yield ("nodes", name, "nics", network), f"{name} is not on {network} by `physical`"
 
 

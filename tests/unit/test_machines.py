@@ -182,6 +182,7 @@ def test_what_would_cut_a_host_off_is_refused(node: str) -> None:
     ("node", "port", "said"),
     [
         ("nics: {other: ens4}", "mac: '02:00:00:00:00:01'", "g is not on other by `physical`"),
+        ("nics: {outsid: ens4}", "mac: '02:00:00:00:00:01'", "no physical network 'outsid' (did you mean 'outside'?)"),
         ("nics: {outside: ens4}", "host: h", "h is there already: the MAC address of its NIC must be given as mac"),
         (
             "nics: {outside: an-interface-name}",
@@ -202,6 +203,8 @@ def test_which_nic_of_a_host_is_on_a_physical_network_is_not_guessed() -> None:
         topology(text.replace(", nics: {outside: ens4}", ""))
     with pytest.raises(TopologyError, match="ens4 of h is on outside already, and cannot be on other as well"):
         topology(text.replace("physical: [outside]", "physical: [outside, other], nics: {other: ens4}"))
+    with pytest.raises(TopologyError, match=r"3:\d+: there is no physical network 'outsid' \(did you mean 'outside'"):
+        topology(text.replace("nics: {outside: ens4}", "nics: {outsid: ens4}"))
     # The NICs of other kinds of machines are made, and the file may say those of hosts all the same.
     assert topology(text.replace("provider: ssh", "provider: libvirt")).nodes[1].nics[0].device == "eth2"
 
