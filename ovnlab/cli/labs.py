@@ -49,6 +49,8 @@ def up(
 ) -> int:
     """Bring a lab up, or make it what the file says now.
 
+    A password that it needs is asked for, or taken from OVNLAB_SSH_PASSWORD.
+
     \b
     ovnlab up topologies/3node.yaml
     ovnlab up routed --name mine --set underlay.mtu=9000
