@@ -88,6 +88,16 @@ def test_what_tunnels_carry_by_a_mirror_that_goes_again(lab: Labs) -> None:
     eventually("it to go", lambda: left() == "")
 
 
+def test_a_tcpdump_that_does_not_end_is_ended(lab: Labs) -> None:
+    capture = lab.start("capture", "vm2", "--json")
+    listening(lab)
+    lab.on("worker2", "sh", "-c", "kill -STOP $(pidof tcpdump)")
+    capture.send_signal(signal.SIGINT)
+    assert capture.wait(timeout=40) == 0, capture.communicate()
+    capture.communicate()
+    assert "tcpdump" not in lab.on("worker2", "ps", "-e", "-o", "comm")
+
+
 def test_a_file_of_several_places_loses_nothing(lab: Labs) -> None:
     flood = """
 import socket, sys, time
