@@ -371,6 +371,7 @@ class Lab:
     def _become(self, topology: Topology, source: str, kept: Mapping[str, str]) -> Outcome:
         """Make the lab what the topology says; nodes in `kept` go on with the builds that they have."""
         began = not self.folder.exists()
+        never_up = not (self.stored is not None and self.stored.complete) and not self.is_kept
         self._refuse_other_provider(topology)
         self.base = self._base(topology)
         with builds.claimed(topology, self.reporter):
@@ -392,7 +393,7 @@ class Lab:
             except (KeyboardInterrupt, SurroundingsError, TopologyError):
                 self._take_back(began, running, made)
                 raise
-            if is_new and back is None:
+            if back is None and (is_new or never_up):
                 self._keep(topology)
         return Outcome(topology, back or done, began, bound)
 
