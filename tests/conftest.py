@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from tests.lab.harness import Account, this_python
+from tests.lab.harness import Account, Labs, this_python
 
 # Where tests are started in the background, a shell has them ignore SIGINT, and so would every lab that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -87,3 +87,11 @@ def root() -> Account:
     if os.geteuid() != 0:
         pytest.skip("only root can run labs as root")
     return Account("", this_python(), Path(os.environ[ROOTS_HOME]))
+
+
+@pytest.fixture(scope="session")
+def built(root: Account, session_folder: Path) -> Path:
+    """root's cache, with OVS of the distribution's source built in it."""
+    labs = Labs(root, session_folder / "built-state", session_folder)
+    labs.run("build", "3node-distro-source")
+    return Path(labs.environment["XDG_CACHE_HOME"]) / "ovnlab"

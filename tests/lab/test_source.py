@@ -28,9 +28,15 @@ DISTRO = "3node-distro-source"
 
 
 @pytest.fixture(scope="module")
-def builder(ordinary: Account, session_folder: Path) -> Iterator[Labs]:
-    """An ordinary user, with OVS of the distribution's source built."""
+def builder(request: pytest.FixtureRequest, ordinary: Account, session_folder: Path) -> Iterator[Labs]:
+    """An ordinary user who has OVS of the distribution's source, which root has built where the tests are root's."""
     for labs in labs_in(ordinary, session_folder / "builder"):
+        cache = Path(labs.environment["XDG_CACHE_HOME"]) / "ovnlab"
+        if ordinary.name:
+            built: Path = request.getfixturevalue("built")
+            for part in ("sources", "builds"):
+                shutil.copytree(built / part, cache / part, symlinks=True, dirs_exist_ok=True)
+            subprocess.run(["chown", "-R", f"{ordinary.name}:", str(cache)], check=True)
         result = labs.run("build", DISTRO)
         assert "openvswitch-source" in result.stdout
         yield labs

@@ -27,25 +27,25 @@ def test_nodes_are_machines(node: Hosts) -> None:
 
 
 def test_fake_vms_are_machines(vm: Hosts) -> None:
-    assert "10.1.0.11" in vm("r1").interface("r1").addresses
-    assert vm("r1").addr("10.2.0.11").is_reachable
-    assert vm("r1").run("ping -c1 -W2 10.1.0.12").succeeded
-    assert vm("r1").check_output("echo %s; ls -d %s", "it's", "/") == "it's\n/"
+    assert "10.1.0.11" in vm("vm1").interface("vm1").addresses
+    assert vm("vm1").addr("10.2.0.11").is_reachable
+    assert vm("vm1").run("ping -c1 -W2 10.1.0.12").succeeded
+    assert vm("vm1").check_output("echo %s; ls -d %s", "it's", "/") == "it's\n/"
 
 
 def test_checks_hold(lab: Lab) -> None:
     checks.chassis_registered(lab, "worker2")
     checks.tunnel_up(lab, "worker1", "worker2")
-    checks.port_bound(lab, "r1", "worker1")
+    checks.port_bound(lab, "vm1", "worker1")
     checks.synced(lab)
-    checks.reachable(lab, "r1", "b1", tcp=80)
-    checks.unreachable(lab, "r1", "b1", tcp=23)
-    header = checks.encapsulated(lab, "r1", "r2")
-    assert (header.datapath, header.inport, header.outport) == ("red", "r1", "r2")
+    checks.reachable(lab, "vm1", "vm3", tcp=80)
+    checks.unreachable(lab, "vm1", "vm3", tcp=23)
+    header = checks.encapsulated(lab, "vm1", "vm2")
+    assert (header.datapath, header.inport, header.outport) == ("red", "vm1", "vm2")
 
 
 def test_checks_fail(lab: Lab) -> None:
     with pytest.raises(checks.CheckFailed):
-        checks.unreachable(lab, "r1", "r2")
+        checks.unreachable(lab, "vm1", "vm2")
     with pytest.raises(checks.CheckFailed):
-        checks.port_bound(lab, "r1", "worker2")
+        checks.port_bound(lab, "vm1", "worker2")

@@ -93,12 +93,6 @@ def cache(root: Account, session_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="package")
-def built(root: Account, cache: Path, session_folder: Path) -> None:
-    """OVS of the distribution's source in that cache; the hypervisor itself reaches no mirror."""
-    Labs(root, session_folder / "vm-state", session_folder, cache).run("build", "3node-distro-source")
-
-
-@pytest.fixture(scope="package")
 def hypervisor(root: Account, cache: Path, session_folder: Path) -> Iterator[Account]:
     """libvirtd, with networks, processes and files that nobody else sees."""
     folder = session_folder / "hypervisor"
@@ -197,14 +191,72 @@ def machines(hypervisor: Account, cache: Path, session_folder: Path, request: py
     yield from vm_labs(hypervisor, session_folder / f"vm-{os.getpid()}-{abs(hash(request.node.nodeid)):x}", cache)
 
 
-@pytest.fixture(scope="module")
-def running(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Labs]:
-    """The 3 nodes of the posts, up."""
-    for labs in vm_labs(hypervisor, session_folder / "vm-running", cache):
-        labs.run("up", "3node", "--provider", "libvirt")
-        for vm, node in (("vm1", "worker1"), ("vm2", "worker2")):
-            labs.run("bind", vm, node)
-        yield labs
+NODES = {"central": "central", "worker1": "worker", "worker2": "worker"}
+
+FILE = """
+name: everywhere
+provider: {provider}
+machines: {machines}
+nodes:
+{nodes}
+logical:
+  switches:
+    red:
+      subnet: 10.1.0.0/24
+      ports: {{vm1: {{chassis: worker1, ip: 10.1.0.11}}, vm2: {{chassis: worker2, ip: 10.1.0.12}}}}
+    blue:
+      subnet: 10.2.0.0/24
+      ports: {{vm3: {{chassis: worker2, ip: 10.2.0.11, serve: [80, 23]}}{more}}}
+  routers:
+    r: {{ports: {{red: {{ip: 10.1.0.1/24}}, blue: {{ip: 10.2.0.1/24}}}}}}
+  acls:
+    - {{switch: blue, direction: to-lport, priority: 100, match: tcp.dst == 23, action: drop}}
+checks:
+  - {{ping: vm2, from: vm1}}
+  - {{ping: vm3, from: vm1}}
+  - {{tcp: 'vm3:80', from: vm1}}
+  - {{tcp: 'vm3:23', from: vm1, expect: unreachable}}
+"""
+
+
+@dataclass
+class Everywhere:
+    """A lab of that file on one kind of node."""
+
+    provider: str
+    labs: Labs
+    machines: str
+    own: dict[str, str]
+
+    def write(self, more: str = "") -> str:
+        nodes = "".join(f"  {name}: {{role: {role}{self.own.get(name, '')}}}\n" for name, role in NODES.items())
+        text = FILE.format(provider=self.provider, machines=self.machines, nodes=nodes, more=more)
+        return self.labs.write("everywhere.yaml", text)
+
+    def up(self, more: str = "") -> list[str]:
+        """What `up` did."""
+        return list(self.labs.json("up", self.write(more))["steps"])
+
+    def on(self, node: str, *command: str) -> str:
+        return self.labs.out("exec", "--lab", "everywhere", node, "--", *command)
+
+    def pids(self) -> dict[tuple[str, str], int]:
+        status = self.labs.json("status", "--lab", "everywhere")
+        return {(node["name"], found["name"]): found["pid"] for node in status["nodes"] for found in node["daemons"]}
+
+    def checks(self) -> tuple[int, int]:
+        """How many checks of the file hold, and how many of all do not."""
+        found = self.labs.json("test", "--lab", "everywhere")
+        return sum(one["ok"] for one in found["checks"]), found["failed"]
+
+
+@pytest.fixture(scope="package")
+def virtual(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Everywhere]:
+    """A lab of that file on virtual machines, up."""
+    for labs in vm_labs(hypervisor, session_folder / "vm-virtual", cache):
+        found = Everywhere("libvirt", labs, "{}", {})
+        found.up()
+        yield found
 
 
 @dataclass

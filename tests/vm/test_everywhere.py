@@ -8,74 +8,15 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.lab.conftest import labs_in
-from tests.lab.harness import ROOT, Account, Labs
-from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, looks, vm_labs
+from tests.lab.harness import ROOT
+from tests.vm.conftest import HOSTS, NODES, UNDERLAY, Everywhere, Hosts, looks, vm_labs
 
 ANYWHERE = Path(__file__).with_name("anywhere.py")
-
-NODES = {"central": "central", "worker1": "worker", "worker2": "worker"}
-
-FILE = """
-name: everywhere
-provider: {provider}
-machines: {machines}
-nodes:
-{nodes}
-logical:
-  switches:
-    red:
-      subnet: 10.1.0.0/24
-      ports: {{r1: {{chassis: worker1, ip: 10.1.0.11}}, r2: {{chassis: worker2, ip: 10.1.0.12}}}}
-    blue:
-      subnet: 10.2.0.0/24
-      ports: {{b1: {{chassis: worker2, ip: 10.2.0.11, serve: [80, 23]}}{more}}}
-  routers:
-    r: {{ports: {{red: {{ip: 10.1.0.1/24}}, blue: {{ip: 10.2.0.1/24}}}}}}
-  acls:
-    - {{switch: blue, direction: to-lport, priority: 100, match: tcp.dst == 23, action: drop}}
-checks:
-  - {{ping: r2, from: r1}}
-  - {{ping: b1, from: r1}}
-  - {{tcp: 'b1:80', from: r1}}
-  - {{tcp: 'b1:23', from: r1, expect: unreachable}}
-"""
-
-
-@dataclass
-class Everywhere:
-    """A lab of that file on one kind of node."""
-
-    provider: str
-    labs: Labs
-    machines: str
-    own: dict[str, str]
-
-    def write(self, more: str = "") -> str:
-        nodes = "".join(f"  {name}: {{role: {role}{self.own.get(name, '')}}}\n" for name, role in NODES.items())
-        text = FILE.format(provider=self.provider, machines=self.machines, nodes=nodes, more=more)
-        return self.labs.write("everywhere.yaml", text)
-
-    def up(self, more: str = "") -> list[str]:
-        """What `up` did."""
-        return list(self.labs.json("up", self.write(more))["steps"])
-
-    def on(self, node: str, *command: str) -> str:
-        return self.labs.out("exec", "--lab", "everywhere", node, "--", *command)
-
-    def pids(self) -> dict[tuple[str, str], int]:
-        status = self.labs.json("status", "--lab", "everywhere")
-        return {(node["name"], found["name"]): found["pid"] for node in status["nodes"] for found in node["daemons"]}
-
-    def checks(self) -> tuple[int, int]:
-        """How many checks of the file hold, and how many of all do not."""
-        found = self.labs.json("test", "--lab", "everywhere")
-        return sum(one["ok"] for one in found["checks"]), found["failed"]
 
 
 def connections_of(folder: str) -> str:
@@ -88,9 +29,14 @@ def connections_of(folder: str) -> str:
         time.sleep(0.1)
 
 
-# To make and change three machines through Vagrant takes as long as all the others: `make test-all`. One machine of
-# Vagrant's, with all that a lab is, is tested in test_vagrant.
-KINDS = ["local", "libvirt", pytest.param("vagrant", marks=pytest.mark.thorough), "ssh"]
+# Once on virtual machines is what there is time for each time. Machines of Vagrant's and those that are there already
+# have tests of their own, and this suite in `make test-all`.
+KINDS = [
+    "local",
+    "libvirt",
+    pytest.param("vagrant", marks=pytest.mark.thorough),
+    pytest.param("ssh", marks=pytest.mark.thorough),
+]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -111,10 +57,16 @@ def everywhere(request: pytest.FixtureRequest, session_folder: Path) -> Iterator
             "ls: cannot access '/var/lib/ovnlab': No such file or directory\n0\n"
         }
         return
-    root: Account = request.getfixturevalue("root")
+    if kind == "libvirt":
+        found = request.getfixturevalue("virtual")
+        found.up()
+        yield found
+        found.labs.run("down", "everywhere")
+        assert not connections_of(f"{found.labs.state}")
+        return
     folder = session_folder / kind  # the path of a socket may not be long
     if kind == "local":
-        made = labs_in(root, folder)
+        made = labs_in(request.getfixturevalue("root"), folder)
     else:
         made = vm_labs(request.getfixturevalue("hypervisor"), folder, request.getfixturevalue("cache"))
     for labs in made:
@@ -145,7 +97,7 @@ def test_machines_are_looked_at_ahead_and_once(everywhere: Everywhere) -> None:
 def test_fake_vms_reach_one_another(everywhere: Everywhere) -> None:
     assert everywhere.checks() == (4, 0)
     # A switch of its own, and the ACL of another does not apply to it.
-    everywhere.labs.run("ping", "--lab", "everywhere", "r2", "b1")
+    everywhere.labs.run("ping", "--lab", "everywhere", "vm2", "vm3")
 
 
 def test_one_test_file_holds_on_every_kind_of_node(everywhere: Everywhere) -> None:
@@ -165,7 +117,7 @@ def test_what_is_between_nodes_is_geneve_with_the_keys_of_the_southbound_databas
     assert capture.stderr is not None
     while "listening on" not in capture.stderr.readline():
         assert capture.poll() is None
-    labs.run("ping", "--lab", "everywhere", "r1", "r2")
+    labs.run("ping", "--lab", "everywhere", "vm1", "vm2")
     said = capture.communicate(timeout=60)[0]
     (key,) = re.findall(
         r"\d+", labs.out("sbctl", "--lab", "everywhere", "--bare", "--columns=tunnel_key", "find",
@@ -176,7 +128,7 @@ def test_what_is_between_nodes_is_geneve_with_the_keys_of_the_southbound_databas
 
 def test_a_packet_is_traced_and_captured(everywhere: Everywhere) -> None:
     labs = everywhere.labs
-    found = labs.json("trace", "--lab", "everywhere", "r1", "r2")
+    found = labs.json("trace", "--lab", "everywhere", "vm1", "vm2")
     assert found["verdict"] == "delivered as intended", found
     assert [hop["seen"] for hop in found["hops"]] == [True] * 4
     assert found["tunnel"]["observed"] == found["tunnel"]["expected"]
@@ -187,12 +139,12 @@ def test_a_packet_is_traced_and_captured(everywhere: Everywhere) -> None:
         "capture", "--lab", "everywhere", "--inner", "worker2", "--filter", "icmp", "-c", "2", "--json"
     )
     time.sleep(8 if everywhere.provider != "local" else 2)  # it says nothing of its own when it is not on a terminal
-    labs.run("ping", "--lab", "everywhere", "r1", "r2")
+    labs.run("ping", "--lab", "everywhere", "vm1", "vm2")
     lines = [json.loads(line) for line in capture.communicate(timeout=60)[0].splitlines()]
     assert [line["text"].partition(": ")[2].split(",")[0] for line in lines] == ["ICMP echo request", "ICMP echo reply"]
     place = "worker2:tunnels" if everywhere.provider == "local" else "worker2:genev_sys_6081"
     assert {line["place"] for line in lines} == {place}
-    assert labs.json("explain", "--lab", "everywhere", "r1")["problems"] == []
+    assert labs.json("explain", "--lab", "everywhere", "vm1")["problems"] == []
 
 
 def test_a_kernels_tunnel_has_a_device(everywhere: Everywhere) -> None:
@@ -204,7 +156,7 @@ def test_a_kernels_tunnel_has_a_device(everywhere: Everywhere) -> None:
     assert capture.stderr is not None
     while "listening on" not in capture.stderr.readline():
         assert capture.poll() is None
-    labs.run("ping", "--lab", "everywhere", "r1", "r2")
+    labs.run("ping", "--lab", "everywhere", "vm1", "vm2")
     assert "10.1.0.11 > 10.1.0.12: ICMP echo request" in capture.communicate(timeout=60)[0]
 
 
@@ -216,12 +168,12 @@ def test_a_second_up_has_nothing_to_do(everywhere: Everywhere) -> None:
 
 def test_what_changes_in_the_file_changes_in_the_lab_and_nothing_else(everywhere: Everywhere) -> None:
     before = everywhere.pids()
-    steps = everywhere.up(", b2: {chassis: worker1, ip: 10.2.0.12}")
-    assert any("b2" in step for step in steps)
-    assert not [step for step in steps if "add node" in step or "configure" in step or "bind r1" in step]
-    everywhere.labs.run("ping", "--lab", "everywhere", "b2", "r2")
+    steps = everywhere.up(", vm4: {chassis: worker1, ip: 10.2.0.12}")
+    assert any("vm4" in step for step in steps)
+    assert not [step for step in steps if "add node" in step or "configure" in step or "bind vm1" in step]
+    everywhere.labs.run("ping", "--lab", "everywhere", "vm4", "vm2")
     everywhere.up()
-    assert "(b2)" not in everywhere.labs.out("nbctl", "--lab", "everywhere", "lsp-list", "blue")  # a UUID may hold b2
+    assert "vm4" not in everywhere.labs.out("nbctl", "--lab", "everywhere", "lsp-list", "blue")
     assert everywhere.pids() == before
 
 
@@ -232,16 +184,16 @@ def test_a_daemon_that_was_killed_is_brought_back(everywhere: Everywhere) -> Non
     assert any("worker1" in step and "ovn-controller" in step for step in steps)
     after = everywhere.pids()
     assert {what for what in before if before[what] != after[what]} == {("worker1", "ovn-controller")}
-    everywhere.labs.run("ping", "--lab", "everywhere", "r1", "r2")
+    everywhere.labs.run("ping", "--lab", "everywhere", "vm1", "vm2")
 
 
 def test_a_fake_vm_moves(everywhere: Everywhere) -> None:
-    everywhere.labs.run("bind", "--lab", "everywhere", "r1", "worker2")
+    everywhere.labs.run("bind", "--lab", "everywhere", "vm1", "worker2")
     rows = everywhere.labs.json("status", "--lab", "everywhere")["ports"]
-    assert {row["name"]: row["chassis"] for row in rows}["r1"] == "worker2"
-    everywhere.labs.run("ping", "--lab", "everywhere", "r1", "b1")
-    everywhere.labs.run("bind", "--lab", "everywhere", "r1", "worker1")
-    everywhere.labs.run("ping", "--lab", "everywhere", "r1", "r2")
+    assert {row["name"]: row["chassis"] for row in rows}["vm1"] == "worker2"
+    everywhere.labs.run("ping", "--lab", "everywhere", "vm1", "vm3")
+    everywhere.labs.run("bind", "--lab", "everywhere", "vm1", "worker1")
+    everywhere.labs.run("ping", "--lab", "everywhere", "vm1", "vm2")
 
 
 def test_logs_names_and_what_is_rendered(everywhere: Everywhere) -> None:

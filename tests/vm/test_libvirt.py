@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ovnlab.waiting import wait_until
 from tests.lab.harness import Account, Labs
-from tests.vm.conftest import of_labs, virsh
+from tests.vm.conftest import Everywhere, of_labs, virsh, vm_labs
 
 
 def daemons(labs: Labs) -> dict[tuple[str, str], int]:
@@ -113,39 +114,18 @@ logical: {switches: {s: {subnet: 10.1.0.0/24, ports: {a: {chassis: worker1, ip: 
 """
 
 
+def boot_id(labs: Labs, node: str) -> str:
+    return labs.on(node, "cat", "/proc/sys/kernel/random/boot_id")
+
+
+def knows_the_time(labs: Labs) -> bool:
+    before = time.time()
+    shown = float(labs.on("worker1", "date", "+%s.%N"))
+    return before - 3 < shown < time.time() + 3
+
+
 def boot_ids(labs: Labs) -> list[str]:
-    return [labs.on(node, "cat", "/proc/sys/kernel/random/boot_id") for node in ("central", "worker1")]
-
-
-def test_a_lab_comes_up_again_as_it_was_when_it_first_was_up(machines: Labs, hypervisor: Account) -> None:
-    path = machines.write("two.yaml", TWO)
-    machines.run("up", path)
-    boots, before, host_key = boot_ids(machines), daemons(machines), machines.out("ssh-config")
-    machines.run("nbctl", "ls-add", "later")
-    machines.on("worker1", "touch", "/root/later")
-    machines.run("snapshot", "save", "later")
-    assert machines.json("down")["kept"] == ["two"]
-    assert not [name for name in virsh(hypervisor, "list", "--all", "--name") if name.startswith("ovnlab-two")]
-    assert not [name for name in virsh(hypervisor, "net-list", "--all", "--name") if name.startswith("ovnlab-two")]
-    machines.run("up", path)
-    assert boot_ids(machines) == boots, "the machines were made anew"
-    assert daemons(machines) == before
-    assert machines.out("ssh-config") == host_key
-    assert abs(float(machines.on("worker1", "date", "+%s")) - time.time()) < 5
-    assert "later" not in machines.out("nbctl", "ls-list")
-    machines.run("exec", "worker1", "--", "test", "-e", "/root/later", expect=1)
-    assert machines.json("snapshot", "ls")["snapshots"] == []
-    assert [port["up"] for port in machines.json("status")["ports"]] == [True]
-    assert machines.json("up", path)["steps"] == []
-    # What is kept may be damaged: then it is said, and the machines are made anew.
-    machines.run("down")
-    (volume,) = (name for name in of_labs(hypervisor) if "two-worker1" in name)
-    virsh(hypervisor, "vol-delete", "--pool", "default", volume)
-    assert "cannot be used, and is made anew" in machines.run("up", path).stderr
-    assert not set(boots) & set(boot_ids(machines))
-    machines.run("down", "--forget")
-    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-two")]
-    assert machines.json("down", "--all", "--forget")["removed"] == []
+    return [boot_id(labs, node["name"]) for node in labs.json("status")["nodes"]]
 
 
 @pytest.mark.thorough
@@ -158,59 +138,81 @@ def test_what_is_kept_is_for_the_same_topology_only(machines: Labs, hypervisor: 
         "two.yaml", TWO.replace(", worker1: {}", "").replace("chassis: worker1", "chassis: central")
     )
     machines.run("up", smaller)
-    assert machines.on("central", "cat", "/proc/sys/kernel/random/boot_id") not in boots
+    assert boot_id(machines, "central") not in boots
     # Of a machine that there is none of any more, nothing is left.
     assert not [name for name in of_labs(hypervisor) if "two-worker1" in name]
 
 
-def test_an_image_by_its_url_is_downloaded_once_and_is_what_was_meant(machines: Labs, hypervisor: Account) -> None:
-    """From a server on the hypervisor, as there is no other that it reaches."""
-    folder = Path(machines.json("image", "ls")["images"][0]["path"])
-    total = subprocess.run(["sha256sum", folder / "disk.qcow2"], capture_output=True, text=True, check=True).stdout[:64]
-    serve = ("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "8099")
-    with subprocess.Popen([*hypervisor.prefix, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            path = machines.write(
-                "url.yaml",
-                "name: url\nprovider: libvirt\nnodes: {central: {role: central}}\nmachines:\n"
-                f"  {{image: 'http://127.0.0.1:8099/disk.qcow2', sha256: {total},"
-                f" kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
-            )
-            other = ("--set", f"machines.sha256={'a' * 64}")
-            assert f"its SHA-256 sum is {total}, not aaa" in machines.run("up", path, *other, expect=1).stderr
-            assert "downloading http://127.0.0.1:8099/disk.qcow2" in machines.run("up", path).stderr
-            assert machines.json("status")["state"] == "up"
-        finally:
-            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-            os.kill(int(children[0]), signal.SIGTERM)
-    machines.run("down")
-    assert "downloading" not in machines.run("up", path).stderr
+@pytest.fixture(scope="class")
+def one(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Labs]:
+    """The command line, with a lab of one machine."""
+    yield from vm_labs(hypervisor, session_folder / "vm-one", cache)
 
 
-def test_a_machine_that_never_boots(machines: Labs) -> None:
-    """Its disk is empty: the kernel starts, and finds nothing."""
-    folder = Path(machines.json("image", "ls")["images"][0]["path"])
-    (machines.scratch / "empty.img").write_bytes(bytes(2**20))
-    path = machines.write(
-        "never.yaml",
-        "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n"
-        f"machines: {{image: ./empty.img, kernel: {folder}/vmlinuz, initrd: {folder}/initrd.img}}\n",
-    )
-    # With less patience than five minutes.
-    patched = (
-        "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; import ovnlab.__main__ as m; m.main()"
-    )
-    command = [*machines.account.prefix, machines.account.python, "-c", patched, "up", path]
-    result = subprocess.run(
-        command, env=machines.environment, cwd=machines.scratch, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 1
-    assert "central: waited 12 s for SSH on " in result.stderr
-    assert "its kernel was starting, after 1" in result.stderr
-    assert "Traceback" not in result.stderr
-    # `up` of what boots goes on from there.
-    machines.write("never.yaml", "name: never\nprovider: libvirt\nnodes: {central: {role: central}}\n")
-    machines.run("up", path)
+@pytest.fixture(scope="class")
+def image(one: Labs) -> Path:
+    """The folder of the image that there is."""
+    return Path(one.json("image", "ls")["images"][0]["path"])
+
+
+class TestOneMachine:
+    """What may be wrong with a machine, and what `up` makes of it then."""
+
+    def write(self, one: Labs, image: Path, disk: str) -> str:
+        return one.write(
+            "one.yaml",
+            "name: one\nprovider: libvirt\nnodes: {central: {role: central}}\n"
+            f"machines: {{{disk}, kernel: {image}/vmlinuz, initrd: {image}/initrd.img}}\n",
+        )
+
+    def test_it_never_boots(self, one: Labs, image: Path) -> None:
+        """Its disk is empty: the kernel starts, and finds nothing."""
+        (one.scratch / "empty.img").write_bytes(bytes(2**20))
+        path = self.write(one, image, "image: ./empty.img")
+        # With less patience than five minutes.
+        patched = (
+            "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; import ovnlab.__main__ as m; m.main()"
+        )
+        command = [*one.account.prefix, one.account.python, "-c", patched, "up", path]
+        result = subprocess.run(
+            command, env=one.environment, cwd=one.scratch, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 1
+        assert "central: waited 12 s for SSH on " in result.stderr
+        assert "its kernel was starting, after 1" in result.stderr
+        assert "Traceback" not in result.stderr
+
+    def test_an_image_by_its_url_is_downloaded_and_is_what_was_meant(self, one: Labs, image: Path) -> None:
+        """From a server on the hypervisor, as there is no other that it reaches."""
+        sha256sum = subprocess.run(["sha256sum", image / "disk.qcow2"], capture_output=True, text=True, check=True)
+        total = sha256sum.stdout.split()[0]
+        serve = ("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(image), "8099")
+        server = subprocess.Popen([*one.account.prefix, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with server:
+            try:
+                path = self.write(one, image, f"image: 'http://127.0.0.1:8099/disk.qcow2', sha256: {total}")
+                other = ("--set", f"machines.sha256={'a' * 64}")
+                assert f"its SHA-256 sum is {total}, not aaa" in one.run("up", path, *other, expect=1).stderr
+                # `up` goes on from where it was, also from a machine that never booted.
+                assert "downloading http://127.0.0.1:8099/disk.qcow2" in one.run("up", path).stderr
+                assert one.json("status")["state"] == "up"
+            finally:
+                children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+                os.kill(int(children[0]), signal.SIGTERM)
+
+    def test_what_is_kept_of_it_is_damaged(self, one: Labs) -> None:
+        """Then it is said, and the machine is made anew, of the image that was downloaded before."""
+        path, before = str(one.scratch / "one.yaml"), boot_id(one, "central")
+        assert one.json("down")["kept"] == ["one"]
+        (volume,) = (name for name in of_labs(one.account) if "one-central" in name)
+        virsh(one.account, "vol-delete", "--pool", "default", volume)
+        said = one.run("up", path).stderr
+        assert "cannot be used, and is made anew" in said
+        assert "downloading" not in said
+        assert boot_id(one, "central") != before
+        one.run("down", "--forget")
+        assert not [name for name in of_labs(one.account) if name.startswith("ovnlab-one")]
+        assert one.json("down", "--all", "--forget")["removed"] == []
 
 
 def test_a_storage_pool_that_is_full(machines: Labs, hypervisor: Account) -> None:
@@ -295,22 +297,45 @@ def test_a_bridge_of_the_hypervisor_instead_of_a_network(machines: Labs) -> None
         subprocess.run([*inside, "ip link del br-lab"], check=True)
 
 
-def test_a_lab_goes_on_after_it_was_suspended(running: Labs) -> None:
+def test_a_lab_comes_up_again_as_it_was_when_it_first_was_up(virtual: Everywhere) -> None:
+    labs, hypervisor = virtual.labs, virtual.labs.account
+    boots, before, host_key = boot_ids(labs), daemons(labs), labs.out("ssh-config")
+    labs.run("nbctl", "ls-add", "later")
+    labs.on("worker1", "touch", "/root/later")
+    labs.run("snapshot", "save", "later")
+    assert labs.json("down")["kept"] == ["everywhere"]
+    for listed in (("list", "--all"), ("net-list", "--all")):
+        assert not [name for name in virsh(hypervisor, *listed, "--name") if name.startswith("ovnlab-everywhere")]
+    virtual.up()
+    assert boot_ids(labs) == boots, "the machines were made anew"
+    assert daemons(labs) == before
+    assert labs.out("ssh-config") == host_key
+    assert knows_the_time(labs)
+    assert "later" not in labs.out("nbctl", "ls-list")
+    labs.run("exec", "worker1", "--", "test", "-e", "/root/later", expect=1)
+    assert labs.json("snapshot", "ls")["snapshots"] == []
+    assert [port["up"] for port in labs.json("status")["ports"]] == [True] * 3
+    assert virtual.up() == []
+
+
+def test_a_lab_goes_on_after_it_was_suspended(virtual: Everywhere) -> None:
+    running = virtual.labs
     before = daemons(running)
     running.run("suspend")
     assert running.json("status")["state"] == "down"
-    assert not [name for name in virsh(running.account, "list", "--name") if name.startswith("ovnlab-3node")]
+    assert not [name for name in virsh(running.account, "list", "--name") if name.startswith("ovnlab-everywhere")]
     assert len(running.json("resume")["nodes"]) == 3
     running.run("ping", "vm1", "vm2")
     assert daemons(running) == before
-    assert abs(float(running.on("worker1", "date", "+%s")) - time.time()) < 30
+    assert knows_the_time(running)
     # `up` does the same.
     running.run("suspend")
-    running.run("up", "3node", "--provider", "libvirt")
+    running.run("up", virtual.write())
     assert daemons(running) == before
 
 
-def test_status_asks_databases_over_the_kept_connection(running: Labs) -> None:
+def test_status_asks_databases_over_the_kept_connection(virtual: Everywhere) -> None:
+    running = virtual.labs
     whole = running.json("status")
     config = running.out("ssh-config").strip()
 
@@ -331,7 +356,11 @@ def test_status_asks_databases_over_the_kept_connection(running: Labs) -> None:
         running.run(
             "exec", "central", "--", "chmod", "+x", "/usr/bin/ovn-nbctl", "/usr/bin/ovn-sbctl", "/usr/bin/ovs-vsctl"
         )
-    assert [port["chassis"] for port in whole["ports"]] == ["worker1", "worker2"]
+    assert {port["name"]: port["chassis"] for port in whole["ports"]} == {
+        "vm1": "worker1",
+        "vm2": "worker2",
+        "vm3": "worker2",
+    }
     sockets = [path for path in Path(config).parent.glob("@*.*") if path.is_socket()]
     assert 0 < len(sockets) <= 5, sockets
     # Whoever finds no connection leaves one.
@@ -340,7 +369,8 @@ def test_status_asks_databases_over_the_kept_connection(running: Labs) -> None:
     wait_until("a connection to be kept", lambda: ssh("-O", "check", "central") == 0 or None, timeout=30)
 
 
-def test_status_logs_in_where_the_kept_connection_takes_nobody_more(running: Labs) -> None:
+def test_status_logs_in_where_the_kept_connection_takes_nobody_more(virtual: Everywhere) -> None:
+    running = virtual.labs
     whole = running.json("status")
     ssh = [*running.account.prefix, "ssh", "-F", running.out("ssh-config").strip()]
     hold = [*ssh, "central", "echo here; exec sleep 100"]
@@ -376,7 +406,8 @@ def test_status_logs_in_where_the_kept_connection_takes_nobody_more(running: Lab
         allow("rm")
 
 
-def test_a_snapshot_of_the_whole_lab(running: Labs) -> None:
+def test_a_snapshot_of_the_whole_lab(virtual: Everywhere) -> None:
+    running = virtual.labs
     running.run("snapshot", "save", "before")
     assert [found["name"] for found in running.json("snapshot", "ls")["snapshots"]] == ["before"]
     assert "there is a snapshot before already" in running.run("snapshot", "save", "before", expect=1).stderr
@@ -391,19 +422,20 @@ def test_a_snapshot_of_the_whole_lab(running: Labs) -> None:
     assert running.json("snapshot", "ls")["snapshots"] == []
 
 
-def test_up_brings_back_a_machine_that_was_switched_off(running: Labs) -> None:
-    virsh(running.account, "destroy", "ovnlab-3node-worker2")
+def test_up_brings_back_a_machine_that_was_switched_off(virtual: Everywhere) -> None:
+    running = virtual.labs
+    virsh(running.account, "destroy", "ovnlab-everywhere-worker2")
     states = [node["running"] for node in running.json("status")["nodes"]]
     assert states == [True, True, False]
-    steps = running.json("up", "3node", "--provider", "libvirt")["steps"]
+    steps = virtual.up()
     assert "add node worker2: it is not running" in steps
-    running.run("bind", "vm2", "worker2")
     running.run("ping", "vm1", "vm2")
 
 
 @pytest.mark.thorough
-def test_up_brings_back_a_machine_that_rebooted(running: Labs) -> None:
-    before = running.on("worker1", "cat", "/proc/sys/kernel/random/boot_id")
+def test_up_brings_back_a_machine_that_rebooted(virtual: Everywhere) -> None:
+    running = virtual.labs
+    before = boot_id(running, "worker1")
     running.run("exec", "worker1", "--", "systemctl", "--no-block", "reboot", expect=None)
     deadline = time.monotonic() + 120
     while running.run("exec", "worker1", "--", "cat", "/proc/sys/kernel/random/boot_id", expect=None).stdout in (
@@ -412,20 +444,20 @@ def test_up_brings_back_a_machine_that_rebooted(running: Labs) -> None:
     ):
         assert time.monotonic() < deadline, "worker1 does not come back"
         time.sleep(1)
-    steps = running.json("up", "3node", "--provider", "libvirt")["steps"]
+    steps = virtual.up()
     assert any(step.startswith("configure worker1: ") and "ovn-controller does not run" in step for step in steps)
-    running.run("bind", "vm1", "worker1")
     running.run("ping", "vm1", "vm2")
 
 
-def test_a_switch_is_not_started_in_the_first_seconds_after_a_boot(running: Labs) -> None:
+def test_a_switch_is_not_started_in_the_first_seconds_after_a_boot(virtual: Everywhere) -> None:
     """OVS 3.1 would lose what its datapath has no flow for, until it is started anew."""
+    running = virtual.labs
     running.on("worker2", "sh", "-c", "echo 3.90 0.50 >/root/uptime; mount --bind /root/uptime /proc/uptime")
     sleep = "#!/bin/sh\necho $* >>/root/slept\nexec /usr/bin/sleep $*\n"
     running.on("worker2", "sh", "-c", f"printf '{sleep}' >/usr/local/bin/sleep; chmod +x /usr/local/bin/sleep")
     try:
         running.on("worker2", "sh", "-c", "kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)")
-        (step,) = running.json("up", "3node", "--provider", "libvirt")["steps"]
+        (step,) = virtual.up()
     finally:
         running.on("worker2", "sh", "-c", "rm /usr/local/bin/sleep; umount /proc/uptime")
     assert "ovs-vswitchd does not run" in step
@@ -434,7 +466,8 @@ def test_a_switch_is_not_started_in_the_first_seconds_after_a_boot(running: Labs
 
 
 @pytest.mark.usefixtures("built")
-def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(running: Labs) -> None:
+def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(virtual: Everywhere) -> None:
+    running = virtual.labs
     (step,) = running.json("upgrade", "worker2", "--software", "ovs.distro=true", "--traffic", "vm1,vm2")["steps"]
     assert 0 < step["loss"]["lost"] < step["loss"]["sent"]
     builds = running.json("build", "--list")["builds"]
@@ -450,7 +483,8 @@ def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(runnin
 
 @pytest.mark.thorough
 @pytest.mark.usefixtures("built")
-def test_an_archive_that_is_not_what_was_sent_gets_no_name(running: Labs) -> None:
+def test_an_archive_that_is_not_what_was_sent_gets_no_name(virtual: Everywhere) -> None:
+    running = virtual.labs
     builds = running.json("build", "--list")["builds"]
     (build,) = (found for found in builds if "distribution" in found["parts"]["ovs"]["origin"])
     running.on("worker2", "rm", "-rf", f"/opt/ovnlab/builds/{build['key']}")
@@ -460,12 +494,13 @@ def test_an_archive_that_is_not_what_was_sent_gets_no_name(running: Labs) -> Non
     error = running.run("upgrade", "worker2", "--software", "ovs.distro=true", expect=1).stderr
     assert f"build {build['key']} did not arrive as it was sent" in error
     running.on("worker2", "rm", "/usr/local/bin/tar")
-    running.run("up", "3node", "--provider", "libvirt")
+    running.run("up", virtual.write())
     running.run("ping", "vm1", "vm2")
 
 
-def test_another_host_key_is_not_trusted(running: Labs) -> None:
-    known = running.state / "ovnlab/labs/3node/ssh/known_hosts"
+def test_another_host_key_is_not_trusted(virtual: Everywhere) -> None:
+    running = virtual.labs
+    known = running.state / "ovnlab/labs/everywhere/ssh/known_hosts"
     right = known.read_text()
     other = right.splitlines()[0].split()[2]
     wrong = "\n".join(" ".join([*line.split()[:2], other]) for line in right.splitlines())

@@ -45,36 +45,59 @@ def there(hosts: Hosts) -> Iterator[Hosts]:
     hosts.labs.run("down", "there")
 
 
-def test_a_lab_on_machines_that_are_there_and_all_is_as_before(there: Hosts) -> None:
-    # One of them has an OVS that runs, with something of its owner's in it.
-    there.on("h3", START_OVSDB)
-    there.on("h3", "ovs-vsctl --no-wait set Open_vSwitch . external_ids:mine='\"a, b\"' external_ids:system-id=own")
-    before = {host: there.on(host, LOOK) for host in HOSTS}
-    labs, path = there.labs, there.write()
-    labs.run("up", path)
-    assert there.checks_hold()
-    status = labs.json("status", "--lab", "there")
-    assert (status["state"], status["provider"]) == ("up", "ssh")
-    assert "system@ovs-system" in there.inside("w1", "ovs-appctl", "dpctl/show")
-    assert labs.json("up", path)["steps"] == []
-    assert labs.out("ssh", "--lab", "there", "w1", "hostname") == "h2\n"
-    assert there.on("h3", LOOK) != before["h3"]
-    labs.run("down", "there")
-    assert {host: there.on(host, LOOK) for host in HOSTS} == before
-    there.on("h3", END_OVSDB)
+@pytest.fixture(scope="class")
+def owners(hosts: Hosts) -> Iterator[dict[str, str]]:
+    """What hosts look like of which two have an OVS of their owner's that runs, one of them with a bridge."""
+    hosts.on("h2", f"{START_OVSDB} -- add-br br-own")
+    mine = "external_ids:mine='\"a, b\"' external_ids:system-id=own"
+    hosts.on("h3", f"{START_OVSDB} -- set Open_vSwitch . {mine}")
+    yield {host: hosts.on(host, LOOK) for host in HOSTS}
+    hosts.labs.run("down", "there")
+    for host in ("h2", "h3"):
+        hosts.on(host, END_OVSDB)
 
 
-def test_a_host_with_bridges_of_its_own_is_refused(there: Hosts) -> None:
-    there.on("h2", f"{START_OVSDB} -- add-br br-own")
-    before = there.on("h2", LOOK)
-    error = there.labs.run("up", there.write(), expect=1).stderr
-    assert f"w1 ({there.addresses['h2']}): its OVS has bridges already: br-own" in error
-    assert there.on("h2", LOOK) == before
-    there.labs.run("up", there.write(w1=", adopt: true"))
-    assert there.checks_hold()
-    there.labs.run("down", "there")
-    assert there.on("h2", "ovs-vsctl --no-wait list-br") == "br-own\n"
-    there.on("h2", END_OVSDB)
+class TestHostsOfSomebody:
+    """A lab on them, from its first `up` to its end."""
+
+    def up(self, hosts: Hosts) -> list[str]:
+        return list(hosts.labs.json("up", hosts.write(w1=", adopt: true"))["steps"])
+
+    def test_one_with_bridges_is_refused(self, hosts: Hosts, owners: dict[str, str]) -> None:
+        error = hosts.labs.run("up", hosts.write(), expect=1).stderr
+        assert f"w1 ({hosts.addresses['h2']}): its OVS has bridges already: br-own" in error
+        assert hosts.on("h2", LOOK) == owners["h2"]
+
+    def test_they_are_nodes_as_others_are(self, hosts: Hosts, owners: dict[str, str]) -> None:
+        assert self.up(hosts)
+        assert hosts.checks_hold()
+        status = hosts.labs.json("status", "--lab", "there")
+        assert (status["state"], status["provider"]) == ("up", "ssh")
+        assert "system@ovs-system" in hosts.inside("w1", "ovs-appctl", "dpctl/show")
+        assert self.up(hosts) == []
+        assert hosts.labs.out("ssh", "--lab", "there", "w1", "hostname") == "h2\n"
+        assert hosts.on("h3", LOOK) != owners["h3"]
+
+    @pytest.mark.usefixtures("owners")
+    def test_one_that_stops_answering_is_named_and_up_goes_on_from_there(self, hosts: Hosts) -> None:
+        self.up(hosts)
+        virsh(hosts.labs.account, "suspend", "ovnlab-hosts-h3")
+        try:
+            began = time.monotonic()
+            error = hosts.labs.run("up", hosts.write(w1=", adopt: true"), expect=1).stderr
+            assert time.monotonic() - began < 90
+            assert "w2" in error
+            assert "cannot be reached by SSH" in error
+        finally:
+            virsh(hosts.labs.account, "resume", "ovnlab-hosts-h3")
+        self.up(hosts)
+        hosts.labs.run("ping", "--lab", "there", "vm1", "vm2")
+
+    def test_all_is_as_before(self, hosts: Hosts, owners: dict[str, str]) -> None:
+        self.up(hosts)
+        hosts.labs.run("down", "there")
+        assert {host: hosts.on(host, LOOK) for host in HOSTS} == owners
+        assert hosts.on("h2", "ovs-vsctl --no-wait list-br") == "br-own\n"
 
 
 OUTSIDE = """
@@ -202,22 +225,6 @@ def test_a_machine_without_ovs_gets_it_from_its_packages(there: Hosts, tmp_path:
     finally:
         there.labs.run("down", "there")
         there.on("h3", AS_BEFORE)
-
-
-def test_a_host_that_stops_answering_is_named_and_up_goes_on_from_there(there: Hosts) -> None:
-    path = there.write()
-    there.labs.run("up", path)
-    virsh(there.labs.account, "suspend", "ovnlab-hosts-h3")
-    try:
-        began = time.monotonic()
-        error = there.labs.run("up", path, expect=1).stderr
-        assert time.monotonic() - began < 90
-        assert "w2" in error
-        assert "cannot be reached by SSH" in error
-    finally:
-        virsh(there.labs.account, "resume", "ovnlab-hosts-h3")
-    there.labs.run("up", path)
-    assert there.checks_hold()
 
 
 USERS = """
