@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,26 +47,31 @@ class Convergence:
             mine = [found for found in changes if found.zone == zone]
             change.apply(self.central(zone).context, databases.of_zone(self.topology, zone), mine)
 
-    def remove_nodes(self, names: Sequence[str]) -> None:
-        """Remove nodes, and what the databases know of them."""
-        topology = self.topology
+    def remove_nodes(self, names: Sequence[str]) -> list[str]:
+        """Remove nodes, and what the databases know of them. The zones none of whose databases runs."""
         self.reporter.step(f"removing {', '.join(names)}")
         running = self.provider.nodes()
         leaving = [node.name for node in self.known if node.central and node.name in names and node.name in running]
         for name in leaving:  # one after the other: each needs a majority of those that are left
             daemons.leave_clusters(running[name].context, name)
         self.provider.remove(names)
-        running = self.provider.nodes()
-        before = [node for node in self.known if node.name in names]
-        for zone in topology.zones:
+        return self.forget_nodes(names, self.topology.zones, left=leaving)
+
+    def forget_nodes(self, names: Sequence[str], zones: Iterable[str], left: Collection[str] = ()) -> list[str]:
+        """Have databases forget nodes; those in `left` have left their cluster. The zones where none of them runs."""
+        topology, running = self.topology, self.provider.nodes()
+        dead = [node for node in self.known if node.name in names and node.central and node.name not in left]
+        gone = [f"{databases.protocol(topology)}:{databases.host(node.ip)}" for node in dead]
+        asleep = []
+        for zone in zones:
             central = next((running[node.name] for node in topology.centrals(zone) if node.name in running), None)
             if central is None:
+                asleep.append(zone)
                 continue
             daemons.forget_chassis(central.context, databases.of_zone(topology, zone), names)
-            dead = [node for node in before if node.central and node.name not in leaving]
-            gone = [f"{databases.protocol(topology)}:{databases.host(node.ip)}" for node in dead]
             if gone and len(topology.centrals(zone)) > 1:
                 daemons.kick(central.context, gone)
+        return asleep
 
     def reconnect(self, todo: Plan, seen: Seen, started: list[Node]) -> list[Node]:
         """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""

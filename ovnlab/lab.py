@@ -522,9 +522,10 @@ class Lab:
         first = plan(topology, seen, known=self._known_nodes(), builds=self.builds)
         asked = self._check_matches(topology, source, first)
         work = self._convergence(topology)
+        unaware: list[str] = []
         if first.remove:
             self._wake_databases(work, topology, seen, leaving=first.remove)
-            work.remove_nodes(list(first.remove))
+            unaware = work.remove_nodes(list(first.remove))
         # Not before: what is to be removed must be known to an `up` that comes after one that failed here.
         self.folder.store(Stored(source, topology, self.base, complete=False))
         if first.add:
@@ -541,6 +542,8 @@ class Lab:
         if started:
             self.provider.deliver(self.builds)
             work.start_nodes(started, seen)
+            if unaware:  # databases of a node that was dead come back knowing what they knew
+                work.forget_nodes(list(first.remove), unaware)
             if not fresh:
                 seen = self.look(topology)
                 seen.require_rows()

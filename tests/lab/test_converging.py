@@ -14,6 +14,7 @@ import pytest
 from ovnlab.tasks.databases import Databases
 from ovnlab.templating import render
 from tests.lab.harness import TOPOLOGIES, Labs, processes_with
+from tests.lab.test_scenarios import kill_node
 
 ROUTED = (TOPOLOGIES / "routed.yaml").read_text()
 
@@ -165,6 +166,17 @@ def test_a_node_less_while_the_database_that_is_to_forget_it_is_dead(user_labs: 
     user_labs.run("up", user_labs.write("routed.yaml", text))
     assert sorted(row["name"] for row in user_labs.rows("sbctl", "list", "Chassis")) == ["central", "worker2"]
     assert reachable(user_labs)
+
+
+def test_a_node_less_while_the_node_with_the_databases_is_dead(user_labs: Labs) -> None:
+    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
+    kill_node(user_labs, "routed", "central")
+    text = ROUTED.replace("  worker1: {ip: 192.168.50.100}\n", "").replace("chassis: worker1", "chassis: central")
+    path = user_labs.write("routed.yaml", text)
+    user_labs.run("up", path)
+    assert sorted(row["name"] for row in user_labs.rows("sbctl", "list", "Chassis")) == ["central", "worker2"]
+    assert reachable(user_labs)
+    assert user_labs.out("up", path) == NOTHING
 
 
 def test_another_underlay_address(user_labs: Labs) -> None:
