@@ -51,12 +51,13 @@ class TunnelStatus:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """A node."""
+    """A node. `state` is `running`, or why it is not, in a word or two."""
 
     name: str
     role: str
     ip: str
     running: bool
+    state: str
     is_chassis: bool
     registered: bool
     encap: str
@@ -143,7 +144,12 @@ def status(lab: Lab, ahead: Ahead | None = None) -> Status:
     southern = Southbound({}, {})
     for part in bindings:
         southern = Southbound({**southern.chassis, **part.chassis}, {**southern.ports, **part.ports})
-    found = tuple(_node(topology, node, node.name in nodes, states.get(node.name), southern) for node in topology.nodes)
+    silent = [node.name for node in topology.nodes if node.name not in nodes]
+    words = dict.fromkeys(nodes, "running") | dict(lab.provider.resting(silent) if silent else {})
+    found = tuple(
+        _node(topology, node, words.get(node.name, "not running"), states.get(node.name), southern)
+        for node in topology.nodes
+    )
     well = all(_is_well(topology, wanted, node) for wanted, node in zip(topology.nodes, found, strict=True))
     return Status(
         lab=lab.name,
@@ -175,7 +181,7 @@ def _is_well(topology: Topology, wanted: TopologyNode, node: NodeStatus) -> bool
 
 
 def _node(
-    topology: Topology, node: TopologyNode, alive: bool, state: NodeState | None, southbound: Southbound
+    topology: Topology, node: TopologyNode, word: str, state: NodeState | None, southbound: Southbound
 ) -> NodeStatus:
     """One node; `state` is None where it does not answer, which is not the same as that it is not there."""
     running = state.daemons if state else {}
@@ -184,7 +190,8 @@ def _node(
         name=node.name,
         role=node.role,
         ip=next(iter(node.addresses), ""),
-        running=alive,
+        running=word == "running",
+        state=word,
         is_chassis=node.chassis,
         registered=node.name in southbound.chassis,
         encap=southbound.chassis.get(node.name, ""),

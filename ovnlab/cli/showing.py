@@ -10,6 +10,7 @@ from ovnlab.status import MemberStatus, NodeStatus, PortStatus, Status, family, 
 _COLOURS = {
     "up": "green", "down": "red", "degraded": "yellow", "missing": "red", "yes": "green", "no": "red",
     "unbound": "dim", "running": "green", "not running": "red",
+    "suspended": "yellow", "paused": "yellow", "shut off": "red", "crashed": "red", "no answer": "red",
 }  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def _node(node: NodeStatus) -> tuple[str, ...]:
         node.name,
         node.role,
         node.ip or "-",
-        "running" if node.running else "not running",
+        node.state,
         ("yes" if node.registered else "no") if node.is_chassis else "-",
         node.encap or "-",
         daemons if node.running else "",

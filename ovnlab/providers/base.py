@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ovnlab.topology.resolved import Topology
@@ -53,6 +53,9 @@ class Provider(Protocol):
 
     def made(self) -> frozenset[str]:
         """The names of the nodes that there is anything of, whether they run or not."""
+
+    def resting(self, names: Collection[str]) -> Mapping[str, str]:
+        """What became of nodes that do not run, such as `suspended`, where more is known of them than that."""
 
     def add(self, topology: Topology, names: Sequence[str]) -> None:
         """Make nodes of the topology, each ready to run commands, and tell all of them about one another.

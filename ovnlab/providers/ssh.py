@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ import msgspec
 from ovnlab.errors import CommandFailed, LoginRefused, OvnlabError
 from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import INSTALL_TIMEOUT, Keys, Machine, answering, introduce, owner_of
+from ovnlab.providers.machines import INSTALL_TIMEOUT, NO_ANSWER, Keys, Machine, answering, introduce, owner_of
 from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter
 from ovnlab.state import LabFolder
@@ -112,6 +112,11 @@ class SshProvider:
         ]
         self._answering |= answering(self._machine(node) for node in taken if node.name not in self._answering)
         return frozenset(node.name for node in taken if self._answering[node.name])
+
+    def resting(self, names: Collection[str]) -> dict[str, str]:
+        """Hosts are not ours to switch off: one that was taken may be silent, and that is all that is known."""
+        noted = self._noted()
+        return {name: NO_ANSWER for name in names if name in noted and noted[name].taken}
 
     def nodes(self) -> dict[str, Machine]:
         """The hosts that were taken and answer, by name."""

@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import vagrant
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.parallel import for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import Keys, Machine, answering, introduce
+from ovnlab.providers.machines import NO_ANSWER, Keys, Machine, answering, introduce
 from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter
 from ovnlab.software import images
@@ -48,6 +48,16 @@ SAID = re.compile(r"^==> ([a-z0-9_-]+): (.+?)\.*$")
 
 ENDS = re.compile(r"[\r\n]|\033\[K")
 """What ends a line, or writes over it."""
+
+
+STATES = {
+    vagrant.Vagrant.RUNNING: NO_ANSWER,
+    vagrant.Vagrant.SAVED: "suspended",
+    vagrant.Vagrant.POWEROFF: "shut off",
+    vagrant.Vagrant.SHUTOFF: "shut off",
+    vagrant.Vagrant.ABORTED: "crashed",
+}
+"""What a machine's state is called here that Vagrant calls so; others are called as Vagrant does."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -179,6 +189,17 @@ class VagrantProvider:
             self._machine(name, found) for name, found in settled.items() if name not in self._answering
         )
         return frozenset(name for name in settled if self._answering[name])
+
+    def resting(self, names: Collection[str]) -> dict[str, str]:
+        """What Vagrant says of machines that do not answer: one call, which takes seconds."""
+        made = self.made() & set(names)
+        if not made:
+            return {}
+        try:
+            said = {found.name: str(found.state) for found in self._do("status", lambda found: found.status())}
+        except (OvnlabError, SurroundingsError):
+            return dict.fromkeys(made, NO_ANSWER)
+        return {name: STATES.get(said[name], said[name].replace("_", " ")) for name in made if name in said}
 
     def nodes(self) -> dict[str, Machine]:
         """The nodes whose machines answer, by name."""

@@ -624,6 +624,7 @@ def test_without_a_topology_it_is_the_running_lab(
             node.role,
             node.ip,
             running=node.name != "central",
+            state="not running" if node.name == "central" else "running",
             is_chassis=True,
             registered=True,
             encap="geneve",

@@ -322,7 +322,9 @@ def test_a_lab_goes_on_after_it_was_suspended(virtual: Everywhere) -> None:
     running = virtual.labs
     before = daemons(running)
     running.run("suspend")
-    assert running.json("status")["state"] == "down"
+    status = running.json("status")
+    assert status["state"] == "down"
+    assert [node["state"] for node in status["nodes"]] == ["suspended"] * 3
     assert not [name for name in virsh(running.account, "list", "--name") if name.startswith("ovnlab-everywhere")]
     assert len(running.json("resume")["nodes"]) == 3
     running.run("ping", "vm1", "vm2")
@@ -425,8 +427,8 @@ def test_a_snapshot_of_the_whole_lab(virtual: Everywhere) -> None:
 def test_up_brings_back_a_machine_that_was_switched_off(virtual: Everywhere) -> None:
     running = virtual.labs
     virsh(running.account, "destroy", "ovnlab-everywhere-worker2")
-    states = [node["running"] for node in running.json("status")["nodes"]]
-    assert states == [True, True, False]
+    states = [node["state"] for node in running.json("status")["nodes"]]
+    assert states == ["running", "running", "shut off"]
     steps = virtual.up()
     assert "add node worker2: it is not running" in steps
     running.run("ping", "vm1", "vm2")

@@ -88,6 +88,8 @@ class TestHostsOfSomebody:
             assert time.monotonic() - began < 90
             assert "w2" in error
             assert "cannot be reached by SSH" in error
+            states = {node["name"]: node["state"] for node in hosts.labs.json("status", "--lab", "there")["nodes"]}
+            assert states == {"c1": "running", "w1": "running", "w2": "no answer"}
         finally:
             virsh(hosts.labs.account, "resume", "ovnlab-hosts-h3")
         self.up(hosts)

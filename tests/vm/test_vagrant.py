@@ -48,7 +48,8 @@ def test_a_machine_that_was_switched_off_is_the_same_also_if_it_lets_root_in_no_
     assert "User root" in Path(config).read_text()
     machines.on("central", "sh", "-c", "echo PermitRootLogin no >/etc/ssh/sshd_config.d/first.conf; sync")
     virsh(hypervisor, "destroy", "ovnlab-one-central")
-    assert machines.json("status")["state"] == "down"
+    status = machines.json("status")
+    assert (status["state"], status["nodes"][0]["state"]) == ("down", "shut off")
     assert machines.json("up", path)["steps"][0] == "add node central: it is not running"
     assert "User vagrant" in Path(config).read_text()
     assert machines.on("central", "cat", "/etc/ssh/sshd_config.d/first.conf", "/root/.ssh/authorized_keys")

@@ -12,7 +12,7 @@ import io
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,10 @@ class LibvirtProvider:
     def made(self) -> frozenset[str]:
         """The nodes whose machines are defined."""
         return frozenset(name for name, _, _ in self._domains())
+
+    def resting(self, names: Collection[str]) -> dict[str, str]:
+        """What libvirt says of machines that do not run."""
+        return {name: _rests(domain) for name, domain, _ in self._domains() if name in names}
 
     def nodes(self) -> dict[str, Machine]:
         """The nodes whose machines run, by name."""
@@ -665,6 +669,15 @@ def _let_run(item: tuple[str, Any]) -> None:
 def _runs(domain: Any) -> bool:
     """Whether a machine runs: one that was left paused, half-way through something, does not."""
     return bool(domain.isActive()) and domain.info()[0] != libvirt.VIR_DOMAIN_PAUSED
+
+
+def _rests(domain: Any) -> str:
+    """What became of a machine that does not run."""
+    if domain.isActive():
+        return "paused"
+    if domain.hasManagedSaveImage():
+        return "suspended"
+    return "crashed" if domain.info()[0] == libvirt.VIR_DOMAIN_CRASHED else "shut off"
 
 
 def _made(snapshot: Any) -> int:

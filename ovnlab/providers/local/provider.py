@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +136,11 @@ class LocalProvider:
         """The names of the nodes that have files."""
         folder = self.folder.path / "nodes"
         return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
+
+    def resting(self, names: Collection[str]) -> dict[str, str]:
+        """Of processes that are not there nothing more is known."""
+        del names
+        return {}
 
     def nodes(self) -> dict[str, LocalNode]:
         """The nodes that are alive, by name."""
