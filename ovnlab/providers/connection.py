@@ -71,10 +71,7 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
                 said = f"takes no {kind}: {self.reach.user} gets in by {' or '.join(error.allowed_types)} only"
                 raise LoginRefused(said, where=self.place, hint=hint) from None
             except paramiko.AuthenticationException:
-                means = ["that password"] if self.by_password else list(map(str, self.reach.keys))
-                means += ["a key of your agent"] if self.reach.agent else []
-                said = f"does not let {self.reach.user} in with {' or '.join(means)}"
-                raise LoginRefused(said, where=self.place) from None
+                raise self._not_let_in() from None
             except paramiko.SSHException as error:
                 if "not found in known_hosts" in str(error):
                     raise self._refused(
@@ -85,9 +82,9 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
                 if "No authentication methods" in str(error):
                     hint = "is SSH_AUTH_SOCK set? ssh-add -l"
                     raise LoginRefused("there is no key to get in with", where=self.place, hint=hint) from None
-                raise self._unreachable(str(error)) from None
+                raise self._failed(str(error)) from None
             except (OSError, EOFError) as error:
-                raise self._unreachable(getattr(error, "strerror", None) or str(error) or "no answer") from None
+                raise self._failed(getattr(error, "strerror", None) or str(error) or "no answer") from None
             self.transport.set_keepalive(ALIVE_INTERVAL)
             return opened
 
@@ -110,6 +107,25 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
     def place(self) -> str:
         """What errors call it."""
         return f"{self.machine} ({self.reach.known_name})"
+
+    def _failed(self, said: str) -> OvnlabError:
+        """Why one is not logged in. Of a key that is refused Paramiko says that it is none of another kind."""
+        for path in self.reach.keys:
+            try:
+                paramiko.PKey.from_path(path)
+            except OSError as error:
+                return LoginRefused(f"{path} cannot be read: {error.strerror}", where=self.place)
+            except (paramiko.SSHException, paramiko.UnknownKeyType, ValueError):  # type: ignore[attr-defined]  # not in its stubs
+                return LoginRefused(f"{path} is no private key", where=self.place)
+        transport = self.client.get_transport()
+        if transport is not None and transport.is_active():
+            return self._not_let_in()
+        return self._unreachable(said)
+
+    def _not_let_in(self) -> OvnlabError:
+        means = ["that password"] if self.by_password else list(map(str, self.reach.keys))
+        means += ["a key of your agent"] if self.reach.agent else []
+        return LoginRefused(f"does not let {self.reach.user} in with {' or '.join(means)}", where=self.place)
 
     def _refused(self, message: str, hint: str = "") -> OvnlabError:
         return OvnlabError(message, where=self.place, hint=hint)

@@ -316,7 +316,7 @@ def test_ways_in(there: Hosts, agent: tuple[Path, str], by_password: str) -> Non
 def test_keys_that_do_not_fit(there: Hosts) -> None:
     labs = there.labs
     other, empty, wrong = (labs.scratch / name for name in ("other-key", "nobody-known", "wrongly-known"))
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", str(other)], check=True)
     empty.write_text("")
     gate, *lines = (there.keys / "known_hosts").read_text().splitlines()
     wrong.write_text("".join(f"{line.split()[0]} {gate.partition(' ')[2]}\n" for line in lines))
@@ -325,7 +325,11 @@ def test_keys_that_do_not_fit(there: Hosts) -> None:
     assert f"does not let root in with {other}" in said
     assert f"has a host key that is not in {empty}" in said
     assert "shows another host key than the one that is known" in said
-    assert "ssh-keyscan -p 22" in labs.run("up", there.write(w1=bad["w1"]), expect=1).stderr
+    bad |= {"c1": f", key: {labs.scratch}/nowhere", "w2": f", key: {empty}"}
+    said = labs.run("up", there.write(**bad), expect=1).stderr
+    assert f"{labs.scratch}/nowhere cannot be read: No such file or directory" in said
+    assert f"{empty} is no private key" in said
+    assert "ssh-keyscan -p 22" in said
 
 
 @pytest.mark.thorough
