@@ -66,6 +66,10 @@ Whoever hangs up sooner and asks again keeps a slow machine busy with starting s
 """
 
 
+WAKING_TIMEOUT = 60.0
+"""Seconds that a machine may take to answer which goes on from memory."""
+
+
 @dataclass(frozen=True)
 class Brought:
     """The same as paths on a hypervisor."""
@@ -480,7 +484,12 @@ class LibvirtProvider:
         """Let machines run, and tell them how late it is."""
         for_each(paused, _let_run, workers=1)
         self._machines.clear()  # what was connected is not any more
-        set_clocks(self.nodes().values())
+        machines = self.nodes().values()
+        try:
+            set_clocks(machines)
+        except OvnlabError:  # on a busy machine they may still be waking up
+            for_each(machines, _await_banner)
+            set_clocks(machines)
 
     def keep(self, topology: Topology, builds: Mapping[str, str]) -> None:
         """Keep the lab as it is now for the next `up` of the same, where `bring_back` finds it."""
@@ -669,6 +678,15 @@ def _let_run(item: tuple[str, Any]) -> None:
 def _runs(domain: Any) -> bool:
     """Whether a machine runs: one that was left paused, half-way through something, does not."""
     return bool(domain.isActive()) and domain.info()[0] != libvirt.VIR_DOMAIN_PAUSED
+
+
+def _await_banner(machine: Machine) -> None:
+    """Wait until a machine that goes on answers. Raises Timeout."""
+
+    def look() -> bool | None:
+        return True if machine.is_listening(2, BANNER_TIMEOUT) else None
+
+    wait_until(f"SSH on {machine.reach.host}", look, timeout=WAKING_TIMEOUT)
 
 
 def _rests(domain: Any) -> str:
