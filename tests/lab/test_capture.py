@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import labs_in
-from tests.lab.harness import TOPOLOGIES, Account, Labs
+from tests.lab.harness import Account, Labs
 from tests.lab.test_scenarios import eventually
 from tests.lab.test_trace import key, tunnel_key
 
@@ -20,7 +20,7 @@ from tests.lab.test_trace import key, tunnel_key
 @pytest.fixture(scope="module")
 def lab(ordinary: Account, session_folder: Path) -> Iterator[Labs]:
     for labs in labs_in(ordinary, session_folder / "capture"):
-        labs.run("up", str(TOPOLOGIES / "routed.yaml"))
+        labs.run("up", "routed")
         labs.run("ping", "vm1", "vm2", "-c1")  # whoever is asked for a MAC address has been
         yield labs
 
@@ -150,7 +150,7 @@ def test_mistakes_are_told(lab: Labs) -> None:
     assert "syntax error" in lab.run("capture", "vm1", "--filter", "icmp and", expect=1).stderr
     assert "two sides" in lab.run("capture", "--inner", "--outer", expect=2).stderr
     assert "no such folder" in lab.run("capture", "-w", "/nowhere/x.pcapng", expect=1).stderr
-    assert "hexadecimal" in lab.run("decode", str(TOPOLOGIES / "routed.yaml"), expect=1).stderr
+    assert "hexadecimal" in lab.run("decode", lab.write("no-capture", "nodes:\n"), expect=1).stderr
     assert "No such file" in lab.run("decode", "/nowhere", expect=1).stderr
 
 

@@ -20,8 +20,8 @@ from tests.lab.harness import TOPOLOGIES, Account, Labs
 @pytest.fixture(scope="module")
 def lab(ordinary: Account, session_folder: Path) -> Iterator[Labs]:
     for labs in labs_in(ordinary, session_folder / "insight"):
-        labs.run("up", str(TOPOLOGIES / "gateway.yaml"))
-        labs.run("up", str(TOPOLOGIES / "acl.yaml"))
+        labs.run("up", "gateway")
+        labs.run("up", "acl")
         yield labs
 
 
@@ -142,7 +142,7 @@ def tunnel_key_in(labs: Labs, where: str, port: str) -> int:
 
 
 def test_why_a_port_is_down(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "3node.yaml"))
+    user_labs.run("up", "3node")
 
     def problems(name: str = "vm1") -> str:
         return "\n".join(user_labs.json("explain", name)["problems"])
@@ -170,7 +170,7 @@ def test_why_a_port_is_down(user_labs: Labs) -> None:
 
 
 def test_a_bundle_is_read_without_the_lab(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "routed.yaml"))
+    user_labs.run("up", "routed")
     capture = user_labs.scratch / "x.pcapng"
     tcpdump = user_labs.start("capture", "worker1", "-w", str(capture), "-c", "1")
     time.sleep(1.5)
@@ -200,7 +200,7 @@ def test_a_bundle_is_read_without_the_lab(user_labs: Labs) -> None:
 
 
 def test_a_bundle_has_what_is_asked_for_and_no_secret(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "tls.yaml"))
+    user_labs.run("up", "tls")
     user_labs.run(
         "vsctl", "worker2", "add-port", "br-int", "own", "--", "set", "Interface", "own", "options:psk=swordfish"
     )
@@ -223,7 +223,7 @@ def test_a_bundle_has_what_is_asked_for_and_no_secret(user_labs: Labs) -> None:
 
 
 def test_clustered_databases_come_as_standalone_ones_as_well(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "raft.yaml"))
+    user_labs.run("up", "raft")
     path = user_labs.scratch / "raft.tar.gz"
     user_labs.run("bundle", "-o", str(path))
     with tarfile.open(path) as archive:
@@ -234,7 +234,7 @@ def test_clustered_databases_come_as_standalone_ones_as_well(user_labs: Labs) ->
 
 
 def test_what_does_not_answer_is_named_and_the_rest_is_there(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "3node.yaml"))
+    user_labs.run("up", "3node")
     user_labs.on("central", "sh", "-c", "kill -9 $(cat /run/ovn/ovnsb_db.pid)")
     path = user_labs.scratch / "x.tar.gz"
     user_labs.run("bundle", "-o", str(path))

@@ -17,14 +17,14 @@ from tests.lab.test_scenarios import eventually
 def gateway(ordinary: Account, session_folder: Any) -> Iterator[Labs]:
     """One lab for all that breaks it: each test mends what it broke."""
     for labs in labs_in(ordinary, session_folder / "trace"):
-        labs.run("up", str(TOPOLOGIES / "gateway.yaml"))
+        labs.run("up", "gateway")
         yield labs
 
 
 @pytest.fixture
 def mended(gateway: Labs) -> Iterator[Labs]:
     yield gateway
-    gateway.run("up", str(TOPOLOGIES / "gateway.yaml"))
+    gateway.run("up", "gateway")
     eventually("an answer", lambda: gateway.run("ping", "vm1", "vm2", "-c1", expect=None).returncode == 0)
     assert trace(gateway, "vm1", "vm2")["agrees"]
 
@@ -42,7 +42,7 @@ def tunnel_key(labs: Labs, port: str) -> int:
 
 
 def test_the_tunnel_is_what_the_southbound_database_says(labs: Labs) -> None:
-    labs.run("up", str(TOPOLOGIES / "routed.yaml"))
+    labs.run("up", "routed")
     found = trace(labs, "vm1", "vm2")
     wanted = {
         "src_chassis": "worker1",
@@ -172,9 +172,8 @@ def test_a_dead_ovn_controller(mended: Labs) -> None:
 
 
 def test_what_an_acl_drops_and_rejects_is_told_with_its_line(user_labs: Labs) -> None:
-    path = TOPOLOGIES / "acl.yaml"
-    user_labs.run("up", str(path))
-    lines = path.read_text().splitlines()
+    user_labs.run("up", "acl")
+    lines = (TOPOLOGIES / "acl.yaml").read_text().splitlines()
 
     def line_of(place: str) -> str:
         return lines[int(place.split(":")[1]) - 1]
@@ -205,7 +204,7 @@ def test_what_an_acl_drops_and_rejects_is_told_with_its_line(user_labs: Labs) ->
 
 
 def test_a_load_balancer_and_the_backend_that_it_chose(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "load-balancer.yaml"))
+    user_labs.run("up", "load-balancer")
     backends = set()
     for _ in range(6):
         found = trace(user_labs, "client2", "192.168.0.100", "--tcp", "80")
@@ -228,7 +227,7 @@ def test_a_load_balancer_and_the_backend_that_it_chose(user_labs: Labs) -> None:
 def test_other_ways_of_getting_there(
     user_labs: Labs, topology: str, source: str, destination: str, chassis: list[str]
 ) -> None:
-    user_labs.run("up", str(TOPOLOGIES / f"{topology}.yaml"))
+    user_labs.run("up", topology)
     found = trace(user_labs, source, destination)
     assert found["agrees"], found["verdict"]
     assert all(hop["seen"] for hop in found["hops"])
@@ -237,7 +236,7 @@ def test_other_ways_of_getting_there(
 
 
 def test_a_router_of_another_zone_answers(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "interconnection.yaml"))
+    user_labs.run("up", "interconnection")
     found = trace(user_labs, "vm-east", "192.168.2.1")
     assert (found["outcome"], found["agrees"]) == ("answered", True), found["verdict"]
     assert [one["chassis"] for one in found["physical"]] == ["worker-east", "gw-east", "gw-west"]
@@ -358,7 +357,7 @@ def test_an_ovn_trace_that_fails_is_said_and_leaves_nothing(gateway: Labs) -> No
 
 
 def test_what_is_dropped_elsewhere_is_not_dropped_by_the_acl(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "acl.yaml"))
+    user_labs.run("up", "acl")
     found = trace(user_labs, "stranger", "web1", "--tcp", "22")
     assert found["agrees"]
     chassis = found["logical"][0]["chassis"]
@@ -370,7 +369,7 @@ def test_what_is_dropped_elsewhere_is_not_dropped_by_the_acl(user_labs: Labs) ->
 
 
 def test_vlan_children_send_and_receive(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "trunks.yaml"))
+    user_labs.run("up", "trunks")
     blue = next(
         port["name"]
         for port in user_labs.json("status")["ports"]
@@ -384,7 +383,7 @@ def test_vlan_children_send_and_receive(user_labs: Labs) -> None:
 
 
 def test_floating_ips_that_are_distributed(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "dvr.yaml"))
+    user_labs.run("up", "dvr")
     out = trace(user_labs, "vm1", "10.0.0.12")
     assert out["agrees"], out["verdict"]
     into = trace(user_labs, "host1", "10.0.0.11")
@@ -394,13 +393,13 @@ def test_floating_ips_that_are_distributed(user_labs: Labs) -> None:
 
 
 def test_a_machine_on_the_fake_vms_own_physical_network(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "external-ports.yaml"))
+    user_labs.run("up", "external-ports")
     found = trace(user_labs, "metal1", "vm1")
     assert found["agrees"], found["verdict"]
 
 
 def test_a_load_balancer_is_one_of_a_protocol(user_labs: Labs) -> None:
-    user_labs.run("up", str(TOPOLOGIES / "load-balancer.yaml"))
+    user_labs.run("up", "load-balancer")
     found = trace(user_labs, "client2", "192.168.0.100", "--udp", "80")
     assert found["agrees"], found["verdict"]
     assert not any(hop["place"] in ("web1", "web2") for hop in found["hops"])
