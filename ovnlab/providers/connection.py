@@ -82,9 +82,14 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
                 if "No authentication methods" in str(error):
                     hint = "is SSH_AUTH_SOCK set? ssh-add -l"
                     raise LoginRefused("there is no key to get in with", where=self.place, hint=hint) from None
-                raise self._failed(str(error)) from None
+                # Of a key that is refused Paramiko says that it is none of another kind, and stays connected.
+                transport = self.client.get_transport()
+                let_go = transport is None or not transport.is_active()
+                otherwise = self._unreachable(str(error)) if let_go else self._not_let_in()
+                raise self._of_keys() or otherwise from None
             except (OSError, EOFError) as error:
-                raise self._failed(getattr(error, "strerror", None) or str(error) or "no answer") from None
+                said = getattr(error, "strerror", None) or str(error) or "no answer"
+                raise self._of_keys() or self._unreachable(said) from None
             self.transport.set_keepalive(ALIVE_INTERVAL)
             return opened
 
@@ -108,19 +113,18 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
         """What errors call it."""
         return f"{self.machine} ({self.reach.known_name})"
 
-    def _failed(self, said: str) -> OvnlabError:
-        """Why one is not logged in. Of a key that is refused Paramiko says that it is none of another kind."""
+    def _of_keys(self) -> OvnlabError | None:
+        """What is wrong with a key's file, None where nothing is; one that is encrypted may be the agent's."""
         for path in self.reach.keys:
             try:
                 paramiko.PKey.from_path(path)
+            except (paramiko.PasswordRequiredException, TypeError):  # the latter is what cryptography raises
+                continue
             except OSError as error:
                 return LoginRefused(f"{path} cannot be read: {error.strerror}", where=self.place)
             except (paramiko.SSHException, paramiko.UnknownKeyType, ValueError):  # type: ignore[attr-defined]  # not in its stubs
                 return LoginRefused(f"{path} is no private key", where=self.place)
-        transport = self.client.get_transport()
-        if transport is not None and transport.is_active():
-            return self._not_let_in()
-        return self._unreachable(said)
+        return None
 
     def _not_let_in(self) -> OvnlabError:
         means = ["that password"] if self.by_password else list(map(str, self.reach.keys))

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from ruamel.yaml import YAML
 
 from ovnlab.errors import OvnlabError, TopologyError
@@ -367,3 +369,34 @@ def test_a_slow_machine_is_given_the_time_to_show_its_banner(
         reach = Reach("127.0.0.1", server.getsockname()[1], "root", (), tmp_path / "known")
         assert Machine("worker1", reach, tmp_path / "config").is_listening(0.2, patience) is found
         thread.join()
+
+
+PEM, OPENSSH = serialization.PrivateFormat.TraditionalOpenSSL, serialization.PrivateFormat.OpenSSH
+
+
+def private_key(kind: serialization.PrivateFormat, password: bytes = b"") -> bytes:
+    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return rsa.generate_private_key(65537, 2048).private_bytes(serialization.Encoding.PEM, kind, encryption)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (private_key(OPENSSH), "cannot be reached by SSH: "),
+        (private_key(OPENSSH, b"secret"), "cannot be reached by SSH: "),
+        (private_key(PEM, b"secret"), "cannot be reached by SSH: "),
+        (b"no key", "/key is no private key"),
+        (None, "/key cannot be read: No such file or directory"),
+    ],
+    ids=["plain", "encrypted", "encrypted-pem", "none", "missing"],
+)
+def test_what_is_wrong_with_a_key_and_what_with_a_machine(tmp_path: Path, key: bytes | None, said: str) -> None:
+    """Where nobody listens, and a key that is encrypted may be the agent's."""
+    if key is not None:
+        (tmp_path / "key").write_bytes(key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    reach = Reach("127.0.0.1", port, "root", (tmp_path / "key",), tmp_path / "known_hosts", agent=True)
+    with pytest.raises(OvnlabError) as caught:
+        Root("w1", reach).open()
+    assert said in str(caught.value)
