@@ -1,6 +1,6 @@
 # make lab    everything from nothing to a ping through Geneve, as an ordinary user, nothing installed
-# make test   all tests
-# make test-all    those as well that take minutes
+# make test   the tests of each change
+# make test-all    all tests
 # make lint   types and style
 # make bench  the figures of the README
 

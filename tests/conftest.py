@@ -25,13 +25,16 @@ hypothesis.settings.load_profile("ovnlab")
 
 
 MACHINES = "tests/vm/"
+COMPILING = ("tests/lab/test_source.py", "tests/lab/test_documentation.py")
+"""What needs OVS of the distribution's source, which an ordinary user compiles once on a worker."""
+
 LONGEST = (
     "tests/vm/test_libvirt.py",
     "tests/vm/test_vagrant.py",
     "tests/vm/test_everywhere.py",
     "tests/vm/test_ssh.py",
     "tests/lab/test_building.py",
-    "tests/lab/test_source.py",
+    *COMPILING,
 )
 """What takes longest is begun first, so that no worker is left alone with it at the end.
 
@@ -41,10 +44,11 @@ while it does nothing.
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is typed in part
-    """A file is one worker's, and all that needs the hypervisor is."""
+    """A file is one worker's, and so is all that needs the hypervisor, and all that needs OVS compiled."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return MACHINES if nodeid.startswith(MACHINES) else str(super()._split_scope(nodeid))
+        file = str(super()._split_scope(nodeid))
+        return MACHINES if file.startswith(MACHINES) else COMPILING[0] if file in COMPILING else file
 
 
 ROOTS_HOME = "OVNLAB_TESTS_ROOTS_HOME"

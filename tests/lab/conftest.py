@@ -49,7 +49,7 @@ def ordinary(make_lab: tuple[Account, subprocess.CompletedProcess[str]]) -> Acco
     return account
 
 
-@pytest.fixture(params=["root", "ordinary"])
+@pytest.fixture(params=["ordinary", pytest.param("root", marks=pytest.mark.thorough)])
 def account(request: pytest.FixtureRequest) -> Account:
     found: Account = request.getfixturevalue(request.param)
     return found
@@ -75,7 +75,7 @@ def labs_in(account: Account, folder: Path) -> Iterator[Labs]:
 
 @pytest.fixture
 def labs(account: Account, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Labs]:
-    """The command line as root, and once more as an ordinary user; nothing of its labs may be left."""
+    """The command line as an ordinary user, and in `make test-all` as root too; nothing of its labs may be left."""
     yield from labs_in(account, session_folder / f"test-{abs(hash(request.node.nodeid)):x}")
 
 

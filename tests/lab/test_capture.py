@@ -88,6 +88,7 @@ def test_what_tunnels_carry_by_a_mirror_that_goes_again(lab: Labs) -> None:
     eventually("it to go", lambda: left() == "")
 
 
+@pytest.mark.thorough
 def test_a_tcpdump_that_does_not_end_is_ended(lab: Labs) -> None:
     capture = lab.start("capture", "vm2", "--json")
     listening(lab)
@@ -154,6 +155,7 @@ def test_mistakes_are_told(lab: Labs) -> None:
     assert "No such file" in lab.run("decode", "/nowhere", expect=1).stderr
 
 
+@pytest.mark.thorough
 def test_it_ends_when_it_is_told_to_whatever_still_comes(lab: Labs) -> None:
     flood = (
         "import socket, time; wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); wire.bind(('vm1', 0));"

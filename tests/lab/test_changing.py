@@ -117,6 +117,7 @@ def test_a_host_stops_asking(user_labs: Labs) -> None:
     assert any("OVN would tell it 192.168.0.51" in step for step in steps)
 
 
+@pytest.mark.thorough
 def test_default_routes_come_and_go_with_routers(user_labs: Labs) -> None:
     text = """
 nodes: {c: {role: central}}
@@ -135,6 +136,7 @@ logical:
     assert "a-6 is a VLAN device of a" in result.stderr
 
 
+@pytest.mark.thorough
 def test_an_address_set_that_a_rule_needs_does_not_go(user_labs: Labs) -> None:
     text = """
 nodes: {c: {role: central}}
@@ -164,6 +166,7 @@ def test_the_members_of_a_cluster_keep_their_addresses(user_labs: Labs) -> None:
     assert user_labs.json("up", user_labs.write("raft.yaml", text))["steps"] == []
 
 
+@pytest.mark.thorough
 def test_nodes_with_long_names_that_begin_alike_have_nics_of_their_own(user_labs: Labs) -> None:
     text = """
 physical_networks: {x: {subnet: 10.9.0.0/24}}

@@ -135,6 +135,7 @@ def test_an_answer_that_is_not_let_back_is_told_as_such(user_labs: Labs) -> None
     assert pairs(found)["vm2", "vm1"]["observed"] == "reachable"
 
 
+@pytest.mark.thorough
 def test_packets_that_are_too_large_for_the_way_are_found(user_labs: Labs) -> None:
     up(user_labs, CLOSED)
     user_labs.run("exec", "worker2", "--", "ip", "link", "set", "eth1", "mtu", "1400")
@@ -155,6 +156,7 @@ def test_a_dead_daemon_and_a_missing_tunnel_are_found(user_labs: Labs) -> None:
     assert pairs(found)["vm2", "vm3"]["reason"]
 
 
+@pytest.mark.thorough
 def test_of_many_pairs_a_sample_is_tried_and_said(user_labs: Labs) -> None:
     up(user_labs, CLOSED)
     shown = user_labs.run("test", "--sample", "5")
@@ -200,6 +202,7 @@ def test_at_the_deadline_waiting_says_what_lagged(user_labs: Labs) -> None:
         assert why in user_labs.run("wait", "--for", word, expect=2).stderr
 
 
+@pytest.mark.thorough
 def test_tenants_with_the_same_addresses_are_told_apart(user_labs: Labs) -> None:
     text = """
 name: overlap
@@ -229,6 +232,7 @@ checks:
     assert not {("b3", "r1"), ("r1", "b1"), ("r1", "b2")} & seen.keys()
 
 
+@pytest.mark.thorough
 def test_each_ip_version_is_tried_by_itself(user_labs: Labs) -> None:
     text = """
 name: dual
@@ -260,6 +264,7 @@ checks:
     assert "fd00::12" in user_labs.out("trace", "d1", "fd00::12", "--logical")
 
 
+@pytest.mark.thorough
 def test_answers_that_cannot_be_traced_are_no_failures(user_labs: Labs) -> None:
     user_labs.run("up", "gateway")
     user_labs.run("nbctl", "acl-add", "network1", "to-lport", "1000", 'outport == "vm1" && icmp4.type == 0', "drop")
@@ -274,6 +279,7 @@ def test_answers_that_cannot_be_traced_are_no_failures(user_labs: Labs) -> None:
     assert pairs(found)["vm1", "vm2"]["ok"]
 
 
+@pytest.mark.thorough
 def test_fake_vms_that_are_gone_are_not_passed_over(user_labs: Labs) -> None:
     up(user_labs, CLOSED)
     user_labs.run("exec", "vm1", "--", "ip", "route", "flush", "all")
@@ -320,6 +326,7 @@ def test_an_interrupted_test_leaves_nothing_in_the_lab(user_labs: Labs, how: sig
     wait_until("nothing to be there", lambda: user_labs.on("central", *look) == "" or None, timeout=20)
 
 
+@pytest.mark.thorough
 def test_hints_name_the_lab_where_there_are_several(user_labs: Labs) -> None:
     up(user_labs, CLOSED)
     up(user_labs, CLOSED, "others")
@@ -329,6 +336,7 @@ def test_hints_name_the_lab_where_there_are_several(user_labs: Labs) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_of_many_failures_the_first_are_shown(user_labs: Labs) -> None:
     ports = ", ".join(f"p{number}: {{chassis: only}}" for number in range(1, 9))
     switch = f"logical: {{switches: {{s: {{subnet: 10.0.0.0/24, ports: {{{ports}}}}}}}}}\n"

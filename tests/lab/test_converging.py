@@ -158,6 +158,7 @@ def test_a_node_less(labs: Labs, routed: str) -> None:
     assert [row["name"] for row in labs.rows("sbctl", "list", "Chassis")].count("worker1") == 0
 
 
+@pytest.mark.thorough
 def test_a_node_less_while_the_database_that_is_to_forget_it_is_dead(user_labs: Labs) -> None:
     path = user_labs.write("routed.yaml", ROUTED)
     user_labs.run("up", path)
@@ -179,6 +180,7 @@ def test_a_node_less_while_the_node_with_the_databases_is_dead(user_labs: Labs) 
     assert user_labs.out("up", path) == NOTHING
 
 
+@pytest.mark.thorough
 def test_another_underlay_address(user_labs: Labs) -> None:
     user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
     steps = changed(user_labs, "worker1: {ip: 192.168.50.100}", "worker1: {ip: 192.168.50.77}")
@@ -189,6 +191,7 @@ def test_another_underlay_address(user_labs: Labs) -> None:
     assert reachable(user_labs)
 
 
+@pytest.mark.thorough
 def test_another_central_address(user_labs: Labs) -> None:
     user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
     changed(user_labs, "ip: 192.168.50.10}", "ip: 192.168.50.11}")
@@ -228,6 +231,7 @@ def test_another_port_and_one_less(labs: Labs, routed: str) -> None:
     assert reachable(labs, "vm3", "vm2")
 
 
+@pytest.mark.thorough
 def test_a_port_on_another_switch(user_labs: Labs) -> None:
     user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
     vm1 = '        vm1: {mac: "40:44:00:00:00:01", ip: 192.168.0.11, chassis: worker1}\n'

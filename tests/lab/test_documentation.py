@@ -78,6 +78,7 @@ def test_the_commands_of_other_pages_work(user_labs: Labs, page: str, least: int
         run(user_labs, command)
 
 
+@pytest.mark.thorough
 def test_the_commands_in_the_shipped_topologies_work(user_labs: Labs) -> None:
     for path in sorted((ROOT / "topologies").glob("*.yaml")):
         comment = "\n".join(line[2:] for line in path.read_text().splitlines() if line.startswith("# "))

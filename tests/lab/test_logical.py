@@ -122,6 +122,7 @@ logical:
     assert any("10.0.0.45 > 10.0.0.48: ICMP echo request" in line for line in capture.lines())
 
 
+@pytest.mark.thorough
 def test_an_ha_chassis_group_for_a_router_port(user_labs: Labs) -> None:
     text = (
         NODES
@@ -358,7 +359,10 @@ def test_nodes_get_and_lose_physical_networks(user_labs: Labs) -> None:
     assert "eth2" not in links
 
 
-@pytest.mark.parametrize("name", ["gateway", "raft", "tls", "interconnection"])
+@pytest.mark.parametrize(
+    "name",
+    ["gateway", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("raft", "tls", "interconnection"))],
+)
 def test_a_dead_lab_comes_back_as_it_was(user_labs: Labs, name: str) -> None:
     user_labs.run("up", name)
     for node in user_labs.nodes(name):
@@ -376,6 +380,7 @@ def test_a_running_lab_with_relays_is_given_tls(user_labs: Labs) -> None:
     assert user_labs.json("up", "relay", "--set", "tls=true")["steps"] == []
 
 
+@pytest.mark.thorough
 def test_a_node_leaves_a_cluster_that_another_leads(user_labs: Labs) -> None:
     text = (TOPOLOGIES / "raft.yaml").read_text()
     user_labs.run("up", user_labs.write("raft.yaml", text))
@@ -393,7 +398,9 @@ def test_a_node_leaves_a_cluster_that_another_leads(user_labs: Labs) -> None:
     user_labs.run("nbctl", "ls-add", "goes-through")
 
 
-@pytest.mark.parametrize("name", ["raft", "relay", "interconnection", "ipv6"])
+@pytest.mark.parametrize(
+    "name", ["raft", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("relay", "interconnection", "ipv6"))]
+)
 def test_tls_goes_with_every_kind_of_control_plane(user_labs: Labs, name: str) -> None:
     user_labs.run("up", name, "--set", "tls=true")
     user_labs.run("test")

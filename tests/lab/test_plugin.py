@@ -333,6 +333,7 @@ def with_pytest(ordinary: Account) -> Account:
     return ordinary
 
 
+@pytest.mark.thorough
 def test_the_example_passes_and_finds_a_defect(with_pytest: Account, user_labs: Labs) -> None:
     folder = user_labs.scratch / "tenants"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))

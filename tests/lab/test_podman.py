@@ -69,6 +69,7 @@ def add_port(podman: Podman, node: str, name: str, mac: str, address: str) -> No
         podman.exec(node, "ip", "netns", "exec", name, "ip", *words)
 
 
+@pytest.mark.thorough
 def test_everything_is_started_anew_under_a_lab_and_loses_no_packet(podman: Podman) -> None:
     podman.exec("ovn-central-az1", "ovn-nbctl", "ls-add", "of-an-earlier-test")
     start_databases_anew(podman)

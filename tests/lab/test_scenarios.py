@@ -21,7 +21,7 @@ SHIPPED = sorted(TOPOLOGIES.glob("*.yaml"))
 CHECKED = [path.stem for path in SHIPPED if "\nchecks:" in path.read_text() and "git:" not in path.read_text()]
 """With checks, and without a git host that a machine of tests may not reach (test_documentation runs those)."""
 BUILT = [name for name in CHECKED if "distro: true" in (TOPOLOGIES / f"{name}.yaml").read_text()]
-"""Of these, those that are built from source. Whose build it is, is tested in test_source."""
+"""Of these, those that are built from source. Each time, tests/lab/test_source.py has the same of those."""
 SCENARIOS = [
     "gateway", "dvr", "l3-fabric", "trunks", "external-ports", "interconnection", "no-overlay", "dhcp", "acl",
     "load-balancer", "raft", "tls", "ipv6", "vxlan", "relay",
@@ -57,6 +57,7 @@ def test_they_hold_for_root_as_well(root_labs: Labs, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BUILT)
+@pytest.mark.thorough
 def test_checks_of_what_is_built_hold_and_a_second_up_changes_nothing(root_labs: Labs, name: str) -> None:
     checks_hold(root_labs, name)
 
@@ -303,6 +304,7 @@ def test_raft_goes_on_without_its_leader(labs: Labs) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_raft_grows_and_shrinks(user_labs: Labs) -> None:
     three = (TOPOLOGIES / "raft.yaml").read_text()
     one = "\n".join(line for line in three.splitlines() if "central2" not in line and "central3" not in line)

@@ -28,15 +28,9 @@ DISTRO = "3node-distro-source"
 
 
 @pytest.fixture(scope="module")
-def builder(request: pytest.FixtureRequest, ordinary: Account, session_folder: Path) -> Iterator[Labs]:
-    """An ordinary user who has OVS of the distribution's source, which root has built where the tests are root's."""
+def builder(ordinary: Account, session_folder: Path) -> Iterator[Labs]:
+    """An ordinary user who has built OVS of the distribution's source."""
     for labs in labs_in(ordinary, session_folder / "builder"):
-        cache = Path(labs.environment["XDG_CACHE_HOME"]) / "ovnlab"
-        if ordinary.name:
-            built: Path = request.getfixturevalue("built")
-            for part in ("sources", "builds"):
-                shutil.copytree(built / part, cache / part, symlinks=True, dirs_exist_ok=True)
-            subprocess.run(["chown", "-R", f"{ordinary.name}:", str(cache)], check=True)
         result = labs.run("build", DISTRO)
         assert "openvswitch-source" in result.stdout
         yield labs
@@ -66,7 +60,7 @@ def tree(builder: Labs) -> Path:
     return folder
 
 
-@pytest.fixture(params=["root", "ordinary"])
+@pytest.fixture(params=["ordinary", pytest.param("root", marks=pytest.mark.thorough)])
 def labs(request: pytest.FixtureRequest, builder: Labs, session_folder: Path) -> Iterator[Labs]:
     """The command line as root, and as an ordinary user; what the one has built the other uses."""
     account: Account = request.getfixturevalue(request.param)
@@ -279,6 +273,7 @@ def test_all_nodes_are_upgraded_chassis_first(user_labs: Labs, tree: Path) -> No
     assert labs.json("test")["failed"] == 0
 
 
+@pytest.mark.thorough
 def test_a_cluster_is_upgraded_and_stays_one(user_labs: Labs, tree: Path) -> None:
     labs = user_labs
     labs.run("up", "raft")
@@ -310,6 +305,7 @@ def test_a_daemon_that_was_started_before_is_replaced(user_labs: Labs) -> None:
     assert pings(labs)
 
 
+@pytest.mark.thorough
 def test_a_cache_that_was_removed_is_made_again_for_a_lab_that_runs(user_labs: Labs, builder: Labs) -> None:
     labs = user_labs
     shared = Path(builder.environment["XDG_CACHE_HOME"]) / "ovnlab"
@@ -332,6 +328,7 @@ def test_a_cache_that_was_removed_is_made_again_for_a_lab_that_runs(user_labs: L
     shutil.rmtree(labs.cache)
 
 
+@pytest.mark.thorough
 def test_an_upgrade_leaves_the_other_nodes_what_they_are(user_labs: Labs, tree: Path) -> None:
     """Also where what they run has changed since, or is gone."""
     labs = user_labs
@@ -355,6 +352,7 @@ def test_an_upgrade_leaves_the_other_nodes_what_they_are(user_labs: Labs, tree: 
     assert pings(labs)
 
 
+@pytest.mark.thorough
 def test_a_watched_ping_ends_however_the_upgrade_does(user_labs: Labs) -> None:
     labs = user_labs
     labs.run("up", DISTRO)

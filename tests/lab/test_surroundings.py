@@ -90,6 +90,7 @@ def test_an_ovs_that_is_too_old(root_labs: Labs) -> None:
     assert "ovs-vswitchd 2.5.12 is too old: at least 2.13 is needed" in result.stderr
 
 
+@pytest.mark.thorough
 def test_a_damaged_cache_is_noticed_and_made_again(user_labs: Labs) -> None:
     user_labs.cache = user_labs.state / "own-cache"
     path = user_labs.write("one.yaml", SINGLE)

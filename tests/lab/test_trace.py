@@ -86,6 +86,7 @@ def test_the_tunnel_is_what_the_southbound_database_says(labs: Labs) -> None:
     assert "set_field" in labs.out("trace", "vm1", "vm2", "--detail")
 
 
+@pytest.mark.thorough
 def test_addresses_and_fields_of_a_persons_own(gateway: Labs) -> None:
     by_address = trace(gateway, "192.168.0.11", "192.168.0.12")
     by_mac = trace(gateway, "40:44:00:00:00:01", "40:44:00:00:00:02")
@@ -272,6 +273,7 @@ def first(found: dict[str, Any], name: str) -> str:
     return next(str(stage["uuid"]) for part in found["logical"] for stage in part["stages"] if stage["name"] == name)
 
 
+@pytest.mark.thorough
 def test_a_router_that_does_not_answer_an_outside_host(mended: Labs) -> None:
     found = trace(mended, "host1", "10.0.0.45")
     assert found["outcome"] == "answered"
@@ -283,6 +285,7 @@ def test_a_router_that_does_not_answer_an_outside_host(mended: Labs) -> None:
     mended.end_controller(chassis)
 
 
+@pytest.mark.thorough
 def test_what_is_bound_nowhere_is_not_delivered(mended: Labs) -> None:
     mended.run("unbind", "vm2")
     for words in (("vm1", "vm2"), ("vm1", "192.168.0.12"), ("vm1", "vm2", "--no-send")):
@@ -292,6 +295,7 @@ def test_what_is_bound_nowhere_is_not_delivered(mended: Labs) -> None:
     assert "ovnlab bind vm2 NODE" in mended.run("trace", "vm2", "vm1", expect=1).stderr
 
 
+@pytest.mark.thorough
 def test_a_nic_that_is_down(mended: Labs) -> None:
     mended.on("worker2", "ip", "link", "set", "eth1", "down")
     found = trace(mended, "vm1", "vm2", expect=4)
@@ -327,6 +331,7 @@ def test_nobody_answers_for_an_address(gateway: Labs) -> None:
     assert (found["outcome"], found["verdict"]) == ("dropped", "dropped as intended: nobody answers for 10.0.0.99")
 
 
+@pytest.mark.thorough
 def test_packets_of_other_kinds(gateway: Labs) -> None:
     flooded = trace(gateway, "vm1", "ff:ff:ff:ff:ff:ff")
     assert flooded["agrees"], flooded["verdict"]
@@ -346,6 +351,7 @@ def test_northd_that_does_not_run_is_told(mended: Labs) -> None:
     assert any("ovn-northd does not run" in note for note in trace(mended, "vm1", "vm2")["notes"])
 
 
+@pytest.mark.thorough
 def test_an_ovn_trace_that_fails_is_said_and_leaves_nothing(gateway: Labs) -> None:
     gateway.on("central", "sh", "-c", 'mount --bind /bin/false "$(command -v ovn-trace)"')
     try:
@@ -356,6 +362,7 @@ def test_an_ovn_trace_that_fails_is_said_and_leaves_nothing(gateway: Labs) -> No
     assert gateway.on("central", "ls", "/tmp") == ""
 
 
+@pytest.mark.thorough
 def test_what_is_dropped_elsewhere_is_not_dropped_by_the_acl(user_labs: Labs) -> None:
     user_labs.run("up", "acl")
     found = trace(user_labs, "stranger", "web1", "--tcp", "22")
@@ -392,12 +399,14 @@ def test_floating_ips_that_are_distributed(user_labs: Labs) -> None:
     assert into["hops"][-1]["place"] == "vm1"
 
 
+@pytest.mark.thorough
 def test_a_machine_on_the_fake_vms_own_physical_network(user_labs: Labs) -> None:
     user_labs.run("up", "external-ports")
     found = trace(user_labs, "metal1", "vm1")
     assert found["agrees"], found["verdict"]
 
 
+@pytest.mark.thorough
 def test_a_load_balancer_is_one_of_a_protocol(user_labs: Labs) -> None:
     user_labs.run("up", "load-balancer")
     found = trace(user_labs, "client2", "192.168.0.100", "--udp", "80")

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,9 @@ NEEDED = {
     "sfdisk": "fdisk",
 }
 
-HOSTS = ("h1", "h2", "h3")
+HOSTS = ("h1", "h2")
 UNDERLAY = {f"h{number}": f"192.168.50.{10 + number}" for number in (1, 2, 3)}
-"""Machines that are there already, and their addresses on the underlay."""
+"""Machines that are there already, and the addresses on the underlay of these and of one more."""
 
 # PID 1 of the hypervisor. It reaps: libvirt waits for machines that have ended to be gone.
 HYPERVISOR = """
@@ -261,19 +262,39 @@ def virtual(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[
 
 @dataclass
 class Hosts:
-    """Three machines, and the command line that knows them by their addresses only."""
+    """Machines, and the command line that knows them by their addresses only."""
 
     labs: Labs
-    addresses: dict[str, str]
-    keys: Path
+
+    @property
+    def keys(self) -> Path:
+        return self.labs.state / "ovnlab/labs/hosts/ssh"
+
+    @cached_property
+    def addresses(self) -> dict[str, str]:
+        nodes = self.labs.json("validate", str(self.labs.scratch / "hosts.yaml"))["topology"]["nodes"]
+        return {node["name"]: node["machine"]["address"] for node in nodes}
+
+    def have(self, *hosts: str) -> None:
+        """Make these, and no others."""
+        plain = "".join(f"  {host}: {{role: host, ip: {UNDERLAY[host]}, physical: [wire]}}\n" for host in hosts)
+        path = self.labs.write(
+            "hosts.yaml",
+            "name: hosts\nprovider: libvirt\nphysical_networks: {wire: {subnet: 10.200.0.0/24}}\n"
+            f"nodes:\n  gate: {{role: central, chassis: false}}\n{plain}",
+        )
+        self.labs.run("up", path)
+        self.__dict__.pop("addresses", None)
+        for host in hosts:  # a NIC for physical networks, which nobody uses yet
+            self.on(host, "ip address flush dev eth2")
 
     def write(self, machines: str = "", **more: str) -> str:
         nodes = "".join(
             f"  {name}: {{role: {role}, host: {self.addresses[host]}, ip: {UNDERLAY[host]}{more.get(name, '')}}}\n"
-            for (name, role), host in zip((("c1", "central"), ("w1", "worker"), ("w2", "worker")), HOSTS, strict=True)
+            for (name, role), host in zip((("c1", "central"), ("w1", "worker")), HOSTS, strict=True)
         )
         machines = machines or f"{{key: {self.keys}/key, known_hosts: {self.keys}/known_hosts}}"
-        ports = "{vm1: {chassis: w1, ip: 10.1.0.11}, vm2: {chassis: w2, ip: 10.1.0.12}}"
+        ports = "{vm1: {chassis: c1, ip: 10.1.0.11}, vm2: {chassis: w1, ip: 10.1.0.12}}"
         return self.labs.write(
             "there.yaml",
             f"name: there\nprovider: ssh\nmachines: {machines}\nnodes:\n{nodes}"
@@ -297,16 +318,6 @@ class Hosts:
 @pytest.fixture(scope="package")
 def hosts(hypervisor: Account, cache: Path, session_folder: Path) -> Iterator[Hosts]:
     for labs in vm_labs(hypervisor, session_folder / "vm-hosts", cache):
-        plain = "".join(f"  {host}: {{role: host, ip: {UNDERLAY[host]}, physical: [wire]}}\n" for host in HOSTS)
-        path = labs.write(
-            "hosts.yaml",
-            "name: hosts\nprovider: libvirt\nphysical_networks: {wire: {subnet: 10.200.0.0/24}}\n"
-            f"nodes:\n  gate: {{role: central, chassis: false}}\n{plain}",
-        )
-        labs.run("up", path)
-        nodes = labs.json("validate", path)["topology"]["nodes"]
-        addresses = {node["name"]: node["machine"]["address"] for node in nodes}
-        found = Hosts(labs, addresses, labs.state / "ovnlab/labs/hosts/ssh")
-        for host in HOSTS:  # a NIC for physical networks, which nobody uses yet
-            found.on(host, "ip address flush dev eth2")
+        found = Hosts(labs)
+        found.have(*HOSTS)
         yield found

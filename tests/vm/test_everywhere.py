@@ -29,33 +29,39 @@ def connections_of(folder: str) -> str:
         time.sleep(0.1)
 
 
-# Once on virtual machines is what there is time for each time. Machines of Vagrant's and those that are there already
-# have tests of their own, and this suite in `make test-all`.
-KINDS = [
-    "local",
-    "libvirt",
-    pytest.param("vagrant", marks=pytest.mark.thorough),
-    pytest.param("ssh", marks=pytest.mark.thorough),
-]
+def _on(*each_time: str) -> pytest.MarkDecorator:
+    kinds = [
+        kind if kind in each_time else pytest.param(kind, marks=pytest.mark.thorough)
+        for kind in ("local", "libvirt", "vagrant", "ssh")
+    ]
+    return pytest.mark.parametrize("everywhere", kinds, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+# Once on virtual machines is what there is time for each time, and for what is about machines. Vagrant's and those that
+# are there already have tests of their own; all of it on all of them is for `make test-all`.
+MACHINES = _on("local", "libvirt")
+ANY = _on("local")
+
+
+@pytest.fixture(scope="module")
 def everywhere(request: pytest.FixtureRequest, session_folder: Path) -> Iterator[Everywhere]:
     kind: str = request.param
     if kind == "ssh":
         hosts: Hosts = request.getfixturevalue("hosts")
+        hosts.have(*UNDERLAY)
         own = {
             name: f", host: {hosts.addresses[host]}, ip: {UNDERLAY[host]}"
-            for name, host in zip(NODES, HOSTS, strict=True)
+            for name, host in zip(NODES, UNDERLAY, strict=True)
         }
         found = Everywhere(kind, hosts.labs, f"{{key: {hosts.keys}/key, known_hosts: {hosts.keys}/known_hosts}}", own)
         found.up()
         yield found
         hosts.labs.run("down", "everywhere")
         assert not connections_of("labs/everywhere/ssh")
-        assert {hosts.on(host, "ls -A /var/lib/ovnlab 2>&1; pgrep -c '^ov' || :") for host in HOSTS} == {
+        assert {hosts.on(host, "ls -A /var/lib/ovnlab 2>&1; pgrep -c '^ov' || :") for host in UNDERLAY} == {
             "ls: cannot access '/var/lib/ovnlab': No such file or directory\n0\n"
         }
+        hosts.have(*HOSTS)
         return
     if kind == "libvirt":
         found = request.getfixturevalue("virtual")
@@ -77,6 +83,7 @@ def everywhere(request: pytest.FixtureRequest, session_folder: Path) -> Iterator
         assert not connections_of(f"{folder}/state")
 
 
+@MACHINES
 def test_nodes_are_chassis_with_tunnels_between_them(everywhere: Everywhere) -> None:
     status = everywhere.labs.json("status", "--lab", "everywhere")
     assert (status["state"], status["provider"]) == ("up", everywhere.provider)
@@ -89,17 +96,20 @@ def test_nodes_are_chassis_with_tunnels_between_them(everywhere: Everywhere) -> 
     assert everywhere.on("worker1", "ovs-vsctl", "get", "Bridge", "br-int", "datapath_type").strip() == kind
 
 
+@MACHINES
 def test_machines_are_looked_at_ahead_and_once(everywhere: Everywhere) -> None:
     # A local node's process ID may be another's by the next time.
     assert looks(everywhere.labs, "everywhere") == (0 if everywhere.provider == "local" else 3, 3)
 
 
+@ANY
 def test_fake_vms_reach_one_another(everywhere: Everywhere) -> None:
     assert everywhere.checks() == (4, 0)
     # A switch of its own, and the ACL of another does not apply to it.
     everywhere.labs.run("ping", "--lab", "everywhere", "vm2", "vm3")
 
 
+@ANY
 def test_one_test_file_holds_on_every_kind_of_node(everywhere: Everywhere) -> None:
     labs = everywhere.labs
     words = ["-p", "no:cacheprovider", f"--basetemp={labs.scratch}/pytest", "--ovnlab", "everywhere"]
@@ -110,6 +120,7 @@ def test_one_test_file_holds_on_every_kind_of_node(everywhere: Everywhere) -> No
     assert re.search(r"^=+ 4 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
+@MACHINES
 def test_what_is_between_nodes_is_geneve_with_the_keys_of_the_southbound_database(everywhere: Everywhere) -> None:
     labs = everywhere.labs
     words = ("exec", "--lab", "everywhere", "worker2", "--", "tcpdump", "--immediate-mode", "-c1", "-nni", "eth1")
@@ -126,6 +137,7 @@ def test_what_is_between_nodes_is_geneve_with_the_keys_of_the_southbound_databas
     assert f"vni {int(key):#x}" in said, said
 
 
+@MACHINES
 def test_a_packet_is_traced_and_captured(everywhere: Everywhere) -> None:
     labs = everywhere.labs
     found = labs.json("trace", "--lab", "everywhere", "vm1", "vm2")
@@ -147,6 +159,7 @@ def test_a_packet_is_traced_and_captured(everywhere: Everywhere) -> None:
     assert labs.json("explain", "--lab", "everywhere", "vm1")["problems"] == []
 
 
+@MACHINES
 def test_a_kernels_tunnel_has_a_device(everywhere: Everywhere) -> None:
     if everywhere.provider == "local":
         pytest.skip("local nodes share this machine's kernel and leave it alone: their datapath is in userspace")
@@ -160,12 +173,14 @@ def test_a_kernels_tunnel_has_a_device(everywhere: Everywhere) -> None:
     assert "10.1.0.11 > 10.1.0.12: ICMP echo request" in capture.communicate(timeout=60)[0]
 
 
+@MACHINES
 def test_a_second_up_has_nothing_to_do(everywhere: Everywhere) -> None:
     before = everywhere.pids()
     assert everywhere.up() == []
     assert everywhere.pids() == before
 
 
+@ANY
 def test_what_changes_in_the_file_changes_in_the_lab_and_nothing_else(everywhere: Everywhere) -> None:
     before = everywhere.pids()
     steps = everywhere.up(", vm4: {chassis: worker1, ip: 10.2.0.12}")
@@ -177,6 +192,7 @@ def test_what_changes_in_the_file_changes_in_the_lab_and_nothing_else(everywhere
     assert everywhere.pids() == before
 
 
+@ANY
 def test_a_daemon_that_was_killed_is_brought_back(everywhere: Everywhere) -> None:
     before = everywhere.pids()
     everywhere.on("worker1", "sh", "-c", "kill -9 $(cat /run/ovn/ovn-controller.pid)")
@@ -187,6 +203,7 @@ def test_a_daemon_that_was_killed_is_brought_back(everywhere: Everywhere) -> Non
     everywhere.labs.run("ping", "--lab", "everywhere", "vm1", "vm2")
 
 
+@ANY
 def test_a_fake_vm_moves(everywhere: Everywhere) -> None:
     everywhere.labs.run("bind", "--lab", "everywhere", "vm1", "worker2")
     rows = everywhere.labs.json("status", "--lab", "everywhere")["ports"]
@@ -196,6 +213,7 @@ def test_a_fake_vm_moves(everywhere: Everywhere) -> None:
     everywhere.labs.run("ping", "--lab", "everywhere", "vm1", "vm2")
 
 
+@MACHINES
 def test_logs_names_and_what_is_rendered(everywhere: Everywhere) -> None:
     labs = everywhere.labs
     assert "claiming" in labs.out("logs", "--lab", "everywhere", "worker1", "ovn-controller").lower()
@@ -205,6 +223,7 @@ def test_logs_names_and_what_is_rendered(everywhere: Everywhere) -> None:
     assert ("Vagrantfile" in titles) is (everywhere.provider == "vagrant")
 
 
+@MACHINES
 def test_ssh_and_ansible_know_the_nodes(everywhere: Everywhere) -> None:
     labs = everywhere.labs
     if everywhere.provider == "local":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import json
 import os
 import signal
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ovnlab.waiting import wait_until
+from tests.lab import trees
 from tests.lab.harness import Account, Labs
 from tests.vm.conftest import Everywhere, of_labs, virsh, vm_labs
 
@@ -160,6 +164,22 @@ def image(one: Labs) -> Path:
     return Path(one.json("image", "ls")["images"][0]["path"])
 
 
+@contextlib.contextmanager
+def served(labs: Labs, folder: Path) -> Iterator[str]:
+    """The URL of a folder on a server on the hypervisor, as there is no other that it reaches."""
+    serve = ("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "8099")
+    server = subprocess.Popen([*labs.account.prefix, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with server:
+        try:
+            listens = [*labs.account.prefix, "bash", "-c", "</dev/tcp/127.0.0.1/8099"]
+            ask = functools.partial(subprocess.run, listens, stderr=subprocess.DEVNULL, check=False)
+            wait_until("a server", lambda: ask().returncode == 0 or None, timeout=30)
+            yield "http://127.0.0.1:8099"
+        finally:
+            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+            os.kill(int(children[0]), signal.SIGTERM)
+
+
 class TestOneMachine:
     """What may be wrong with a machine, and what `up` makes of it then."""
 
@@ -171,40 +191,37 @@ class TestOneMachine:
         )
 
     def test_it_never_boots(self, one: Labs, image: Path) -> None:
-        """Its disk is empty: the kernel starts, and finds nothing."""
+        """Its disk, which is downloaded, is not the one that is meant, and then is empty: the kernel finds nothing."""
         (one.scratch / "empty.img").write_bytes(bytes(2**20))
-        path = self.write(one, image, "image: ./empty.img")
-        # With less patience than five minutes.
-        patched = (
-            "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; import ovnlab.__main__ as m; m.main()"
-        )
-        command = [*one.account.prefix, one.account.python, "-c", patched, "up", path]
-        result = subprocess.run(
-            command, env=one.environment, cwd=one.scratch, capture_output=True, text=True, check=False
-        )
+        total = hashlib.sha256(bytes(2**20)).hexdigest()
+        with served(one, one.scratch) as url:
+            path = self.write(one, image, f"image: '{url}/empty.img', sha256: {total}")
+            other = ("--set", f"machines.sha256={'a' * 64}")
+            assert f"its SHA-256 sum is {total}, not aaa" in one.run("up", path, *other, expect=1).stderr
+            # With less patience than five minutes.
+            patched = (
+                "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; "
+                "import ovnlab.__main__ as m; m.main()"
+            )
+            command = [*one.account.prefix, one.account.python, "-c", patched, "up", path]
+            result = subprocess.run(
+                command, env=one.environment, cwd=one.scratch, capture_output=True, text=True, check=False
+            )
         assert result.returncode == 1
+        assert f"downloading {url}/empty.img" in result.stderr
         assert "central: waited 12 s for SSH on " in result.stderr
         assert "its kernel was starting, after 1" in result.stderr
         assert "Traceback" not in result.stderr
 
-    def test_an_image_by_its_url_is_downloaded_and_is_what_was_meant(self, one: Labs, image: Path) -> None:
-        """From a server on the hypervisor, as there is no other that it reaches."""
-        sha256sum = subprocess.run(["sha256sum", image / "disk.qcow2"], capture_output=True, text=True, check=True)
-        total = sha256sum.stdout.split()[0]
-        serve = ("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(image), "8099")
-        server = subprocess.Popen([*one.account.prefix, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with server:
-            try:
-                path = self.write(one, image, f"image: 'http://127.0.0.1:8099/disk.qcow2', sha256: {total}")
-                other = ("--set", f"machines.sha256={'a' * 64}")
-                assert f"its SHA-256 sum is {total}, not aaa" in one.run("up", path, *other, expect=1).stderr
-                # `up` goes on from where it was, also from a machine that never booted.
-                assert "downloading http://127.0.0.1:8099/disk.qcow2" in one.run("up", path).stderr
-                assert one.json("status")["state"] == "up"
-            finally:
-                children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-                os.kill(int(children[0]), signal.SIGTERM)
+    @pytest.mark.thorough
+    def test_up_goes_on_from_a_machine_that_never_booted(self, one: Labs, image: Path) -> None:
+        total = hashlib.sha256((image / "disk.qcow2").read_bytes()).hexdigest()
+        with served(one, image) as url:
+            path = self.write(one, image, f"image: '{url}/disk.qcow2', sha256: {total}")
+            assert f"downloading {url}/disk.qcow2" in one.run("up", path).stderr
+        assert one.json("status")["state"] == "up"
 
+    @pytest.mark.thorough
     def test_what_is_kept_of_it_is_damaged(self, one: Labs) -> None:
         """Then it is said, and the machine is made anew, of the image that was downloaded before."""
         path, before = str(one.scratch / "one.yaml"), boot_id(one, "central")
@@ -350,10 +367,14 @@ def test_a_lab_goes_on_after_it_was_suspended(virtual: Everywhere) -> None:
     running.run("ping", "vm1", "vm2")
     assert daemons(running) == before
     assert knows_the_time(running)
-    # `up` does the same.
-    running.run("suspend")
-    running.run("up", virtual.write())
-    assert daemons(running) == before
+
+
+@pytest.mark.thorough
+def test_up_goes_on_with_a_lab_that_was_suspended(virtual: Everywhere) -> None:
+    before = daemons(virtual.labs)
+    virtual.labs.run("suspend")
+    virtual.up()
+    assert daemons(virtual.labs) == before
 
 
 def test_status_asks_databases_over_the_kept_connection(virtual: Everywhere) -> None:
@@ -391,6 +412,7 @@ def test_status_asks_databases_over_the_kept_connection(virtual: Everywhere) -> 
     wait_until("a connection to be kept", lambda: ssh("-O", "check", "central") == 0 or None, timeout=30)
 
 
+@pytest.mark.thorough
 def test_status_logs_in_where_the_kept_connection_takes_nobody_more(virtual: Everywhere) -> None:
     running = virtual.labs
     whole = running.json("status")
@@ -471,6 +493,7 @@ def test_up_brings_back_a_machine_that_rebooted(virtual: Everywhere) -> None:
     running.run("ping", "vm1", "vm2")
 
 
+@pytest.mark.thorough
 def test_a_switch_is_not_started_in_the_first_seconds_after_a_boot(virtual: Everywhere) -> None:
     """OVS 3.1 would lose what its datapath has no flow for, until it is started anew."""
     running = virtual.labs
@@ -487,6 +510,21 @@ def test_a_switch_is_not_started_in_the_first_seconds_after_a_boot(virtual: Ever
     running.run("ping", "vm1", "vm2")
 
 
+def test_what_is_built_from_source_is_brought_to_a_machine(
+    virtual: Everywhere, root: Account, cache: Path, session_folder: Path
+) -> None:
+    """The tree is one of the tests' own: what it installs has other names than OVS's, which runs from packages."""
+    running = virtual.labs
+    tree = trees.ovs(running.scratch / "ovs")
+    maker = Labs(root, session_folder / "vm-state", session_folder, cache)  # the hypervisor itself reaches no mirror
+    maker.run("build", "3node", "--set", f"software.ovs.path={tree}")
+    running.run("upgrade", "worker2", "--software", f"ovs.path={tree}")
+    assert running.on("worker2", "toy-switch") == "hello from openvswitch 3.1.9\n"
+    running.run("ping", "vm1", "vm2")
+    running.run("upgrade", "worker2", "--software", "packages")
+
+
+@pytest.mark.thorough
 @pytest.mark.usefixtures("built")
 def test_what_is_built_from_source_is_brought_to_a_machine_and_runs_there(virtual: Everywhere) -> None:
     running = virtual.labs

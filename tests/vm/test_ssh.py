@@ -47,13 +47,13 @@ def there(hosts: Hosts) -> Iterator[Hosts]:
 
 @pytest.fixture(scope="class")
 def owners(hosts: Hosts) -> Iterator[dict[str, str]]:
-    """What hosts look like of which two have an OVS of their owner's that runs, one of them with a bridge."""
+    """What hosts look like that have an OVS of their owner's that runs, one of them with a bridge."""
     hosts.on("h2", f"{START_OVSDB} -- add-br br-own")
     mine = "external_ids:mine='\"a, b\"' external_ids:system-id=own"
-    hosts.on("h3", f"{START_OVSDB} -- set Open_vSwitch . {mine}")
+    hosts.on("h1", f"{START_OVSDB} -- set Open_vSwitch . {mine}")
     yield {host: hosts.on(host, LOOK) for host in HOSTS}
     hosts.labs.run("down", "there")
-    for host in ("h2", "h3"):
+    for host in HOSTS:
         hosts.on(host, END_OVSDB)
 
 
@@ -76,22 +76,22 @@ class TestHostsOfSomebody:
         assert "system@ovs-system" in hosts.inside("w1", "ovs-appctl", "dpctl/show")
         assert self.up(hosts) == []
         assert hosts.labs.out("ssh", "--lab", "there", "w1", "hostname") == "h2\n"
-        assert hosts.on("h3", LOOK) != owners["h3"]
+        assert hosts.on("h1", LOOK) != owners["h1"]
 
     @pytest.mark.usefixtures("owners")
     def test_one_that_stops_answering_is_named_and_up_goes_on_from_there(self, hosts: Hosts) -> None:
         self.up(hosts)
-        virsh(hosts.labs.account, "suspend", "ovnlab-hosts-h3")
+        virsh(hosts.labs.account, "suspend", "ovnlab-hosts-h2")
         try:
             began = time.monotonic()
             error = hosts.labs.run("up", hosts.write(w1=", adopt: true"), expect=1).stderr
             assert time.monotonic() - began < 90
-            assert "w2" in error
+            assert "w1" in error
             assert "cannot be reached by SSH" in error
             states = {node["name"]: node["state"] for node in hosts.labs.json("status", "--lab", "there")["nodes"]}
-            assert states == {"c1": "running", "w1": "running", "w2": "no answer"}
+            assert states == {"c1": "running", "w1": "no answer"}
         finally:
-            virsh(hosts.labs.account, "resume", "ovnlab-hosts-h3")
+            virsh(hosts.labs.account, "resume", "ovnlab-hosts-h2")
         self.up(hosts)
         hosts.labs.run("ping", "--lab", "there", "vm1", "vm2")
 
@@ -125,8 +125,17 @@ checks: [{{ping: w2, from: vm1}}, {{ping: 10.9.0.11, from: w2}}]
 """
 
 
-def test_a_gateway_on_machines_that_are_there_has_a_nic_of_theirs(there: Hosts) -> None:
-    labs = there.labs
+@pytest.fixture
+def three(hosts: Hosts) -> Iterator[Hosts]:
+    hosts.have(*UNDERLAY)
+    yield hosts
+    hosts.labs.run("down", "there")
+    hosts.have(*HOSTS)
+
+
+@pytest.mark.thorough
+def test_a_gateway_on_machines_that_are_there_has_a_nic_of_theirs(three: Hosts) -> None:
+    there, labs = three, three.labs
 
     def write(nic: str = "eth2", more: str = "") -> str:
         text = OUTSIDE.format(keys=there.keys, nic=nic, more=more, **there.addresses)
@@ -134,7 +143,7 @@ def test_a_gateway_on_machines_that_are_there_has_a_nic_of_theirs(there: Hosts) 
 
     # What is in use is not taken: it may be the NIC that commands come by.
     there.on("h2", "ip link set eth2 down")
-    before = {host: there.on(host, LOOK) for host in HOSTS}
+    before = {host: there.on(host, LOOK) for host in UNDERLAY}
     said = labs.run("up", write(nic="ens9", more=", nics: {outside: eth1}"), expect=1).stderr
     w1, w2 = (f"{name} ({there.addresses[host]})" for name, host in (("w1", "h2"), ("w2", "h3")))
     assert f"{w1}: its NIC eth1 has an address already, 192.168.50.12/24: take that off" in said
@@ -152,7 +161,7 @@ def test_a_gateway_on_machines_that_are_there_has_a_nic_of_theirs(there: Hosts) 
     # A switch that is dead does not keep its NIC.
     there.on("h2", "kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)")
     labs.run("down", "there")
-    assert {host: there.on(host, LOOK) for host in HOSTS} == before
+    assert {host: there.on(host, LOOK) for host in UNDERLAY} == before
     there.on("h2", "ip link set eth2 up")
 
 
@@ -211,22 +220,22 @@ def repository(folder: Path) -> Path:
 
 @pytest.mark.thorough
 def test_a_machine_without_ovs_gets_it_from_its_packages(there: Hosts, tmp_path: Path) -> None:
-    ssh = [*there.labs.account.prefix, "ssh", "-F", f"{there.keys}/config", "h3", NO_SOFTWARE]
+    ssh = [*there.labs.account.prefix, "ssh", "-F", f"{there.keys}/config", "h2", NO_SOFTWARE]
     with repository(tmp_path / "made").open("rb") as archive:
         subprocess.run(ssh, stdin=archive, check=True, timeout=120)
-    policy = there.on("h3", POLICY)
+    policy = there.on("h2", POLICY)
     try:
-        assert there.on("h3", "command -v ovs-vswitchd ovn-controller || echo none") == "none\n"
+        assert there.on("h2", "command -v ovs-vswitchd ovn-controller || echo none") == "none\n"
         refused = there.labs.run("up", there.write(), "--set", "software=system", expect=1).stderr
-        assert "w2" in refused
+        assert "w1" in refused
         assert "has no ovsdb-server" in refused
         there.labs.run("up", there.write())
         assert there.checks_hold()
-        assert there.on("h3", POLICY) == policy
-        assert there.on("h3", "systemctl is-active ovn-controller || :") == "inactive\n"  # it is ovnlab that runs it
+        assert there.on("h2", POLICY) == policy
+        assert there.on("h2", "systemctl is-active ovn-controller || :") == "inactive\n"  # it is ovnlab that runs it
     finally:
         there.labs.run("down", "there")
-        there.on("h3", AS_BEFORE)
+        there.on("h2", AS_BEFORE)
 
 
 USERS = """
@@ -273,13 +282,13 @@ def test_ways_in(there: Hosts, agent: tuple[Path, str], by_password: str) -> Non
     """By a key, by an agent's, and by a password that is asked for once; as root, and as somebody with sudo."""
     labs, password = there.labs, "a b'$"
     key, socket = agent
-    for host in ("h2", "h3"):
+    for host in HOSTS:
         command = [*labs.account.prefix, "ssh", "-F", f"{there.keys}/config", host, USERS]
         subprocess.run(command, input=key.with_suffix(".pub").read_text(), text=True, check=True)
     before = {host: there.on(host, LOOK) for host in HOSTS}
     authorized = there.on("h2", AUTHORIZED)
-    w1, w2 = (f"{name} ({there.addresses[host]})" for name, host in (("w1", "h2"), ("w2", "h3")))
-    path = there.write(w1=", user: known, password: true", w2=f", user: able, key: {key}, agent: true")
+    c1, w1 = (f"{name} ({there.addresses[host]})" for name, host in zip(("c1", "w1"), HOSTS, strict=True))
+    path = there.write(w1=", user: known, password: true", c1=f", user: able, key: {key}, agent: true")
     who = f"known@{there.addresses['h2']}"
     said = labs.run("up", path, expect=1).stderr
     assert f"nobody can be asked for the password of {who}" in said
@@ -291,21 +300,21 @@ def test_ways_in(there: Hosts, agent: tuple[Path, str], by_password: str) -> Non
     assert there.on("h2", AUTHORIZED) == authorized
     del labs.extra_environment["OVNLAB_SSH_PASSWORD"]
     # What is wrong with several is said at once, and none of it has to be right for the lab to go.
-    said = labs.run("up", there.write(w1=", user: unable", w2=f", user: able, key: {key}"), expect=1).stderr
-    assert f"{w1}: a command ended with exit code 1" in said
+    said = labs.run("up", there.write(c1=", user: unable", w1=f", user: able, key: {key}"), expect=1).stderr
+    assert f"{c1}: a command ended with exit code 1" in said
     assert "password is required" in said
-    assert f"{w2}: {key} is encrypted" in said
+    assert f"{w1}: {key} is encrypted" in said
     labs.run("down", "there")
     assert "there" not in [lab["name"] for lab in labs.json("ls")["labs"]]
 
     labs.extra_environment["SSH_AUTH_SOCK"] = socket
-    path = there.write(w1=", user: known, password: true", w2=f", user: able, key: {key}, agent: true")
+    path = there.write(w1=", user: known, password: true", c1=f", user: able, key: {key}, agent: true")
     shown = labs.on_a_terminal("up", path, question=f"password of {who}: ", answer=password)
     assert f"password of {who}: " in shown
     assert password not in shown
     assert there.checks_hold()
     assert there.inside("w1", "id", "-un") == "root\n"
-    assert looks(labs, "there") == (3, 3)
+    assert looks(labs, "there") == (2, 2)
     assert labs.json("up", path)["steps"] == []
     labs.run("down", "there")
     del labs.extra_environment["SSH_AUTH_SOCK"]
@@ -320,16 +329,18 @@ def test_keys_that_do_not_fit(there: Hosts) -> None:
     empty.write_text("")
     gate, *lines = (there.keys / "known_hosts").read_text().splitlines()
     wrong.write_text("".join(f"{line.split()[0]} {gate.partition(' ')[2]}\n" for line in lines))
-    bad = {"c1": f", key: {other}", "w1": f", known_hosts: {empty}", "w2": f", known_hosts: {wrong}"}
-    said = labs.run("up", there.write(**bad), expect=1).stderr
-    assert f"does not let root in with {other}" in said
-    assert f"has a host key that is not in {empty}" in said
-    assert "shows another host key than the one that is known" in said
-    assert "ssh-keyscan -p 22" in labs.run("up", there.write(w1=bad["w1"]), expect=1).stderr
-    none = {"c1": f", key: {labs.scratch}/nowhere", "w2": f", key: {empty}"}
-    said = labs.run("up", there.write(**none), expect=1).stderr
-    assert f"{labs.scratch}/nowhere cannot be read: No such file or directory" in said
-    assert f"{empty} is no private key" in said
+
+    def said(**bad: str) -> str:
+        return labs.run("up", there.write(**bad), expect=1).stderr
+
+    known = said(c1=f", known_hosts: {empty}", w1=f", known_hosts: {wrong}")
+    assert f"has a host key that is not in {empty}" in known
+    assert "shows another host key than the one that is known" in known
+    none = said(c1=f", key: {labs.scratch}/nowhere", w1=f", key: {empty}")
+    assert f"{labs.scratch}/nowhere cannot be read: No such file or directory" in none
+    assert f"{empty} is no private key" in none
+    assert "ssh-keyscan -p 22" in said(c1=f", known_hosts: {empty}")
+    assert f"does not let root in with {other}" in said(c1=f", key: {other}")
 
 
 @pytest.mark.thorough
@@ -346,7 +357,7 @@ def test_by_another_machine_to_addresses_that_are_not_reached_from_here(there: H
     Path(path).write_text(text)
     there.labs.run("up", path)
     assert there.checks_hold()
-    assert there.labs.out("ssh", "--lab", "there", "w2", "hostname") == "h3\n"
+    assert there.labs.out("ssh", "--lab", "there", "w1", "hostname") == "h2\n"
 
 
 # A machine with a compiler: this one, seen through sshd, with all that it could be changed in laid over.
@@ -407,14 +418,14 @@ def test_software_is_built_on_a_node_and_runs_on_others(there: Hosts, maker: Pat
     source = tree / "vswitchd/toy-switch.c"
     source.write_text(source.read_text().replace("%s from", "%s once more from"))
     labs.run("up", path)
-    assert there.inside("w2", "toy-switch") == "hello once more from openvswitch 3.1.9\n"
+    assert there.inside("c1", "toy-switch") == "hello once more from openvswitch 3.1.9\n"
     assert compiled(newest_log(labs, "ovs-")) == ["vswitchd/toy-switch.o"]
     # What does not compile is said with the person's own file.
     source.write_text("int main(void) { return }\n")
     error = labs.run("up", path, expect=1).stderr
     assert f"{source}:1: expected expression" in error
     # A node without a compiler.
-    other = labs.run("up", path, "--set", "software.build_on=w2", expect=3).stderr
-    assert "w2: there is no gcc make strip to build with" in other
+    other = labs.run("up", path, "--set", "software.build_on=w1", expect=3).stderr
+    assert "w1: there is no gcc make strip to build with" in other
     labs.run("down", "there")
     assert not Path("/opt/ovnlab").exists()
