@@ -13,6 +13,7 @@ from ovnlab.insight.lookup import Look, Zone
 from ovnlab.insight.observing import is_answer
 from ovnlab.insight.question import NoRoute, Question, Wish, question
 from ovnlab.insight.trace import decider, trace
+from ovnlab.parallel import for_each
 
 BATCH = 1000
 """Packets that one ovn-trace is asked for: each needs answers of connection tracking on its command line."""
@@ -58,30 +59,34 @@ def intents(seen: Look, wishes: Sequence[Wish]) -> list[Intent]:
 
     A packet that cannot be made sense of has an unknown intent.
     """
-    found: list[Intent | None] = [None] * len(wishes)
-    asked: dict[int, Question] = {}
-    for number, wish in enumerate(wishes):
+
+    def ask(wish: Wish) -> Question | Intent:
         try:
-            asked[number] = question(seen, wish)
+            return question(seen, wish)
         except NoRoute:
-            found[number] = Intent("not sent", "no route")
+            return Intent("not sent", "no route")
         except OvnlabError as error:
-            found[number] = Intent("unknown", str(error))
+            return Intent("unknown", str(error))
+
+    def answer(number: int) -> Question | Intent:
+        try:
+            back = _answer(seen, asked[number])
+        except NoRoute:
+            return Intent("dropped", f"its answer: {asked[number].destination.name} has no route")
+        return back or Intent("delivered", unanswered=True)
+
+    prepared = for_each(wishes, ask)  # a machine that sends is asked for its routes, a round trip for each packet
+    found = [one if isinstance(one, Intent) else None for one in prepared]
+    asked = {number: one for number, one in enumerate(prepared) if isinstance(one, Question)}
     for number, meant in zip(asked, _traced(list(asked.values()), "new"), strict=True):
         found[number] = _intent(seen, wishes[number], asked[number], meant)
+    delivered = [number for number in asked if found[number] == Intent("delivered")]
     answers: dict[int, Question] = {}
-    for number, one in asked.items():
-        if found[number] != Intent("delivered"):
-            continue
-        try:
-            back = _answer(seen, one)
-        except NoRoute:
-            found[number] = Intent("dropped", f"its answer: {one.destination.name} has no route")
-            continue
-        if back is not None:
+    for number, back in zip(delivered, for_each(delivered, answer), strict=True):
+        if isinstance(back, Question):
             answers[number] = back
         else:
-            found[number] = Intent("delivered", unanswered=True)
+            found[number] = back
     for number, meant in zip(answers, _traced(list(answers.values()), "est,rpl"), strict=True):
         if meant is None:
             found[number] = Intent("delivered", unanswered=True)
