@@ -216,7 +216,7 @@ def test_a_fake_vm_moves(everywhere: Everywhere) -> None:
 @MACHINES
 def test_logs_names_and_what_is_rendered(everywhere: Everywhere) -> None:
     labs = everywhere.labs
-    assert "claiming" in labs.out("logs", "--lab", "everywhere", "worker1", "ovn-controller").lower()
+    assert "claiming" in labs.out("logs", "--lab", "everywhere", "-n", "1000", "worker1", "ovn-controller").lower()
     assert everywhere.on("worker1", "getent", "hosts", "worker2").split()[1] == "worker2"
     titles = [script["title"] for script in labs.json("render", everywhere.write())["scripts"]]
     assert "worker1/switch.sh" in titles
