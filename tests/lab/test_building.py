@@ -118,14 +118,14 @@ def test_a_branch_a_tag_and_a_commit_of_a_repository(user_labs: Labs, ovs: Path)
     (ovs / "lib/greet.c").write_text((ovs / "lib/greet.c").read_text().replace("hello", "good evening"))
     second = trees.commit(ovs, "second")
     own(user_labs, ovs)
-    url = f"file://{ovs}"
-    for place, ref, greeting in (
-        (url, "v3.1.9", "hello"), (url, "stable/3.1", "hello"), (url, first, "hello"), (url, first[:10], "hello"),
-        (ovs, "v3.1.9", "hello"), (url, "main", "good evening"), (ovs, second, "good evening"),
-    ):  # fmt: skip
-        build = built(user_labs, f"{{ovs: {{git: '{place}', ref: '{ref}'}}}}")
-        assert says(build, "sbin/toy-switch") == f"{greeting} from openvswitch 3.1.9"
-        assert build["parts"]["ovs"]["version"] == "3.1.9"
+    for url in (f"file://{ovs}", str(ovs)):
+        for ref, greeting in (
+            ("v3.1.9", "hello"), ("stable/3.1", "hello"), (first, "hello"), (first[:10], "hello"),
+            ("main", "good evening"), (second, "good evening"),
+        ):  # fmt: skip
+            build = built(user_labs, f"{{ovs: {{git: '{url}', ref: '{ref}'}}}}")
+            assert says(build, "sbin/toy-switch") == f"{greeting} from openvswitch 3.1.9"
+            assert build["parts"]["ovs"]["version"] == "3.1.9"
     # All of these are two commits.
     builds = user_labs.json("build", "--list")["builds"]
     mine = {b["key"] for b in builds if "ovs" in b["parts"] and str(ovs) in b["parts"]["ovs"]["origin"]}
@@ -554,12 +554,12 @@ def test_only_what_a_lab_runs_is_in_a_build(user_labs: Labs, ovs: Path) -> None:
 
 def test_profiles_and_flags(user_labs: Labs, ovs: Path) -> None:
     keys, symbols = [], []
-    for how in ("profile: perf", "profile: debug", "cflags: -Os"):
+    for how in ("profile: fast", "profile: perf", "profile: debug", "cflags: -O1 -g3", "cflags: -Os"):
         build = built(user_labs, f"{{ovs: {{path: {ovs}}}, {how}}}")
         keys.append(build["key"])
         symbols.append(b".debug_info" in Path(build["path"], "sbin/toy-switch").read_bytes())
-    assert len(set(keys)) == 3
-    assert symbols == [False, True, False]
+    assert len(set(keys)) == 5
+    assert symbols == [False, False, True, True, False]
 
 
 def test_building_twice_is_building_once(user_labs: Labs, ovs: Path) -> None:
