@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
+from ovnlab.topology.complete import DEFAULT_URI, bridge_of, by_password, nic_of, software
 from ovnlab.topology.model import Build, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
 from ovnlab.topology.resolved import MAC, RESERVED, Software, free_addresses, host_of, is_reserved
 from ovnlab.topology.source import Where
@@ -28,6 +29,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     yield from _roles(file, names)
     yield from _hosts(file)
     yield from _images(file)
+    yield from _hypervisors(file)
     yield from _software(file)
     yield from _underlay(file, names)
     yield from _zones(file)
@@ -92,6 +94,42 @@ def _images(file: TopologyFile) -> Iterator[Finding]:
         sha256 = machine.sha256 or file.machines.sha256
         if machine.image and "://" in machine.image and not sha256:
             yield (*where, "image"), "an image by its URL needs its sha256"
+
+
+def _hypervisors(file: TopologyFile) -> Iterator[Finding]:
+    """Networks of libvirt end at their hypervisor: nodes on several have only a bridge in common."""
+    if file.provider not in ("libvirt", "vagrant"):
+        return
+    if file.libvirt.bridge is not None and file.libvirt.subnet is None:
+        what = f"{file.libvirt.bridge} needs the subnet that its nodes get addresses of: libvirt: {{subnet: …}}"
+        yield ("libvirt", "bridge"), what
+    places = {name: node.uri or file.machines.uri or DEFAULT_URI for name, node in file.nodes.items()}
+    keys = {name: _hypervisor(uri) for name, uri in places.items()}
+    if len(set(keys.values())) < 2:
+        return
+    first = next(iter(keys))
+    elsewhere = next(name for name, key in keys.items() if key != keys[first])
+    if file.libvirt.bridge is None:
+        where = ("nodes", elsewhere if file.nodes[elsewhere].uri else first, "uri")
+        several = f"{first} is on {places[first]} and {elsewhere} on {places[elsewhere]}"
+        yield where, f"{several}: nodes on several hypervisors need a bridge that joins them: libvirt: {{bridge: br0}}"
+        return
+    for network in file.physical_networks:
+        members = [name for name, node in file.nodes.items() if network in node.physical or node.underlay == network]
+        if len({keys[name] for name in members}) > 1:
+            what = f"physical network {network} on several hypervisors is not supported: they are those of"
+            yield ("physical_networks", network), f"{what} {', '.join(members)}"
+
+
+def _hypervisor(uri: str) -> tuple[str, str, str]:
+    """Return what tells two hypervisors apart: host, path (system or session) and socket; not the transport.
+
+    >>> _hypervisor("qemu:///system") == _hypervisor("qemu+unix:///system")
+    True
+    """
+    parts = urlsplit(uri)
+    socket = parse_qs(parts.query).get("socket", [""])[0]
+    return parts.hostname or "", parts.path, socket
 
 
 def _software(file: TopologyFile) -> Iterator[Finding]:

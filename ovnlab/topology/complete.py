@@ -33,6 +33,9 @@ from ovnlab.topology.source import Where
 LARGEST_LAB = 4096
 """Machines that one network of libvirt's can have."""
 
+DEFAULT_URI = "qemu:///system"
+"""The libvirt connection that nodes are defined on where nothing is said."""
+
 COMMIT = re.compile("[0-9a-fA-F]{40}")
 
 Place = Callable[[Where], str]
@@ -193,7 +196,7 @@ def machine(lab: str, name: str, file: model.TopologyFile, node: model.Node, fol
         cpu=said("cpu") or "",
         type=said("machine") or "",
         xml=said("xml") or "",
-        uri=said("uri") or "qemu:///system",
+        uri=said("uri") or DEFAULT_URI,
         address=address,
         mac=generated_mac(lab, name, "management", prefix="52:54:00"),
         host=(said("host") or node.ip or "") if file.provider == "ssh" else "",

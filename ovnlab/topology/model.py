@@ -27,6 +27,9 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from ovnlab.topology.resolved import LAB_NAME, MAC, NAME
 
+LEAST_MEMORY = 128
+"""Megabytes that a machine needs to boot a Debian kernel; with 64 it hangs before it says a word."""
+
 
 def _text(example: str, check: Callable[[str], str]) -> Any:
     """A validator for text: refuses what is no text, then lets `check` return it in its usual form."""
@@ -166,6 +169,13 @@ def _memory(value: str) -> str:
     return value
 
 
+def _machine_memory(value: str) -> str:
+    megabytes = int(_memory(value)[:-1]) * (1024 if value.endswith("G") else 1)
+    if megabytes < LEAST_MEMORY:
+        raise ValueError(f"invalid value {value!r}: expected at least {LEAST_MEMORY}M, with less no machine boots")
+    return value
+
+
 def _jump(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]+@[A-Za-z0-9._:-]+:[0-9]{1,5}", value):
         raise ValueError(f"{value!r} is not USER@HOST:PORT")
@@ -217,6 +227,7 @@ InterfaceName = Annotated[str, _text("br-ex", _interface_name), _string("an inte
 Endpoint = Annotated[str, _text("vm2:22", _endpoint), _string("NAME:PORT or ADDRESS:PORT")]
 Vip = Annotated[str, _text("192.168.0.100:80", _vip), _string("ADDRESS or ADDRESS:PORT")]
 Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
+MachineMemory = Annotated[str, _text("512M", _machine_memory), _string("memory, in M or G")]
 Jump = Annotated[str, _text("admin@gate:22", _jump), _string("USER@HOST:PORT")]
 Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
 GitRef = Annotated[str, _text("v3.5.0", _git_ref), _string("a branch, tag or commit")]
@@ -406,8 +417,8 @@ class Machine(Part):
 
     cpus: Annotated[int, Field(ge=1, le=256)] | None = None
     """Processors; 1 where nothing is said."""
-    memory: Memory | None = None
-    """Memory; 512M where nothing is said."""
+    memory: MachineMemory | None = None
+    """Memory, at least 128M; 512M where nothing is said."""
     disk: Memory | None = None
     """The size of its disk; that of its image where nothing is said."""
     disks: list[Memory] = []
@@ -428,7 +439,8 @@ class Machine(Part):
     xml: Text | None = None
     """Further elements of its libvirt domain's devices."""
     uri: Text | None = None
-    """The libvirt connection that it is defined on; qemu:///system where nothing is said."""
+    """The libvirt connection that it is defined on; qemu:///system where nothing is said. Nodes on several
+    hypervisors need a bridge that joins them, as libvirt: {bridge: …}."""
     host: Text | None = None
     """Where it is reached by SSH."""
     user: Text | None = None
@@ -496,7 +508,8 @@ class Libvirt(Part):
     subnet: Network | None = None
     """Its subnet; one of 10.64.0.0/10 by the lab's name where nothing is said."""
     bridge: InterfaceName | None = None
-    """A bridge of the hypervisor instead of that network. It needs `subnet`, which nodes get addresses of."""
+    """A bridge of the hypervisor instead of that network. It needs `subnet`, which nodes get addresses of. Where nodes
+    are on several hypervisors, it is a bridge of that name on each, on one Ethernet, and carries the underlay too."""
     accelerate: Literal["auto", "kvm", "qemu"] = "auto"
     """auto is KVM where it works, which is tried; qemu is software emulation."""
 

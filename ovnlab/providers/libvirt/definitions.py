@@ -124,10 +124,17 @@ def networks(topology: Topology) -> list[Network]:
         own = str(subnet.network_address + 1)
         found.append(Network(_network(topology), _bridge(topology), forward, 0, own, subnet.prefixlen))
     segments = ["underlay"] if any(node.ip and node.segment == "underlay" for node in topology.nodes) else []
+    if spans_hypervisors(topology):
+        segments = []
     for name in [*segments, *topology.physical_networks]:
         mtu = topology.underlay.mtu if topology.underlay.mtu > 1500 else 0
         found.append(Network(_network(topology, name), _bridge(topology, name), mtu=mtu))
     return found
+
+
+def spans_hypervisors(topology: Topology) -> bool:
+    """Return True if nodes are on several hypervisors: then a bridge of these carries the underlay as well."""
+    return bool(topology.libvirt.bridge) and len({node.machine.uri for node in topology.nodes}) > 1
 
 
 def _network(topology: Topology, name: str = "") -> str:
@@ -153,7 +160,9 @@ def domain_of(topology: Topology, node: Node, owner: str) -> Domain:
     nics = [Nic("eth0", node.machine.mac, settings.bridge or _network(topology), 1500, own, bool(settings.bridge))]
     if node.ip:
         mtu = topology.underlay.mtu
-        nics.append(Nic("eth1", node.mac, _network(topology, node.segment), mtu, [node.cidr]))
+        joined = node.segment == "underlay" and spans_hypervisors(topology)
+        source = settings.bridge if joined else _network(topology, node.segment)
+        nics.append(Nic("eth1", node.mac, source, mtu, [node.cidr], joined))
     nics += [Nic(nic.device, nic.mac, _network(topology, nic.network)) for nic in node.nics]
     return Domain(name, "qemu", disks, nics)
 
