@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -142,7 +141,10 @@ def topology() -> str:
 
 def _flat(group: click.Group) -> Iterator[tuple[str, click.Command]]:
     """Commands by their words, those of groups as well."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from ((f"{name} {inner}", found) for inner, found in _flat(command))
         else:
@@ -151,11 +153,9 @@ def _flat(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 def commands() -> str:
     """docs/commands.md."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
     lines = [COMMANDS_HEAD]
-    for name, command in _flat(group):
-        context = click.Context(command, info_name=f"ovnlab {name}", max_content_width=100, terminal_width=100)
+    for name, command in _flat(app):
+        context = click.Context(command, info_name=f"ovnlab {name}", terminal_width=100, **app.context_settings)
         lines += [f"## ovnlab {name}", "", "```", command.get_help(context).strip(), "```", ""]
     return "\n".join(lines).rstrip() + "\n"
 

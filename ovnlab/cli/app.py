@@ -2,49 +2,115 @@
 
 from __future__ import annotations
 
-import copy
+import importlib
 import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
 import click
-import typer
-from typer.main import get_command_name
 
 from ovnlab import __version__
-from ovnlab.cli import builds, checks, files, graphs, insight, labs, machine, machines, output, shim, tools, vms
+from ovnlab.cli import output
+from ovnlab.cli.options import complete_labs
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.state import state_root, storage_error
 
-app = typer.Typer(
-    name="ovnlab",
+COMMANDS = {
+    "labs": ("up", "down", "ls", "status", "logs"),
+    "vms": ("bind", "unbind", "exec", "shell", "ping"),
+    "insight": ("trace", "capture", "decode", "flows", "explain", "bundle"),
+    "builds": ("build", "upgrade"),
+    "checks": ("test", "wait"),
+    "graphs": ("graph",),
+    "tools": ("nbctl", "sbctl", "vsctl", "ofctl", "appctl"),
+    "files": ("validate", "schema", "topologies", "render"),
+    "machines": ("ssh", "ssh-config", "inventory", "console", "suspend", "resume", "image", "snapshot"),
+    "machine": ("doctor",),
+    "shim": ("podman-shim",),
+}
+"""The modules of this package that have commands, and the names of those, in the order of the help."""
+
+
+class Commands(click.Group):
+    """All commands. The module of a command is imported when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of the help."""
+        del ctx
+        return [name for names in COMMANDS.values() for name in names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, None where there is none."""
+        del ctx
+        module = next((module for module, names in COMMANDS.items() if cmd_name in names), None)
+        if module is None:
+            return None
+        commands: Sequence[click.Command] = importlib.import_module(f"ovnlab.cli.{module}").COMMANDS
+        return next(command for command in commands if command.name == cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that words begin with. Raises NoSuchCommand, with those that may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # click knows only those that are imported
+            names = self.list_commands(ctx)
+            raise click.NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from None
+
+
+def _show_completion(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    del param
+    if wanted and not ctx.resilient_parsing:
+        from ovnlab.cli.completion import script  # noqa: PLC0415  needed once in a lifetime
+
+        output.line(script(app))
+        ctx.exit()
+
+
+def _install_completion(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    del param
+    if wanted and not ctx.resilient_parsing:
+        from ovnlab.cli.completion import install  # noqa: PLC0415  needed once in a lifetime
+
+        output.line(install(app))
+        ctx.exit()
+
+
+@click.group(
+    "ovnlab",
+    cls=Commands,
     no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    suggest_commands=False,  # click does
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
-
-
-INTERRUPTED = 130
-"""What typer makes of a Ctrl-C."""
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        output.line(f"ovnlab {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _ovnlab(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
+@click.version_option(__version__, message="ovnlab %(version)s", help="Print the version.")
+@click.option(
+    "--lab",
+    "-l",
+    metavar="NAME",
+    envvar="OVNLAB_LAB",
+    shell_complete=complete_labs,
+    help="The lab that is meant, by whatever command; OVNLAB_LAB says it as well.",
+)
+@click.option(
+    "--install-completion",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_install_completion,
+    help="Complete ovnlab in this shell from now on.",
+)
+@click.option(
+    "--show-completion",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_completion,
+    help="Print what completes ovnlab in this shell.",
+)
+def app(lab: str | None) -> None:
     """A multi-node OVN lab from one YAML file.
 
     \b
@@ -53,14 +119,11 @@ def _ovnlab(
     ovnlab ping vm1 vm2
     ovnlab down
     """
-
-
-for group in (labs, vms, insight, builds, checks, graphs, tools, files, machines, machine, shim):
-    group.register(app)
+    del lab  # commands take it from the context
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one command; returns its exit code. Of all that goes wrong, only KeyboardInterrupt is raised."""
+    """Run one command and return its exit code. Of all that goes wrong, only KeyboardInterrupt is raised."""
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):  # a name that is no text is shown, not stumbled over
         if isinstance(stream, io.TextIOWrapper):
@@ -96,26 +159,11 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _command(argv: Sequence[str]) -> int:
-    """The exit code of one command. Raises what goes wrong."""
-    code = int(_with_only(argv[:1])(list(argv), standalone_mode=False, prog_name="ovnlab") or 0)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    return code
-
-
-def _with_only(words: Sequence[str]) -> typer.Typer:
-    """The application with the one command that is called so: typer takes 1 ms to look at each. All where none is."""
-    commands = [
-        found
-        for found in app.registered_commands
-        if found.callback and (found.name or get_command_name(found.callback.__name__)) in words
-    ]
-    groups = [found for found in app.registered_groups if found.name in words]
-    if not commands and not groups:
-        return app
-    one = copy.copy(app)
-    one.registered_commands, one.registered_groups = commands, groups
-    return one
+    """Run one command and return its exit code. Raises what goes wrong."""
+    if "_OVNLAB_COMPLETE" in os.environ:
+        app.main([], prog_name="ovnlab")  # a shell asks what may follow: answers, and exits
+    with app.make_context("ovnlab", list(argv)) as context:
+        return int(app.invoke(context) or 0)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ovnlab.cli import output
-from ovnlab.cli.options import JsonOption, LabOption, SetOption, TopologyArgument, complete_nodes
+from ovnlab.cli.options import complete_nodes, json_option, lab_option, set_option, topology_argument
 from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology
 
@@ -17,21 +17,13 @@ if TYPE_CHECKING:
     from ovnlab.upgrading import Step
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(build)
-    app.command()(upgrade)
-
-
-def build(
-    topology: TopologyArgument = None,
-    settings: SetOption = None,
-    listed: Annotated[bool, typer.Option("--list", help="List what was built.")] = False,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Remove what no lab runs, and all that was brought or made to build it.")
-    ] = False,
-    json: JsonOption = False,
-) -> int:
+@click.command("build")
+@topology_argument
+@set_option
+@click.option("--list", "listed", is_flag=True, help="List what was built.")
+@click.option("--prune", is_flag=True, help="Remove what no lab runs, and all that was brought or made to build it.")
+@json_option
+def build(topology: str | None, settings: tuple[str, ...], listed: bool, prune: bool, json: bool) -> int:
     """Build what a topology runs from source, without a lab; `up` does it by itself.
 
     \b
@@ -54,7 +46,7 @@ def build(
             gone = building.prune(in_use, reporter.note)
         else:
             path = find_topology(topology)
-            lab, found = prepare(Request(path, tuple(settings or ())), reporter)
+            lab, found = prepare(Request(path, settings), reporter)
             made = list(obtain(wanted(found).values(), reporter, lab.workshop).values())
     if prune:
         if json:
@@ -105,26 +97,20 @@ def _as_object(artefact: Artefact, used: dict[str, list[str]]) -> dict[str, Any]
     }
 
 
+@click.command("upgrade")
+@click.argument("nodes", metavar="[NODE]...", nargs=-1, shell_complete=complete_nodes, help="Nodes, in this order.")
+@click.option(
+    "--software",
+    metavar="WORD",
+    multiple=True,
+    help="packages, or KEY=VALUE as below software: of a topology; several may be given.",
+)
+@click.option("--all", "every", is_flag=True, help="All nodes: chassis first, central nodes last.")
+@click.option("--traffic", metavar="VM,VM", help="Ping from one to the other meanwhile, and say what is lost.")
+@lab_option
+@json_option
 def upgrade(
-    nodes: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NODE]...", help="Nodes, in this order.", autocompletion=complete_nodes),
-    ] = None,
-    software: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--software",
-            metavar="WORD",
-            help="packages, or KEY=VALUE as below software: of a topology; several may be given.",
-        ),
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All nodes: chassis first, central nodes last.")] = False,
-    traffic: Annotated[
-        str | None,
-        typer.Option("--traffic", metavar="VM,VM", help="Ping from one to the other meanwhile, and say what is lost."),
-    ] = None,
-    lab: LabOption = None,
-    json: JsonOption = False,
+    nodes: tuple[str, ...], software: tuple[str, ...], every: bool, traffic: str | None, lab: str | None, json: bool
 ) -> int:
     """Give nodes of a running lab other OVS or OVN, one after the other; `up` gives them what the file says again.
 
@@ -150,7 +136,7 @@ def upgrade(
         found = find(lab, reporter)
         steps = upgrade_nodes(
             found,
-            order(found.topology, nodes or (), every=every),
+            order(found.topology, nodes, every=every),
             lambda before: load_software("--software", software, before),
             (watched[0], watched[1]) if traffic else None,
         )
@@ -169,3 +155,6 @@ def _step(step: Step) -> tuple[str, ...]:
     if step.loss is None:
         return row
     return (*row, f"{step.loss.lost} of {step.loss.sent}", f"{step.loss.longest_gap_ms} ms")
+
+
+COMMANDS = (build, upgrade)

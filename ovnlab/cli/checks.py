@@ -6,12 +6,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ovnlab.cli import output
-from ovnlab.cli.options import JsonOption, LabOption
+from ovnlab.cli.options import json_option, lab_option
 from ovnlab.errors import ChecksFailed
 
 if TYPE_CHECKING:
@@ -26,24 +26,18 @@ MOST_FAILURES = 40
 _COLOURS = {"●": "green", "·": "dim", "✗": "red", "+": "red", "?": "yellow", "¿": "yellow"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("test")(run_checks)
-    app.command("wait")(wait_for)
-
-
-def run_checks(
-    lab: LabOption = None,
-    sample: Annotated[
-        int, typer.Option("--sample", metavar="N", min=0, help="Of more pairs than this, try a random N.")
-    ] = SAMPLE,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Which random ones: the same for the same N.")] = 1,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report, as CI systems read it.")
-    ] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the matrix.")] = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("test")
+@lab_option
+@click.option(
+    "--sample", metavar="N", type=click.IntRange(min=0), default=SAMPLE, help="Of more pairs than this, try a random N."
+)
+@click.option("--seed", metavar="N", type=int, default=1, help="Which random ones: the same for the same N.")
+@click.option(
+    "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write a JUnit report, as CI systems read it."
+)
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page with the matrix.")
+@json_option
+def run_checks(lab: str | None, sample: int, seed: int, junit: Path | None, html: Path | None, json: bool) -> int:
     """Look at all of a lab, and try every pair of fake VMs and the file's `checks:` with real packets.
 
     Daemons and their versions, chassis, tunnels, bound ports, the largest packet between chassis; of each pair what OVN
@@ -142,15 +136,14 @@ def _show_matrix(examined: Examination) -> None:
     output.line(output.coloured(meanings, "dim"))
 
 
-def wait_for(
-    conditions: Annotated[
-        list[str],
-        typer.Option("--for", metavar="WHAT", help="hv-synced, port-up=PORT or chassis=NODE.", show_default=False),
-    ],
-    timeout: Annotated[int, typer.Option("--timeout", "-t", metavar="SECONDS", min=1, help="The deadline.")] = 30,
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("wait")
+@click.option(
+    "--for", "conditions", metavar="WHAT", multiple=True, required=True, help="hv-synced, port-up=PORT or chassis=NODE."
+)
+@click.option("--timeout", "-t", metavar="SECONDS", type=click.IntRange(min=1), default=30, help="The deadline.")
+@lab_option
+@json_option
+def wait_for(conditions: tuple[str, ...], timeout: int, lab: str | None, json: bool) -> int:
     """Wait until a lab is so far; at the deadline say what lagged. For scripts that change a lab and go on.
 
     \b
@@ -172,3 +165,6 @@ def wait_for(
     if json:
         output.as_json(lab=found.name, held=[str(condition) for condition in wanted], seconds=round(seconds, 3))
     return 0
+
+
+COMMANDS = (run_checks, wait_for)

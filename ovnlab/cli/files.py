@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
 
+import click
 import msgspec
-import typer
 
 from ovnlab.cli import output
-from ovnlab.cli.options import JsonOption, NameOption, ProviderOption, SetOption, TopologyArgument
+from ovnlab.cli.options import json_option, name_option, provider_option, set_option, topology_argument
 from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology, shipped_topologies
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(validate)
-    app.command()(schema)
-    app.command()(topologies)
-    app.command()(render)
-
-
+@click.command("validate")
+@topology_argument
+@provider_option
+@name_option
+@set_option
+@json_option
 def validate(
-    topology: TopologyArgument = None,
-    provider: ProviderOption = None,
-    name: NameOption = None,
-    settings: SetOption = None,
-    json: JsonOption = False,
+    topology: str | None, provider: str | None, name: str | None, settings: tuple[str, ...], json: bool
 ) -> int:
     """Check a file; with --json, print it with everything decided that it leaves open.
 
@@ -40,7 +33,7 @@ def validate(
     from ovnlab.topology.unsupported import find  # noqa: PLC0415
 
     path = find_topology(topology)
-    loaded = load(path, settings=settings or (), name=name, provider=provider)
+    loaded = load(path, settings=settings, name=name, provider=provider)
     refused = [
         loaded.source.mistake(where, message, at_key=True).located(path) for where, message in find(loaded.model)
     ]
@@ -62,7 +55,9 @@ def validate(
     return 0
 
 
-def topologies(json: JsonOption = False) -> int:
+@click.command("topologies")
+@json_option
+def topologies(json: bool) -> int:
     """List the topologies that come with ovnlab; `up` takes them by name.
 
     \b
@@ -77,7 +72,9 @@ def topologies(json: JsonOption = False) -> int:
     return 0
 
 
-def schema(json: JsonOption = False) -> int:
+@click.command("schema")
+@json_option
+def schema(json: bool) -> int:
     """Print the JSON schema of topology files, for editors.
 
     \b
@@ -92,19 +89,22 @@ def schema(json: JsonOption = False) -> int:
     return 0
 
 
+@click.command("render")
+@topology_argument
+@provider_option
+@name_option
+@set_option
+@click.option("--only", metavar="REGEX", help="Only scripts whose title this is found in.")
+@click.option("--output", "-o", "into", metavar="FOLDER", help="Write a file each instead of printing.")
+@json_option
 def render(
-    topology: TopologyArgument = None,
-    provider: ProviderOption = None,
-    name: NameOption = None,
-    settings: SetOption = None,
-    only: Annotated[
-        str | None, typer.Option("--only", metavar="REGEX", help="Only scripts whose title this is found in.")
-    ] = None,
-    into: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Write a file each instead of printing."),
-    ] = None,
-    json: JsonOption = False,
+    topology: str | None,
+    provider: str | None,
+    name: str | None,
+    settings: tuple[str, ...],
+    only: str | None,
+    into: str | None,
+    json: bool,
 ) -> int:
     """Print every script that `up` of a new lab would run, in order.
 
@@ -116,7 +116,7 @@ def render(
     from ovnlab.lab import Lab  # noqa: PLC0415
     from ovnlab.topology.load import load  # noqa: PLC0415
 
-    loaded = load(find_topology(topology), settings=settings or (), name=name, provider=provider)
+    loaded = load(find_topology(topology), settings=settings, name=name, provider=provider)
     loaded.refuse_unsupported()
     try:
         wanted = re.compile(only or "")
@@ -143,3 +143,6 @@ def render(
             output.line(output.coloured(f"##### {title}", "bold"))
             output.line(text)
     return 0
+
+
+COMMANDS = (validate, schema, topologies, render)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ovnlab.cli import output
-from ovnlab.cli.options import BundleOption, JsonOption, LabOption, SetOption, complete_topologies
+from ovnlab.cli.options import bundle_option, complete_topologies, json_option, lab_option, set_option
 from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology
 
@@ -22,32 +22,30 @@ SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "do
 FORMATS = ("svg", "mermaid", "dot")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(graph)
-
-
+@click.command("graph")
+@click.argument(
+    "topology",
+    metavar="[TOPOLOGY]",
+    required=False,
+    shell_complete=complete_topologies,
+    help="A topology file, or the name of a shipped one; the running lab if omitted.",
+)
+@click.option("--format", "form", metavar="F", help="svg, mermaid or dot; what FILE ends in, or svg, if omitted.")
+@click.option("--output", "-o", "into", metavar="FILE", help="Write it there instead of printing it.")
+@click.option("--view", metavar="V", default="both", help="physical, logical or both.")
+@lab_option
+@set_option
+@bundle_option
+@json_option
 def graph(
-    topology: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[TOPOLOGY]",
-            help="A topology file, or the name of a shipped one; the running lab if omitted.",
-            autocompletion=complete_topologies,
-        ),
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option("--format", metavar="F", help="svg, mermaid or dot; what FILE ends in, or svg, if omitted."),
-    ] = None,
-    into: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there instead of printing it.")
-    ] = None,
-    view: Annotated[str, typer.Option("--view", metavar="V", help="physical, logical or both.")] = "both",
-    lab: LabOption = None,
-    settings: SetOption = None,
-    bundle: BundleOption = None,
-    json: JsonOption = False,
+    topology: str | None,
+    form: str | None,
+    into: str | None,
+    view: str,
+    lab: str | None,
+    settings: tuple[str, ...],
+    bundle: str | None,
+    json: bool,
 ) -> int:
     """Draw a lab: nodes, networks and tunnels, switches and routers, and what is bound where.
 
@@ -100,11 +98,11 @@ def _language(form: str | None, into: str | None) -> str:
     return form or meant or "svg"
 
 
-def _picture_of_file(topology: str, settings: list[str] | None) -> Picture:
+def _picture_of_file(topology: str, settings: Sequence[str]) -> Picture:
     from ovnlab.graph.portray import portray  # noqa: PLC0415
     from ovnlab.topology.load import load  # noqa: PLC0415  pydantic, needed by few commands
 
-    return portray(load(find_topology(topology), settings=settings or ()).topology)
+    return portray(load(find_topology(topology), settings=settings).topology)
 
 
 def _picture_of_lab(name: str | None) -> Picture:
@@ -168,3 +166,6 @@ def _drawn(picture: Picture, language: str, view: str) -> str:
     from ovnlab.graph.svg import svg  # noqa: PLC0415
 
     return svg(picture, view)
+
+
+COMMANDS = (graph,)

@@ -5,28 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ovnlab.cli import output
-from ovnlab.cli.options import BundleOption, JsonOption, LabOption, NodeArgument, complete_targets, complete_vms
+from ovnlab.cli.options import bundle_option, complete_targets, complete_vms, json_option, lab_option, node_argument
 from ovnlab.errors import UsageError
 
 if TYPE_CHECKING:
     from ovnlab.insight.lookup import Look
     from ovnlab.insight.question import Wish
     from ovnlab.lab import Lab
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(trace)
-    app.command()(capture)
-    app.command()(decode)
-    app.command()(flows)
-    app.command()(explain)
-    app.command()(bundle)
 
 
 def _find(lab: str | None) -> Lab:
@@ -53,46 +43,44 @@ def _look(lab: str | None, bundle: str | None) -> Iterator[Look]:
         yield seen
 
 
+@click.command("trace")
+@click.argument(
+    "source", metavar="SRC", shell_complete=complete_targets, help="A fake VM, a host, an address or a MAC."
+)
+@click.argument(
+    "destination", metavar="DST", shell_complete=complete_targets, help="A fake VM, a host, an address or a MAC."
+)
+@click.option("--icmp", is_flag=True, help="An ICMP echo request; the default.")
+@click.option("--tcp", metavar="PORT", type=click.IntRange(min=1, max=65535), help="A TCP connection's first packet.")
+@click.option("--udp", metavar="PORT", type=click.IntRange(min=1, max=65535), help="A UDP packet.")
+@click.option(
+    "--expr", "expression", metavar="MATCH", default="", help="Fields of an OVN expression that override others."
+)
+@click.option("--from-chassis", is_flag=True, help="Put the packet in at the chassis' switch, not in the fake VM.")
+@click.option("--no-send", is_flag=True, help="Send nothing: only what flows tell.")
+@click.option("--logical", is_flag=True, help="Only what OVN means to do.")
+@bundle_option
+@click.option("--summary", is_flag=True, help="Only pipelines and the verdict.")
+@click.option("--detail", is_flag=True, help="Every stage and every OpenFlow table.")
+@click.option("--html", metavar="FILE", help="Write a page as well, with the way drawn.")
+@lab_option
+@json_option
 def trace(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SRC",
-            help="A fake VM, a host, an address or a MAC.",
-            autocompletion=complete_targets,
-            show_default=False,
-        ),
-    ],
-    destination: Annotated[
-        str,
-        typer.Argument(
-            metavar="DST",
-            help="A fake VM, a host, an address or a MAC.",
-            autocompletion=complete_targets,
-            show_default=False,
-        ),
-    ],
-    icmp: Annotated[bool, typer.Option("--icmp", help="An ICMP echo request; the default.")] = False,
-    tcp: Annotated[
-        int | None, typer.Option("--tcp", metavar="PORT", min=1, max=65535, help="A TCP connection's first packet.")
-    ] = None,
-    udp: Annotated[int | None, typer.Option("--udp", metavar="PORT", min=1, max=65535, help="A UDP packet.")] = None,
-    expression: Annotated[
-        str, typer.Option("--expr", metavar="MATCH", help="Fields of an OVN expression that override others.")
-    ] = "",
-    from_chassis: Annotated[
-        bool, typer.Option("--from-chassis", help="Put the packet in at the chassis' switch, not in the fake VM.")
-    ] = False,
-    no_send: Annotated[bool, typer.Option("--no-send", help="Send nothing: only what flows tell.")] = False,
-    logical: Annotated[bool, typer.Option("--logical", help="Only what OVN means to do.")] = False,
-    bundle: BundleOption = None,
-    summary: Annotated[bool, typer.Option("--summary", help="Only pipelines and the verdict.")] = False,
-    detail: Annotated[bool, typer.Option("--detail", help="Every stage and every OpenFlow table.")] = False,
-    html: Annotated[
-        str | None, typer.Option("--html", metavar="FILE", help="Write a page as well, with the way drawn.")
-    ] = None,
-    lab: LabOption = None,
-    json: JsonOption = False,
+    source: str,
+    destination: str,
+    icmp: bool,
+    tcp: int | None,
+    udp: int | None,
+    expression: str,
+    from_chassis: bool,
+    no_send: bool,
+    logical: bool,
+    bundle: str | None,
+    summary: bool,
+    detail: bool,
+    html: str | None,
+    lab: str | None,
+    json: bool,
 ) -> int:
     """What OVN means to do with a packet, what the switches do, what is seen on the wire, and whether they agree.
 
@@ -142,28 +130,32 @@ def _wish(source: str, destination: str, icmp: bool, tcp: int | None, udp: int |
     return Wish(source, destination, protocol, tcp or udp or 0, expression)
 
 
+@click.command("capture")
+@click.argument(
+    "targets",
+    metavar="[TARGET]...",
+    nargs=-1,
+    shell_complete=complete_targets,
+    help="Fake VMs and nodes; all of the lab if omitted.",
+)
+@click.option("--write", "-w", "into", metavar="FILE", help="Write a pcapng file instead of lines.")
+@click.option("--filter", "expression", metavar="EXPR", default="", help="Only what matches (pcap-filter(7)).")
+@click.option("--inner", is_flag=True, help="On nodes, what tunnels carry, without their header.")
+@click.option("--outer", is_flag=True, help="On nodes only, packets with their tunnel header.")
+@click.option("--count", "-c", metavar="N", type=click.IntRange(min=0), default=0, help="End after N packets.")
+@click.option("--seconds", metavar="S", type=click.FloatRange(min=0), help="End after S seconds.")
+@lab_option
+@json_option
 def capture(
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[TARGET]...",
-            help="Fake VMs and nodes; all of the lab if omitted.",
-            autocompletion=complete_targets,
-            show_default=False,
-        ),
-    ] = None,
-    into: Annotated[
-        str | None, typer.Option("--write", "-w", metavar="FILE", help="Write a pcapng file instead of lines.")
-    ] = None,
-    expression: Annotated[
-        str, typer.Option("--filter", metavar="EXPR", help="Only what matches (pcap-filter(7)).")
-    ] = "",
-    inner: Annotated[bool, typer.Option("--inner", help="On nodes, what tunnels carry, without their header.")] = False,
-    outer: Annotated[bool, typer.Option("--outer", help="On nodes only, packets with their tunnel header.")] = False,
-    count: Annotated[int, typer.Option("--count", "-c", metavar="N", min=0, help="End after N packets.")] = 0,
-    seconds: Annotated[float | None, typer.Option("--seconds", metavar="S", min=0, help="End after S seconds.")] = None,
-    lab: LabOption = None,
-    json: JsonOption = False,
+    targets: tuple[str, ...],
+    into: str | None,
+    expression: str,
+    inner: bool,
+    outer: bool,
+    count: int,
+    seconds: float | None,
+    lab: str | None,
+    json: bool,
 ) -> int:
     """Capture at several places at once, by time, with the names of what tunnels carry. Ctrl-C ends it.
 
@@ -178,21 +170,19 @@ def capture(
     from ovnlab.cli.capturing import into_file, lines  # noqa: PLC0415
     from ovnlab.insight.capture import Wanted  # noqa: PLC0415
 
-    wanted = Wanted(tuple(targets or ()), expression, inner, outer, count, seconds)
+    wanted = Wanted(targets, expression, inner, outer, count, seconds)
     found = _find(lab)
     if into is not None:
         return into_file(found, wanted, into, json=json)
     return lines(found, wanted, json=json)
 
 
-def decode(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A pcap or pcapng file, or a dump in hexadecimal; - for the input.")
-    ],
-    bundle: BundleOption = None,
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("decode")
+@click.argument("file", metavar="FILE", help="A pcap or pcapng file, or a dump in hexadecimal; - for the input.")
+@bundle_option
+@lab_option
+@json_option
+def decode(file: str, bundle: str | None, lab: str | None, json: bool) -> int:
     """Say what is in captured packets: tunnels with their keys, and what these stand for in a lab or a bundle.
 
     \b
@@ -207,20 +197,15 @@ def decode(
         return decoded(file, [zone.names for zone in seen.zones.values()], json=json)
 
 
-def flows(
-    node: NodeArgument,
-    active: Annotated[bool, typer.Option("--active", help="Only those that match packets just now.")] = False,
-    port: Annotated[
-        str,
-        typer.Option("--port", metavar="VM", help="Only those about a logical port.", autocompletion=complete_vms),
-    ] = "",
-    table: Annotated[
-        str, typer.Option("--table", metavar="NAME", help="Only those of a table, by name or number.")
-    ] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show what is hit, again and again.")] = False,
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("flows")
+@node_argument
+@click.option("--active", is_flag=True, help="Only those that match packets just now.")
+@click.option("--port", metavar="VM", default="", shell_complete=complete_vms, help="Only those about a logical port.")
+@click.option("--table", metavar="NAME", default="", help="Only those of a table, by name or number.")
+@click.option("--follow", "-f", is_flag=True, help="Show what is hit, again and again.")
+@lab_option
+@json_option
+def flows(node: str, active: bool, port: str, table: str, follow: bool, lab: str | None, json: bool) -> int:
     """The OpenFlow flows of a chassis, with names: tables by what they do, datapaths, ports, and rows behind cookies.
 
     Rates are packets in the second in which it looks.
@@ -236,15 +221,12 @@ def flows(
     return shown(_find(lab), node, Filter(active or follow, port, table), follow=follow, json=json)
 
 
-def explain(
-    vm: Annotated[
-        str,
-        typer.Argument(metavar="VM", help="A logical port.", autocompletion=complete_vms, show_default=False),
-    ],
-    lab: LabOption = None,
-    bundle: BundleOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("explain")
+@click.argument("vm", metavar="VM", shell_complete=complete_vms, help="A logical port.")
+@lab_option
+@bundle_option
+@json_option
+def explain(vm: str, lab: str | None, bundle: str | None, json: bool) -> int:
     """All about one port: rows, keys, chassis, addresses, rules that apply, and why it is down if it is.
 
     \b
@@ -256,13 +238,11 @@ def explain(
         return show(seen, vm, json=json)
 
 
-def bundle(
-    into: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; LAB-DATE.tar.gz if omitted.")
-    ] = None,
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("bundle")
+@click.option("--output", "-o", "into", metavar="FILE", help="Where to; LAB-DATE.tar.gz if omitted.")
+@lab_option
+@json_option
+def bundle(into: str | None, lab: str | None, json: bool) -> int:
     """Put all that is asked for when something is wrong into one archive: databases, flows, logs, versions. No secrets.
 
     `trace --logical`, `explain`, `decode` and `graph` read it with --bundle, on any machine.
@@ -274,3 +254,6 @@ def bundle(
     from ovnlab.cli.explaining import bundle as written  # noqa: PLC0415
 
     return written(_find(lab), into, json=json)
+
+
+COMMANDS = (trace, capture, decode, flows, explain, bundle)

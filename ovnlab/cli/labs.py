@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
+from click.core import ParameterSource
 
 from ovnlab.ahead import Ahead
 from ovnlab.cli import output
 from ovnlab.cli.options import (
-    JsonOption,
-    LabOption,
-    NameOption,
-    ProviderOption,
-    SetOption,
-    TopologyArgument,
     complete_labs,
     complete_targets,
+    json_option,
+    lab_option,
+    name_option,
+    provider_option,
+    set_option,
+    topology_argument,
 )
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.shipped import find_topology
@@ -27,25 +27,22 @@ from ovnlab.state import labs as existing_labs
 from ovnlab.waiting import CLOCK
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(up)
-    app.command()(down)
-    app.command("ls")(list_labs)
-    app.command()(status)
-    app.command()(logs)
-
-
+@click.command("up")
+@topology_argument
+@provider_option
+@name_option
+@set_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--exit-code", is_flag=True, help="With --dry-run: exit with 5 if there is something to do.")
+@json_option
 def up(
-    topology: TopologyArgument = None,
-    provider: ProviderOption = None,
-    name: NameOption = None,
-    settings: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="With --dry-run: exit with 5 if there is something to do.")
-    ] = False,
-    json: JsonOption = False,
+    topology: str | None,
+    provider: str | None,
+    name: str | None,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    exit_code: bool,
+    json: bool,
 ) -> int:
     """Bring a lab up, or make it what the file says now.
 
@@ -63,7 +60,7 @@ def up(
         raise UsageError("--exit-code goes with --dry-run")
     began = CLOCK.monotonic()
     path = find_topology(topology)
-    request = Request(path, tuple(settings or ()), name, provider)
+    request = Request(path, settings, name, provider)
     with progress() as reporter:
         lab, wanted = prepare(request, reporter)
         source, named = str(Path(path).resolve()), name is not None
@@ -88,20 +85,15 @@ def up(
     return 5 if exit_code and steps else 0
 
 
-def down(
-    labs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[LAB]...", help="Labs; the only one there is if omitted.", autocompletion=complete_labs
-        ),
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All labs of this user.")] = False,
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Also what is kept of virtual machines for the next `up`.")
-    ] = False,
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("down")
+@click.argument(
+    "labs", metavar="[LAB]...", nargs=-1, shell_complete=complete_labs, help="Labs; the only one there is if omitted."
+)
+@click.option("--all", "every", is_flag=True, help="All labs of this user.")
+@click.option("--forget", is_flag=True, help="Also what is kept of virtual machines for the next `up`.")
+@lab_option
+@json_option
+def down(labs: tuple[str, ...], every: bool, forget: bool, lab: str | None, json: bool) -> int:
     """Remove labs and every trace of them; their logs stay. Nothing there is success.
 
     \b
@@ -113,7 +105,8 @@ def down(
     from ovnlab.lab import Lab  # noqa: PLC0415
     from ovnlab.providers.libvirt import saved  # noqa: PLC0415
 
-    names = [*(labs or ()), *([lab] if lab else ())]
+    is_said = click.get_current_context().get_parameter_source("lab") is ParameterSource.COMMANDLINE
+    names = [*labs, *([lab] if lab and (is_said or not labs) else ())]  # OVNLAB_LAB adds nothing to names
     there = [folder.name for folder in existing_labs()]
     if every:
         names = sorted({*there, *locks(), *(saved.names() if forget else ())})
@@ -135,7 +128,9 @@ def down(
     return 0
 
 
-def list_labs(json: JsonOption = False) -> int:
+@click.command("ls")
+@json_option
+def list_labs(json: bool) -> int:
     """List the labs of this user.
 
     \b
@@ -178,7 +173,10 @@ def list_labs(json: JsonOption = False) -> int:
     return 0
 
 
-def status(lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("status")
+@lab_option
+@json_option
+def status(lab: str | None, json: bool) -> int:
     """Show a lab: nodes, daemons, versions, chassis, tunnels, ports and where they are bound.
 
     \b
@@ -200,19 +198,16 @@ def status(lab: LabOption = None, json: JsonOption = False) -> int:
     return 0
 
 
-def logs(
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[NODE]", help="One node; all if omitted.", autocompletion=complete_targets),
-    ] = None,
-    daemon: Annotated[
-        str | None, typer.Argument(metavar="[DAEMON]", help="One daemon, such as ovn-controller.")
-    ] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of each log's last lines.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they grow.")] = False,
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("logs")
+@click.argument(
+    "target", metavar="[NODE]", required=False, shell_complete=complete_targets, help="One node; all if omitted."
+)
+@click.argument("daemon", metavar="[DAEMON]", required=False, help="One daemon, such as ovn-controller.")
+@click.option("--lines", "-n", type=click.IntRange(min=0), default=10, help="How many of each log's last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as they grow.")
+@lab_option
+@json_option
+def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: str | None, json: bool) -> int:
     """Show the ends of a lab's logs, also after it is down.
 
     \b
@@ -266,3 +261,6 @@ def _log_folder(lab: str | None) -> LabFolder:
     if not there:
         raise OvnlabError("there is no lab and no log of one", hint="`ovnlab up` makes one")
     raise UsageError(f"there are several labs: {', '.join(x.name for x in there)}", hint="say which with --lab")
+
+
+COMMANDS = (up, down, list_labs, status, logs)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
+import click
 
 from ovnlab.cli import output
-from ovnlab.cli.options import JsonOption
+from ovnlab.cli.options import json_option
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(doctor)
-
-
-def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Run what mends it, with sudo where needed.")] = False,
-    json: JsonOption = False,
-) -> int:
+@click.command("doctor")
+@click.option("--fix", is_flag=True, help="Run what mends it, with sudo where needed.")
+@json_option
+def doctor(fix: bool, json: bool) -> int:
     """Say what this machine lacks for a lab, and the command that mends it. Exit code 3 if something is missing.
 
     \b
@@ -53,3 +47,6 @@ def doctor(
 def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+COMMANDS = (doctor,)

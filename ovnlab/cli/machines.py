@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ovnlab.cli import output
-from ovnlab.cli.options import JsonOption, LabOption, NodeArgument
-from ovnlab.cli.vms import PASS_ON, run_on
+from ovnlab.cli.options import PassOn, json_option, lab_option, node_argument
+from ovnlab.cli.vms import run_on
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.shipped import find_topology
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ovnlab.software.artefacts import Artefact
     from ovnlab.software.images import Image
 
-images = typer.Typer(
+images = click.Group(
+    "image",
     no_args_is_help=True,
     help="""Disk images for nodes that are virtual machines.
 
@@ -27,7 +28,8 @@ images = typer.Typer(
     ovnlab image ls
     """,
 )
-snapshots = typer.Typer(
+snapshots = click.Group(
+    "snapshot",
     no_args_is_help=True,
     help="""Whole labs of virtual machines as they were at one moment.
 
@@ -37,19 +39,7 @@ snapshots = typer.Typer(
     """,
 )
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Its name.", show_default=False)]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(context_settings=PASS_ON)(ssh)
-    app.command("ssh-config")(ssh_config)
-    app.command()(inventory)
-    app.command()(console)
-    app.command()(suspend)
-    app.command()(resume)
-    app.add_typer(images, name="image")
-    app.add_typer(snapshots, name="snapshot")
+name_argument = click.argument("name", metavar="NAME", help="Its name.")
 
 
 def _find(lab: str | None) -> Lab:
@@ -70,13 +60,11 @@ def _config(found: Lab) -> str:
     return str(path)
 
 
-def ssh(
-    node: NodeArgument,
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[COMMAND]...", help="A command instead of a login shell.")
-    ] = None,
-    lab: LabOption = None,
-) -> int:
+@click.command("ssh", cls=PassOn)
+@node_argument
+@click.argument("command", metavar="[COMMAND]...", nargs=-1, help="A command instead of a login shell.")
+@lab_option
+def ssh(node: str, command: tuple[str, ...], lab: str | None) -> int:
     """Log in to a node by SSH, as the lab does.
 
     \b
@@ -86,10 +74,13 @@ def ssh(
     found = _find(lab)
     if found.topology.node(node) is None:
         raise found.unknown(node)
-    return run_on(["ssh", "-F", _config(found), node, *(command or ())], json=False)
+    return run_on(["ssh", "-F", _config(found), node, *command], json=False)
 
 
-def ssh_config(lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("ssh-config")
+@lab_option
+@json_option
+def ssh_config(lab: str | None, json: bool) -> int:
     """Print the path of a file for `ssh -F` (and scp, rsync, Ansible) that knows the nodes by their names.
 
     \b
@@ -104,7 +95,10 @@ def ssh_config(lab: LabOption = None, json: JsonOption = False) -> int:
     return 0
 
 
-def inventory(lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("inventory")
+@lab_option
+@json_option
+def inventory(lab: str | None, json: bool) -> int:
     """Print an Ansible inventory of the lab: groups are the roles of its nodes.
 
     \b
@@ -125,7 +119,10 @@ def inventory(lab: LabOption = None, json: JsonOption = False) -> int:
     return 0
 
 
-def console(node: NodeArgument, lab: LabOption = None) -> int:
+@click.command("console")
+@node_argument
+@lab_option
+def console(node: str, lab: str | None) -> int:
     """Show the serial console of a virtual machine; Ctrl-] leaves it.
 
     \b
@@ -137,7 +134,10 @@ def console(node: NodeArgument, lab: LabOption = None) -> int:
     return run_on(found.machines().console(node), json=False)
 
 
-def suspend(lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("suspend")
+@lab_option
+@json_option
+def suspend(lab: str | None, json: bool) -> int:
     """Write the memory of a lab's virtual machines to disk and end them, all at one moment; see resume.
 
     \b
@@ -153,7 +153,10 @@ def suspend(lab: LabOption = None, json: JsonOption = False) -> int:
     return 0
 
 
-def resume(lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("resume")
+@lab_option
+@json_option
+def resume(lab: str | None, json: bool) -> int:
     """Let a suspended lab go on.
 
     \b
@@ -172,7 +175,10 @@ def resume(lab: LabOption = None, json: JsonOption = False) -> int:
 
 
 @snapshots.command()
-def save(name: NameArgument, lab: LabOption = None, json: JsonOption = False) -> int:
+@name_argument
+@lab_option
+@json_option
+def save(name: str, lab: str | None, json: bool) -> int:
     """Keep memory and disks of all nodes at one moment.
 
     \b
@@ -189,7 +195,10 @@ def save(name: NameArgument, lab: LabOption = None, json: JsonOption = False) ->
 
 
 @snapshots.command()
-def restore(name: NameArgument, lab: LabOption = None, json: JsonOption = False) -> int:
+@name_argument
+@lab_option
+@json_option
+def restore(name: str, lab: str | None, json: bool) -> int:
     """Make all nodes what they were.
 
     \b
@@ -206,7 +215,9 @@ def restore(name: NameArgument, lab: LabOption = None, json: JsonOption = False)
 
 
 @snapshots.command("ls")
-def list_snapshots(lab: LabOption = None, json: JsonOption = False) -> int:
+@lab_option
+@json_option
+def list_snapshots(lab: str | None, json: bool) -> int:
     """List the snapshots of a lab.
 
     \b
@@ -223,7 +234,10 @@ def list_snapshots(lab: LabOption = None, json: JsonOption = False) -> int:
 
 
 @snapshots.command("rm")
-def remove_snapshot(name: NameArgument, lab: LabOption = None, json: JsonOption = False) -> int:
+@name_argument
+@lab_option
+@json_option
+def remove_snapshot(name: str, lab: str | None, json: bool) -> int:
     """Remove a snapshot.
 
     \b
@@ -241,16 +255,12 @@ def remove_snapshot(name: NameArgument, lab: LabOption = None, json: JsonOption 
 
 
 @images.command()
-def build(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="What nodes call it as their image.")] = "debian",
-    suite: Annotated[str, typer.Option("--suite", metavar="SUITE", help="Which Debian.")] = "bookworm",
-    box: Annotated[bool, typer.Option("--box", help="Make a Vagrant box of it as well.")] = False,
-    built_for: Annotated[
-        str | None,
-        typer.Option("--for", metavar="TOPOLOGY", help="Put into it what this topology builds from source."),
-    ] = None,
-    json: JsonOption = False,
-) -> int:
+@click.argument("name", metavar="[NAME]", default="debian", help="What nodes call it as their image.")
+@click.option("--suite", metavar="SUITE", default="bookworm", help="Which Debian.")
+@click.option("--box", is_flag=True, help="Make a Vagrant box of it as well.")
+@click.option("--for", "built_for", metavar="TOPOLOGY", help="Put into it what this topology builds from source.")
+@json_option
+def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -> int:
     """Make an image of Debian with OVS, OVN and their tools, from this machine's package mirror. Takes root.
 
     \b
@@ -290,7 +300,8 @@ def build(
 
 
 @images.command("ls")
-def list_images(json: JsonOption = False) -> int:
+@json_option
+def list_images(json: bool) -> int:
     """List images.
 
     \b
@@ -323,7 +334,9 @@ def list_images(json: JsonOption = False) -> int:
 
 
 @images.command("rm")
-def remove_image(name: NameArgument, json: JsonOption = False) -> int:
+@name_argument
+@json_option
+def remove_image(name: str, json: bool) -> int:
     """Remove an image. Nodes that run of it have a copy.
 
     \b
@@ -348,3 +361,6 @@ def _content(image: Image) -> str:
 
 def _date(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+COMMANDS = (ssh, ssh_config, inventory, console, suspend, resume, images, snapshots)

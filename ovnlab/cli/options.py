@@ -1,22 +1,65 @@
-"""Options and arguments that several commands have, and what completes them."""
+"""Options and arguments that several commands share, and what completes them."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+import click
 
 from ovnlab.shipped import TOPOLOGIES
 from ovnlab.state import labs
 
 
-def complete_labs(incomplete: str) -> list[str]:
+class PassOn(click.Command):
+    """A command whose last words are another program's.
+
+    Options of ovnlab are taken anywhere before `--`. Where there is no `--`, the words of the other program begin
+    after the arguments of ovnlab, and no option of ovnlab follows them.
+    """
+
+    allow_interspersed_args = False
+    ignore_unknown_options = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words of one call."""
+        if "--" in args and self._are_ours(ctx, args[: args.index("--")]):
+            ctx.allow_interspersed_args, ctx.ignore_unknown_options = True, False
+        return super().parse_args(ctx, args)
+
+    def _are_ours(self, ctx: click.Context, words: list[str]) -> bool:
+        """Return True if words are options and all arguments of ovnlab: a `--` after others is the other program's."""
+        parser = self.make_parser(ctx)
+        parser.allow_interspersed_args, parser.ignore_unknown_options = True, False
+        try:
+            values, _, _ = parser.parse_args(list(words))
+        except click.UsageError:
+            return False
+        arguments = [param for param in self.params if isinstance(param, click.Argument) and param.name]
+        others = [param.name for param in arguments if param.nargs == -1]
+        single = [param.name for param in arguments if param.nargs == 1]
+        given = {
+            name for name, value in values.items() if isinstance(value, str) or (isinstance(value, tuple) and value)
+        }
+        return given.isdisjoint(others) and given.issuperset(single)
+
+
+def lab_of_all(ctx: click.Context) -> str | None:
+    """Return the lab that is named before the command, by --lab or OVNLAB_LAB."""
+    name: str | None = ctx.find_root().params.get("lab")
+    return name
+
+
+def _lab(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    del param
+    return value if value is not None else lab_of_all(ctx)
+
+
+def complete_labs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Labs of this user."""
+    del ctx, param
     return [folder.name for folder in labs() if folder.name.startswith(incomplete)]
 
 
-def _stored_names(ctx: typer.Context, *, nodes: bool, vms: bool) -> list[str]:
-    wanted = ctx.params.get("lab")
+def _stored_names(ctx: click.Context, *, nodes: bool, vms: bool) -> list[str]:
+    wanted = ctx.params.get("lab") or lab_of_all(ctx)
     names: list[str] = []
     for folder in labs():
         stored = folder.stored() if wanted in (None, folder.name) else None
@@ -26,62 +69,60 @@ def _stored_names(ctx: typer.Context, *, nodes: bool, vms: bool) -> list[str]:
     return sorted(set(names))
 
 
-def complete_nodes(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Nodes of the lab."""
+    del param
     return [name for name in _stored_names(ctx, nodes=True, vms=False) if name.startswith(incomplete)]
 
 
-def complete_vms(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_vms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Fake VMs of the lab."""
+    del param
     return [name for name in _stored_names(ctx, nodes=False, vms=True) if name.startswith(incomplete)]
 
 
-def complete_bindings(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_bindings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """VM, NODE or VM=NODE."""
     vm, separator, start = incomplete.partition("=")
     if separator:
-        return [f"{vm}={node}" for node in complete_nodes(ctx, start)]
-    return complete_targets(ctx, incomplete)
+        return [f"{vm}={node}" for node in complete_nodes(ctx, param, start)]
+    return complete_targets(ctx, param, incomplete)
 
 
-def complete_targets(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Nodes and fake VMs of the lab."""
+    del param
     return [name for name in _stored_names(ctx, nodes=True, vms=True) if name.startswith(incomplete)]
 
 
-def complete_topologies(incomplete: str) -> list[str]:
+def complete_topologies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Shipped topologies by name; the shell completes paths."""
+    del ctx, param
     return [path.stem for path in sorted(TOPOLOGIES.glob("*.yaml")) if path.stem.startswith(incomplete)]
 
 
-LabOption = Annotated[
-    str | None,
-    typer.Option("--lab", "-l", metavar="NAME", help="The lab that is meant.", autocompletion=complete_labs),
-]
-BundleOption = Annotated[
-    str | None, typer.Option("--bundle", metavar="FILE", help="A lab that `ovnlab bundle` wrote, not one that runs.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-TopologyArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[TOPOLOGY]",
-        help="A topology file, or the name of a shipped one; 3node if omitted.",
-        autocompletion=complete_topologies,
-    ),
-]
-ProviderOption = Annotated[
-    str | None, typer.Option("--provider", metavar="P", help="Use this provider instead of the file's.")
-]
-NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name the lab so.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's, such as underlay.mtu=9000."),
-]
-NodeArgument = Annotated[
-    str, typer.Argument(metavar="NODE", help="A node.", autocompletion=complete_nodes, show_default=False)
-]
-TargetArgument = Annotated[
-    str,
-    typer.Argument(metavar="TARGET", help="A node or a fake VM.", autocompletion=complete_targets, show_default=False),
-]
+lab_option = click.option(
+    "--lab", "-l", metavar="NAME", callback=_lab, shell_complete=complete_labs, help="The lab that is meant."
+)
+bundle_option = click.option("--bundle", metavar="FILE", help="A lab that `ovnlab bundle` wrote, not one that runs.")
+json_option = click.option("--json", is_flag=True, help="Print one JSON object.")
+topology_argument = click.argument(
+    "topology",
+    metavar="[TOPOLOGY]",
+    required=False,
+    shell_complete=complete_topologies,
+    help="A topology file, or the name of a shipped one; 3node if omitted.",
+)
+provider_option = click.option("--provider", metavar="P", help="Use this provider instead of the file's.")
+name_option = click.option("--name", metavar="NAME", help="Name the lab so.")
+set_option = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Put a value over the file's, such as underlay.mtu=9000.",
+)
+node_argument = click.argument("node", metavar="NODE", shell_complete=complete_nodes, help="A node.")
+target_argument = click.argument(
+    "target", metavar="TARGET", shell_complete=complete_targets, help="A node or a fake VM."
+)

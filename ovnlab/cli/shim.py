@@ -5,27 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Annotated
 
-import typer
+import click
 
 from ovnlab.cli import output
-from ovnlab.cli.options import LabOption
-from ovnlab.cli.vms import PASS_ON
+from ovnlab.cli.options import PassOn, lab_option
 from ovnlab.errors import OvnlabError, UsageError
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("podman-shim", context_settings=PASS_ON)(podman_shim)
-
-
-def podman_shim(
-    words: Annotated[
-        list[str], typer.Argument(metavar="exec|cp|inspect ...", help="podman's own arguments.", show_default=False)
-    ],
-    lab: LabOption = None,
-) -> int:
+@click.command("podman-shim", cls=PassOn)
+@click.argument("words", metavar="exec|cp|inspect ...", nargs=-1, required=True, help="podman's own arguments.")
+@lab_option
+def podman_shim(words: tuple[str, ...], lab: str | None) -> int:
     """Stand in for podman: exec, cp and inspect of nodes by their names. For OVN's own multinode tests.
 
     A file `podman` with `exec ovnlab podman-shim "$@"` in it, first in the PATH, lets them enter the nodes of a lab.
@@ -62,3 +53,6 @@ def _copy(reading: list[str], writing: list[str]) -> int:
     if reader.returncode or written.returncode:
         raise OvnlabError("podman cp did not copy everything")
     return 0
+
+
+COMMANDS = (podman_shim,)

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from ovnlab.cli.options import JsonOption, LabOption, NodeArgument
-from ovnlab.cli.vms import PASS_ON, run_on
+from ovnlab.cli.options import PassOn, json_option, lab_option, node_argument
+from ovnlab.cli.vms import run_on
 
 if TYPE_CHECKING:
     from ovnlab.lab import Lab
 
-Arguments = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[ARGUMENT]...", help="The tool's own arguments.", show_default=False),
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for name, function in (
-        ("nbctl", nbctl),
-        ("sbctl", sbctl),
-        ("vsctl", vsctl),
-        ("ofctl", ofctl),
-        ("appctl", appctl),
-    ):
-        app.command(name, context_settings=PASS_ON)(function)
+tool_arguments = click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1, help="The tool's own arguments.")
 
 
 def _find(lab: str | None) -> Lab:
@@ -37,12 +23,10 @@ def _find(lab: str | None) -> Lab:
     return find(lab, Quiet())
 
 
-Zone = Annotated[
-    str | None, typer.Option("--zone", metavar="ZONE", help="The availability zone, where the lab has several.")
-]
+zone_option = click.option("--zone", metavar="ZONE", help="The availability zone, where the lab has several.")
 
 
-def _central(tool: str, arguments: list[str] | None, lab: str | None, zone: str | None, *, json: bool) -> int:
+def _central(tool: str, arguments: Sequence[str], lab: str | None, zone: str | None, *, json: bool) -> int:
     """Run a tool where the databases of a zone are, and tell it how to reach them."""
     found = _find(lab)
     node = found.central(zone)
@@ -50,14 +34,19 @@ def _central(tool: str, arguments: list[str] | None, lab: str | None, zone: str 
 
     environment = found.environment(node.name)
     if not environment:
-        return run_on(node.command([tool, *(arguments or ())]), json=json)
+        return run_on(node.command([tool, *arguments]), json=json)
     words = ["env", *(f"{key}={value}" for key, value in environment.items())]
     # To a cluster, so that it goes to the leader, also where that has to be elected first.
     script = f'{render("node/led.sh.j2")}led "$@"'
-    return run_on(node.command([*words, "sh", "-c", script, "sh", tool, *(arguments or ())]), json=json)
+    return run_on(node.command([*words, "sh", "-c", script, "sh", tool, *arguments]), json=json)
 
 
-def nbctl(arguments: Arguments = None, zone: Zone = None, lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("nbctl", cls=PassOn)
+@tool_arguments
+@zone_option
+@lab_option
+@json_option
+def nbctl(arguments: tuple[str, ...], zone: str | None, lab: str | None, json: bool) -> int:
     """Run ovn-nbctl on a central node.
 
     \b
@@ -67,7 +56,12 @@ def nbctl(arguments: Arguments = None, zone: Zone = None, lab: LabOption = None,
     return _central("ovn-nbctl", arguments, lab, zone, json=json)
 
 
-def sbctl(arguments: Arguments = None, zone: Zone = None, lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("sbctl", cls=PassOn)
+@tool_arguments
+@zone_option
+@lab_option
+@json_option
+def sbctl(arguments: tuple[str, ...], zone: str | None, lab: str | None, json: bool) -> int:
     """Run ovn-sbctl on a central node.
 
     \b
@@ -76,37 +70,51 @@ def sbctl(arguments: Arguments = None, zone: Zone = None, lab: LabOption = None,
     return _central("ovn-sbctl", arguments, lab, zone, json=json)
 
 
-def vsctl(node: NodeArgument, arguments: Arguments = None, lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("vsctl", cls=PassOn)
+@node_argument
+@tool_arguments
+@lab_option
+@json_option
+def vsctl(node: str, arguments: tuple[str, ...], lab: str | None, json: bool) -> int:
     """Run ovs-vsctl on a node.
 
     \b
     ovnlab vsctl worker1 show
     """
-    return run_on(_find(lab).node(node).command(["ovs-vsctl", *(arguments or ())]), json=json)
+    return run_on(_find(lab).node(node).command(["ovs-vsctl", *arguments]), json=json)
 
 
-def ofctl(node: NodeArgument, arguments: Arguments = None, lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("ofctl", cls=PassOn)
+@node_argument
+@tool_arguments
+@lab_option
+@json_option
+def ofctl(node: str, arguments: tuple[str, ...], lab: str | None, json: bool) -> int:
     """Run ovs-ofctl on a node.
 
     \b
     ovnlab ofctl worker2 dump-flows br-int
     """
-    return run_on(_find(lab).node(node).command(["ovs-ofctl", *(arguments or ())]), json=json)
+    return run_on(_find(lab).node(node).command(["ovs-ofctl", *arguments]), json=json)
 
 
-def appctl(node: NodeArgument, arguments: Arguments = None, lab: LabOption = None, json: JsonOption = False) -> int:
+@click.command("appctl", cls=PassOn)
+@node_argument
+@tool_arguments
+@lab_option
+@json_option
+def appctl(node: str, arguments: tuple[str, ...], lab: str | None, json: bool) -> int:
     """Run ovs-appctl on a node, or ovn-appctl where the target (-t) is one of OVN's daemons.
 
     \b
     ovnlab appctl worker1 dpif/show
     ovnlab appctl worker1 -t ovn-controller connection-status
     """
-    words = arguments or []
-    program = "ovn-appctl" if _target(words).startswith("ovn") else "ovs-appctl"
-    return run_on(_find(lab).node(node).command([program, *words]), json=json)
+    program = "ovn-appctl" if _target(arguments).startswith("ovn") else "ovs-appctl"
+    return run_on(_find(lab).node(node).command([program, *arguments]), json=json)
 
 
-def _target(words: list[str]) -> str:
+def _target(words: Sequence[str]) -> str:
     """The daemon that -t or --target names."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word in ("-t", "--target"):
@@ -114,3 +122,6 @@ def _target(words: list[str]) -> str:
         if word.startswith("--target="):
             return word.removeprefix("--target=")
     return ""
+
+
+COMMANDS = (nbctl, sbctl, vsctl, ofctl, appctl)

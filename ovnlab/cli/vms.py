@@ -8,36 +8,25 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ovnlab.cli import output
 from ovnlab.cli.options import (
-    JsonOption,
-    LabOption,
-    TargetArgument,
+    PassOn,
     complete_bindings,
     complete_targets,
     complete_vms,
+    json_option,
+    lab_option,
+    target_argument,
 )
 from ovnlab.errors import ChecksFailed, OvnlabError, UsageError
 from ovnlab.topology.resolved import MAC
 
 if TYPE_CHECKING:
     from ovnlab.lab import Lab, Target
-
-PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-"""For commands whose arguments are another program's."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(bind)
-    app.command()(unbind)
-    app.command("exec", context_settings=PASS_ON)(execute)
-    app.command()(shell)
-    app.command()(ping)
 
 
 def _find(lab: str | None) -> Lab:
@@ -57,25 +46,22 @@ def run_on(command: Sequence[str], *, json: bool) -> int:
     return result.returncode
 
 
+@click.command("bind")
+@click.argument(
+    "words",
+    metavar="VM NODE | VM=NODE...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_bindings,
+    help="A fake VM and a node, or several pairs.",
+)
+@click.option("--network", metavar="S", help="Create the port on this logical switch.")
+@click.option("--ip", metavar="I", help="Its address instead of the next free one.")
+@click.option("--mac", metavar="M", help="Its MAC instead of a chosen one.")
+@lab_option
+@json_option
 def bind(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="VM NODE | VM=NODE...",
-            help="A fake VM and a node, or several pairs.",
-            autocompletion=complete_bindings,
-            show_default=False,
-        ),
-    ],
-    network: Annotated[
-        str | None, typer.Option("--network", metavar="S", help="Create the port on this logical switch.")
-    ] = None,
-    ip: Annotated[
-        str | None, typer.Option("--ip", metavar="I", help="Its address instead of the next free one.")
-    ] = None,
-    mac: Annotated[str | None, typer.Option("--mac", metavar="M", help="Its MAC instead of a chosen one.")] = None,
-    lab: LabOption = None,
-    json: JsonOption = False,
+    words: tuple[str, ...], network: str | None, ip: str | None, mac: str | None, lab: str | None, json: bool
 ) -> int:
     """Bind fake VMs to nodes: internal port, iface-id, namespace, MAC, addresses, routes. Bound elsewhere, they move.
 
@@ -138,14 +124,11 @@ def _check_address(option: str, text: str) -> None:
         raise UsageError(f"{option} {text}: is no {kind}") from None
 
 
-def unbind(
-    vms: Annotated[
-        list[str],
-        typer.Argument(metavar="VM...", help="Fake VMs.", autocompletion=complete_vms, show_default=False),
-    ],
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("unbind")
+@click.argument("vms", metavar="VM...", nargs=-1, required=True, shell_complete=complete_vms, help="Fake VMs.")
+@lab_option
+@json_option
+def unbind(vms: tuple[str, ...], lab: str | None, json: bool) -> int:
     """Take fake VMs off their nodes. A port that `bind` created is removed; others stay, unbound.
 
     \b
@@ -160,23 +143,25 @@ def unbind(
     return 0
 
 
-def execute(
-    target: TargetArgument,
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command.", show_default=False)],
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("exec", cls=PassOn)
+@target_argument
+@click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, help="The command.")
+@lab_option
+@json_option
+def execute(target: str, command: tuple[str, ...], lab: str | None, json: bool) -> int:
     """Run a command on a node or in a fake VM; the exit code is the command's.
 
     \b
     ovnlab exec worker1 -- ovs-vsctl show
     ovnlab exec vm1 -- ip addr
     """
-    argv = command[1:] if command[:1] == ["--"] else command
-    return run_on(_find(lab).target(target).command(argv), json=json)
+    return run_on(_find(lab).target(target).command(command), json=json)
 
 
-def shell(target: TargetArgument, lab: LabOption = None) -> int:
+@click.command("shell")
+@target_argument
+@lab_option
+def shell(target: str, lab: str | None) -> int:
     """Open a shell on a node or in a fake VM.
 
     \b
@@ -188,27 +173,14 @@ def shell(target: TargetArgument, lab: LabOption = None) -> int:
     return run_on(place.command(renamed if place.vm else ["bash", "-i"]), json=False)
 
 
-def ping(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="SRC", help="A fake VM or node.", autocompletion=complete_targets, show_default=False),
-    ],
-    destination: Annotated[
-        str,
-        typer.Argument(
-            metavar="DST",
-            help="A fake VM, a node or an address.",
-            autocompletion=complete_targets,
-            show_default=False,
-        ),
-    ],
-    count: Annotated[int, typer.Option("--count", "-c", min=1, help="How many.")] = 3,
-    size: Annotated[
-        int | None, typer.Option("--size", "-s", min=0, help="Bytes of payload, not to be fragmented.")
-    ] = None,
-    lab: LabOption = None,
-    json: JsonOption = False,
-) -> int:
+@click.command("ping")
+@click.argument("source", metavar="SRC", shell_complete=complete_targets, help="A fake VM or node.")
+@click.argument("destination", metavar="DST", shell_complete=complete_targets, help="A fake VM, a node or an address.")
+@click.option("--count", "-c", type=click.IntRange(min=1), default=3, help="How many.")
+@click.option("--size", "-s", type=click.IntRange(min=0), help="Bytes of payload, not to be fragmented.")
+@lab_option
+@json_option
+def ping(source: str, destination: str, count: int, size: int | None, lab: str | None, json: bool) -> int:
     """Ping from a fake VM or node. Exit code 0 if every packet came back, 4 if one did not.
 
     \b
@@ -261,3 +233,6 @@ def _address(lab: Lab, destination: str, places: Mapping[str, Target]) -> str:
         if vm.ips:
             return vm.ips[0]
     raise OvnlabError("has no address", where=destination)
+
+
+COMMANDS = (bind, unbind, execute, shell, ping)

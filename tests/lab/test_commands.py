@@ -164,12 +164,12 @@ def test_rendered_scripts_are_what_is_run(running: Labs) -> None:
 
 def test_completion_knows_labs_nodes_and_vms(running: Labs) -> None:
     def complete(line: str) -> set[str]:
-        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_OVNLAB_COMPLETE": "complete_bash"}
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_OVNLAB_COMPLETE": "bash_complete"}
         environment = {**running.environment, **words}
         script = str(Path(running.account.python).with_name("ovnlab"))
         command = [*running.account.prefix, script]
         shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
-        return set(shown.split())
+        return {line.partition(",")[2] for line in shown.splitlines()}
 
     assert complete("ovnlab exec w") == {"worker1", "worker2"}
     assert complete("ovnlab bind v") == {"vm1", "vm2"}
@@ -177,6 +177,32 @@ def test_completion_knows_labs_nodes_and_vms(running: Labs) -> None:
     assert complete("ovnlab down r") == {"routed"}
     assert "single" in complete("ovnlab up s")
     assert "status" in complete("ovnlab st")
+
+
+def test_a_lab_is_named_anywhere_before_what_another_program_is_told(running: Labs) -> None:
+    for words in (
+        ("-l", "routed", "exec", "vm1", "--", "echo", "-l", "x"),
+        ("exec", "-l", "routed", "vm1", "--", "echo", "-l", "x"),
+        ("exec", "vm1", "-l", "routed", "--", "echo", "-l", "x"),
+        ("exec", "vm1", "echo", "-l", "x"),
+        ("exec", "vm1", "--", "sh", "-c", 'echo "$@"', "sh", "-l", "x"),
+    ):
+        assert running.out(*words) == "-l x\n", words
+    assert running.out("exec", "vm1", "--", "echo", "a", "--", "-l") == "a -- -l\n"
+    running.run("nbctl", "-l", "routed", "ls-add", "more", "--", "ls-del", "more")
+    for words in (("-l", "nosuch", "status"), ("exec", "vm1", "-l", "nosuch", "--", "true")):
+        assert "there is no lab nosuch" in running.run(*words, expect=None).stderr
+
+
+def test_the_environment_names_a_lab(running: Labs) -> None:
+    running.extra_environment["OVNLAB_LAB"] = "nosuch"
+    try:
+        assert "there is no lab nosuch" in running.run("status", expect=1).stderr
+        assert running.json("status", "--lab", "routed")["lab"] == "routed"
+        assert running.json("-l", "routed", "status")["lab"] == "routed"
+        assert running.json("down", "also-nosuch")["removed"] == []
+    finally:
+        running.extra_environment.clear()
 
 
 def test_a_terminal_sees_progress_and_a_pipe_plain_lines(user_labs: Labs) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 import pytest
-from typer.main import get_command
 
 from ovnlab.cli.app import app
 from ovnlab.topology import model
@@ -42,7 +41,8 @@ def test_the_commands_of_pages_that_are_not_run_each_time_are_commands(name: str
 
 def accepts(words: list[str]) -> bool:
     """Whether the command line takes these words; nothing is run."""
-    command, context = get_command(app), None
+    command: click.Command = app
+    context = None
     try:
         while isinstance(command, click.Group):
             context = command.make_context(command.name, list(words), parent=context)
