@@ -190,8 +190,8 @@ def test_a_lab_is_named_anywhere_before_what_another_program_is_told(running: La
         assert running.out(*words) == "-l x\n", words
     assert running.out("exec", "vm1", "--", "echo", "a", "--", "-l") == "a -- -l\n"
     running.run("nbctl", "-l", "routed", "ls-add", "more", "--", "ls-del", "more")
-    for words in (("-l", "nosuch", "status"), ("exec", "vm1", "-l", "nosuch", "--", "true")):
-        assert "there is no lab nosuch" in running.run(*words, expect=None).stderr
+    for elsewhere in (("-l", "nosuch", "status"), ("exec", "vm1", "-l", "nosuch", "--", "true")):
+        assert "there is no lab nosuch" in running.run(*elsewhere, expect=None).stderr
 
 
 def test_the_environment_names_a_lab(running: Labs) -> None:
