@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import html
+import json
+import re
 import shlex
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jinja2
 from jinja2.bccache import Bucket
 
+from ovnlab.errors import OvnlabError
+from ovnlab.scalars import device_elements, is_control
 from ovnlab.shipped import TEMPLATES, VAGRANTFILE
 
 
@@ -29,6 +35,73 @@ def _rb(value: object) -> str:
     """
     escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def _ssh(value: object) -> str:
+    r"""Return a value as one argument of ssh_config(5), with the '%' that begins its tokens doubled.
+
+    Raise OvnlabError for what no quoting of that format can hold.
+
+    >>> print(_ssh("fe80::1%eth0"))
+    "fe80::1%%eth0"
+    """
+    text = str(value)
+    if any(is_control(character) or character in '"\\' for character in text) or "${" in text:
+        expected = "text without control characters, double quotes, backslashes and '${'"
+        raise OvnlabError(f"invalid value {text!r} for an SSH configuration: expected {expected}")
+    return '"' + text.replace("%", "%%") + '"'
+
+
+def _xml(value: object) -> str:
+    """Return a value as text of an XML element or attribute. Raise OvnlabError for characters that XML does not have.
+
+    >>> print(_xml('<a "b">'))
+    &lt;a &quot;b&quot;&gt;
+    """
+    text = str(value)
+    if found := next(filter(is_control, text), None):
+        raise OvnlabError(f"invalid value {text!r} in XML: found the control character {found!a}")
+    return html.escape(text)
+
+
+def _devices(value: str) -> str:
+    """Return elements of a libvirt domain's devices as they are. Raise OvnlabError for what the file may not say."""
+    try:
+        return device_elements(value)
+    except ValueError as error:
+        raise OvnlabError(str(error)) from None
+
+
+def _yaml(value: object) -> str:
+    r"""Return a value in the flow style of YAML, which is JSON.
+
+    >>> print(_yaml(["a: b", "\n# é"]))
+    ["a: b", "\n# é"]
+    """
+    return "".join(f"\\u{ord(c):04x}" if is_control(c) else c for c in json.dumps(value, ensure_ascii=False))
+
+
+WORD = re.compile(r"[A-Za-z0-9._:/%@~+,=-]+")
+
+
+def _word(value: object) -> str:
+    """Return a value that is one word in any format. Raise OvnlabError for others: there is nothing to quote it by."""
+    text = str(value)
+    if not WORD.fullmatch(text):
+        raise OvnlabError(f"invalid value {text!r} in a configuration file: expected a single word")
+    return text
+
+
+FILTERS: Mapping[str, Callable[..., str]] = {
+    "sh": _sh,
+    "rb": _rb,
+    "ssh": _ssh,
+    "xml": _xml,
+    "devices": _devices,
+    "yaml": _yaml,
+    "word": _word,
+}
+"""The filters that quote, each for one format."""
 
 
 class _Compiled(jinja2.FileSystemBytecodeCache):
@@ -56,6 +129,5 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         bytecode_cache=_Compiled(),
     )
-    found.filters["sh"] = _sh
-    found.filters["rb"] = _rb
+    found.filters.update(FILTERS)
     return found

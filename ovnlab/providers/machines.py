@@ -119,7 +119,11 @@ class Machine:
     def _keep(self) -> None:
         """Let ssh keep a connection from now on, if the machine is still one of the lab's."""
         with contextlib.suppress(OSError):  # there is no ssh, or no folder any more
-            if self.root.is_connected and str(self.control) in self.config.read_text() and not _answers(self.control):
+            if (
+                self.root.is_connected
+                and str(self.control).replace("%", "%%") in self.config.read_text()
+                and not _answers(self.control)
+            ):
                 process = subprocess.Popen(
                     ["ssh", "-F", str(self.config), self.name, "true"],
                     stdin=subprocess.DEVNULL,

@@ -6,7 +6,6 @@ in `unsupported`. What has to agree between parts of the file is in `check`.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
@@ -25,7 +24,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from ovnlab.topology.resolved import LAB_NAME, MAC, NAME
+from ovnlab import scalars
+from ovnlab.topology import addresses
+from ovnlab.topology.resolved import LAB_NAME, NAME
 
 LEAST_MEMORY = 128
 """Megabytes that a machine needs to boot a Debian kernel; with 64 it hangs before it says a word."""
@@ -61,33 +62,12 @@ def _lab_name(value: str) -> str:
     return value
 
 
-def _mac(value: str) -> str:
-    if not MAC.fullmatch(value):
-        raise ValueError(f"{value!r} is no MAC address: six pairs of hex digits such as 0a:00:00:00:00:01")
-    if int(value[:2], 16) & 1:
-        raise ValueError(f"{value!r} is a multicast address (its first octet is odd): no interface can have it")
-    if value == "00:00:00:00:00:00":
-        raise ValueError("a MAC address of zeros is no interface's")
-    return value.lower()
-
-
-def _ip(value: str) -> str:
-    try:
-        if "%" in value:
-            raise ValueError
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        if "/" in value:
-            raise ValueError(f"{value!r} must be an address without prefix length") from None
-        raise ValueError(f"{value!r} is no IP address") from None
-
-
 def _ip_or_dhcp(value: str) -> str:
-    return value if value == "dhcp" else _ip(value)
+    return value if value == "dhcp" else addresses.parse_ip(value)
 
 
 def _ip_or_asked(value: str) -> str:
-    return value if value in ("dhcp", "slaac") else _ip(value)
+    return value if value in ("dhcp", "slaac") else addresses.parse_ip(value)
 
 
 def _set_name(value: str) -> str:
@@ -103,35 +83,11 @@ def _option_key(value: str) -> str:
 
 
 def _set_member(value: str) -> str:
-    return value.lower() if MAC.fullmatch(value) else _ip_or_network(value)
+    return value.lower() if addresses.is_mac(value) else _ip_or_network(value)
 
 
 def _ip_or_network(value: str) -> str:
-    return _network(value) if "/" in value else _ip(value)
-
-
-def _network(value: str) -> str:
-    try:
-        if "/" not in value:
-            raise ValueError
-        return str(ipaddress.ip_network(value))
-    except ValueError:
-        try:
-            meant = ipaddress.ip_network(value, strict=False)
-        except ValueError:
-            raise ValueError(f"{value!r} is no subnet such as 192.168.0.0/24") from None
-        if "/" not in value:
-            raise ValueError(f"{value!r} needs a prefix length, such as 192.168.0.0/24") from None
-        raise ValueError(f"{value!r} has bits behind its prefix length; did you mean {meant}?") from None
-
-
-def _interface(value: str) -> str:
-    if "/" not in value:
-        raise ValueError(f"{value!r} needs a prefix length, such as {value}/24")
-    try:
-        return str(ipaddress.ip_interface(value))
-    except ValueError:
-        raise ValueError(f"{value!r} is no address with prefix length such as 192.168.0.1/24") from None
+    return addresses.parse_network(value) if "/" in value else addresses.parse_ip(value)
 
 
 def _interface_name(value: str) -> str:
@@ -141,26 +97,29 @@ def _interface_name(value: str) -> str:
 
 
 def _endpoint(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    try:
+        host, port = addresses.split_port(value)
+        if not port and host == value:  # IPv6 without brackets: a port must follow, so it is the last part
+            host, _, last = value.rpartition(":")
+            port = addresses.split_port(f"-:{last}")[1]
+    except ValueError:
+        host, port = value, 0
+    if not port or not (NAME.fullmatch(host) or _is_ip(host)):
         raise ValueError(f"{value!r} must be NAME:PORT or ADDRESS:PORT")
-    return value
+    return f"{addresses.bracketed(host)}:{port}"
+
+
+def _is_ip(value: str) -> bool:
+    try:
+        return bool(addresses.parse_ip(value))
+    except ValueError:
+        return False
 
 
 def _vip(value: str) -> str:
-    if MAC.fullmatch(value):
+    if addresses.is_mac(value):
         raise ValueError(f"{value!r} is a MAC address, not ADDRESS or ADDRESS:PORT")
-    host, bracket, port = value.rpartition("]:") if value.startswith("[") else value.rpartition(":")
-    address = host.removeprefix("[") if bracket else value
-    if value.count(":") > 1 and not bracket.startswith("]"):
-        address, port = value, ""
-    try:
-        ipaddress.ip_address(address)
-        if bracket and port and not 0 < int(port) < 65536:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"{value!r} must be ADDRESS or ADDRESS:PORT") from None
-    return value
+    return str(addresses.parse_endpoint(value))
 
 
 def _memory(value: str) -> str:
@@ -173,12 +132,6 @@ def _machine_memory(value: str) -> str:
     megabytes = int(_memory(value)[:-1]) * (1024 if value.endswith("G") else 1)
     if megabytes < LEAST_MEMORY:
         raise ValueError(f"invalid value {value!r}: expected at least {LEAST_MEMORY}M, with less no machine boots")
-    return value
-
-
-def _jump(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+@[A-Za-z0-9._:-]+:[0-9]{1,5}", value):
-        raise ValueError(f"{value!r} is not USER@HOST:PORT")
     return value
 
 
@@ -195,16 +148,8 @@ def _git_ref(value: str) -> str:
 
 
 def _git_url(value: str) -> str:
-    if value.startswith("-") or re.search(r"[\s\x00-\x1f]", value):
+    if value.startswith("-") or any(character.isspace() or scalars.is_control(character) for character in value):
         raise ValueError(f"{value!r} is no URL of a git repository")
-    return value
-
-
-def _any(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be empty")
-    if "\0" in value:
-        raise ValueError("must not hold a NUL character")
     return value
 
 
@@ -214,25 +159,34 @@ def _string(description: str, **more: object) -> WithJsonSchema:
 
 Name = Annotated[str, _text("worker1", _name), _string("a name", pattern=f"^{NAME.pattern}$")]
 LabName = Annotated[str, _text("3node", _lab_name), _string("a lab's name", pattern=f"^{LAB_NAME.pattern}$")]
-Mac = Annotated[str, _text("0a:00:00:00:00:01", _mac), _string("a MAC address", pattern=f"^{MAC.pattern}$")]
-Ip = Annotated[str, _text("192.168.0.11", _ip), _string("an IPv4 or IPv6 address")]
+Mac = Annotated[
+    str, _text("0a:00:00:00:00:01", addresses.parse_mac), _string("a MAC address", pattern=f"^{addresses.MAC.pattern}$")
+]
+Ip = Annotated[str, _text("192.168.0.11", addresses.parse_ip), _string("an IPv4 or IPv6 address")]
 IpOrDhcp = Annotated[str, _text("192.168.0.11", _ip_or_dhcp), _string("an address, or dhcp")]
 IpOrAsked = Annotated[str, _text("192.168.0.11", _ip_or_asked), _string("an address, dhcp or slaac")]
 SetName = Annotated[str, _text("web_servers", _set_name), _string("a name that a match can hold")]
 SetMember = Annotated[str, _text("192.168.0.0/24", _set_member), _string("an address, a subnet or a MAC address")]
 IpOrNetwork = Annotated[str, _text("192.168.0.0/24", _ip_or_network), _string("an address or a subnet")]
-Network = Annotated[str, _text("192.168.0.0/24", _network), _string("a subnet with prefix length")]
-Interface = Annotated[str, _text("192.168.0.1/24", _interface), _string("an address with prefix length")]
+Network = Annotated[str, _text("192.168.0.0/24", addresses.parse_network), _string("a subnet with prefix length")]
+Interface = Annotated[str, _text("192.168.0.1/24", addresses.parse_interface), _string("an address with prefix length")]
 InterfaceName = Annotated[str, _text("br-ex", _interface_name), _string("an interface", maxLength=15)]
 Endpoint = Annotated[str, _text("vm2:22", _endpoint), _string("NAME:PORT or ADDRESS:PORT")]
 Vip = Annotated[str, _text("192.168.0.100:80", _vip), _string("ADDRESS or ADDRESS:PORT")]
 Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
 MachineMemory = Annotated[str, _text("512M", _machine_memory), _string("memory, in M or G")]
-Jump = Annotated[str, _text("admin@gate:22", _jump), _string("USER@HOST:PORT")]
+Jump = Annotated[str, _text("admin@gate:22", scalars.jump), _string("USER@HOST:PORT")]
 Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
 GitRef = Annotated[str, _text("v3.5.0", _git_ref), _string("a branch, tag or commit")]
 GitUrl = Annotated[str, _text("https://github.com/openvswitch/ovs", _git_url), _string("the URL of a git repository")]
-Text = Annotated[str, _text("a word", _any), _string("text")]
+Text = Annotated[str, _text("a word", scalars.printable), _string("text of one line")]
+Match = Annotated[str, _text("ip4", scalars.match_expression), _string("an OVN match expression")]
+Path = Annotated[str, _text("./file", scalars.file_path), _string("a path or URL")]
+Host = Annotated[str, _text("gw1.example.org", scalars.host), _string("a host name or an address")]
+User = Annotated[str, _text("admin", scalars.user), _string("a user")]
+CompilerFlags = Annotated[str, _text("-O2 -g", scalars.compiler_flags), _string("compiler flags")]
+LibvirtUri = Annotated[str, _text("qemu:///system", scalars.libvirt_uri), _string("a libvirt URI")]
+DeviceXml = Annotated[str, _text("<watchdog/>", scalars.device_elements), _string("libvirt device elements")]
 Encap = Literal["geneve", "vxlan"]
 OptionKey = Annotated[str, _text("requested-tnl-key", _option_key), _string("the name of an option")]
 Options = dict[OptionKey, Text]
@@ -313,11 +267,11 @@ class Origin(Part):
     ref: GitRef | None = None
     """Branch, tag or commit of `git`; its default branch where nothing is said. A branch is asked for again by
     each `up`, a tag or commit only once."""
-    tarball: Text | None = None
+    tarball: Path | None = None
     """A file or a URL. One from a URL without `sha256` is kept and not asked for again."""
     sha256: Sha256 | None = None
     """The checksum of `tarball`."""
-    path: Text | None = None
+    path: Path | None = None
     """A working tree, uncommitted changes included. Nothing is written to it. Relative to the file's folder, on
     the command line to the current one."""
     distro: bool = False
@@ -358,7 +312,7 @@ class Build(Part):
     profile: Literal["fast", "perf", "debug"] = "fast"
     """How it is compiled: fast is -O1 and quick to build, perf is -O2, debug is -O0 -g and not stripped. A node that
     names one has no `cflags` of the lab's."""
-    cflags: Text | None = None
+    cflags: CompilerFlags | None = None
     """Compiler flags instead of a profile's. With -g among them, nothing is stripped."""
     build_on: Name | None = None
     """The node to build on instead of this machine, where nodes are machines."""
@@ -423,38 +377,38 @@ class Machine(Part):
     """The size of its disk; that of its image where nothing is said."""
     disks: list[Memory] = []
     """The sizes of further disks, which are empty."""
-    image: Text | None = None
+    image: Path | None = None
     """Disk image or box: a file, a URL, or the name of one of `ovnlab image build`; `debian` where nothing is
     said."""
     sha256: Sha256 | None = None
     """The checksum of an image that is a URL."""
-    kernel: Text | None = None
+    kernel: Path | None = None
     """A kernel to boot instead of what the image has."""
-    initrd: Text | None = None
+    initrd: Path | None = None
     """The initrd of `kernel`."""
     cpu: Text | None = None
     """libvirt's cpu mode or model, such as host-passthrough."""
     machine: Text | None = None
     """libvirt's machine type, such as q35."""
-    xml: Text | None = None
+    xml: DeviceXml | None = None
     """Further elements of its libvirt domain's devices."""
-    uri: Text | None = None
+    uri: LibvirtUri | None = None
     """The libvirt connection that it is defined on; qemu:///system where nothing is said. Nodes on several
     hypervisors need a bridge that joins them, as libvirt: {bridge: …}."""
-    host: Text | None = None
+    host: Host | None = None
     """Where it is reached by SSH."""
-    user: Text | None = None
+    user: User | None = None
     """Who logs in by SSH."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """The port of its SSH server."""
-    key: Text | None = None
+    key: Path | None = None
     """The private key for SSH."""
     agent: bool | None = None
     """Whether your ssh-agent is asked for keys as well."""
     password: bool = False
     """Whether a machine that is there already is entered with a password instead of `key`, which is asked for, or
     taken from OVNLAB_SSH_PASSWORD, until the lab's own key lets ovnlab in: while it is in the lab."""
-    known_hosts: Text | None = None
+    known_hosts: Path | None = None
     """The file with its host key; ~/.ssh/known_hosts where nothing is said."""
     jump: Jump | None = None
     """The machine that the way to it goes over, as USER@HOST:PORT."""
@@ -694,7 +648,7 @@ class Acl(Part):
     """Seen from the port."""
     priority: Annotated[int, Field(ge=0, le=32767)]
     """Higher comes first."""
-    match: Text
+    match: Match
     """An OVN match expression."""
     action: Literal["allow", "allow-related", "allow-stateless", "drop", "reject"]
     """What happens to what matches."""
@@ -723,7 +677,7 @@ class Qos(Part):
     """Seen from the port."""
     priority: Annotated[int, Field(ge=0, le=32767)]
     """Higher comes first."""
-    match: Text
+    match: Match
     """An OVN match expression."""
     rate: Annotated[int, Field(ge=1, le=4_294_967_295)] | None = None
     """In kbit/s."""

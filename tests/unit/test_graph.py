@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from ovnlab import lab as labs
@@ -384,8 +385,8 @@ logical:
   switches:
     s1:
       subnet: 10.0.0.0/24
-      dns: {"<b>&\\"a`;#}{\\x01\\\\": 10.0.0.5}
-      other_config: {"k.k": "]]>&\\"v\\n"}
+      dns: {"<b>&\\"a`;#}{CONTROL\\\\": 10.0.0.5}
+      other_config: {"k.k": "]]>&\\"vNEWLINE"}
       ports: {vm1: {}}
   acls:
     - {switch: s1, direction: to-lport, priority: 1, match: "ip4 && tcp.dst < 1024\\n  || eth.src == $x", action: drop}
@@ -394,7 +395,9 @@ logical:
 
 
 def test_what_is_markup_elsewhere_is_text_here() -> None:
-    picture = portray(topology(HOSTILE))
+    """Databases hold what a file cannot: control characters."""
+    written = msgspec.json.encode(topology(HOSTILE)).replace(b"CONTROL", rb"\u0001").replace(b"NEWLINE", rb"\n")
+    picture = portray(msgspec.json.decode(written, type=Topology))
     words = words_in(svg(picture), "svg")
     assert "to-lport 1 ip4 && tcp.dst < 1024 || eth.src == $x: drop" in words
     assert '<b>&"a`;#}{\N{REPLACEMENT CHARACTER}\\: 10.0.0.5' in words

@@ -133,7 +133,7 @@ def test_hosts_that_are_there_need_an_address_and_a_key() -> None:
         "central is there already, and must say its address on the underlay as ip "
         "and the private key that it is entered with as key (or agent: true, or password: true)"
     )
-    with pytest.raises(TopologyError, match="is not USER@HOST:PORT"):
+    with pytest.raises(TopologyError, match="expected USER@HOST:PORT"):
         topology("provider: ssh\nmachines: {key: k, jump: gate}\nnodes: {c: {role: central, ip: 192.168.50.10}}\n")
 
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
-    ["errors"],
+    ["errors", "scalars"],
     ["waiting", "shipped", "ovsdb", "jinja", "templating", "parallel", "wrapped", "reporting", "writing", "ahead"],
     ["topology"],
     ["graph"],
