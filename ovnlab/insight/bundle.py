@@ -22,6 +22,7 @@ from ovnlab.insight.explain import INTERFACE
 from ovnlab.insight.lookup import Look, Zone, look
 from ovnlab.insight.names import Names
 from ovnlab.lab import Lab
+from ovnlab.nodes.context import ProcessContext
 from ovnlab.northbound.live import LiveRow, Parent
 from ovnlab.ovsdb import Row, rows
 from ovnlab.parallel import for_each
@@ -33,7 +34,6 @@ from ovnlab.tasks.probe import NodeState
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Topology
 from ovnlab.waiting import now_ns
-from ovnlab.wrapped import WrappedContext
 
 SCHEMA_VERSION = 1
 
@@ -213,7 +213,7 @@ def _look(path: Path, root: Path, report: Report) -> Look:
             path, root, f"zones/{zone or '-'}/southbound.json", dict[str, list[dict[str, Any]]]
         )
         central = next((node.name for node in topology.centrals(zone) if (_database(root, node.name)).exists()), "")
-        context = WrappedContext(functools.partial(_with_database, _database(root, central), report))
+        context = ProcessContext(functools.partial(_with_database, _database(root, central), report))
         zones[zone] = Zone(zone, context, Databases(zone), Names(tables), tables)
     return Look(
         manifest.lab,

@@ -16,7 +16,7 @@ from ovnlab.tasks.script import TIMEOUT, run_script
 from ovnlab.templating import render
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 _HEADING = re.compile(r"(ingress|egress|multicast)\((.*)\)$")
 _NAMED = re.compile(r'(dp|inport|outport|mcgroup)="((?:[^"\\]|\\.)*)"')

@@ -22,7 +22,7 @@ from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology.resolved import Topology
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 FLOWS = {
     "Logical_Flow": ("_uuid", "logical_datapath", "logical_dp_group", "pipeline", "table_id", "priority", "match",

@@ -15,7 +15,7 @@ from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 _STEP = re.compile(r"(\d+)\. (?:(.*), )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$")
 _NO_MATCH = re.compile(r"(\d+)\. [Nn]o match\.?$")

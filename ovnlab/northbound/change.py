@@ -16,7 +16,7 @@ from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 Key = tuple[str, str, str]
 Command = tuple[str, ...]

@@ -14,7 +14,7 @@ from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import NORTHBOUND, Question
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 QUESTION = Question(NORTHBOUND, read_columns())
 """All rows of the tables that ovnlab writes."""

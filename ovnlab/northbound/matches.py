@@ -16,7 +16,7 @@ from ovnlab.templating import render
 from ovnlab.topology.resolved import Acl, Qos, Topology
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 FAILED = ": parsing expression failed ("
 

@@ -12,7 +12,7 @@ from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import SOUTHBOUND, Question
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 QUESTION = Question(
     SOUTHBOUND,

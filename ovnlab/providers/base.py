@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from ovnlab.topology.resolved import Topology
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 
 class Node(Protocol):

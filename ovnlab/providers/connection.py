@@ -11,11 +11,12 @@ from typing import Any
 
 import paramiko
 from fabric import Config, Connection
+from invoke.exceptions import CommandTimedOut
 from invoke.runners import Result
 
 from ovnlab.errors import LoginRefused, OvnlabError
+from ovnlab.nodes.context import TimedOut, shell_words
 from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach, as_root
-from ovnlab.wrapped import shell_words
 
 ALIVE_INTERVAL = 10
 """Seconds of silence after which a connection is asked whether it lives."""
@@ -94,10 +95,13 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
             return opened
 
     def run(self, command: str, **options: Any) -> Result:
-        """Run a shell command as root. Raises OvnlabError where the connection breaks."""
+        """Run a shell command as root. Raises TimedOut, and OvnlabError where the connection breaks."""
         words = as_root(shell_words(command), sudo=self.reach.sudo)
-        with self.unbroken():
-            result: Result = super().run(shlex.join(words), **options)
+        try:
+            with self.unbroken():
+                result: Result = super().run(shlex.join(words), **options)
+        except CommandTimedOut as error:
+            raise TimedOut(error.result.stderr) from None
         return result
 
     @contextlib.contextmanager

@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from ovnlab.errors import OvnlabError
+from ovnlab.nodes.context import Ended, ProcessContext
 from ovnlab.providers.machines import Machine
 from ovnlab.providers.reach import SSH_FAILED
 from ovnlab.tasks.script import tail
-from ovnlab.wrapped import WrappedContext
 
 
-class Kept(WrappedContext):
+class Kept(ProcessContext):
     """Runs commands as root, without logging in anew."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(lambda argv: machine.command(argv, terminal=False))
-        self._set(machine=machine)
+        self.machine = machine
 
-    def run(self, command: str, **options: Any) -> Any:
+    def run(self, command: str, **options: Any) -> Ended:
         """Run a shell command as root. Raises OvnlabError where the connection breaks."""
         result = super().run(command, **options)
-        if result is not None and result.exited == SSH_FAILED:
-            machine: Machine = self.machine
-            where = f"{machine.name} ({machine.reach.user}@{machine.reach.known_name})"
+        if result.exited == SSH_FAILED:
+            reach = self.machine.reach
+            where = f"{self.machine.name} ({reach.user}@{reach.known_name})"
             raise OvnlabError("the connection broke", where=where, detail=tail(result.stderr))
         return result

@@ -29,8 +29,7 @@ from ovnlab.waiting import CLOCK, now_ns, wait_until
 from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
+    from ovnlab.nodes.context import Context
     from ovnlab.providers.connection import Root
 
 ANSWER_TIMEOUT = 5.0
@@ -87,7 +86,7 @@ class Machine:
         logging in takes many times as long as asking something.
         """
         if self.is_kept():
-            from ovnlab.providers.kept import Kept  # noqa: PLC0415  brings invoke
+            from ovnlab.providers.kept import Kept  # noqa: PLC0415  imports this module
 
             return Kept(self)
         root = self.root

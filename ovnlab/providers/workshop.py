@@ -17,7 +17,7 @@ from ovnlab.tasks.script import failure, run_script
 from ovnlab.templating import render
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 ROOT = Path("/opt/ovnlab/building")
 """What a node has of this machine's folder of builds that are being made."""

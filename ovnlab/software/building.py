@@ -23,7 +23,7 @@ from ovnlab.topology.resolved import Origin, Software
 from ovnlab.waiting import now_ns
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 RECIPE = "1"
 """Changes when the same source would be built otherwise."""

@@ -264,9 +264,9 @@ def _made(root: Path, name: str, suite: str, builds: Sequence[Artefact], *, box:
         folder = Path(scratch)
         for title, text in scripts(name, suite, folder, Path(temporary), builds, box=box):
             (folder / title).write_text(text)
-        from ovnlab.wrapped import WrappedContext  # noqa: PLC0415  for who makes an image
+        from ovnlab.nodes.context import ProcessContext  # noqa: PLC0415  for who makes an image
 
-        context = WrappedContext(list)
+        context = ProcessContext(list)
         try:
             run_script(context, (folder / "build.sh").read_text(), where=f"image {name}", timeout=TIMEOUT)
         except CommandFailed as error:

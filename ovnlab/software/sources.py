@@ -29,7 +29,7 @@ from ovnlab.tasks import build
 from ovnlab.topology.resolved import Origin
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 DEVELOPMENT = "90"
 """The last number of what is no release: 3.7.90 is what comes after branch-3.7."""

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovnlab.errors import SurroundingsError
+from ovnlab.nodes.context import ProcessContext
 from ovnlab.software.packages import BUILDING, SEARCHED, Report, tree
 from ovnlab.state import cache_root
-from ovnlab.wrapped import WrappedContext
 
 PROGRAMS = ("gcc", "make", "autoconf", "automake", "libtoolize", "pkg-config", "git", "strip", "perl", "m4")
 """What is run to build."""
@@ -53,17 +53,17 @@ def _wrap(tree: str, argv: Sequence[str]) -> list[str]:
     return ["unshare", *user, "--mount", "sh", "-ec", prepare, "sh", tree, *ending, *argv]
 
 
-def _context(tree: str, temporary: Path) -> WrappedContext:
+def _context(tree: str, temporary: Path) -> ProcessContext:
     kept = {
         key: value
         for key, value in os.environ.items()
         if key in KEPT or key in OF_GIT or key.startswith(("GIT_SSL_", "SSL_CERT_", "CCACHE_"))
     }
     environment = {**kept, "PATH": os.pathsep.join(SEARCHED), "LC_ALL": "C", "TMPDIR": str(temporary)}
-    return WrappedContext(functools.partial(_wrap, tree), environment)
+    return ProcessContext(functools.partial(_wrap, tree), environment)
 
 
-def obtain(temporary: Path, report: Report) -> tuple[WrappedContext, str]:
+def obtain(temporary: Path, report: Report) -> tuple[ProcessContext, str]:
     """A context to build in, and what says which compiler it has. Temporary files go to `temporary`.
 
     Raises SurroundingsError where this machine has no compiler, and no packages of one can be had.

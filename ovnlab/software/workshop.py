@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ovnlab.software import packages, toolchain
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 Report = Callable[[str], None]
 

@@ -14,7 +14,7 @@ from ovnlab.templating import render
 from ovnlab.topology.resolved import VM, Node
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 ANSWER_TIMEOUT = 30
 """Seconds that DHCP and router advertisements may take."""

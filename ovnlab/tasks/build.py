@@ -17,7 +17,7 @@ from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 PREFIX = "/opt/ovnlab/current"
 """Where a build believes that it is: a link that says which one a node runs."""

@@ -13,7 +13,7 @@ from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 READY_TIMEOUT = 60
 """Seconds that chassis, tunnels and ports may take."""

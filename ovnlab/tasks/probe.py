@@ -19,7 +19,7 @@ from ovnlab.templating import plain, render
 from ovnlab.topology.resolved import MAC, NAME, VM, interface_name, trunk_bridge
 
 if TYPE_CHECKING:
-    from invoke.context import Context
+    from ovnlab.nodes.context import Context
 
 TUNNELS = ("geneve", "vxlan")
 

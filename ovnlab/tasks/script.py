@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, Timeout
-
-if TYPE_CHECKING:
-    from invoke.context import Context
+from ovnlab.nodes.context import Context, Output, TimedOut
 
 TIMEOUT = 60.0
 TAIL = 12
@@ -28,16 +25,6 @@ class _Whole(io.StringIO):
         return super().read()
 
 
-class Output(Protocol):
-    """Takes what a script prints as it comes."""
-
-    def write(self, text: str) -> None:
-        """Take some of it."""
-
-    def flush(self) -> None:
-        """Nothing more comes for now."""
-
-
 def run_script(
     context: Context, script: str, *, where: str, timeout: float = TIMEOUT, output: Output | None = None
 ) -> str:
@@ -46,8 +33,6 @@ def run_script(
     `where` names the node and the step in errors: CommandFailed with the end of what was printed, Timeout
     after `timeout` seconds, SurroundingsError where the disk is full.
     """
-    from invoke.exceptions import CommandTimedOut  # noqa: PLC0415  whoever has a context has loaded invoke
-
     try:
         result = context.run(
             "sh -s",
@@ -59,12 +44,12 @@ def run_script(
             timeout=timeout,
             **({"out_stream": output} if output else {}),
         )
-    except CommandTimedOut as error:
-        raise Timeout(f"gave up after {timeout:g} s", where=where, detail=tail(error.result.stderr)) from None
+    except TimedOut as error:
+        raise Timeout(f"gave up after {timeout:g} s", where=where, detail=tail(error.stderr)) from None
     assert result is not None  # noqa: S101  invoke returns None for a dry run only
-    if result.failed:
+    if result.exited:
         raise failure(where, result.exited, result.stderr)
-    return str(result.stdout)
+    return result.stdout
 
 
 def one_of(scripts: Sequence[str]) -> str:

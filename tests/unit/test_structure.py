@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors", "scalars"],
-    ["waiting", "shipped", "ovsdb", "jinja", "templating", "parallel", "wrapped", "reporting", "writing", "ahead"],
+    ["waiting", "shipped", "ovsdb", "jinja", "templating", "parallel", "reporting", "writing", "ahead"],
+    ["nodes"],
     ["topology"],
     ["graph"],
     ["state", "tasks"],

@@ -1,14 +1,12 @@
-"""An invoke Context whose commands run inside the namespaces of a process."""
+"""A context whose commands run inside the namespaces of a process."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from invoke.context import Context
+from ovnlab.nodes.context import ProcessContext
 
 PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -27,8 +25,6 @@ def enter(pid: int, argv: Sequence[str]) -> list[str]:
     return ["nsenter", f"--target={pid}", *user, *entered, "--", "env", "-i", *variables, *argv]
 
 
-def context_in(pid: int) -> Context:
-    """Runs commands in the namespaces of a process."""
-    from ovnlab.wrapped import WrappedContext  # noqa: PLC0415  brings invoke, which who only looks need not load
-
-    return WrappedContext(functools.partial(enter, pid))
+def context_in(pid: int) -> ProcessContext:
+    """Return what runs commands in the namespaces of a process."""
+    return ProcessContext(functools.partial(enter, pid))

@@ -16,9 +16,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.nodes.context import ProcessContext
 from ovnlab.ovsdb import connect
 from ovnlab.providers.local import processes
 from ovnlab.providers.local.context import context_in, enter
@@ -28,9 +28,6 @@ from ovnlab.templating import render
 from ovnlab.topology import resolved
 from ovnlab.topology.resolved import Topology, interface_name
 from ovnlab.waiting import wait_until
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 END_TIMEOUT = 10.0
 LARGEST_MTU = 65521
@@ -45,7 +42,7 @@ class LocalNode:
     lasting = False  # a process ID is another's one day
 
     @cached_property
-    def context(self) -> Context:
+    def context(self) -> ProcessContext:
         """Runs commands in the node."""
         return context_in(self.pid)
 

@@ -1,0 +1,1 @@
+"""How commands are run on nodes, whatever kind of node it is."""
