@@ -35,7 +35,7 @@ class Convergence:
 
     def central(self, zone: str) -> base.Node:
         """The first node with the databases of a zone that runs. Raises OvnlabError where none does."""
-        running = self.provider.nodes()
+        running = base.Running(self.provider.nodes())
         centrals = self.topology.centrals(zone)
         return next((running[node.name] for node in centrals if node.name in running), None) or self.provider.node(
             centrals[0].name
@@ -50,7 +50,7 @@ class Convergence:
     def remove_nodes(self, names: Sequence[str]) -> list[str]:
         """Remove nodes, and what the databases know of them. The zones none of whose databases runs."""
         self.reporter.step(f"removing {', '.join(names)}")
-        running = self.provider.nodes()
+        running = base.Running(self.provider.nodes())
         leaving = [node.name for node in self.known if node.central and node.name in names and node.name in running]
         for name in leaving:  # one after the other: each needs a majority of those that are left
             daemons.leave_clusters(running[name].context, name)
@@ -76,7 +76,7 @@ class Convergence:
     def reconnect(self, todo: Plan, seen: Seen, started: list[Node]) -> list[Node]:
         """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""
         topology = self.topology
-        running = self.provider.nodes()
+        running = base.Running(self.provider.nodes())
         for zone in topology.zones:
             servers = {node.name for node in (topology.relays(zone) or topology.centrals(zone))}
             if not servers <= set(todo.add):
@@ -94,7 +94,7 @@ class Convergence:
         """
         topology = self.topology
         self.reporter.step("starting databases and switches")
-        running = self.provider.nodes()
+        running = base.Running(self.provider.nodes())
         known = [node.name for node in self.known]
         founders = {founder(topology, zone, seen, known) for zone in topology.zones}
         converting = {name for zone in topology.zones if (name := self._converting(zone, nodes))}
@@ -124,7 +124,7 @@ class Convergence:
     def start_controllers_and_bind(self, started: Sequence[Node], todo: Plan) -> None:
         """Controllers, the logical network and bindings need the switches, and nothing of one another."""
         topology = self.topology
-        running = self.provider.nodes()
+        running = base.Running(self.provider.nodes())
         for_each(todo.unbind.items(), lambda item: self.unbind(*item))
         if todo.transit:
             daemons.make_transit(running[topology.central.name].context, todo.transit, (), topology.name)
@@ -162,7 +162,7 @@ class Convergence:
     def await_ready(self, started: Sequence[Node], todo: Plan) -> None:
         """Return when chassis are registered, `--wait=hv sync` is answered, tunnels in place and ports up."""
         topology = self.topology
-        running = self.provider.nodes()
+        running = base.Running(self.provider.nodes())
         chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
         peers = [node for node in chassis if topology.peers(node)]
         zones = topology.zones if started or todo.changes else ()
@@ -209,7 +209,7 @@ class Convergence:
             return
         topology = self.topology
         self.reporter.step("waiting for ports to be up")
-        running = self.provider.nodes()
+        running = base.Running(self.provider.nodes())
         for_each(bound.items(), lambda item: binding.await_flows(running[item[0]].context, item[0], item[1]))
         # Only now: of a fake VM that has moved, the database still says that it is up where it was.
         zones: dict[str, list[VM]] = {}

@@ -43,6 +43,7 @@ from ovnlab.topology import resolved
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
+from ovnlab.watching import DeathWatch
 from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
@@ -539,9 +540,11 @@ class Lab:
         ]
         if not fresh:
             started = work.reconnect(first, seen, started)
+        watch = DeathWatch(self.provider, topology, [node.name for node in topology.nodes])
         if started:
             self.provider.deliver(self.builds)
-            work.start_nodes(started, seen)
+            with watch.during(watch.look):
+                work.start_nodes(started, seen)
             if unaware:  # databases of a node that was dead come back knowing what they knew
                 work.forget_nodes(list(first.remove), unaware)
             if not fresh:
@@ -558,8 +561,10 @@ class Lab:
                 )
         if not asked:
             self._check_matches(topology, source, first)
-        work.start_controllers_and_bind(started, first)
-        work.await_ready(started, first)
+        with watch.during(watch.look):
+            work.start_controllers_and_bind(started, first)
+        with watch.during(watch.look_at_all):
+            work.await_ready(started, first)
         return first, len(first.bound_after(seen))
 
     def _wake_databases(self, work: Convergence, topology: Topology, seen: Seen, leaving: Collection[str]) -> None:
@@ -651,7 +656,10 @@ class Lab:
             except OvnlabError:
                 self._unbind_new(work, homes, created)
                 raise
-            work.await_bound(homes)
+            concerned = [node.name for node in topology.nodes if node.central or node.name in homes]
+            watch = DeathWatch(self.provider, topology, concerned)
+            with watch.during(watch.look_at_all):
+                work.await_bound(homes)
             return vms
 
     def _refuse_other_zone(self, specs: Specs, wanted: Mapping[str, str]) -> None:

@@ -2,52 +2,102 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 from ovnlab.errors import OvnlabError
+from ovnlab.waiting import CLOCK
 
 WORKERS = 8
 
+LOOK_AFTER = 3.0
+"""Seconds between two looks of a watch, at least."""
+
+LOOK_SHARE = 10
+"""A watch takes at most this part of the time: the next look waits for so many times what the last one took."""
+
+Watch = Callable[[], None]
+"""Looks whether what is awaited can still come. Raises OvnlabError where it cannot."""
+
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_GIVEN_UP: ContextVar[tuple[threading.Event, ...]] = ContextVar("given up", default=())
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def watched(watch: Watch | None) -> Iterator[None]:
+    """Have a watch look from time to time while `for_each` waits in this block, and end the wait where it raises."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+def is_given_up() -> bool:
+    """Return True in a thread of `for_each` whose result nobody waits for any more."""
+    return any(event.is_set() for event in _GIVEN_UP.get())
 
 
 def for_each(items: Iterable[Item], do: Callable[[Item], Result], *, workers: int = WORKERS) -> list[Result]:
     """Return the results of `do` for every item, in order.
 
     All are finished before an error is raised: the first one, which names how many others failed too.
-    An interrupt does not wait for what is still running, and nothing more is begun after it.
+    An interrupt, or an error that a watch raises, does not wait for what is still running: that is given up, and
+    nothing more is begun after it.
     """
     items = list(items)
-    if len(items) < 2:
+    watch = _WATCH.get()
+    if not items or (len(items) == 1 and watch is None):
         return [do(item) for item in items]
-    work = _Work(items, do)
+    work = _Work(items, do, _GIVEN_UP.get())
     # Plain threads: the pools of concurrent.futures take longer to import than most commands have to run.
     threads = [threading.Thread(target=work.run, daemon=True) for _ in range(min(workers, len(items)))]
     for thread in threads:
         thread.start()
     try:
-        for thread in threads:
-            thread.join()
+        _join(threads, watch)
+    except BaseException:
+        work.given_up.set()
+        raise
     finally:
         work.left.clear()
     return work.results()
 
 
+def _join(threads: Sequence[threading.Thread], watch: Watch | None) -> None:
+    """Return when all threads have ended; raise what the watch raises before."""
+    look_at = CLOCK.monotonic() + LOOK_AFTER
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(max(0.0, look_at - CLOCK.monotonic()) if watch else None)
+            if watch and thread.is_alive() and (began := CLOCK.monotonic()) >= look_at:
+                with watched(None):  # its own questions need no watch
+                    watch()
+                ended = CLOCK.monotonic()
+                look_at = ended + max(LOOK_AFTER, LOOK_SHARE * (ended - began))
+
+
 class _Work(Generic[Item, Result]):
     """Items that threads take from a queue, and what came of each."""
 
-    def __init__(self, items: Sequence[Item], do: Callable[[Item], Result]) -> None:
+    def __init__(self, items: Sequence[Item], do: Callable[[Item], Result], outer: tuple[threading.Event, ...]) -> None:
         self.do = do
+        self.outer = outer
+        self.given_up = threading.Event()
         self.left = deque(enumerate(items))
         self.done: dict[int, Result] = {}
         self.failed: dict[int, BaseException] = {}
 
     def run(self) -> None:
         """Work until nothing is left."""
+        _GIVEN_UP.set((*self.outer, self.given_up))
         while self.left:
             try:
                 number, item = self.left.popleft()

@@ -15,7 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
+from ovnlab.parallel import is_given_up
 from ovnlab.waiting import CLOCK
+
+GIVE_UP_AFTER = 0.5
+"""Seconds after which a command that nobody waits for any more is ended, at most."""
 
 Wrap = Callable[[Sequence[str]], Sequence[str]]
 """Returns the command that runs a command elsewhere: one that enters namespaces, or ssh."""
@@ -137,7 +141,9 @@ def _finish(process: subprocess.Popen[bytes], output: Output | None, timeout: fl
             left = None if deadline is None else deadline - CLOCK.monotonic()
             if left is not None and left <= 0:
                 raise TimedOut(printed[process.stderr].decode(errors="replace"))
-            for key, _ in selector.select(left):
+            if is_given_up():
+                raise TimedOut(printed[process.stderr].decode(errors="replace"))
+            for key, _ in selector.select(GIVE_UP_AFTER if left is None else min(left, GIVE_UP_AFTER)):
                 part = os.read(key.fd, CHUNK)
                 printed[key.fileobj] += part
                 if output is not None and key.fileobj is process.stdout:

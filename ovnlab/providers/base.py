@@ -6,10 +6,14 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from ovnlab.errors import OvnlabError
 from ovnlab.topology.resolved import Topology
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
+
+
+ENDED = "the node ended while ovnlab was working on it"
 
 
 class Node(Protocol):
@@ -40,6 +44,13 @@ class Node(Protocol):
 
         The script has a PATH, and what else is in its environment must not matter. None where `context` is as quick.
         """
+
+
+class Running(dict[str, Node]):
+    """Nodes that run, by name. Raises OvnlabError for another one: who asks for it has just seen it run."""
+
+    def __missing__(self, name: str) -> Node:
+        raise OvnlabError(ENDED, where=name, hint="`ovnlab up` starts it again")
 
 
 class Provider(Protocol):

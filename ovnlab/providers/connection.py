@@ -11,22 +11,36 @@ from typing import Any
 
 import paramiko
 from fabric import Config, Connection
+from fabric.runners import Remote
 from invoke.exceptions import CommandTimedOut
 from invoke.runners import Result
 
 from ovnlab.errors import LoginRefused, OvnlabError
 from ovnlab.nodes.context import TimedOut, shell_words
+from ovnlab.parallel import is_given_up
 from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach, as_root
+from ovnlab.waiting import CLOCK
 
 ALIVE_INTERVAL = 10
 """Seconds of silence after which a connection is asked whether it lives."""
+
+
+class _GivesUp(Remote):  # type: ignore[misc]  # Fabric ships no types
+    """Runs commands as Fabric does, until nobody waits for them any more."""
+
+    def wait(self) -> None:
+        """Return when the command has ended."""
+        while not (self.process_is_finished or self.has_dead_threads):
+            if is_given_up():
+                self.kill()
+            CLOCK.sleep(self.input_sleep)
 
 
 class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
     """A Fabric Connection whose commands run as root. It trusts the host keys that it was given alone."""
 
     def __init__(self, name: str, reach: Reach, password: str | None = None) -> None:
-        config = Config(overrides={"load_ssh_configs": False}, lazy=True)
+        config = Config(overrides={"load_ssh_configs": False, "runners": {"remote": _GivesUp}}, lazy=True)
         super().__init__(
             reach.host,
             user=reach.user,

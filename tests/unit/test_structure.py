@@ -21,7 +21,7 @@ LAYERS = [
     ["software", "northbound", "credentials"],
     ["doctor"],
     ["providers", "plan"],
-    ["binding", "looking"],
+    ["binding", "looking", "watching"],
     ["convergence"],
     ["builds"],
     ["lab"],

@@ -1,0 +1,75 @@
+"""Looks at nodes and daemons while `up` waits: what has died is named at once, not awaited until the deadline."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from ovnlab.errors import OvnlabError, SurroundingsError, TopologyError, UsageError
+from ovnlab.parallel import Watch, for_each, watched
+from ovnlab.plan import daemons as expected_daemons
+from ovnlab.providers.base import ENDED, Node, Provider
+from ovnlab.tasks import vitals
+from ovnlab.topology.resolved import Topology
+
+HINT = "`ovnlab up` starts it again"
+
+
+@dataclass(frozen=True)
+class DeathWatch:
+    """A watch over the nodes that ran when it began, and over the daemons that the topology has on them.
+
+    Before all of them are started, a daemon without a pidfile may be one that is about to start.
+    """
+
+    provider: Provider
+    topology: Topology
+    names: Collection[str]
+
+    @contextlib.contextmanager
+    def during(self, look: Watch) -> Iterator[None]:
+        """Look from time to time while this block waits, and once more where it fails: the dead explain much."""
+        try:
+            with watched(look):
+                yield
+        except (TopologyError, SurroundingsError, UsageError):
+            raise
+        except OvnlabError as error:
+            try:
+                look()
+            except OvnlabError as dead:
+                if str(dead) != str(error):
+                    dead.detail = f"{dead.detail}\nand also: {error}".strip()
+                raise dead from None
+            raise
+
+    def look(self) -> None:
+        """Raise OvnlabError where a node has ended, or a daemon has died that had started."""
+        self._look(started=False)
+
+    def look_at_all(self) -> None:
+        """Raise OvnlabError where a node has ended, or a daemon does not run."""
+        self._look(started=True)
+
+    def _look(self, *, started: bool) -> None:
+        nodes = self.provider.nodes()
+        for name in self.names:
+            if name not in nodes:
+                raise OvnlabError(ENDED, where=name, hint=HINT)
+        for name, died in self._died(nodes, started=started).items():
+            for daemon, log in died.items():
+                raise OvnlabError(f"{daemon} died while ovnlab was waiting", where=name, hint=HINT, detail=log)
+
+    def _died(self, nodes: Mapping[str, Node], *, started: bool) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+
+        def look_at(name: str) -> None:
+            wanted = self.topology.node(name)
+            expected = expected_daemons(self.topology, wanted) if wanted else []
+            if expected:
+                with contextlib.suppress(OvnlabError):  # one that is silent is not one that has died
+                    found[name] = vitals.died(nodes[name].context, name, expected, started=started)
+
+        for_each([name for name in self.names if name in nodes], look_at)
+        return {name: found[name] for name in sorted(found)}
