@@ -377,13 +377,13 @@ class Lab:
         self.base = self._base(topology)
         with builds.claimed(topology, self.reporter):
             self.provider = self._provider(topology)
-            running, made = self.provider.running(), self.provider.made()
+            active, made = self.provider.active(), self.provider.made()
             try:
                 self._make_builders(topology, source)
                 self.builds = builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
             except (KeyboardInterrupt, SurroundingsError, TopologyError):
                 if self.folder.exists():
-                    self._take_back(began, running, made)
+                    self._take_back(began, active, made)
                 raise
             try:
                 self.folder.create(afresh=began)
@@ -392,7 +392,7 @@ class Lab:
                 done, bound = self._converge(topology, source, fresh=began and back is None)
                 self.folder.store(Stored(source, topology, self.base, complete=True))
             except (KeyboardInterrupt, SurroundingsError, TopologyError):
-                self._take_back(began, running, made)
+                self._take_back(began, active, made)
                 raise
             if back is None and (is_new or never_up):
                 self._keep(topology)
@@ -497,14 +497,14 @@ class Lab:
                 hint=f"`ovnlab down {self.name}` first, or give this one a name of its own with --name",
             )
 
-    def _take_back(self, began: bool, running: frozenset[str], made: frozenset[str]) -> None:
+    def _take_back(self, began: bool, active: frozenset[str], made: frozenset[str]) -> None:
         """Of nodes that were made before, only that they run is this run's doing: their databases stay."""
         if began:
             self.reporter.step(f"taking back lab {self.name}")
             self.provider.destroy()
             return
         self.provider.stop([])  # nothing more is made from now on
-        added, started = sorted(self.provider.made() - made), sorted((self.provider.running() & made) - running)
+        added, started = sorted(self.provider.made() - made), sorted((self.provider.active() & made) - active)
         if added or started:
             self.reporter.step(f"taking back {', '.join([*added, *started])}")
             self.provider.stop(started)

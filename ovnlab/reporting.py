@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Protocol
 
 from ovnlab.errors import OvnlabError
+from ovnlab.waiting import reported
 
 
 class Reporter(Protocol):
@@ -23,3 +26,12 @@ class Reporter(Protocol):
         """What the person answers when asked for it, unseen. Raises OvnlabError where nobody can be asked."""
         hint = "run this on a terminal, or put it into OVNLAB_SSH_PASSWORD"
         raise OvnlabError(f"nobody can be asked for the {what}", hint=hint)
+
+
+def slowly(reporter: Reporter, what: Callable[[], str] | str) -> contextlib.AbstractContextManager[None]:
+    """Note what is awaited, and for how long so far, whenever the body of a `with` takes more than some seconds."""
+
+    def tell(seconds: float) -> None:
+        reporter.note(f"{what if isinstance(what, str) else what()} ({seconds:.0f} s so far)")
+
+    return reported(tell)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 from ovnlab.errors import Timeout
@@ -22,6 +24,9 @@ class Clock(Protocol):
 CLOCK: Clock = time
 """The machine's own clock."""
 
+
+FIRST_REPORT = 5.0
+"""Seconds after which whoever waits is told what for; then after three times as long, and so on."""
 
 Seen = TypeVar("Seen")
 
@@ -54,3 +59,23 @@ def wait_until(
             raise Timeout(f"waited {timeout:g} s for {what}", detail=explain())
         clock.sleep(pause)
         pause = min(pause * 2, 0.1)
+
+
+@contextlib.contextmanager
+def reported(tell: Callable[[float], None], *, first: float = FIRST_REPORT) -> Iterator[None]:
+    """Call `tell` with the seconds that the body has taken: after 5, 15, 45… seconds, while it goes on."""
+    done = threading.Event()
+
+    def report() -> None:
+        passed, due = 0.0, first
+        while not done.wait(due - passed):
+            tell(due)
+            passed, due = due, due * 3
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

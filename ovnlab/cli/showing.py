@@ -10,7 +10,7 @@ from ovnlab.status import MemberStatus, NodeStatus, PortStatus, Status, family, 
 _COLOURS = {
     "up": "green", "down": "red", "degraded": "yellow", "missing": "red", "yes": "green", "no": "red",
     "unbound": "dim", "running": "green", "not running": "red",
-    "suspended": "yellow", "paused": "yellow", "shut off": "red", "crashed": "red", "no answer": "red",
+    "suspended": "yellow", "paused": "yellow", "shut off": "red", "crashed": "red", "does not answer": "red",
 }  # fmt: skip
 
 

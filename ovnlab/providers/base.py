@@ -60,7 +60,10 @@ class Provider(Protocol):
         """Whether the lab holds any machine."""
 
     def running(self) -> frozenset[str]:
-        """The names of the nodes that are there and alive."""
+        """The names of the nodes that are there and answer."""
+
+    def active(self) -> frozenset[str]:
+        """Return the names of the nodes that are switched on, as far as that is known; they may not answer."""
 
     def made(self) -> frozenset[str]:
         """The names of the nodes that there is anything of, whether they run or not."""

@@ -191,6 +191,11 @@ class Machine:
                     return True
         return self.is_listening()
 
+    def require_jump(self) -> None:
+        """Log in to the host that the machine is reached through, if there is one. Raises OvnlabError."""
+        if self.reach.jump is not None:
+            self.root.gateway.open()
+
     def is_listening(self, timeout: float = ANSWER_TIMEOUT, banner: float | None = None) -> bool:
         """Whether an SSH server takes a connection within `timeout` seconds, and shows its banner within `banner` more.
 
@@ -339,7 +344,7 @@ def owner_of(folder: LabFolder, identity: str) -> str:
         return identity
 
 
-NO_ANSWER = "no answer"
+NO_ANSWER = "does not answer"
 """What becomes of a machine that cannot be reached, where nobody knows more."""
 
 
@@ -347,6 +352,10 @@ def answering(machines: Iterable[Machine]) -> dict[str, bool]:
     """Whether machines answer, by their names."""
     asked = list(machines)
     return dict(zip((found.name for found in asked), for_each(asked, lambda found: found.answers()), strict=True))
+
+
+MEETING = "letting nodes know one another; OVS and OVN are installed where they are not"
+"""What `introduce` is doing, for whoever waits for it."""
 
 
 def introduce(machines: Iterable[Machine], topology: Topology) -> None:

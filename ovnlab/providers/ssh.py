@@ -19,9 +19,9 @@ import msgspec
 from ovnlab.errors import CommandFailed, LoginRefused, OvnlabError
 from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import INSTALL_TIMEOUT, NO_ANSWER, Keys, Machine, answering, introduce, owner_of
+from ovnlab.providers.machines import INSTALL_TIMEOUT, MEETING, NO_ANSWER, Keys, Machine, answering, introduce, owner_of
 from ovnlab.providers.reach import Reach
-from ovnlab.reporting import Reporter
+from ovnlab.reporting import Reporter, slowly
 from ovnlab.state import LabFolder
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
@@ -113,6 +113,10 @@ class SshProvider:
         self._answering |= answering(self._machine(node) for node in taken if node.name not in self._answering)
         return frozenset(node.name for node in taken if self._answering[node.name])
 
+    def active(self) -> frozenset[str]:
+        """Return the hosts that were taken and answer: whether others are on takes seconds to find out."""
+        return self.running()
+
     def resting(self, names: Collection[str]) -> dict[str, str]:
         """Hosts are not ours to switch off: one that was taken may be silent, and that is all that is known."""
         noted = self._noted()
@@ -161,9 +165,11 @@ class SshProvider:
             run_script(machine.context, script, where=where, timeout=INSTALL_TIMEOUT)
             self._note(node, taken=True)
 
-        for_each(nodes, take)
+        with slowly(self.reporter, "taking hosts into the lab; OVS and OVN are installed where they are not"):
+            for_each(nodes, take)
         self._answering.update((node.name, True) for node in nodes)
-        introduce(self.nodes().values(), topology)
+        with slowly(self.reporter, MEETING):
+            introduce(self.nodes().values(), topology)
 
     def _let_in(self, nodes: Sequence[Node], gate: Gate) -> None:
         """See that the lab's own key opens hosts that are entered with a password. Raises LoginRefused."""

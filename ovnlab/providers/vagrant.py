@@ -24,9 +24,9 @@ import vagrant
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.parallel import for_each
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import NO_ANSWER, Keys, Machine, answering, introduce
+from ovnlab.providers.machines import MEETING, NO_ANSWER, Keys, Machine, answering, introduce
 from ovnlab.providers.reach import Reach
-from ovnlab.reporting import Reporter
+from ovnlab.reporting import Reporter, slowly
 from ovnlab.software import images
 from ovnlab.state import LabFolder
 from ovnlab.tasks.script import run_script
@@ -146,6 +146,7 @@ class VagrantProvider:
         self.keys = Keys(folder)
         self._machines: dict[str, Machine] = {}
         self._answering: dict[str, bool] = {}
+        self._last_line = "nothing"
 
     @property
     def path(self) -> Path:
@@ -189,6 +190,10 @@ class VagrantProvider:
             self._machine(name, found) for name, found in settled.items() if name not in self._answering
         )
         return frozenset(name for name in settled if self._answering[name])
+
+    def active(self) -> frozenset[str]:
+        """Return the nodes whose machines answer: whether others are on takes seconds to find out."""
+        return self.running()
 
     def resting(self, names: Collection[str]) -> dict[str, str]:
         """What Vagrant says of machines that do not answer: one call, which takes seconds."""
@@ -240,6 +245,8 @@ class VagrantProvider:
         return self.folder.logs / "vagrant.log"
 
     def _heard(self, line: str) -> None:
+        if line.strip():
+            self._last_line = line.strip()
         said = SAID.match(line)
         if said is not None:
             self.reporter.node(said[1], said[2][:1].lower() + said[2][1:])
@@ -248,7 +255,8 @@ class VagrantProvider:
         """Let Vagrant do something. Raises OvnlabError with what it said last."""
         before = self._log.stat().st_size if self._log.exists() else 0
         try:
-            return do(self._vagrant())
+            with slowly(self.reporter, lambda: f"waiting for vagrant {what}, which said last: {self._last_line}"):
+                return do(self._vagrant())
         except subprocess.CalledProcessError as error:
             with self._log.open(errors="replace") as log:
                 log.seek(before)
@@ -288,7 +296,8 @@ class VagrantProvider:
         self.keys.write_config(topology, reaches)
         self._machines.clear()
         self._answering.clear()
-        introduce(self.nodes().values(), topology)
+        with slowly(self.reporter, MEETING):
+            introduce(self.nodes().values(), topology)
 
     def _settle(self, node: Node, said: Mapping[str, Any]) -> Settled:
         """Let a machine know who it is, reached as Vagrant says. The host key that it shows first is its host key."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ovnlab.topology.complete import DEFAULT_URI, bridge_of, by_password, nic_of, software
+from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
 from ovnlab.topology.model import Build, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
-from ovnlab.topology.resolved import MAC, RESERVED, Software, free_addresses, host_of, is_reserved
+from ovnlab.topology.resolved import DEFAULT_URI, MAC, RESERVED, Software, free_addresses, host_of, is_reserved
 from ovnlab.topology.source import Where
 
 Finding = tuple[Where, str]

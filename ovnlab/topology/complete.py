@@ -13,6 +13,7 @@ from typing import Any
 
 from ovnlab.topology import logical, model
 from ovnlab.topology.resolved import (
+    DEFAULT_URI,
     Check,
     Control,
     Libvirt,
@@ -32,9 +33,6 @@ from ovnlab.topology.source import Where
 
 LARGEST_LAB = 4096
 """Machines that one network of libvirt's can have."""
-
-DEFAULT_URI = "qemu:///system"
-"""The libvirt connection that nodes are defined on where nothing is said."""
 
 COMMIT = re.compile("[0-9a-fA-F]{40}")
 

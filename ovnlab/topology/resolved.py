@@ -23,6 +23,9 @@ LAB_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 """MAC addresses."""
 
+DEFAULT_URI = "qemu:///system"
+"""The libvirt connection that nodes are defined on where nothing is said."""
+
 RESERVED = frozenset(
     {"lo", "all", "default", "eth0", "eth1", "br-eth1", "br-int", "ovs-netdev", "ovs-system", "underlay"}
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +15,12 @@ import pytest
 libvirt = pytest.importorskip("libvirt")
 pytest.importorskip("pycdlib")
 
-from ovnlab.errors import OvnlabError, UsageError  # noqa: E402
+from ovnlab.errors import OvnlabError, SurroundingsError, UsageError  # noqa: E402
 from ovnlab.parallel import Gate  # noqa: E402
-from ovnlab.providers.libvirt import definitions  # noqa: E402
+from ovnlab.providers.libvirt import definitions, hypervisor  # noqa: E402
 from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: E402
+from ovnlab.providers.libvirt.ways import jump_of, leads  # noqa: E402
+from ovnlab.software import packages  # noqa: E402
 from ovnlab.state import LabFolder  # noqa: E402
 from ovnlab.testing.examination import Silent  # noqa: E402
 from ovnlab.topology.load import load_text  # noqa: E402
@@ -23,10 +29,13 @@ from ovnlab.topology.resolved import Topology  # noqa: E402
 URI = "test:///default"
 
 
-def topology(name: str = "lab", more: str = "") -> Topology:
+SETTINGS = "libvirt: {accelerate: qemu, pool: default-pool}\n"
+
+
+def topology(name: str = "lab", more: str = "", settings: str = SETTINGS) -> Topology:
     text = (
         f"name: {name}\nprovider: libvirt\nmachines: {{uri: '{URI}', image: ./disk.qcow2}}\n"
-        f"libvirt: {{accelerate: qemu, pool: default-pool}}\nnodes: {{central: {{role: central}}, worker1: {{}}}}\n{more}"
+        f"{settings}nodes: {{central: {{role: central}}, worker1: {{}}}}\n{more}"
     )
     return load_text("lab.yaml", text.encode()).topology
 
@@ -99,14 +108,16 @@ def test_what_is_of_another_lab_or_of_somebody_else_stays(tmp_path: Path) -> Non
     second.destroy()
 
 
-def test_what_fails_half_way_is_taken_back(tmp_path: Path) -> None:
-    """The test driver takes no uploads: networks are there when that fails."""
-    found = topology()
-    (tmp_path / "disk.qcow2").write_bytes(b"QFI\xfb" + bytes(28))
+def test_networks_are_made_once_it_is_known_what_machines_boot_from(tmp_path: Path) -> None:
+    """The test driver takes no uploads."""
+    found, before = topology(), everything()
     provider = provider_of(tmp_path, found)
+    with pytest.raises(OvnlabError, match=r"image .*disk.qcow2: cannot be read"):
+        provider.add(found, ["central", "worker1"])
+    (tmp_path / "disk.qcow2").write_bytes(b"QFI\xfb" + bytes(28))
     with pytest.raises(OvnlabError, match="storage pool default-pool"):
         provider.add(found, ["central", "worker1"])
-    assert "ovnlab-lab-underlay" in everything()["networks"]
+    assert everything()["networks"] == before["networks"]
     provider.destroy()
     for pool in libvirt.open(URI).listAllStoragePools():
         for volume in pool.listAllVolumes():
@@ -114,17 +125,106 @@ def test_what_fails_half_way_is_taken_back(tmp_path: Path) -> None:
                 volume.delete()
 
 
-def test_a_machine_that_was_left_paused_does_not_run(tmp_path: Path) -> None:
-    found = topology()
+def test_a_machine_that_is_on_may_not_answer(tmp_path: Path) -> None:
+    """One that was left paused is not on, and only one whose SSH server answers runs."""
+    found = topology(more="libvirt: {accelerate: qemu, pool: default-pool, subnet: 127.64.0.0/24}\n", settings="")
     provider = provider_of(tmp_path, found)
     define(provider, found)
     for _, domain, _ in provider._domains():
         domain.create()
-    assert provider.running() == {"central", "worker1"}
+    names = {"central", "worker1"}
+    assert provider.active() == names
+    assert not provider.running()
+    assert not provider.nodes()
+    assert provider.resting(names) == dict.fromkeys(names, "does not answer")
+    with pytest.raises(OvnlabError, match="central: is switched on, and does not answer"):
+        provider.node("central")
     domain = next(domain for name, domain, _ in provider._domains() if name == "central")
     domain.suspend()
-    assert provider.running() == {"worker1"}
+    assert provider.active() == {"worker1"}
+    assert provider.resting(names)["central"] == "paused"
+    provider._note_uris()
+    lost = LibvirtProvider(provider.folder, None, Silent())
+    assert lost.running() == {"worker1"}, "how it is reached is lost"
+    with answering_ssh(found.nodes[1].machine.address) as port:
+        again = LibvirtProvider(provider.folder, found, Silent())
+        machine = again._machine(found.nodes[1])
+        again._machines["worker1"] = dataclasses.replace(machine, reach=dataclasses.replace(machine.reach, port=port))
+        assert again.running() == set(again.nodes()) == {"worker1"}
     provider.destroy()
+
+
+@contextlib.contextmanager
+def answering_ssh(address: str) -> Iterator[int]:
+    """The port of a server that shows the banner of an SSH server."""
+    with socket.create_server((address, 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as client:
+                client.sendall(b"SSH-2.0-test\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+
+
+def test_a_way_is_looked_for_before_machines_are_started(tmp_path: Path) -> None:
+    """Networks of the test driver lead nowhere: a machine there is not waited for."""
+    found = topology(more="libvirt: {accelerate: qemu, pool: default-pool, subnet: 240.9.0.0/24}\n", settings="")
+    provider = provider_of(tmp_path, found)
+    with pytest.raises(
+        OvnlabError, match=r"no route from here to 240\.9\.0\.0/24, the network of its machines"
+    ) as error:
+        provider._require_routes(found, found.nodes)
+    assert error.value.where == URI
+    assert "qemu+ssh://USER@HOST/system" in error.value.hint
+
+
+def route(**more: str) -> str:
+    return json.dumps([{"dst": "10.9.0.0/24", "dev": "x", **more}])
+
+
+def test_which_routes_lead_to_machines() -> None:
+    assert leads(route(), by_default=False)
+    assert leads(route(dst="default"), by_default=True)
+    assert not leads(route(dst="default"), by_default=False)
+    assert not leads(route(type="unreachable"), by_default=True)
+    assert not leads("", by_default=True)
+
+
+def test_how_a_hypervisor_that_is_elsewhere_is_logged_in_to(tmp_path: Path) -> None:
+    (tmp_path / "key").touch()
+    jump = jump_of(f"qemu+ssh://admin@127.0.0.1:2222/system?keyfile={tmp_path}/key")
+    assert jump is not None
+    assert (jump.user, jump.host, jump.port, jump.keys) == ("admin", "127.0.0.1", 2222, (tmp_path / "key",))
+    assert jump.known_hosts.name.startswith("known_hosts")
+    assert not jump.agent
+    assert (
+        jump_of("qemu:///system") is jump_of("qemu+unix:///system?socket=/x") is jump_of("qemu+tls://h/system") is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("systemd", "installed", "hint"),
+    [
+        (True, True, "start it: sudo systemctl start libvirtd"),
+        (False, True, "start it: sudo virtlogd -d; sudo libvirtd -d"),
+        (False, True, 'user = "root"\\ngroup = "root"\\nremember_owner = 0\\n'),
+        (False, False, "install it: sudo apt-get install libvirt-daemon-system"),
+    ],
+)
+def test_how_libvirtd_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, systemd: bool, installed: bool, hint: str
+) -> None:
+    monkeypatch.setattr(hypervisor, "SYSTEMD", tmp_path if systemd else tmp_path / "none")
+    monkeypatch.setattr(packages, "SEARCHED", (str(tmp_path),))
+    if installed:
+        (tmp_path / "libvirtd").write_text("#!/bin/sh\n")
+        (tmp_path / "libvirtd").chmod(0o755)
+    with pytest.raises(SurroundingsError) as error:
+        hypervisor.Hypervisor("qemu+unix:///system?socket=/nowhere").connection  # noqa: B018
+    assert hint in error.value.hint
 
 
 def test_nobody_makes_anything_after_it_was_taken_back() -> None:

@@ -89,7 +89,7 @@ class TestHostsOfSomebody:
             assert "w1" in error
             assert "cannot be reached by SSH" in error
             states = {node["name"]: node["state"] for node in hosts.labs.json("status", "--lab", "there")["nodes"]}
-            assert states == {"c1": "running", "w1": "no answer"}
+            assert states == {"c1": "running", "w1": "does not answer"}
         finally:
             virsh(hosts.labs.account, "resume", "ovnlab-hosts-h2")
         self.up(hosts)

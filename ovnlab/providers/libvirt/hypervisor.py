@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import libvirt
 
 from ovnlab.errors import OvnlabError, SurroundingsError, Timeout
+from ovnlab.software import packages
 from ovnlab.templating import render
 from ovnlab.waiting import wait_until
 
@@ -40,12 +44,35 @@ class Hypervisor:
             ) from None
 
 
+SYSTEMD = Path("/run/systemd/system")
+"""A folder that is there where systemd runs (sd_booted(3))."""
+
+QEMU_CONF = ('user = "root"', 'group = "root"', "remember_owner = 0")
+"""Lines of /etc/libvirt/qemu.conf where nobody has set up /dev/kvm, users and extended attributes for libvirt.
+
+Without the first two libvirt probes QEMU anew at every call where /dev/kvm is root's alone: a machine takes a minute to
+start. The last one is for file systems without trusted extended attributes, as in containers.
+"""
+
+
+def starting_libvirt() -> str:
+    """Return how to start, or else to install, libvirtd on this machine, with systemd or without."""
+    path = os.pathsep.join(packages.SEARCHED)
+    if shutil.which("libvirtd", path=path) is None:
+        return "install it: sudo apt-get install libvirt-daemon-system qemu-system-x86"
+    if SYSTEMD.is_dir():
+        return "start it: sudo systemctl start libvirtd"
+    lines = "\\n".join(QEMU_CONF)
+    settings = f"printf '{lines}\\n' | sudo tee -a /etc/libvirt/qemu.conf"
+    return f"start it: sudo virtlogd -d; sudo libvirtd -d (there is no systemd here; once before that: {settings})"
+
+
 def _advice(uri: str, error: Any) -> str:
     said = str(error)
     if "ermission denied" in said or "authentication" in said:
         return "become a member of group libvirt (sudo usermod -aG libvirt $USER, and log in again), or run as root"
     if "No such file" in said or "refused" in said:
-        return "start it: sudo systemctl start libvirtd, or install it: sudo apt-get install libvirt-daemon-system"
+        return starting_libvirt()
     return f"try it: virsh -c {uri} version"
 
 
@@ -106,6 +133,11 @@ class Console:
         """The last lines of it."""
         lines = [line for line in self.text.splitlines() if line.strip()]
         return "\n".join(lines[-CONSOLE_TAIL:]) or "nothing"
+
+    def summary(self) -> str:
+        """Return how far the machine came and the last line that it said, for whoever waits."""
+        text = [line for line in self.text.splitlines() if line.strip()]
+        return f"{self.stage()}, its console says: {text[-1].strip()}" if text else "no word on its console yet"
 
     def stage(self) -> str:
         """How far the machine came."""

@@ -25,6 +25,7 @@ from ovnlab import __version__
 from ovnlab.errors import OvnlabError, Timeout, UsageError
 from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.delivery import deliver
+from ovnlab.providers.libvirt import pools
 from ovnlab.providers.libvirt.definitions import (
     Boot,
     Domain,
@@ -38,23 +39,22 @@ from ovnlab.providers.libvirt.definitions import (
 )
 from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
 from ovnlab.providers.libvirt.saved import Saved, SavedLab, key_of, snapshot_of
-from ovnlab.providers.machines import Keys, Machine, introduce, owner_of, set_clocks
+from ovnlab.providers.libvirt.ways import jump_of, require_route
+from ovnlab.providers.machines import MEETING, NO_ANSWER, Keys, Machine, answering, introduce, owner_of, set_clocks
 from ovnlab.providers.reach import Reach
-from ovnlab.reporting import Reporter
+from ovnlab.reporting import Reporter, slowly
 from ovnlab.software import packages
 from ovnlab.software.images import identity
 from ovnlab.state import LabFolder, cache_root
 from ovnlab.templating import render
-from ovnlab.topology.resolved import Node, Topology
-from ovnlab.waiting import CLOCK, wait_until
+from ovnlab.topology.resolved import DEFAULT_URI, Node, Topology
+from ovnlab.waiting import CLOCK, reported, wait_until
 
 NAMESPACE = "urn:ovnlab:1"
 """Of the marks in libvirt's metadata."""
 
 HALF_BACK = "half-back"
 """The file of the lab's folder that is there while what was kept is begun with."""
-
-DEFAULT_URI = "qemu:///system"
 
 BOOT_TIMEOUT = 300.0
 """Seconds from power to SSH: enough for cloud-init under software emulation on a busy machine."""
@@ -90,6 +90,7 @@ class LibvirtProvider:
         self.keys = Keys(folder)
         self._hypervisors: dict[str, Hypervisor] = {}
         self._machines: dict[str, Machine] = {}
+        self._answering: dict[str, bool] = {}
         self._gate = Gate()
 
     # ── what is there ────────────────────────────────────────────────────────────────────────────────
@@ -147,23 +148,33 @@ class LibvirtProvider:
         return found
 
     def is_up(self) -> bool:
-        """Whether any machine of the lab runs."""
+        """Return True if any machine of the lab answers."""
         return bool(self.running())
 
-    def running(self) -> frozenset[str]:
-        """The nodes whose machines run."""
+    def active(self) -> frozenset[str]:
+        """Return the nodes whose machines are switched on; one that boots, or hangs, does not answer."""
         return frozenset(name for name, domain, _ in self._domains() if _runs(domain))
+
+    def running(self) -> frozenset[str]:
+        """Return the nodes whose machines answer; all that are on where nobody knows how they are reached."""
+        active = self.active()
+        if self.topology is None:
+            return active
+        nodes = [node for node in self.topology.nodes if node.name in active]
+        unknown = [self._machine(node) for node in nodes if node.name not in self._answering]
+        self._answering |= answering(unknown)
+        return frozenset(node.name for node in nodes if self._answering[node.name])
 
     def made(self) -> frozenset[str]:
         """The nodes whose machines are defined."""
         return frozenset(name for name, _, _ in self._domains())
 
     def resting(self, names: Collection[str]) -> dict[str, str]:
-        """What libvirt says of machines that do not run."""
+        """Return what libvirt says of machines that do not answer."""
         return {name: _rests(domain) for name, domain, _ in self._domains() if name in names}
 
     def nodes(self) -> dict[str, Machine]:
-        """The nodes whose machines run, by name."""
+        """The nodes whose machines answer, by name."""
         running = self.running()
         if self.topology is None:
             return {}
@@ -173,11 +184,22 @@ class LibvirtProvider:
         """A running node. Raises OvnlabError where it is not running."""
         found = self.nodes().get(name)
         if found is None:
+            state = self.resting([name]).get(name, "")
+            if state == NO_ANSWER:
+                hint = f"`ovnlab up` waits for it, `ovnlab console {name}` shows what it is doing"
+                raise OvnlabError("is switched on, and does not answer", where=name, hint=hint)
             raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
         return found
 
+    def _on(self) -> list[Machine]:
+        """Return the machines that are switched on, whether or not they answer."""
+        active = self.active()
+        return [self._machine(node) for node in self.topology.nodes if node.name in active] if self.topology else []
+
     def _reach(self, node: Node) -> Reach:
-        return Reach(node.machine.address, 22, "root", (self.keys.private,), self.keys.known_hosts)
+        on_bridge = self.topology is not None and self.topology.libvirt.bridge
+        jump = None if on_bridge else jump_of(node.machine.uri)
+        return Reach(node.machine.address, 22, "root", (self.keys.private,), self.keys.known_hosts, jump=jump)
 
     def _machine(self, node: Node) -> Machine:
         if node.name not in self._machines:
@@ -194,20 +216,37 @@ class LibvirtProvider:
         self._write_ssh(topology)
         nodes = [node for node in topology.nodes if node.name in names]
         if nodes:
-            kinds = {uri: self._kind(uri, topology) for uri in {node.machine.uri for node in nodes}}
-            for uri in kinds:
-                self._make_networks(uri, topology)
-            boots = {node.name: boot_of(node, self.note) for node in nodes}
-            brought = self._bring_all(topology, nodes)
-            self._gate = gate = Gate()
-            went_on = for_each(
-                nodes,
-                lambda node: self._start(
-                    gate, topology, node, kinds[node.machine.uri], boots[node.name], brought[node.name]
-                ),
-            )
-            set_clocks(self._machine(node) for node, was_saved in zip(nodes, went_on, strict=True) if was_saved)
-        introduce(self.nodes().values(), topology)
+            with pools.in_use(self.note):
+                self._start_all(topology, nodes)
+        with slowly(self.reporter, MEETING):
+            introduce(self.nodes().values(), topology)
+
+    def _start_all(self, topology: Topology, nodes: Sequence[Node]) -> None:
+        """Start machines. Nothing is made before it is known that they can be reached and what they boot from."""
+        boots = {node.name: boot_of(node, self.note) for node in nodes}
+        for node in {node.machine.uri: node for node in nodes}.values():
+            self._machine(node).require_jump()
+        brought = self._bring_all(topology, nodes)
+        kinds = {uri: self._kind(uri, topology) for uri in {node.machine.uri for node in nodes}}
+        for uri in kinds:
+            self._make_networks(uri, topology)
+        self._require_routes(topology, nodes)
+        self._gate = gate = Gate()
+        went_on = for_each(
+            nodes,
+            lambda node: self._start(
+                gate, topology, node, kinds[node.machine.uri], boots[node.name], brought[node.name]
+            ),
+        )
+        self._answering.update((node.name, True) for node in nodes)
+        set_clocks(self._machine(node) for node, went in zip(nodes, went_on, strict=True) if went)
+
+    def _require_routes(self, topology: Topology, nodes: Sequence[Node]) -> None:
+        """Raise OvnlabError if no route leads to machines that are not reached through their hypervisor."""
+        for node in {node.machine.uri: node for node in nodes}.values():
+            if self._reach(node).jump is None:
+                settings, machine = topology.libvirt, node.machine
+                require_route(machine.address, settings.subnet, machine.uri, through=settings.bridge)
 
     def _write_ssh(self, topology: Topology) -> None:
         reaches = {node.name: self._reach(node) for node in topology.nodes}
@@ -274,9 +313,11 @@ class LibvirtProvider:
 
     def _bring_all(self, topology: Topology, nodes: Sequence[Node]) -> dict[str, Brought]:
         """Bring what nodes boot from, one after the other, into the pools of their hypervisors."""
-        pools = {uri: self._pool(uri, topology.libvirt.pool) for uri in {node.machine.uri for node in nodes}}
+        found = {uri: self._pool(uri, topology.libvirt.pool) for uri in {node.machine.uri for node in nodes}}
         with packages.exclusive(cache_root() / "pool.lock", self.note, "another ovnlab that brings an image"):
-            return {node.name: self._bring(pools[node.machine.uri], boot_of(node, self.note)) for node in nodes}
+            for uri in found:
+                pools.remember(uri, topology.libvirt.pool)
+            return {node.name: self._bring(found[node.machine.uri], boot_of(node, self.note)) for node in nodes}
 
     def _bring(self, pool: Any, boot: Boot) -> Brought:
         """Bring what a node boots from into a pool."""
@@ -303,7 +344,10 @@ class LibvirtProvider:
             return str(volume.path())
 
     def _start(self, gate: Gate, topology: Topology, node: Node, kind: str, boot: Boot, brought: Brought) -> bool:
-        """Define a machine, make its disks, start it, and wait until it answers. Whether it goes on from memory."""
+        """Define a machine, make its disks, start it, and wait until it answers; one that is on is waited for.
+
+        Return True if it was on before, or goes on from memory.
+        """
         self.keys.close(node.name)  # what is kept is of a machine that has ended
         domain = self._domain(topology, node, kind)
         domain.kernel, domain.initrd = brought.kernel, brought.initrd
@@ -380,7 +424,13 @@ class LibvirtProvider:
         send(pool.connect(), make_volume(pool, seed, len(content), "raw"), io.BytesIO(content), len(content))
 
     def _await_ssh(self, node: Node, domain: Any, console: Console) -> None:
+        """Wait until a machine answers, and say meanwhile what it says on its console."""
         machine = self._machine(node)
+        what = f"SSH on {machine.reach.host}"
+
+        def tell(seconds: float) -> None:
+            limit = f"{seconds:.0f} s so far, {BOOT_TIMEOUT:.0f} s at most"
+            self.note(f"{node.name}: waiting for {what} ({limit}): {console.summary()}")
 
         def look() -> bool | None:
             if not domain.isActive():
@@ -389,12 +439,16 @@ class LibvirtProvider:
 
         began = CLOCK.monotonic()
         try:
-            wait_until(f"SSH on {node.machine.address}", look, timeout=BOOT_TIMEOUT)
+            self.reporter.node(node.name, "booting")
+            with reported(tell):
+                wait_until(what, look, timeout=BOOT_TIMEOUT)
             machine.root.open()
+            self.reporter.node(node.name, "done")
         except (OvnlabError, Timeout) as error:
             stage = console.stage()
             error.where = error.where or node.name
             error.detail = f"{stage}, after {CLOCK.monotonic() - began:.0f} s; its console said last:\n{console.tail()}"
+            error.hint = error.hint or f"ovnlab console {node.name} --lab {self.folder.name} shows what it is doing"
             raise
 
     # ── ending ───────────────────────────────────────────────────────────────────────────────────────
@@ -408,6 +462,7 @@ class LibvirtProvider:
                 with doing(f"{name}: switching off"):
                     domain.destroy()
                 self._machines.pop(name, None)
+                self._answering.pop(name, None)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove machines and their disks. What was kept of the lab is of no use then."""
@@ -421,6 +476,7 @@ class LibvirtProvider:
         for_each(found, lambda item: self._remove_one(*item, kept))
         for name, _, _ in found:
             self._machines.pop(name, None)
+            self._answering.pop(name, None)
             self.keys.forget(name)
 
     def _remove_one(self, name: str, domain: Any, mark: ET.Element, kept: Saved | None) -> None:
@@ -465,8 +521,9 @@ class LibvirtProvider:
             with doing(f"{item[0]}: saving"):
                 item[1].managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
 
-        for_each(running, save)
-        self._machines.clear()
+        with slowly(self.reporter, "writing the memory of machines to disk"):
+            for_each(running, save)
+        self._forget_connections()
 
     def resume(self) -> list[str]:
         """Go on where `suspend` has stopped, all machines at one moment. Their names."""
@@ -476,20 +533,28 @@ class LibvirtProvider:
             with doing(f"{item[0]}: starting"):
                 item[1].createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
 
-        for_each(saved, start)
+        with slowly(self.reporter, "reading the memory of machines from disk"):
+            for_each(saved, start)
         self._go_on(saved)
         return [name for name, _ in saved]
 
     def _go_on(self, paused: Sequence[tuple[str, Any]]) -> None:
         """Let machines run, and tell them how late it is."""
         for_each(paused, _let_run, workers=1)
-        self._machines.clear()  # what was connected is not any more
-        machines = self.nodes().values()
-        try:
-            set_clocks(machines)
-        except OvnlabError:  # on a busy machine they may still be waking up
-            for_each(machines, _await_banner)
-            set_clocks(machines)
+        self._forget_connections()
+        machines = self._on()
+        with slowly(self.reporter, "waiting for machines that go on to answer"):
+            try:
+                set_clocks(machines)
+            except OvnlabError:  # on a busy machine they may still be waking up
+                for_each(machines, _await_banner)
+                set_clocks(machines)
+        self._answering.update((found.name, True) for found in machines)
+
+    def _forget_connections(self) -> None:
+        """Forget what was connected, and who answers: machines have stopped, or were stopped and go on."""
+        self._machines.clear()
+        self._answering.clear()
 
     def keep(self, topology: Topology, builds: Mapping[str, str]) -> None:
         """Keep the lab as it is now for the next `up` of the same, where `bring_back` finds it."""
@@ -506,8 +571,8 @@ class LibvirtProvider:
                 found = domain.snapshotLookupByName(snapshot_of(key))
                 snapshots[name] = found.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)
                 kinds[name] = ET.fromstring(domain.XMLDesc()).get("type", "")  # noqa: S314  libvirt's own
-            pools = volumes.setdefault(domain.connect().getURI(), {})
-            pools.setdefault(mark.get("pool", ""), []).extend(v for v in _volumes(mark) if not v.endswith(".iso"))
+            by_pool = volumes.setdefault(domain.connect().getURI(), {})
+            by_pool.setdefault(mark.get("pool", ""), []).extend(v for v in _volumes(mark) if not v.endswith(".iso"))
         saved.write(Saved(key, kinds, snapshots, volumes))
 
     def _key(self, topology: Topology, builds: Mapping[str, str]) -> str:
@@ -529,20 +594,26 @@ class LibvirtProvider:
         usable = saved is not None and saved.key == self._key(topology, builds)
         if saved is not None and usable:
             self._note_uris()
-            for uri in {node.machine.uri for node in topology.nodes}:
-                self._make_networks(uri, topology)
-            brought = self._bring_all(topology, topology.nodes)
-            (self.folder.path / HALF_BACK).touch()
-            try:
-                self._begin(topology, saved, brought)
-            except (libvirt.libvirtError, OvnlabError, OSError) as error:
-                self.note(f"the lab that was kept cannot be used, and is made anew: {error}")
-                self._remove(self._domains())
-                usable = False
+            with pools.in_use(self.note):
+                brought = self._bring_all(topology, topology.nodes)
+                for uri in {node.machine.uri for node in topology.nodes}:
+                    self._make_networks(uri, topology)
+                (self.folder.path / HALF_BACK).touch()
+                usable = self._try_to_begin(topology, saved, brought)
         if not usable:
             self.discard()
         (self.folder.path / HALF_BACK).unlink(missing_ok=True)
         return usable
+
+    def _try_to_begin(self, topology: Topology, saved: Saved, brought: Mapping[str, Brought]) -> bool:
+        """Start machines from what was kept; where that fails, say why, and remove them."""
+        try:
+            self._begin(topology, saved, brought)
+        except (libvirt.libvirtError, OvnlabError, OSError) as error:
+            self.note(f"the lab that was kept cannot be used, and is made anew: {error}")
+            self._remove(self._domains())
+            return False
+        return True
 
     def _begin(self, topology: Topology, saved: Saved, brought: Mapping[str, Brought]) -> None:
         """Define machines, and start them from their snapshots, all at one moment."""
@@ -562,15 +633,17 @@ class LibvirtProvider:
                 found.revertToSnapshot(snapshot, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED)
             return node.name, found
 
-        self._go_on(for_each(topology.nodes, begin))
+        with slowly(self.reporter, "reading the memory of machines that was kept"):
+            begun = for_each(topology.nodes, begin)
+        self._go_on(begun)
 
     def discard(self) -> None:
         """Keep nothing any more for the next `up`. What runs goes on."""
         saved = SavedLab(self.folder).read()
-        for uri, pools in (saved.volumes if saved else {}).items():
+        for uri, kept in (saved.volumes if saved else {}).items():
             try:
                 used = {volume for _, _, mark in self._domains([uri]) for volume in _volumes(mark)}
-                for name, volumes in pools.items():
+                for name, volumes in kept.items():
                     with contextlib.suppress(libvirt.libvirtError):  # a pool that is gone has no volumes
                         pool = self.hypervisor(uri).connection.storagePoolLookupByName(name)
                         _delete(pool, [volume for volume in volumes if volume not in used])
@@ -590,7 +663,8 @@ class LibvirtProvider:
             for node, domain in domains:
                 with doing(f"{node}: pausing"):
                     domain.suspend()
-            for_each(domains, keep)
+            with slowly(self.reporter, f"writing the memory of machines to snapshot {name}"):
+                for_each(domains, keep)
         finally:
             for_each(domains, _let_run, workers=1)
 
@@ -623,7 +697,8 @@ class LibvirtProvider:
                 found = item[1].snapshotLookupByName(snapshot)
                 item[1].revertToSnapshot(found, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED)
 
-        for_each(domains, revert)
+        with slowly(self.reporter, f"reading the memory of machines from snapshot {snapshot}"):
+            for_each(domains, revert)
         self._go_on(domains)
 
     def snapshots(self) -> dict[str, int]:
@@ -690,9 +765,9 @@ def _await_banner(machine: Machine) -> None:
 
 
 def _rests(domain: Any) -> str:
-    """What became of a machine that does not run."""
+    """Return what became of a machine that does not answer, in a word or two."""
     if domain.isActive():
-        return "paused"
+        return NO_ANSWER if _runs(domain) else "paused"
     if domain.hasManagedSaveImage():
         return "suspended"
     return "crashed" if domain.info()[0] == libvirt.VIR_DOMAIN_CRASHED else "shut off"

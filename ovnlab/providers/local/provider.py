@@ -129,6 +129,10 @@ class LocalProvider:
         """The names of the nodes that are alive."""
         return frozenset(self.pids())
 
+    def active(self) -> frozenset[str]:
+        """Return the names of the nodes that are alive: a process that is there is switched on."""
+        return self.running()
+
     def made(self) -> frozenset[str]:
         """The names of the nodes that have files."""
         folder = self.folder.path / "nodes"

@@ -1,0 +1,25 @@
+"""Whoever waits is told what for."""
+
+from __future__ import annotations
+
+import threading
+
+from ovnlab.waiting import reported
+
+
+def test_what_takes_long_is_reported_ever_more_seldom() -> None:
+    said: list[float] = []
+    enough = threading.Event()
+
+    def tell(seconds: float) -> None:
+        said.append(round(seconds, 3))
+        if len(said) == 3:
+            enough.set()
+
+    with reported(tell, first=0.01):
+        assert enough.wait(20)
+    assert said[:3] == [0.01, 0.03, 0.09]
+    count = len(said)
+    with reported(tell, first=30):
+        pass
+    assert len(said) == count, "what is done at once is not reported, and what is over is not any more"
