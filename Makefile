@@ -28,7 +28,7 @@ test: .venv/installed-for-tests
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: .venv/installed-for-tests
-	$(PYTEST) -m 'thorough or not thorough' $(PYTEST_ARGS)
+	OVNLAB_TESTS_FRESH=1 $(PYTEST) -m 'thorough or not thorough' $(PYTEST_ARGS)
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

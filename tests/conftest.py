@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from tests.lab.harness import Account, Labs, this_python
+from tests.lab.harness import SERVERS, Account, Labs, this_python
 
 # Where tests are started in the background, a shell has them ignore SIGINT, and so would every lab that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,6 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make a home for root, which all workers inherit: what one of them downloads or builds the others have."""
     if not hasattr(config, "workerinput"):
         os.environ[ROOTS_HOME] = tempfile.mkdtemp(prefix="ovnlab-tests-root-", dir="/var/tmp")
+
+
+def pytest_sessionfinish() -> None:
+    SERVERS.close()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,10 +10,19 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.lab.command import Command, Server
+
+Process = Command | subprocess.Popen[str]
+"""A command in the background."""
+
+FRESH = "OVNLAB_TESTS_FRESH"
+"""Set in the environment, each command line gets an interpreter of its own. `make test-all` does so."""
 
 ROOT = Path(__file__).parents[2]
 TOPOLOGIES = ROOT / "topologies"
@@ -44,6 +54,11 @@ class Account:
             return drop
         return ["unshare", "--mount", "--propagation=private", "sh", "-c", _WITH_TUN, "sh", *drop]
 
+    @property
+    def forks(self) -> bool:
+        """Whether a server that has ovnlab loaded can stand for a new interpreter."""
+        return not os.environ.get(FRESH)
+
     def environment(self, state: Path, cache: Path | None = None) -> dict[str, str]:
         """Folders of its own, and nothing of the person's who runs the tests."""
         kept = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "PIP_", "LANG"))}
@@ -54,6 +69,34 @@ class Account:
             "XDG_CACHE_HOME": str(cache or self.home / "cache"),
             "NO_COLOR": "1",
         }
+
+
+INTERPRETERS = ("PYTHON", "LANG", "LC_")
+"""What begins so in an environment is read when an interpreter starts."""
+
+
+def for_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in environment.items() if key.startswith(INTERPRETERS)}
+
+
+class Servers:
+    """What forks for the commands of each account, as long as the tests run."""
+
+    def __init__(self) -> None:
+        self._running: dict[Account, Server] = {}
+
+    def __getitem__(self, account: Account) -> Server:
+        if account not in self._running:
+            environment = account.environment(Path("/nonexistent"))
+            self._running[account] = Server(account.prefix, account.python, environment)
+        return self._running[account]
+
+    def close(self) -> None:
+        while self._running:
+            self._running.popitem()[1].close()
+
+
+SERVERS = Servers()
 
 
 @dataclass
@@ -73,31 +116,51 @@ class Labs:
     def environment(self) -> dict[str, str]:
         return {**self.account.environment(self.state, self.cache), **self.extra_environment}
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """A command that goes on in the background, in a process group of its own."""
+    def _server(self, environment: Mapping[str, str]) -> Server | None:
+        """What forks for a command with this environment; None where it takes an interpreter of its own."""
+        usual = self.account.environment(self.state)
+        if not self.account.forks or for_interpreter(environment) != for_interpreter(usual):
+            return None
+        return SERVERS[self.account]
+
+    def _begin(
+        self, words: Sequence[str], stdin: int = subprocess.DEVNULL, *, session: bool = False, fresh: bool = False
+    ) -> Process:
+        environment = self.environment
+        if not fresh and (forks := self._server(environment)):
+            if stdin == subprocess.DEVNULL:
+                with Path(os.devnull).open() as nothing:
+                    return forks.start(words, environment, self.scratch, stdin=nothing.fileno(), session=session)
+            return forks.start(words, environment, self.scratch, stdin=stdin, session=session)
         return subprocess.Popen(
             self.command(*words),
-            env=self.environment,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             text=True,
             cwd=self.scratch,
-            start_new_session=True,
+            start_new_session=session,
         )
 
-    def run(self, *words: str, expect: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """A command and what came of it; its exit code must be `expect`."""
-        result = subprocess.run(
-            self.command(*words),
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            input=stdin or "",
-            timeout=600,
-            cwd=self.scratch,
-            check=False,
-        )
+    def start(self, *words: str, fresh: bool = False) -> Process:
+        """A command that goes on in the background, in a process group of its own; `fresh`, an interpreter, too."""
+        return self._begin(words, session=True, fresh=fresh)
+
+    def run(
+        self, *words: str, expect: int | None = 0, stdin: str | None = None, fresh: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """A command and what came of it; its exit code must be `expect`. `fresh`, it has an interpreter of its own."""
+        with _piped(stdin or "") as reading:
+            process = self._begin(words, reading, fresh=fresh)
+        try:
+            stdout, stderr = process.communicate(timeout=600)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        assert process.returncode is not None
+        result = subprocess.CompletedProcess(["ovnlab", *words], process.returncode, stdout, stderr)
         assert "Traceback" not in result.stderr, result.stderr
         if expect is not None:
             said = f"{' '.join(words)}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
@@ -110,10 +173,14 @@ class Labs:
         environment = {**self.environment, "TERM": "xterm-256color"}
         if colour:
             environment.pop("NO_COLOR", None)
-        process = subprocess.Popen(
-            self.command(*words), env=environment, stdin=terminal, stdout=terminal, stderr=terminal,
-            cwd=self.scratch, start_new_session=True,
-        )  # fmt: skip
+        process: Command | subprocess.Popen[bytes]
+        if forks := self._server(environment):
+            process = forks.run(words, environment, self.scratch, [terminal] * 3, session=True)
+        else:
+            process = subprocess.Popen(
+                self.command(*words), env=environment, stdin=terminal, stdout=terminal, stderr=terminal,
+                cwd=self.scratch, start_new_session=True,
+            )  # fmt: skip
         os.close(terminal)
         shown = b""
         try:
@@ -181,6 +248,22 @@ class Labs:
         if folder.exists():
             left += [f"file {path}" for path in folder.iterdir()]
         return left
+
+
+@contextlib.contextmanager
+def _piped(text: str) -> Iterator[int]:
+    """The end of a pipe at which a text can be read."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as pipe:
+            pipe.write(text)
+
+    threading.Thread(target=write, daemon=True).start() if text else os.close(writing)
+    try:
+        yield reading
+    finally:
+        os.close(reading)
 
 
 def processes_with(word: str) -> list[tuple[int, list[str]]]:

@@ -11,7 +11,7 @@ import pytest
 
 from ovnlab.providers.local import processes
 from ovnlab.waiting import wait_until
-from tests.lab.harness import Labs
+from tests.lab.harness import Labs, Process
 
 TWO = """
 name: two
@@ -46,7 +46,7 @@ def _daemon(init: int, program: str) -> int:
     return wait_until(program, look, timeout=60)
 
 
-def _end_of(up: subprocess.Popen[str]) -> str:
+def _end_of(up: Process) -> str:
     """What a command said until its end, which comes before it has waited in vain."""
     try:
         return up.communicate(timeout=PATIENCE)[1]

@@ -71,6 +71,10 @@ class Inside(Account):
     pid: int = 0
 
     @property
+    def forks(self) -> bool:
+        return False  # processes have other numbers there
+
+    @property
     def prefix(self) -> list[str]:
         return ["nsenter", f"--target={self.pid}", "--mount", "--net", "--pid", "--wdns=/"]
 
