@@ -74,7 +74,11 @@ class Request:
         """Addresses all that the topology depends on, this program included."""
         code = max(path.stat().st_mtime_ns for path in Path(resolved.__file__).parent.glob("*.py"))
         # Relative paths and those of `~` are resolved in what is kept.
-        around = (os.getcwd(), os.environ.get("HOME"))  # noqa: PTH109  Path.cwd() is no faster and no clearer
+        try:
+            folder = os.getcwd()  # noqa: PTH109  Path.cwd() is no faster and no clearer
+        except FileNotFoundError:  # it was removed: whoever needs it will say so
+            folder = ""
+        around = (folder, os.environ.get("HOME"))
         options = (str(Path(self.path).absolute()), self.settings, self.name, self.provider, __version__, code, around)
         parts = [repr(options).encode()]
         return hashlib.sha256(b"\0".join([*parts, content])).hexdigest()

@@ -33,6 +33,8 @@ def find_topology(given: str | None) -> str:
     """The path of a topology: as given, or a shipped one by its name; 3node where nothing is given."""
     if given is None:
         return str(DEFAULT_TOPOLOGY)
+    if not given:
+        raise UsageError("invalid topology '': expected a file or the name of a shipped topology")
     shipped = TOPOLOGIES / f"{given}.yaml"
     if "/" in given or Path(given).is_file():
         return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -14,6 +15,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
         scratch.replace(path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # writing to an open file does not say which
         raise

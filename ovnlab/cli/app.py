@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -12,10 +13,10 @@ from collections.abc import Sequence
 import click
 
 from ovnlab import __version__
-from ovnlab.cli import output
+from ovnlab.cli import output, streams
 from ovnlab.cli.options import complete_labs
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.state import state_root, storage_error
+from ovnlab.state import cache_root, state_root
 
 COMMANDS = {
     "labs": ("up", "down", "ls", "status", "logs"),
@@ -128,9 +129,15 @@ def run(argv: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that is no text is shown, not stumbled over
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    return streams.sent(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
     words = list(argv[: argv.index("--")]) if "--" in argv else list(argv)
     try:
         return _command(argv)
+    except streams.OutputError:
+        raise
     except OvnlabError as problem:
         output.error(problem, json="--json" in words)
         return problem.exit_code
@@ -138,18 +145,21 @@ def run(argv: Sequence[str]) -> int:
         if "--json" in words:
             output.error(UsageError(problem.format_message()), json=True)
         else:
-            problem.show()
+            with contextlib.suppress(OSError):
+                problem.show()
         return problem.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.Abort:
         raise KeyboardInterrupt from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as problem:
-        output.error(storage_error(problem, state_root()), json="--json" in words)
-        return 3
+        if streams.is_of_output(problem):
+            raise
+        if os.environ.get("OVNLAB_TRACEBACK"):
+            raise
+        meant = streams.described(problem, state=state_root(), cache=cache_root())
+        output.error(meant, json="--json" in words)
+        return meant.exit_code
     except Exception as problem:
         if os.environ.get("OVNLAB_TRACEBACK"):
             raise

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ovnlab.binding import unknown
-from ovnlab.cli import output
+from ovnlab.cli import output, streams
 from ovnlab.errors import UsageError
 from ovnlab.insight.flows import Filter, Flow, Teller, Told, sample
 from ovnlab.insight.lookup import Look, look
@@ -55,12 +55,12 @@ def _show(seen: Look, node: str, which: Filter, *, json: bool, following: bool) 
         output.as_json(node=node, flows=[_object(teller.told(flow)) for flow in wanted])
     else:
         if following and output.is_colourful(sys.stdout):
-            sys.stdout.write("\x1b[H\x1b[2J")
+            streams.write("\x1b[H\x1b[2J")
         for line in _lines(node, teller, wanted, len(found)):
             output.line(line)
         if following:
             output.line()
-    sys.stdout.flush()
+    streams.flush()
 
 
 def _lines(node: str, teller: Teller, wanted: Sequence[Flow], everything: int) -> Iterator[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from ovnlab.cli import output
 from ovnlab.cli.options import json_option
+from ovnlab.cli.streams import say
 
 
 @click.command("doctor")
@@ -24,7 +23,7 @@ def doctor(fix: bool, json: bool) -> int:
 
     findings = examine()
     if fix:
-        mend(findings, lambda text: _say(f"ovnlab: {text}"))
+        mend(findings, lambda text: say(f"ovnlab: {text}"))
         findings = examine()
     if json:
         output.as_json(
@@ -42,11 +41,6 @@ def doctor(fix: bool, json: bool) -> int:
             if not finding.ok and finding.command:
                 output.line(f"      → {finding.command}")
     return 0 if all(finding.ok or finding.optional for finding in findings) else 3
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 COMMANDS = (doctor,)

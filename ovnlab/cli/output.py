@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json as jsons
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ovnlab.cli import streams
 from ovnlab.errors import OvnlabError, TopologyError
 
 SCHEMA_VERSION = 1
@@ -20,18 +22,55 @@ def as_json(**values: Any) -> None:
     """One JSON object on stdout."""
     plain = msgspec.to_builtins({"schema_version": SCHEMA_VERSION, **values})
     # Not msgspec's own encoder: an argument that is no text must not end in an error of its own.
-    sys.stdout.write(jsons.dumps(plain, indent=2) + "\n")
+    streams.write(jsons.dumps(plain, indent=2) + "\n")
+
+
+def json_list(key: str, objects: Iterable[Any]) -> None:
+    """Write one JSON object with a list of so many objects that they are not kept in memory.
+
+    It is printed when all of them are known: until then something may go wrong.
+    """
+    import tempfile  # noqa: PLC0415  for captures only
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
+        for number, plain in enumerate(objects):
+            text = jsons.dumps(msgspec.to_builtins(plain), indent=2).replace("\n", "\n    ")
+            kept.write(f"{',' if number else ''}\n    {text}")
+        ending = "\n  ]" if kept.tell() else "]"
+        kept.seek(0)
+        streams.write(f'{{\n  "schema_version": {SCHEMA_VERSION},\n  "{key}": [')
+        for part in iter(lambda: kept.read(2**16), ""):
+            streams.write(part)
+        streams.write(f"{ending}\n}}\n")
 
 
 def object_line(**values: Any) -> None:
     """One JSON object on a line of its own, of several that follow each other."""
     plain = msgspec.to_builtins({"schema_version": SCHEMA_VERSION, **values})
-    sys.stdout.write(jsons.dumps(plain) + "\n")
+    streams.write(jsons.dumps(plain) + "\n")
 
 
 def line(text: str = "") -> None:
-    """A line on stdout."""
-    sys.stdout.write(f"{text}\n")
+    """Write a line to stdout, with control characters as `shown` shows them."""
+    streams.write(f"{shown(text)}\n")
+
+
+_COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36, "bold": 1, "dim": 2}
+
+_CONTROL = re.compile(
+    rf"(?!\x1b\[(?:0|{'|'.join(map(str, _COLOURS.values()))})m)"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+"""Control characters (see scalars.is_control) other than line ends and tabs, and not those of our own colours."""
+
+
+def shown(text: str) -> str:
+    r"""Return text that a terminal shows and does not obey: names in captures, bundles and databases are anybody's.
+
+    >>> print(shown("eth0\x1b]0;title\x07"))
+    eth0\x1b]0;title\x07
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def is_colourful(stream: Any) -> bool:
@@ -43,9 +82,6 @@ def count(number: int, noun: str) -> str:
     """A number of things: `1 switch`, `2 switches`."""
     plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
-
-
-_COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36, "bold": 1, "dim": 2}
 
 
 def coloured(text: str, colour: str, *, stream: Any = None) -> str:
@@ -78,13 +114,13 @@ def error(problem: OvnlabError, *, json: bool) -> None:
     if json:
         as_json(error=_error_object(problem))
     if isinstance(problem, TopologyError):
-        sys.stderr.write("\n".join(mistake.located(problem.path) for mistake in problem.mistakes) + "\n")
+        streams.say(shown("\n".join(mistake.located(problem.path) for mistake in problem.mistakes)))
         return
-    sys.stderr.write(f"{coloured('ovnlab:', 'red', stream=sys.stderr)} {problem}\n")
+    streams.say(shown(f"{coloured('ovnlab:', 'red', stream=sys.stderr)} {problem}"))
     for text in problem.detail.splitlines():
-        sys.stderr.write(f"    {text}\n")
+        streams.say(shown(f"    {text}"))
     if problem.hint:
-        sys.stderr.write(f"  {coloured('→', 'yellow', stream=sys.stderr)} {problem.hint}\n")
+        streams.say(shown(f"  {coloured('→', 'yellow', stream=sys.stderr)} {problem.hint}"))
 
 
 def _error_object(problem: OvnlabError) -> dict[str, Any]:

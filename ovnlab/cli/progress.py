@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ovnlab.cli.output import shown
+from ovnlab.cli.streams import say
 from ovnlab.errors import OvnlabError
 from ovnlab.reporting import Reporter
 from ovnlab.waiting import CLOCK
@@ -22,7 +24,7 @@ class Lines(Reporter):
 
     def step(self, text: str) -> None:
         """Say it."""
-        sys.stderr.write(f"ovnlab: {text}\n")
+        say(shown(f"ovnlab: {text}"))
 
     note = step
 
@@ -64,18 +66,18 @@ class Picture(Reporter):
 
     def step(self, text: str) -> None:
         """A new step begins: what nodes did in the last one is over."""
-        self.text = text
+        self.text = shown(text)
         self.nodes = dict.fromkeys(self.nodes, "")
         self.since = {}
 
     def node(self, name: str, doing: str) -> None:
         """What a node is at."""
-        self.nodes[name] = doing
+        self.nodes[name] = shown(doing)
         self.since.setdefault(name, CLOCK.monotonic())
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self.live.console.print(f"ovnlab: {text}", highlight=False, markup=False)
+        self.live.console.print(shown(f"ovnlab: {text}"), highlight=False, markup=False)
 
     def secret(self, what: str) -> str:
         """Ask for it where the picture is, which goes on below."""

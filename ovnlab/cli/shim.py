@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 import click
 
-from ovnlab.cli import output
+from ovnlab.cli import output, streams
 from ovnlab.cli.options import PassOn, lab_option
 from ovnlab.errors import OvnlabError, UsageError
 
@@ -34,7 +33,7 @@ def podman_shim(words: tuple[str, ...], lab: str | None) -> int:
     if verb == "exec":
         wanted = podman.parse_exec(rest)
         command = podman.command(find(lab, Quiet()), wanted)
-        sys.stdout.flush()
+        streams.flush()
         os.closerange(3, 1024)  # a daemon that is started there would keep what it inherits
         os.execvp(command[0], command)  # noqa: S606  an argument list; nothing of ours remains to be done
     if verb == "inspect":

@@ -6,13 +6,12 @@ import ipaddress
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from ovnlab.cli import output
+from ovnlab.cli import output, streams
 from ovnlab.cli.options import (
     PassOn,
     complete_bindings,
@@ -39,7 +38,7 @@ def _find(lab: str | None) -> Lab:
 def run_on(command: Sequence[str], *, json: bool) -> int:
     """Run a command here; with `json` its output is captured into one object. Its exit code."""
     if not json:
-        sys.stdout.flush()
+        streams.flush()
         os.execvp(command[0], list(command))  # noqa: S606  an argument list; nothing of ours remains to be done
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     output.as_json(exit_code=result.returncode, stdout=result.stdout, stderr=result.stderr)
@@ -214,7 +213,7 @@ def _lines(command: Sequence[str], *, shown: bool) -> list[str]:
             found.append(text.rstrip("\n"))
             if shown:
                 output.line(found[-1])
-                sys.stdout.flush()
+                streams.flush()
     return found
 
 
