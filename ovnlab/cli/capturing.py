@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import signal
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ovnlab.cli import output
+from ovnlab.cli import output, streams
 from ovnlab.insight import files
 from ovnlab.insight.capture import Line, Wanted, capture, capture_into
 from ovnlab.insight.names import Names, TunnelNames
@@ -38,7 +39,8 @@ def _begun(places: Sequence[Place]) -> None:
     """Say on the terminal where it is listened."""
     if sys.stderr.isatty():
         shown = ", ".join(place.title for place in places[:6]) + (" …" if len(places) > 6 else "")
-        sys.stderr.write(f"{output.coloured(f'capturing at {shown}; Ctrl-C ends it', 'dim', stream=sys.stderr)}\n")
+        text = output.coloured(f"capturing at {shown}; Ctrl-C ends it", "dim", stream=sys.stderr)
+        streams.say(output.shown(text))
 
 
 def lines(lab: Lab, wanted: Wanted, *, json: bool) -> int:
@@ -58,7 +60,7 @@ def lines(lab: Lab, wanted: Wanted, *, json: bool) -> int:
             else:
                 place = output.coloured(caught.place.title.ljust(width), "blue")
                 output.line(f"{clock(caught.time)}  {place}  {told(line.packet, line.tunnel)}")
-            sys.stdout.flush()
+            streams.flush()
     return 0
 
 
@@ -66,7 +68,10 @@ def clock(time: int | None) -> str:
     """The time of day of a packet, here, to the microsecond."""
     if time is None:
         return "-"
-    moment = datetime.fromtimestamp(time // 1_000_000_000, tz=UTC).astimezone()
+    try:
+        moment = datetime.fromtimestamp(time // 1_000_000_000, tz=UTC).astimezone()
+    except (ValueError, OverflowError, OSError):  # no time of any calendar: a file is damaged, or means to be
+        return f"{time // 1_000_000_000}.{time % 1_000_000_000 // 1000:06} s"
     return f"{moment:%H:%M:%S}.{time % 1_000_000_000 // 1000:06}"
 
 
@@ -139,28 +144,41 @@ def into_file(lab: Lab, wanted: Wanted, into: str, *, json: bool) -> int:
 
 def decoded(file: str, names: Sequence[Names], *, json: bool) -> int:
     """Show the packets of a file, with the names of a lab's zones."""
-    path = Path(file)
-    objects = []
-    width = 0
     with tempfile.NamedTemporaryFile() as scratch:
+        path = Path(file)
         if file == "-":
-            scratch.write(sys.stdin.buffer.read())
+            shutil.copyfileobj(sys.stdin.buffer, scratch)
             scratch.flush()
             path = Path(scratch.name)
-        for recorded in files.read(path):
-            found = recorded.packet
-            tunnel = next((named for known in names if (named := _named(known, found))), None) or numbers(found)
-            if json:
-                about = {"number": recorded.number, "place": recorded.place or None}
-                objects.append({**about, **as_object(recorded.time, recorded.length, found, tunnel)})
-            else:
-                width = max(width, len(recorded.place))
-                place = f"{recorded.place.ljust(width)}  " if width else ""
-                when = f"{clock(recorded.time)}  " if recorded.time is not None else ""
-                output.line(f"{recorded.number:>4}  {when}{place}{told(found, tunnel)}")
-    if json:
-        output.as_json(packets=objects)
+        if json:
+            output.json_list("packets", _objects(path, names))
+        else:
+            _show(path, names)
     return 0
+
+
+def _objects(path: Path, names: Sequence[Names]) -> Iterator[dict[str, Any]]:
+    """Yield the packets of a file as plain data."""
+    for recorded in files.read(path):
+        found = recorded.packet
+        about = {"number": recorded.number, "place": recorded.place or None}
+        yield {**about, **as_object(recorded.time, recorded.length, found, _tunnel(names, found))}
+
+
+def _show(path: Path, names: Sequence[Names]) -> None:
+    """Print the packets of a file, a line each."""
+    width = 0
+    for recorded in files.read(path):
+        found, shown = recorded.packet, output.shown(recorded.place)
+        width = max(width, len(shown))
+        place = f"{shown.ljust(width)}  " if width else ""
+        when = f"{clock(recorded.time)}  " if recorded.time is not None else ""
+        output.line(f"{recorded.number:>4}  {when}{place}{told(found, _tunnel(names, found))}")
+
+
+def _tunnel(names: Sequence[Names], found: Packet) -> TunnelNames | None:
+    """The names of a tunnel by the first zone that knows it, otherwise its numbers."""
+    return next((named for known in names if (named := _named(known, found))), None) or numbers(found)
 
 
 def _named(names: Names, found: Packet) -> TunnelNames | None:

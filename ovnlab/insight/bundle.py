@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import errno
 import functools
+import gzip
 import io
+import lzma
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import msgspec
 
@@ -39,6 +45,15 @@ SCHEMA_VERSION = 1
 
 MOST_OF_A_LOG = 2_000_000
 """Bytes of each log that come along."""
+
+MOST_UNPACKED = 512 * 2**20
+"""Bytes that a bundle may hold: those of a lab with 100 nodes hold some 100 MiB."""
+
+MOST_AT_ONCE = 2**20
+"""Bytes of a bundle that are read into memory at once: its files are copied in smaller pieces."""
+
+DAMAGED = (OSError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
+"""What reading a damaged archive raises."""
 
 COLLECT_TIMEOUT = 120.0
 """Seconds that a node may take to collect what it has."""
@@ -171,20 +186,63 @@ def status_of(path: Path) -> tuple[Topology, Status]:
         return _part(path, root, "topology.json", Topology), _part(path, root, "status.json", Status)
 
 
+class _Bounded(io.RawIOBase):
+    """What an archive holds, uncompressed, up to MOST_UNPACKED bytes: a few may be compressed from very many.
+
+    A single read is what fits into memory. Raises tarfile.ReadError for more.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read so many bytes."""
+        if not 0 <= size <= MOST_AT_ONCE or self.stream.tell() + size > MOST_UNPACKED:
+            raise tarfile.ReadError(f"it holds more than {MOST_UNPACKED // 2**20} MiB")
+        return self.stream.read(size)
+
+    def tell(self) -> int:
+        """Return the position, in uncompressed bytes."""
+        return self.stream.tell()
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position."""
+        if whence == 0 and offset > MOST_UNPACKED:
+            raise tarfile.ReadError(f"it holds more than {MOST_UNPACKED // 2**20} MiB")
+        return self.stream.seek(offset, whence)
+
+
+def _uncompressed(path: Path) -> IO[bytes]:
+    """Open an archive, compressed or not. Raises OSError."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.open(path))
+    if start.startswith(b"BZh"):
+        return bz2.open(path)
+    return lzma.open(path) if start == b"\xfd7zXZ\0" else path.open("rb")
+
+
 def _unpacked(path: Path, into: Path) -> Path:
-    """The folder of the lab that an archive holds."""
+    """Unpack an archive, and return the folder of the lab that it holds. Nothing of it gets outside `into`."""
     try:
-        with tarfile.open(path) as archive:
+        with _uncompressed(path) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as archive:
             for member in archive:
-                file = archive.extractfile(member) if member.isfile() else None
                 parts = Path(member.name).parts
-                if file is None or ".." in parts or Path(member.name).is_absolute():
+                if not member.isreg() or ".." in parts or Path(member.name).is_absolute():
                     continue  # nothing that we write
+                if member.size > MOST_UNPACKED:
+                    raise tarfile.ReadError(f"it holds more than {MOST_UNPACKED // 2**20} MiB")
                 target = into.joinpath(*parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.read())
-    except (OSError, tarfile.TarError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+                file = archive.extractfile(member)
+                assert file is not None  # noqa: S101  it is a regular file
+                with target.open("wb") as written:
+                    shutil.copyfileobj(file, written)
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # not of the archive
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise OvnlabError(f"cannot be read as a bundle: {reason}", where=str(path)) from None
     found = [entry for entry in into.iterdir() if (entry / "manifest.json").is_file()]
     if not found:

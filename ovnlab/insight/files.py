@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import io
 import logging
 import os
 import re
@@ -21,6 +22,9 @@ protocol stands, and how long that is."""
 
 MAGIC = {b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a"}
 """How capture files begin: pcap in both byte orders and units of time, and pcapng."""
+
+LARGEST_DUMP = 16 * 2**20
+"""Bytes of a hexadecimal dump, which is read into memory."""
 
 _DUMP = re.compile(
     r"^\s*(?:0x)?([0-9a-fA-F]{4,8}):?\s+((?:[0-9a-fA-F]{2,4}[ -]+)*[0-9a-fA-F]{2,4})(?:\s{2,}.*|\s*\|.*)?$"
@@ -57,13 +61,17 @@ def read(path: Path) -> Iterator[Recorded]:
     try:
         with path.open("rb") as file:
             start = file.read(4)
-            text = "" if start in MAGIC else (start + file.read()).decode(errors="replace")
+            text = "" if start in MAGIC else (start + file.read(LARGEST_DUMP)).decode(errors="replace")
+            is_large = start not in MAGIC and bool(file.read(1))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OvnlabError(f"cannot be read: {reason}", where=str(path)) from None
     if start in MAGIC:
         yield from _captured(path)
         return
+    if is_large:
+        most = f"{LARGEST_DUMP // 2**20} MiB"
+        raise OvnlabError(f"is no capture file, and larger than a hexadecimal dump may be ({most})", where=str(path))
     frames = dumped(text)
     if not frames:
         raise OvnlabError(
@@ -122,9 +130,31 @@ def _refuse_cut(path: Path, number: int) -> None:
     raise OvnlabError(f"is cut off after packet {number}", where=str(path))
 
 
+class _Sized(io.RawIOBase):
+    """An open file that is asked for no more than it has: a length in a damaged one may say 4 GiB."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.name = file.name
+        self.size = os.fstat(file.fileno()).st_size
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read so many bytes, or as many as there are."""
+        rest = self.size - self.file.tell()
+        return self.file.read(rest if size < 0 else min(size, rest))
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position."""
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self.file.tell()
+
+
 def _reader(kind: Any, file: IO[bytes]) -> Any:
     """scapy's own opening of files leaves those open that are damaged; it takes open ones, and does not say so."""
-    return kind(file)
+    return kind(_Sized(file))
 
 
 def _time(reader: Any, about: Any) -> int | None:

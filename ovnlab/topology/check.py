@@ -100,6 +100,10 @@ def _hypervisors(file: TopologyFile) -> Iterator[Finding]:
     """Networks of libvirt end at their hypervisor: nodes on several have only a bridge in common."""
     if file.provider not in ("libvirt", "vagrant"):
         return
+    if file.libvirt.subnet is not None:
+        yield from _usable(("libvirt", "subnet"), ipaddress.ip_network(file.libvirt.subnet))
+        if not _has_free(file.libvirt.subnet, (), len(file.nodes)):
+            yield ("libvirt", "subnet"), f"{file.libvirt.subnet} has too few addresses for {len(file.nodes)} nodes"
     if file.libvirt.bridge is not None and file.libvirt.subnet is None:
         what = f"{file.libvirt.bridge} needs the subnet that its nodes get addresses of: libvirt: {{subnet: …}}"
         yield ("libvirt", "bridge"), what
@@ -327,6 +331,8 @@ def _usable(where: Where, subnet: AnyNetwork) -> Iterator[Finding]:
     """Some subnets are nobody's: the kernel routes them elsewhere."""
     if subnet.is_multicast or subnet.is_loopback or subnet.is_unspecified or subnet.prefixlen == 0:
         yield where, f"{subnet} cannot be a subnet: multicast, loopback or everything"
+    elif str(subnet.network_address) == "255.255.255.255":
+        yield where, f"{subnet} cannot be a subnet: it is the broadcast address of every network"
 
 
 def _has_free(subnet: str, taken: Iterable[str], wanted: int) -> bool:

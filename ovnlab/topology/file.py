@@ -6,14 +6,17 @@ from pathlib import Path
 
 from ovnlab.errors import Mistake, TopologyError
 
+LARGEST = 4 * 2**20
+"""Bytes of a topology file: some 50,000 ports."""
+
 
 def read(path: str) -> bytes:
-    """The bytes of a topology file.
-
-    Raises TopologyError where it is missing, a directory or unreadable.
-    """
+    """Return the bytes of a topology file. Raise TopologyError where it is missing, unreadable or no such file."""
+    if not path:
+        raise TopologyError("topology", [Mistake(0, 0, "invalid file name '': expected a path")])
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise TopologyError(path, [Mistake(0, 0, "there is no such file")]) from None
     except IsADirectoryError:
@@ -21,3 +24,6 @@ def read(path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TopologyError(path, [Mistake(0, 0, f"cannot be read: {reason}")]) from None
+    if len(content) > LARGEST:
+        raise TopologyError(path, [Mistake(0, 0, f"is larger than {LARGEST // 2**20} MiB, which is no topology")])
+    return content

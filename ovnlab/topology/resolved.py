@@ -744,13 +744,13 @@ def free_addresses(subnet: str, taken: Iterable[str]) -> Iterator[str]:
     """
     network = ipaddress.ip_network(subnet)
     used = {ipaddress.ip_address(ip) for ip in taken}
-    first = network.network_address + (2 if network.num_addresses > 4 else 1)
-    last = network.broadcast_address - (1 if network.version == 4 else 0)
-    address = first
-    while int(address) <= int(last):
+    # As numbers: the subnet may be the last address that there is, or the first.
+    first = int(network.network_address) + (2 if network.num_addresses > 4 else 1)
+    last = int(network.broadcast_address) - (1 if network.version == 4 else 0)
+    for number in range(first, last + 1):
+        address = type(network.network_address)(number)
         if address not in used:
             yield str(address)
-        address += 1
 
 
 def usable_gateways(gateways: Iterable[str], ips: Iterable[str]) -> tuple[str, ...]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from ovnlab.errors import Mistake, TopologyError
 
-MAX_NODES = 500_000
-"""Values in one file, aliases expanded: more is a mistake or an attack (the 'billion laughs')."""
+MAX_REPEATED = 50_000
+"""Values that stand in a file by its aliases: more is a mistake or an attack (the 'billion laughs')."""
 
 Key = str | int
 Where = tuple[Key, ...]
@@ -71,7 +72,9 @@ def parse(path: str, content: bytes) -> Source:
 def parse_value(option: str, text: str) -> object:
     """One value, as it would stand behind a key. Raises TopologyError, in the name of the option."""
     try:
-        value: object = YAML(typ="safe", pure=True).load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)
+            value: object = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
         raise TopologyError(option, [Mistake(0, 0, f"{text!r} is not valid YAML")]) from None
     return text if value is None and text not in ("null", "~") else value
@@ -90,7 +93,9 @@ def _decode(path: str, content: bytes) -> str:
 def _parse(path: str, text: str) -> Source:
     yaml = YAML(typ="safe", pure=True)
     yaml.allow_duplicate_keys = True
-    root = yaml.compose(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReusedAnchorWarning)  # valid (YAML 1.2, 7.1): the last one counts
+        root = yaml.compose(text)
     if root is None or (isinstance(root, ScalarNode) and not root.value):
         raise TopologyError(path, [Mistake(0, 0, "is empty", "a topology needs at least `nodes:`")])
     if not isinstance(root, MappingNode):
@@ -116,13 +121,15 @@ class _Index:
         self.values: dict[Where, tuple[int, int]] = {}
         self.mistakes: list[Mistake] = []
         self.fatal = False
-        self.count = 0
+        self.seen: set[int] = set()
+        self.repeated = 0
 
     def walk(self, node: Node, where: Where, above: frozenset[int]) -> None:
-        self.count += 1
+        self.repeated += id(node) in self.seen
+        self.seen.add(id(node))
         if self.fatal:
             return
-        if id(node) in above or self.count > MAX_NODES:
+        if id(node) in above or self.repeated > MAX_REPEATED:
             problem = "refers to itself" if id(node) in above else "is too large once its aliases are expanded"
             self.mistakes.append(Mistake(*_mark(node), problem))
             self.fatal = True

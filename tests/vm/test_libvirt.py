@@ -286,16 +286,19 @@ def test_a_hypervisor_that_is_reached_by_ssh(machines: Labs) -> None:
         f"PidFile={folder}/pid",
     ]
     options = ["-o", f"AuthorizedKeysFile={folder}/authorized", "-o", "StrictModes=no", "-o", "PermitRootLogin=yes"]
-    inside = [*machines.account.prefix, "sh", "-c", 'mkdir -p /run/sshd; exec "$@"', "sh"]
+    inside = [*machines.account.prefix, "sh", "-c", 'mkdir -p /run/sshd ~/.ssh; exec "$@"', "sh"]
     subprocess.run([*inside, *map(str, server), *options], check=True)
+    known = f'printf "[127.0.0.1]:2222 %s\\n" "$(cat {folder}/hostkey.pub)" >>~/.ssh/known_hosts'
+    subprocess.run([*inside, "sh", "-c", known], check=True)
     try:
-        uri = f"qemu+ssh://root@127.0.0.1:2222/system?keyfile={folder}/key&no_verify=1"
+        uri = f"qemu+ssh://root@127.0.0.1:2222/system?keyfile={folder}/key"
         machines.run("up", "3node", "--provider", "libvirt", "--set", f"machines.uri={uri}")
         machines.run("bind", "vm1=worker1", "vm2=worker2")
         machines.run("ping", "vm1", "vm2")
         machines.run("down", "--forget")
         assert not of_labs(machines.account)
     finally:
+        subprocess.run([*inside, "ssh-keygen", "-q", "-R", "[127.0.0.1]:2222"], check=True)
         subprocess.run([*inside, "sh", "-c", f"kill $(cat {folder}/pid)"], check=True)
 
 
