@@ -39,9 +39,11 @@ def open_closed() -> None:
 
 def say(text: str) -> None:
     """Write a line to stderr. What cannot be said is no reason to leave undone what it is about."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+    except (OSError, ValueError):
+        discard(sys.stderr)  # Python would try once more when it ends, and change the exit code
 
 
 def write(text: str) -> None:

@@ -100,10 +100,8 @@ def _hypervisors(file: TopologyFile) -> Iterator[Finding]:
     """Networks of libvirt end at their hypervisor: nodes on several have only a bridge in common."""
     if file.provider not in ("libvirt", "vagrant"):
         return
-    if file.libvirt.subnet is not None:
-        yield from _usable(("libvirt", "subnet"), ipaddress.ip_network(file.libvirt.subnet))
-        if not _has_free(file.libvirt.subnet, (), len(file.nodes)):
-            yield ("libvirt", "subnet"), f"{file.libvirt.subnet} has too few addresses for {len(file.nodes)} nodes"
+    if file.libvirt.subnet is not None and not _has_free(file.libvirt.subnet, (), len(file.nodes)):
+        yield ("libvirt", "subnet"), f"{file.libvirt.subnet} has too few addresses for {len(file.nodes)} nodes"
     if file.libvirt.bridge is not None and file.libvirt.subnet is None:
         what = f"{file.libvirt.bridge} needs the subnet that its nodes get addresses of: libvirt: {{subnet: …}}"
         yield ("libvirt", "bridge"), what

@@ -48,7 +48,7 @@ def run(*words: str, memory: int | None = None) -> subprocess.CompletedProcess[s
 )
 @pytest.mark.parametrize("subnet", ["255.255.255.255/32", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"])
 def test_a_subnet_that_is_the_last_address_is_a_mistake_of_the_file(text: str, subnet: str) -> None:
-    with pytest.raises(TopologyError, match="cannot be a subnet"):
+    with pytest.raises(TopologyError, match=r"cannot be a subnet|has too few addresses"):
         load_text("lab.yaml", f"nodes: {{central: {{role: central}}}}\n{text.format(subnet)}\n".encode())
 
 

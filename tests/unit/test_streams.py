@@ -50,7 +50,9 @@ def test_a_full_output_is_named_for_what_it_is(command: str) -> None:
     assert done.stderr == "ovnlab: standard output: cannot be written: No space left on device\n"
 
 
-def test_errors_that_cannot_be_said_change_no_exit_code() -> None:
+def test_errors_that_cannot_be_said_change_no_exit_code(tmp_path: Path) -> None:
+    assert shell(f"ovnlab render 3node -o {tmp_path}/x 2>/dev/full").returncode == 0
+    assert shell("ovnlab decode /dev/zero 2>/dev/full").returncode == 1
     for command in ("validate nowhere", "nonsense", "--nonsense", "up nowhere.yaml --json"):
         assert shell(f"ovnlab {command} 2>/dev/full").returncode == 2
 
