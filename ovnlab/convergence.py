@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ovnlab import credentials
+from ovnlab.mending import ClusterMending
 from ovnlab.northbound import change
+from ovnlab.northbound.rows import wanted
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen
 from ovnlab.providers import base
@@ -96,7 +98,10 @@ class Convergence:
         self.reporter.step("starting databases and switches")
         running = base.Running(self.provider.nodes())
         known = [node.name for node in self.known]
-        founders = {founder(topology, zone, seen, known) for zone in topology.zones}
+        mending = ClusterMending(self.provider, topology)
+        damaged = mending.damaged([node for node in nodes if node.name in known], seen)
+        founding = [name for name in known if name not in {member.node for member in damaged}] or known
+        founders = {founder(topology, zone, seen, founding) for zone in topology.zones}
         converting = {name for zone in topology.zones if (name := self._converting(zone, nodes))}
         papers = credentials.of(self.secrets, topology) if topology.control.tls else {}
 
@@ -106,12 +111,16 @@ class Convergence:
             if node.name in papers:
                 daemons.certify(context, node.name, papers[node.name])
             how = daemons.Start(self.builds.get(node.name, ""), node.name in founders, node.name in converting)
-            daemons.start_node(context, topology, node, how)
+            for found in daemons.start_node(context, topology, node, how):
+                self.reporter.note(found.sentence(node.name, names))
             self.reporter.node(node.name, "done")
 
-        joining = [node for node in nodes if node.central and node.name not in (*founders, *known)]
+        names = {row.name for row in wanted(topology)}
+        old = {*known} - {member.node for member in damaged}
+        joining = [node for node in nodes if node.central and node.name not in (*founders, *old)]
         joining += [node for node in nodes if node.role == "relay"]
         for_each([node for node in nodes if node not in joining], start)
+        mending.kick(damaged)
         for_each(joining, start)
 
     def _converting(self, zone: str, started: Sequence[Node]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ovnlab.tasks import databases
+from ovnlab.tasks import damage, databases
+from ovnlab.tasks.damage import Damage
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -190,14 +191,15 @@ def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
     return render("node/transit.sh.j2", add=add, remove=remove, lab=lab)
 
 
-def start_node(context: Context, topology: Topology, node: Node, how: Start) -> None:
-    """Databases, switch and chassis configuration of a node."""
-    run_script(
+def start_node(context: Context, topology: Topology, node: Node, how: Start) -> list[Damage]:
+    """Start databases and switch of a node, and configure its chassis. Return what was damaged of them."""
+    printed = run_script(
         context,
         node_script(topology, node, how),
         where=f"{node.name}: starting the {'switch' if node.has_switch else 'machine'}",
         timeout=READY_TIMEOUT * 2,
     )
+    return list(damage.parse(printed))
 
 
 def start_controller(context: Context, topology: Topology, node: Node) -> None:
@@ -278,8 +280,11 @@ def leave_clusters(context: Context, node: str) -> None:
     run_script(context, script, where=f"{node}: leaving the cluster", timeout=READY_TIMEOUT)
 
 
-def kick(central: Context, addresses: Sequence[str]) -> None:
-    """Take servers that are gone out of the cluster of both databases, by their remotes without port."""
-    ports = (databases.NORTHBOUND_RAFT, databases.SOUTHBOUND_RAFT)
-    script = render("node/kick.sh.j2", addresses=addresses, ports=ports)
+RAFT_PORTS = {"nb": databases.NORTHBOUND_RAFT, "sb": databases.SOUTHBOUND_RAFT}
+"""Where members of the cluster of a database listen for one another."""
+
+
+def kick(central: Context, addresses: Sequence[str], of: Sequence[str] = tuple(RAFT_PORTS)) -> None:
+    """Take servers that are gone out of the cluster of these databases, by their remotes without port."""
+    script = render("node/kick.sh.j2", addresses=addresses, ports={name: RAFT_PORTS[name] for name in of})
     run_script(central, script, where="central: removing cluster members")

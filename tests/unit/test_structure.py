@@ -21,7 +21,7 @@ LAYERS = [
     ["software", "northbound", "credentials"],
     ["doctor"],
     ["providers", "plan"],
-    ["binding", "looking", "watching"],
+    ["binding", "looking", "watching", "mending"],
     ["convergence"],
     ["builds"],
     ["lab"],

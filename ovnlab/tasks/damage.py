@@ -1,0 +1,74 @@
+"""Databases that a crash has damaged: which they are, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+
+if TYPE_CHECKING:
+    from ovnlab.nodes.context import Context
+
+TITLES = {
+    "conf.db": "the local OVS database",
+    "ovnnb_db.db": "the Northbound database",
+    "ovnsb_db.db": "the Southbound database",
+}
+MOST_NAMES = 10
+"""Names that one sentence lists."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A database of a node that could not be read to its end, and was put aside.
+
+    `is_recovered` says that what could be read of it is there; `names` are those that the rest of it has.
+    """
+
+    path: str
+    aside: str
+    is_recovered: bool
+    names: tuple[str, ...] = ()
+
+    def sentence(self, node: str, known: Collection[str]) -> str:
+        """Return what a person is told of it; names that are `known` are not lost."""
+        title = TITLES.get(self.path.rpartition("/")[2], self.path)
+        done = "what could be read of it was recovered" if self.is_recovered else "it is made anew"
+        said = f"{node}: {title} was damaged: {done}, and the damaged file is {self.aside}"
+        lost = [name for name in self.names if name not in known] if title == TITLES["ovnnb_db.db"] else []
+        if lost:
+            more = f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else ""
+            said += f"; the topology does not have, and these may be lost: {', '.join(lost[:MOST_NAMES])}{more}"
+        return said
+
+
+def parse(printed: str) -> Iterator[Damage]:
+    """Yield what the script of a node says of its databases (templates/node/sound.sh.j2)."""
+    names: list[str] = []
+    for line in printed.splitlines():
+        match line.split():
+            case ["ovnlab:", "lost", name]:
+                names.append(name)
+            case ["ovnlab:", "damaged", path, aside, *recovered]:
+                yield Damage(path, aside, bool(recovered), tuple(names))
+                names = []
+
+
+@dataclass(frozen=True)
+class MemberFile:
+    """A member's file of a clustered database, `nb` or `sb`; one `is_missed` where the cluster goes on without it."""
+
+    node: str
+    database: str
+    is_sound: bool
+    is_missed: bool = False
+
+
+def examine(context: Context, node: str) -> list[MemberFile]:
+    """Return the files of clustered databases on a node. One that is served just now is sound."""
+    printed = run_script(context, render("node/examine.sh.j2", node=node), where=f"{node}: looking at its databases")
+    lines = (line.split() for line in printed.splitlines())
+    return [MemberFile(node, words[0], words[1] == "sound") for words in lines if len(words) == 2]
