@@ -1,6 +1,7 @@
 # make lab    everything from nothing to a ping through Geneve, as an ordinary user, nothing installed
-# make test   the tests of each change
-# make test-all    all tests
+# make test   the tests of each change: every behaviour of a local lab
+# make test-machines    those of virtual machines, of machines by SSH, and of what is compiled
+# make test-all    all tests, at their full strength
 # make lint   types and style
 # make bench  the figures of the README
 
@@ -8,11 +9,17 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# What fails before a pipe fails.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 # Workers that share the tests. More than two, and the machines of tests/vm wait for one another.
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
+# pip says which packages it collects: that takes a minute where none is cached.
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+TELL = awk '/^(Collecting|Installing)/ { print "  " $$1, $$2; fflush() }'
 
-.PHONY: lab test test-all lint bench clean
+.PHONY: lab test test-machines test-all lint bench clean
 
 lab: .venv/installed
 	@set -e; found=$$($(BIN)/ovnlab doctor) || { \
@@ -25,10 +32,14 @@ lab: .venv/installed
 	printf '\nThe lab is up. Go on with .venv/bin/ovnlab status, or end it with .venv/bin/ovnlab down\n'
 
 test: .venv/installed-for-tests
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) -m 'not thorough and not machines' $(PYTEST_ARGS)
 
+test-machines: .venv/installed-for-tests
+	$(PYTEST) -m 'machines and not thorough' $(PYTEST_ARGS)
+
+# Each command line gets an interpreter of its own there, and Hypothesis tries ten times as many examples.
 test-all: .venv/installed-for-tests
-	OVNLAB_TESTS_FRESH=1 $(PYTEST) -m 'thorough or not thorough' $(PYTEST_ARGS)
+	OVNLAB_TESTS_FRESH=1 HYPOTHESIS_PROFILE=thorough $(PYTEST) -m 'thorough or not thorough' $(PYTEST_ARGS)
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
@@ -44,13 +55,14 @@ bench: .venv/installed-for-tests
 	@$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@echo 'installing what ovnlab needs into .venv'
+	@$(PIP) --editable . | $(TELL)
 	@touch $@
 
 .venv/installed-for-tests: pyproject.toml | .venv/bin/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@if pkg-config --exists libvirt 2>/dev/null; then \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[libvirt]'; fi
+	@echo 'installing what ovnlab and its tests need into .venv'
+	@$(PIP) --editable '.[dev]' | $(TELL)
+	@if pkg-config --exists libvirt 2>/dev/null; then $(PIP) --editable '.[libvirt]' | $(TELL); fi
 	@touch .venv/installed $@
 
 clean:

@@ -12,29 +12,28 @@ from typing import Any
 
 import hypothesis
 import pytest
-from xdist.scheduler import LoadFileScheduling
 
-from tests.lab.harness import SERVERS, Account, Labs, this_python
+from tests.lab.harness import SERVERS, USERS_HOME, Account, Labs, this_python
 
 # Where tests are started in the background, a shell has them ignore SIGINT, and so would every lab that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes is for the machine to say.
-hypothesis.settings.register_profile("ovnlab", deadline=None)
-hypothesis.settings.load_profile("ovnlab")
+# How long an example takes is for the machine to say. `make test-all` has Hypothesis look for all that it looks for.
+hypothesis.settings.register_profile("each-change", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "each-change"))
 
 
 MACHINES = "tests/vm/"
-COMPILING = ("tests/lab/test_source.py", "tests/lab/test_documentation.py")
-"""What needs OVS of the distribution's source, which an ordinary user compiles once on a worker."""
+BUILDING = ("tests/lab/test_building.py", "tests/lab/test_source.py", "tests/lab/test_documentation.py")
+"""What compiles OVS or trees like it, with one cache of an ordinary user's; the documentation shows how it is done."""
 
 LONGEST = (
     "tests/vm/test_libvirt.py",
     "tests/vm/test_vagrant.py",
     "tests/vm/test_everywhere.py",
     "tests/vm/test_ssh.py",
-    "tests/lab/test_building.py",
-    *COMPILING,
+    *BUILDING,
 )
 """What takes longest is begun first, so that no worker is left alone with it at the end.
 
@@ -43,21 +42,21 @@ while it does nothing.
 """
 
 
-class ByFile(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is typed in part
-    """A file is one worker's, and so is all that needs the hypervisor, and all that needs OVS compiled."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = str(super()._split_scope(nodeid))
-        return MACHINES if file.startswith(MACHINES) else COMPILING[0] if file in COMPILING else file
+def scope_of(nodeid: str) -> str:
+    """Return what one worker runs all of: a file, all that needs the hypervisor, or all that compiles."""
+    file = nodeid.split("::", maxsplit=1)[0]
+    return MACHINES if file.startswith(MACHINES) else BUILDING[0] if file in BUILDING else file
 
 
 ROOTS_HOME = "OVNLAB_TESTS_ROOTS_HOME"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make a home for root, which all workers inherit: what one of them downloads or builds the others have."""
+    """Make homes that all workers use: what one of them downloads or builds the others have."""
     if not hasattr(config, "workerinput"):
         os.environ[ROOTS_HOME] = tempfile.mkdtemp(prefix="ovnlab-tests-root-", dir="/var/tmp")
+        os.environ[USERS_HOME] = tempfile.mkdtemp(prefix="ovnlab-tests-user-", dir="/var/tmp")
+        Path(os.environ[USERS_HOME]).chmod(0o755)
 
 
 def pytest_sessionfinish() -> None:
@@ -65,17 +64,28 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove it."""
+    """Remove them."""
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ.pop(ROOTS_HOME))
+        for home in (ROOTS_HOME, USERS_HOME):
+            shutil.rmtree(os.environ.pop(home))
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    return ByFile(config, log)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415  this hook is called where there is xdist
+
+    class ByScope(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is typed in part
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return ByScope(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # marks are what tests are selected by
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.nodeid.startswith((MACHINES, *BUILDING)):
+            item.add_marker(pytest.mark.machines)
         if item.nodeid.startswith(MACHINES):
             item.add_marker(pytest.mark.timeout(1200))  # another worker may need the processors that are emulated
     items.sort(key=lambda item: next((at for at, long in enumerate(LONGEST) if item.nodeid.startswith(long)), 9))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -10,28 +12,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.harness import Account, Labs, checkout, interfaces
+from tests.lab.harness import USERS_HOME, Account, Labs, checkout, interfaces
 
 ORDINARY = os.environ.get("OVNLAB_TEST_USER", "nobody")
 
 
 @pytest.fixture(scope="session")
-def make_lab(session_folder: Path) -> tuple[Account, subprocess.CompletedProcess[str]]:
+def make_lab() -> tuple[Account, subprocess.CompletedProcess[str]]:
     """An ordinary user, and what `make lab` in its fresh checkout came to.
 
-    Nothing of what root has is used: the user makes its own virtual environment, and downloads its own
-    packages.
+    Nothing of what root has is used: the user makes its own virtual environment, and downloads its own packages. The
+    first worker that asks has it done for all.
     """
-    home = session_folder / "ordinary"
-    clone = home / "clone"
+    folder = Path(os.environ[USERS_HOME])
+    result = folder / "make-lab.json"
+    home = folder / "home"
+    name = ORDINARY if os.geteuid() == 0 else ""
+    account = Account(name, str(home / "clone/.venv/bin/python"), home)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            done = _make_lab(account)
+            result.write_text(json.dumps({"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}))
+    return account, subprocess.CompletedProcess("make lab", **json.loads(result.read_text()))
+
+
+def _make_lab(account: Account) -> subprocess.CompletedProcess[str]:
+    clone = account.home / "clone"
     clone.mkdir(parents=True)
     checkout(clone)
-    name = ORDINARY if os.geteuid() == 0 else ""
-    if name:
-        subprocess.run(["chown", "-R", f"{name}:", str(home)], check=True)
-    account = Account(name, str(clone / ".venv/bin/python"), home)
+    if account.name:
+        subprocess.run(["chown", "-R", f"{account.name}:", str(account.home)], check=True)
     environment = {
-        **account.environment(home / "state"),
+        **account.environment(account.home / "state"),
         "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
     }
     result = subprocess.run(
@@ -39,7 +52,7 @@ def make_lab(session_folder: Path) -> tuple[Account, subprocess.CompletedProcess
         env=environment, capture_output=True, text=True, check=False, timeout=550,
     )  # fmt: skip
     subprocess.run([*account.prefix, str(clone / ".venv/bin/ovnlab"), "down"], env=environment, check=False)
-    return account, result
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,9 @@ Process = Command | subprocess.Popen[str]
 FRESH = "OVNLAB_TESTS_FRESH"
 """Set in the environment, each command line gets an interpreter of its own. `make test-all` does so."""
 
+USERS_HOME = "OVNLAB_TESTS_USERS_HOME"
+"""The environment variable with the folder in which the ordinary user of all workers has a home."""
+
 ROOT = Path(__file__).parents[2]
 TOPOLOGIES = ROOT / "topologies"
 

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnlab.errors import OvnlabError, TopologyError, UsageError
@@ -172,7 +172,6 @@ def content(tree: Path) -> dict[str, object]:
     return found
 
 
-@settings(deadline=None, max_examples=60)
 @given(steps=st.lists(CHANGES, min_size=1, max_size=4))
 def test_a_copy_follows_its_tree_through_any_changes(
     steps: list[list[tuple[str, str, bytes]]], tmp_path_factory: pytest.TempPathFactory

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -290,19 +290,16 @@ def _only_its_own_error(content: bytes) -> None:
         assert error.mistakes  # noqa: PT017  that it may also be accepted is the point
 
 
-@settings(max_examples=400, deadline=None)
 @given(_data)
 def test_no_data_makes_the_loader_raise_anything_but_its_own_error(data: object) -> None:
     _only_its_own_error(json.dumps(data, default=str).encode())
 
 
-@settings(max_examples=400, deadline=None)
 @given(st.dictionaries(_keys, _data, max_size=4))
 def test_no_topology_makes_the_loader_raise_anything_but_its_own_error(data: dict[str, object]) -> None:
     _only_its_own_error(json.dumps({"nodes": {"central": {"role": "central"}}, **data}, default=str).encode())
 
 
-@settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=80) | st.text(alphabet="ab:-[]{}&*!|>?%@#'\"\n\t ,0.~<", max_size=60).map(str.encode))
 def test_no_text_makes_the_loader_raise_anything_but_its_own_error(content: bytes) -> None:
     _only_its_own_error(content)

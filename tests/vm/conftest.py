@@ -45,6 +45,7 @@ folder=$1
 mount -t tmpfs tmpfs /run
 mkdir -p /run/libvirt /run/lock /var/cache/libvirt /var/log/libvirt
 cp -a /etc/libvirt "$folder"/etc
+rm -rf "$folder"/etc/storage "$folder"/etc/qemu/autostart "$folder"/etc/qemu/*.xml  # pools and machines of this machine's own
 printf 'user = "root"\\ngroup = "root"\\nremember_owner = 0\\nstdio_handler = "file"\\n' >>"$folder"/etc/qemu.conf
 mkdir "$folder"/lib "$folder"/log "$folder"/cache
 mount --bind "$folder"/etc /etc/libvirt
