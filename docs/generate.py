@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ovnlab.cli.app import app
+from ovnlab.insight.causes import CAUSES
 from ovnlab.topology import model
 
 HERE = Path(__file__).parent
@@ -88,6 +89,69 @@ COMMANDS_HEAD = """# Commands
 | 130 | interrupted |
 
 `exec`, `shell` and the tools (`nbctl`, `vsctl`, …) end with the exit code of what they ran.
+"""
+
+DIAGNOSIS_HEAD = """# Diagnosis
+
+<!-- Written by docs/generate.py from ovnlab/insight/causes. -->
+
+`ovnlab diagnose` says what is wrong with a lab: the object that is to blame, what was seen there, and the command that
+mends it. Its exit code is 4 if anything is wrong.
+
+```console
+$ ovnlab up 3node
+$ ovnlab bind vm1=worker1 vm2=worker2
+$ ovnlab diagnose
+$ ovnlab diagnose vm1 vm2
+$ ovnlab diagnose vm1 vm2 --size 1414
+$ ovnlab down
+```
+
+Where something is wrong:
+
+```
+1. interface vm2 of fake VM vm2: is down
+   seen      worker2: ip -n vm2 link: vm2 is not UP
+   mend      ovnlab exec vm2 -- ip link set vm2 up
+   explains  2 failing pairs: vm1 → vm2, vm2 → vm1
+```
+
+`--size BYTES` tries large packets, `--tcp PORT` a connection, `--json` prints all of it as data.
+
+## How it reasons
+
+1. **One snapshot.** All nodes and databases are asked at the same time: processes and daemons, the switch's own
+   database, OpenFlow flows and ports of every bridge, addresses, routes and neighbours of the node and of every fake
+   VM, listening TCP ports, the last warnings of the logs, both databases of each zone, and what `ovnlab up --dry-run`
+   would do. Each question has a limit of 3 seconds. What does not answer is itself a finding, and no other finding is
+   made from its silence.
+2. **Packets.** Pairs of fake VMs (at most 200 of them), the largest packet between each two chassis, and the file's
+   checks are tried. For what gets no answer, ovn-trace says whether OVN means it so, there and back.
+3. **Causes.** Each kind of fault looks at the snapshot for what it knows, in the order below: an earlier kind is
+   never a symptom of a later one. A finding says which others follow from it, and which pairs pass its object; those
+   are printed under it. Findings that were not there in a second snapshot are left out: a lab that is just changing
+   is not broken.
+4. **What is left.** A failing pair that no finding explains is named by the rule in the logical network that drops
+   it, or traced to the place where logic and reality part. Where that fails too, the answer is *cannot be told*.
+
+A finding is **certain** where what is wrong was read, and **likely** where it follows from what was read but could be
+meant. `explains` are failing pairs whose packets, or answers, pass the object; `may explain` are those that pass it
+and need not be hurt by it.
+
+With SRC and DST a pair that OVN's own logic drops is a finding, with its row and whether somebody made that by hand.
+Without, it is not: a lab that does what its logical network says is well.
+
+## What it cannot know
+
+- What is between the machines of a lab that ovnlab did not make: their switches and firewalls.
+- What a program in a fake VM does with a packet. Of TCP it sees who listens; of UDP nothing.
+- Faults that come and go between two snapshots, and loss of single packets.
+- Flows that ovn-controller may leave out for a good reason (of port groups, address sets, and ports elsewhere) are
+  not missed.
+- Whether a row that somebody made by hand in the Northbound database is meant.
+
+## The causes
+
 """
 
 
@@ -160,7 +224,22 @@ def commands() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-FILES = {"topology.md": topology, "commands.md": commands}
+def diagnosis() -> str:
+    """docs/diagnosis.md."""
+    lines = [DIAGNOSIS_HEAD]
+    for cause in CAUSES:
+        lines += [f"### {cause.title}", "", "| | |", "|---|---|"]
+        facts = (
+            ("reads", cause.reads),
+            ("sure", cause.certainty),
+            ("explains", cause.explains),
+            ("mend", cause.remedy),
+        )
+        lines += [*(f"| {title} | {text} |" for title, text in facts), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+FILES = {"topology.md": topology, "commands.md": commands, "diagnosis.md": diagnosis}
 
 if __name__ == "__main__":
     for name, text in FILES.items():

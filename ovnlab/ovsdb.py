@@ -54,18 +54,21 @@ def select(server: socket.socket, database: str, columns: Mapping[str, Sequence[
     operations = [{"op": "select", "table": table, "where": [], "columns": names} for table, names in columns.items()]
     server.sendall(msgspec.json.encode({"method": "transact", "params": [database, *operations], "id": 0}))
     answer = _receive(server)
-    if answer.error is not None or answer.result is None or len(answer.result) != len(columns):
+    if answer.error is not None or answer.result is None:
         raise OSError(f"{database} refuses: {answer.error}")
-    if refusal := next((found for found in answer.result if "rows" not in found), None):
+    results = [found for found in answer.result if found is not None]
+    if refusal := next((found for found in results if "rows" not in found), None):
         raise OSError(f"{database} refuses: {refusal}")
+    if len(results) != len(columns):
+        raise OSError(f"{database} refuses")
     return {
         table: [{name: value(given) for name, given in row.items()} for row in found["rows"]]
-        for table, found in zip(columns, answer.result, strict=True)
+        for table, found in zip(columns, results, strict=True)
     }
 
 
 class _Answer(msgspec.Struct):
-    result: list[dict[str, Any]] | None = None
+    result: list[dict[str, Any] | None] | None = None  # nothing of what comes after one that fails (RFC 7047, 4.1.3)
     error: Any = None
 
 

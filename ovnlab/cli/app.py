@@ -23,6 +23,7 @@ COMMANDS = {
     "vms": ("bind", "unbind", "exec", "shell", "ping"),
     "insight": ("trace", "capture", "decode", "flows", "explain", "bundle"),
     "builds": ("build", "upgrade"),
+    "diagnose": ("diagnose",),
     "checks": ("test", "wait"),
     "graphs": ("graph",),
     "tools": ("nbctl", "sbctl", "vsctl", "ofctl", "appctl"),

@@ -33,7 +33,7 @@ QUESTION = Question(
 )
 """What a node's own database says of it."""
 
-DAEMONS = ("node/light.sh.j2", "node/running.sh.j2", "node/daemons.sh.j2")
+DAEMONS = ("node/light.sh.j2", "node/running.sh.j2", "node/daemons.sh.j2", "node/members.sh.j2")
 """What looks at a node's daemons. Nothing in these stands for anything else, so that Jinja need not be loaded."""
 
 PORTS = Question(SWITCH, {"Interface": ("external_ids",)})
@@ -46,6 +46,7 @@ class Daemon:
 
     `process` tells it from all that ever had its process ID: that and when it began.
     `outdated`: it is of another file than the one that the node would start now; `built`: it is of the node's build.
+    `stopped`: a signal or a debugger has stopped the process, which answers nobody.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Daemon:
     arguments: tuple[str, ...] = ()
     outdated: bool = False
     built: bool = False
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
     namespaces: dict[str, dict[str, list[Row]]] = {}
     clusters: dict[str, dict[str, str]] = {}
     routes: list[Row] = []
-    named: dict[str, set[str]] = {"serves": set(), "asking": set(), "outdated": set(), "built": set()}
+    named: dict[str, set[str]] = {kind: set() for kind in ("serves", "asking", "outdated", "built", "stopped")}
     build = ""
     for line in printed.splitlines():
         kind, _, rest = line.partition(" ")
@@ -246,7 +248,12 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
     outside = {link.get("ifname") for link in links}
     return NodeState(
         daemons={
-            name: dataclasses.replace(daemon, outdated=name in named["outdated"], built=name in named["built"])
+            name: dataclasses.replace(
+                daemon,
+                outdated=name in named["outdated"],
+                built=name in named["built"],
+                stopped=name in named["stopped"],
+            )
             for name, daemon in daemons.items()
         },
         external_ids=chassis[0]["external_ids"] if chassis else {},

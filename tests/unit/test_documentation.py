@@ -16,7 +16,7 @@ from tests.lab.test_documentation import console
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["topology.md", "commands.md"])
+@pytest.mark.parametrize("name", ["topology.md", "commands.md", "diagnosis.md"])
 def test_generated_pages_are_up_to_date(name: str) -> None:
     written = runpy.run_path(str(DOCS / "generate.py"))["FILES"][name]()
     assert (DOCS / name).read_text() == written, "python docs/generate.py"

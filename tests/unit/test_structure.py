@@ -27,6 +27,7 @@ LAYERS = [
     ["lab"],
     ["status", "insight", "podman"],
     ["testing"],
+    ["diagnosis"],
     ["upgrading"],
     ["cli"],
     ["__main__"],

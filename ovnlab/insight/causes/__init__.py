@@ -1,0 +1,55 @@
+"""Causes of what is wrong with a lab: one module for each kind, and one engine that puts them in order."""
+
+from __future__ import annotations
+
+from ovnlab.insight.causes import (
+    bridges,
+    claims,
+    daemons,
+    databases,
+    drift,
+    flows,
+    gateways,
+    identity,
+    logic,
+    nodes,
+    services,
+    tunnels,
+    underlay,
+    vms,
+)
+from ovnlab.insight.causes.finding import Cause, Evidence, Finding
+from ovnlab.insight.snapshot import Snapshot
+
+CAUSES: tuple[Cause, ...] = (
+    nodes.CAUSE,
+    daemons.CAUSE,
+    databases.CAUSE,
+    identity.CAUSE,
+    underlay.CAUSE,
+    bridges.CAUSE,
+    flows.CAUSE,
+    tunnels.CAUSE,
+    logic.CAUSE,
+    claims.CAUSE,
+    vms.CAUSE,
+    gateways.CAUSE,
+    services.CAUSE,
+    services.LIMITS,
+    logic.LAG,
+    drift.CAUSE,
+)
+"""Every cause, in the order in which one can follow from another: an earlier one is never a symptom of a later one."""
+
+
+def of(snapshot: Snapshot, evidence: Evidence | None = None) -> tuple[Finding, ...]:
+    """Return what is wrong with a lab, in the order of causes; what another finding has told as drift is left out."""
+    found: dict[tuple[str, str, str], Finding] = {}
+    told: set[str] = set()
+    for cause in CAUSES:
+        for finding in cause.find(snapshot, evidence or Evidence()):
+            if finding.cause == "drift" and any(finding.drift[0].startswith(line) for line in told):
+                continue
+            found.setdefault((finding.cause, finding.object, finding.problem), finding)
+        told.update(line for finding in found.values() for line in finding.drift)
+    return tuple(found.values())

@@ -1,0 +1,445 @@
+"""What a lab is at one moment, read once: every node, its switch and fake VMs, and both databases of each zone.
+
+All questions are asked at the same time, each with a limit of LIMIT seconds. What could not be read is part of the
+snapshot, with the reason: silence is a fact, and is never taken for "there is nothing".
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ovnlab.errors import CommandFailed, OvnlabError
+from ovnlab.insight.lookup import FLOWS, Look, Zone
+from ovnlab.insight.names import COLUMNS, Names
+from ovnlab.insight.reading import Flow, flows_in, interfaces_in, port_states_in
+from ovnlab.lab import Lab
+from ovnlab.northbound import live
+from ovnlab.northbound.live import LiveRow
+from ovnlab.ovsdb import Row, Tables, rows, select
+from ovnlab.parallel import for_each
+from ovnlab.plan import Plan, Seen, plan
+from ovnlab.providers.base import Node
+from ovnlab.tasks.databases import of_zone
+from ovnlab.tasks.probe import NodeState, parse
+from ovnlab.tasks.script import run_script
+from ovnlab.tasks.tables import NORTHBOUND, SOUTHBOUND, SWITCH, Question
+from ovnlab.templating import render
+from ovnlab.topology.resolved import Topology
+
+LIMIT = 3
+"""Seconds that each question may take."""
+
+NODE_LIMIT = 12
+"""Seconds that all questions to a node may take, which runs them on a machine that may be busy."""
+
+SWITCH_TABLES = Question(
+    SWITCH,
+    {
+        "Open_vSwitch": ("external_ids", "other_config"),
+        "Bridge": (
+            "name", "other_config", "datapath_type", "external_ids", "fail_mode", "protocols", "controller", "ports",
+        ),
+        "Interface": (
+            "_uuid", "name", "type", "ofport", "options", "external_ids", "mac", "mac_in_use", "mtu", "mtu_request",
+            "error", "admin_state", "link_state", "bfd", "bfd_status", "statistics", "ingress_policing_rate",
+        ),
+        "Port": ("_uuid", "name", "interfaces", "tag", "trunks", "vlan_mode", "external_ids", "qos"),
+    },
+)  # fmt: skip
+"""What is read of a node's own database (ovs-vswitchd.conf.db(5)); the first three tables begin as probe.QUESTION."""
+
+NORTHBOUND_COLUMNS: Mapping[str, Sequence[str]] = {
+    **live.QUESTION.columns,
+    "NB_Global": ("nb_cfg", "sb_cfg", "hv_cfg", "options", "name"),
+    "BFD": ("_uuid", "logical_port", "dst_ip", "status"),
+}
+
+SOUTHBOUND_COLUMNS: Mapping[str, Sequence[str]] = {
+    **COLUMNS,
+    **FLOWS,
+    "Chassis": ("_uuid", "name", "hostname", "encaps", "external_ids", "other_config", "transport_zones"),
+    "Encap": ("_uuid", "type", "ip", "chassis_name"),
+    "Port_Binding": (*COLUMNS["Port_Binding"], "up"),
+    "Service_Monitor": ("_uuid", "ip", "port", "protocol", "logical_port", "status"),
+    "BFD": ("_uuid", "logical_port", "dst_ip", "status"),
+    "Gateway_Chassis": ("_uuid", "chassis", "priority"),
+    "HA_Chassis": ("_uuid", "chassis", "priority"),
+    "HA_Chassis_Group": ("_uuid", "name", "ha_chassis"),
+    "Logical_DP_Group": ("_uuid", "datapaths"),
+    "Meter": ("_uuid", "name"),
+    "Static_MAC_Binding": ("_uuid",),
+    "IGMP_Group": ("_uuid",),
+    "Connection": ("_uuid", "target"),
+}  # fmt: skip
+
+PARTS = frozenset({"nodes", "northbound", "southbound"})
+"""What `observe` can read."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one question: its text, or why there is none."""
+
+    text: str
+    code: int
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Return True if the question was answered."""
+        return self.code == 0
+
+    @property
+    def reason(self) -> str:
+        """Why it was not answered, empty where it was."""
+        if self.code == 0:
+            return ""
+        if self.code in (124, 137, 142) or "SIGALRM" in self.error or "timed out" in self.error:
+            return f"no answer within {LIMIT} s"
+        return self.error or f"exit code {self.code}"
+
+
+MISSING = Answer("", 127, "not asked")
+
+
+@dataclass(frozen=True)
+class VMNetwork:
+    """The inside of a fake VM's namespace: routes, neighbours, and the TCP ports that somebody listens on."""
+
+    routes: tuple[Row, ...] = ()
+    neighbours: tuple[Row, ...] = ()
+    listening: frozenset[int] = frozenset()
+    ignores_echo: bool = False
+
+
+@dataclass(frozen=True)
+class NodeSnapshot:
+    """A node, as the answers to all questions say. `state` is what `up` compares."""
+
+    name: str
+    state: NodeState
+    answers: Mapping[str, Answer] = field(repr=False)
+    switch: Tables = field(repr=False)
+
+    def answer(self, question: str) -> Answer:
+        """The answer to a question; one that says so where it was not asked."""
+        return self.answers.get(question, MISSING)
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """Open_vSwitch:external_ids."""
+        return self.state.external_ids
+
+    @functools.cached_property
+    def interfaces(self) -> dict[str, Row]:
+        """The Interface rows by name."""
+        return {row["name"]: row for row in self.switch.get("Interface", ())}
+
+    @functools.cached_property
+    def bridges(self) -> dict[str, tuple[str, ...]]:
+        """The names of the interfaces in each bridge."""
+        return interfaces_in(self.switch)
+
+    def bridge_of(self, interface: str) -> str:
+        """The bridge that an interface is in, empty where it is in none."""
+        return next((bridge for bridge, names in self.bridges.items() if interface in names), "")
+
+    def ports(self) -> dict[str, Row]:
+        """The Port rows by name."""
+        return {row["name"]: row for row in self.switch.get("Port", ())}
+
+    @functools.cached_property
+    def flows(self) -> dict[str, tuple[Flow, ...]]:
+        """The OpenFlow flows of each bridge whose flows could be read."""
+        prefix = "flows."
+        return {
+            name.removeprefix(prefix): flows_in(answer.text)
+            for name, answer in self.answers.items()
+            if name.startswith(prefix) and answer.ok
+        }
+
+    @functools.cached_property
+    def port_states(self) -> dict[str, dict[str, frozenset[str]]]:
+        """For each bridge and port, the OpenFlow configuration bits that are set (ovs-ofctl(8), mod-port)."""
+        prefix = "ports."
+        return {
+            name.removeprefix(prefix): port_states_in(answer.text)
+            for name, answer in self.answers.items()
+            if name.startswith(prefix) and answer.ok
+        }
+
+    @functools.cached_property
+    def network(self) -> tuple[list[Row], list[Row], list[Row], list[Row]]:
+        """Links with addresses, routes of all tables, neighbours, and rules."""
+        found = _arrays(self.answer("network").text, 4)
+        return found[0], found[1], found[2], found[3]
+
+    @property
+    def links(self) -> dict[str, Row]:
+        """Network devices by name."""
+        return {str(link["ifname"]): link for link in self.network[0] if "ifname" in link}
+
+    @functools.cached_property
+    def tunnel_neighbours(self) -> dict[str, tuple[str, str]]:
+        """For each IP address of tnl/neigh/show the MAC and the bridge."""
+        words = [line.split() for line in self.answer("neighbours").text.splitlines()]
+        return {word[0]: (word[1], word[2]) for word in words if len(word) == 3 and word[1].count(":") == 5}
+
+    def inside(self, vm: str) -> VMNetwork | None:
+        """The inside of a fake VM's namespace, None where it could not be read."""
+        answer = self.answers.get(f"vm.{vm}")
+        if answer is None or not answer.ok:
+            return None
+        _, routes, neighbours = _arrays(answer.text, 3)
+        rest = [line for line in answer.text.splitlines() if line and line[0] not in "[{"]
+        listening = frozenset(int(word, 16) for word in rest[1:] if len(word) == 4)
+        return VMNetwork(tuple(routes), tuple(neighbours), listening, rest[:1] == ["1"])
+
+    def log(self, name: str) -> list[str]:
+        """The last warnings and errors of a log."""
+        return self.answer(f"log.{name}.log").text.splitlines()
+
+
+@dataclass(frozen=True)
+class ZoneSnapshot:
+    """The databases of one zone; a database that could not be read is empty and named in `Snapshot.unread`."""
+
+    name: str
+    northbound: Tables = field(repr=False)
+    southbound: Tables = field(repr=False)
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """The names in the Southbound database."""
+        return Names(self.southbound)
+
+    @functools.cached_property
+    def chassis(self) -> dict[str, Row]:
+        """The rows of Chassis by name."""
+        return {row["name"]: row for row in self.southbound.get("Chassis", ())}
+
+    def table(self, name: str) -> Sequence[Row]:
+        """The rows of a Southbound table."""
+        return self.southbound.get(name, ())
+
+    @property
+    def wanted(self) -> int:
+        """The configuration that the Northbound database is at."""
+        return max((row["nb_cfg"] for row in self.northbound.get("NB_Global", ())), default=0)
+
+    @property
+    def translated(self) -> int:
+        """The configuration that ovn-northd has written to the Southbound database."""
+        return max((row["nb_cfg"] for row in self.southbound.get("SB_Global", ())), default=0)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A lab at one moment.
+
+    `unread` says what could not be read: a node or a database (`nb@NODE`, `sb@NODE`) and why. `running` are the nodes
+    whose machines run.
+    """
+
+    lab: str
+    topology: Topology
+    running: Mapping[str, Node] = field(repr=False)
+    nodes: Mapping[str, NodeSnapshot] = field(repr=False)
+    zones: Mapping[str, ZoneSnapshot] = field(repr=False)
+    rows: tuple[LiveRow, ...] = field(repr=False)
+    unread: Mapping[str, str] = field(default_factory=dict)
+    plan: Plan | None = None
+    source: Lab | None = field(default=None, repr=False)
+
+    def zone_of(self, node: str) -> ZoneSnapshot | None:
+        """The databases of a node's zone, None where they could not be read."""
+        found = self.topology.node(node)
+        return self.zones.get(found.zone if found else "") or (
+            next(iter(self.zones.values()), None) if found is None else None
+        )
+
+    def home(self, vm: str) -> str:
+        """The node that a fake VM's interface is on, empty where none tells of it."""
+        return next((name for name, node in self.nodes.items() if any(b.name == vm for b in node.state.vms)), "")
+
+    @functools.cached_property
+    def look(self) -> Look:
+        """The same lab for insight's other functions. Raises OvnlabError where no Southbound database was read."""
+        zones = {}
+        for name, zone in self.zones.items():
+            central = next((n for n in self.topology.centrals(name) if n.name in self.running), None)
+            if central is not None and zone.southbound:
+                context = self.running[central.name].context
+                zones[name] = Zone(name, context, of_zone(self.topology, name), zone.names, zone.southbound)
+        if not zones:
+            raise OvnlabError("no Southbound database could be read", where=f"lab {self.lab}")
+        states = {name: node.state for name, node in self.nodes.items()}
+        return Look(self.lab, self.topology, self.running, states, zones, self.rows, self.source)
+
+
+def observe(lab: Lab, parts: Collection[str] = PARTS) -> Snapshot:
+    """Read a lab. Raises OvnlabError only where it is not there at all."""
+    topology = lab.topology
+    running = lab.nodes()
+    nodes: dict[str, NodeSnapshot] = {}
+    tables: dict[tuple[str, str], Tables] = {}
+    unread: dict[str, str] = {}
+
+    def read_node(node: Node) -> None:
+        try:
+            nodes[node.name] = _node(node)
+        except OvnlabError as error:
+            unread[node.name] = error.message
+
+    def read_database(node: Node, kind: str) -> None:
+        try:
+            tables[node.name, kind] = _database(node, kind)
+        except (OvnlabError, OSError, ValueError) as error:
+            unread[f"{kind}@{node.name}"] = (
+                f"no answer within {LIMIT} s" if isinstance(error, TimeoutError) else str(error)
+            )
+
+    questions: list[Callable[[], None]] = []
+    if "nodes" in parts:
+        questions += [functools.partial(read_node, node) for node in running.values()]
+    for kind, part in (("nb", "northbound"), ("sb", "southbound")):
+        centrals = [node.name for node in topology.nodes if node.central and node.name in running]
+        if part in parts:
+            questions += [functools.partial(read_database, running[name], kind) for name in centrals]
+    for_each(questions, lambda question: question(), workers=32)
+    nodes = {node.name: nodes[node.name] for node in topology.nodes if node.name in nodes}
+    zones = {zone: _zone(topology, zone, nodes, tables) for zone in topology.zones}
+    found = tuple(row for zone in zones.values() if zone.northbound for row in live.rows_in(_own(zone), zone.name))
+    snapshot = Snapshot(lab.name, topology, running, nodes, zones, found, unread, None, lab)
+    return replace(snapshot, plan=_plan(lab, snapshot) if "nodes" in parts and "northbound" in parts else None)
+
+
+def _own(zone: ZoneSnapshot) -> Tables:
+    return {table: zone.northbound[table] for table in live.QUESTION.columns}
+
+
+def _plan(lab: Lab, snapshot: Snapshot) -> Plan:
+    """What `up` of the same topology would do."""
+    states = {name: node.state for name, node in snapshot.nodes.items()}
+    unread = [OvnlabError(reason, where=what) for what, reason in snapshot.unread.items() if what.startswith("nb@")]
+    read = all(zone.northbound for zone in snapshot.zones.values())
+    seen = Seen(states, snapshot.rows if read else None, (), tuple(unread))
+    builds = {name: node.state.build for name, node in snapshot.nodes.items()}
+    return plan(lab.topology, seen, known=lab.topology.nodes, builds=builds)
+
+
+# ── a node ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _node(node: Node) -> NodeSnapshot:
+    script = render("node/snapshot.sh.j2", limit=LIMIT, switch=SWITCH_TABLES)
+    printed = run_script(node.context, script, where=f"{node.name}: looking", timeout=NODE_LIMIT)
+    return node_in(node.name, printed)
+
+
+def node_in(name: str, printed: str) -> NodeSnapshot:
+    """The node that templates/node/snapshot.sh.j2 printed."""
+    answers: dict[str, Answer] = {}
+    for part in ("\n" + printed).split("\novnlab-question ")[1:]:
+        head, _, text = part.partition("\n")
+        question, code, *error = head.split(" ", 2)
+        answers[question] = Answer(text, int(code), _message(error[0] if error else ""))
+    switch = _switch(answers.get("switch", MISSING))
+    return NodeSnapshot(name, parse("\n".join(_as_probed(answers)), _probed_tables(switch)), answers, switch)
+
+
+def _message(error: str) -> str:
+    """The last line of what a tool wrote, without time stamp and names (vlog's format)."""
+    return error.rpartition("|")[2].strip() if error.count("|") > 3 else error.strip()
+
+
+def _switch(answer: Answer) -> Tables:
+    lines = answer.text.splitlines()
+    if not answer.ok or len(lines) != len(SWITCH_TABLES.columns):
+        return {}
+    return dict(zip(SWITCH_TABLES.columns, map(rows, lines), strict=True))
+
+
+def _probed_tables(switch: Tables) -> Tables | None:
+    return {table: switch[table] for table in ("Open_vSwitch", "Bridge", "Interface")} if switch else None
+
+
+def _as_probed(answers: Mapping[str, Answer]) -> list[str]:
+    """The same facts in the lines of templates/node/probe.sh.j2."""
+    lines = [line for name in ("daemons", "serves") for line in answers.get(name, MISSING).text.splitlines()]
+    links, routes, _, _ = _arrays(answers.get("network", MISSING).text, 4)
+    lines.append(f"links {json.dumps(links)}")
+    lines.append(f"routes {json.dumps([route for route in routes if str(route.get('protocol')) == '201'])}")
+    for db in ("nb", "sb"):
+        lines += [f"connection {line}" for line in answers.get(f"listens.{db}", MISSING).text.splitlines()]
+        lines += [f"cluster {db} {line}" for line in answers.get(f"cluster.{db}", MISSING).text.splitlines()]
+    for name, answer in answers.items():
+        if not name.startswith("vm.") or not answer.ok:
+            continue
+        vm = name.removeprefix("vm.")
+        inside, ways, _ = _arrays(answer.text, 3)
+        main = [way for way in ways if "table" not in way and way.get("type", "unicast") != "multicast"]
+        six = [way for way in main if _is_v6(way)]
+        lines += [
+            f"vm-links {vm} {json.dumps(inside)}",
+            f"vm-routes {vm} {json.dumps([way for way in main if way not in six])}",
+            f"vm-routes6 {vm} {json.dumps(six)}",
+        ]
+    return lines
+
+
+def _is_v6(way: Row) -> bool:
+    return ":" in str(way.get("dst", "")) or ":" in str(way.get("gateway", ""))
+
+
+def _arrays(text: str, count: int) -> list[list[Any]]:
+    """The JSON arrays that `ip -j -batch` printed, one a line."""
+    found = [json.loads(line) for line in text.splitlines() if line.startswith("[")]
+    return (found + [[] for _ in range(count)])[:count]
+
+
+# ── a database ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _database(node: Node, kind: str) -> Tables:
+    """The rows of a database: from its socket, by its tool where the socket cannot be reached from here."""
+    server, columns = (NORTHBOUND, NORTHBOUND_COLUMNS) if kind == "nb" else (SOUTHBOUND, SOUTHBOUND_COLUMNS)
+    connection = node.connect(server.socket)
+    if connection is not None:
+        connection.settimeout(LIMIT)
+        with connection:
+            try:
+                return select(connection, server.database, columns)
+            except TimeoutError:
+                raise
+            except OSError:  # ssh may not connect there
+                pass
+    tool = f"{server.tool.split(' --timeout', 1)[0]} --timeout={LIMIT}"
+    question = Question(replace(server, tool=tool), columns)
+    where = f"{node.name}: reading a database"
+    try:
+        return question.parse(run_script(node.context, question.script(), where=where, timeout=NODE_LIMIT))
+    except CommandFailed as error:
+        raise OvnlabError(_message(error.detail.rpartition("\n")[2]) or error.message) from None
+
+
+def _zone(
+    topology: Topology, zone: str, nodes: Mapping[str, NodeSnapshot], tables: Mapping[tuple[str, str], Tables]
+) -> ZoneSnapshot:
+    """The databases of a zone, as the leader of a cluster says, or whoever answered."""
+    found: dict[str, Tables] = {}
+    for kind in ("nb", "sb"):
+        members = [node.name for node in topology.centrals(zone) if (node.name, kind) in tables]
+        leaders = [name for name in members if name in nodes and _leads(nodes[name], kind)]
+        for name in [*leaders, *members][:1]:
+            found[kind] = tables[name, kind]
+    return ZoneSnapshot(zone, found.get("nb", {}), found.get("sb", {}))
+
+
+def _leads(node: NodeSnapshot, kind: str) -> bool:
+    member = node.state.clusters.get(kind)
+    return member is not None and member.role == "leader"
