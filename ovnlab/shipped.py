@@ -16,6 +16,8 @@ _ROOT = _PACKAGE / "_shipped" if (_PACKAGE / "_shipped").is_dir() else _PACKAGE.
 TEMPLATES = _ROOT / "templates"
 TOPOLOGIES = _ROOT / "topologies"
 VAGRANTFILE = _ROOT / "Vagrantfile.j2"
+COMPILED = _ROOT / "compiled"
+"""Templates as Python; in a wheel only."""
 DEFAULT_TOPOLOGY = TOPOLOGIES / "3node.yaml"
 
 

@@ -15,7 +15,7 @@ from ovnlab.ovsdb import Row, Tables, rows
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import SWITCH, Question
-from ovnlab.templating import plain, render
+from ovnlab.templating import render
 from ovnlab.topology.resolved import MAC, NAME, VM, interface_name, trunk_bridge
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ QUESTION = Question(
 """What a node's own database says of it."""
 
 DAEMONS = ("node/light.sh.j2", "node/running.sh.j2", "node/daemons.sh.j2", "node/members.sh.j2")
-"""What looks at a node's daemons. Nothing in these stands for anything else, so that Jinja need not be loaded."""
+"""The templates of what looks at a node's daemons."""
 
 PORTS = Question(SWITCH, {"Interface": ("external_ids",)})
 """Which fake VMs are bound to it."""
@@ -201,7 +201,7 @@ def versions_script(known: Collection[str] = ()) -> str:
 
 
 def _daemons_script(known: str) -> str:
-    return f"known={shlex.quote(known)}\n" + "".join(map(plain, DAEMONS))
+    return f"known={shlex.quote(known)}\n" + "".join(map(render, DAEMONS))
 
 
 def parse(printed: str, tables: Tables | None = None) -> NodeState:

@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
-from ovnlab import jinja, ovsdb, templating
+from ovnlab import ovsdb
 from ovnlab.ahead import Ahead, Look
 from ovnlab.cli import app
 from ovnlab.providers.machines import _READ_SCRIPT
-from ovnlab.tasks.probe import DAEMONS
 from ovnlab.tasks.script import each_of, one_of
 
 SCRIPTS = [
@@ -158,22 +157,7 @@ def test_the_output_of_what_is_ended_is_not_waited_for(tmp_path: Path) -> None:
         os.kill(other, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("template", DAEMONS)
-def test_what_is_taken_as_it_stands_says_the_same_rendered(template: str) -> None:
-    assert templating.plain(template) == templating.render(template)
-
-
 def test_every_command_is_listed_where_it_is() -> None:
     for module, names in app.COMMANDS.items():
         commands = importlib.import_module(f"ovnlab.cli.{module}").COMMANDS
         assert tuple(command.name for command in commands) == names
-
-
-def test_templates_are_kept_compiled_where_that_can_be_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sys.dont_write_bytecode", False)
-    for folder, kept in ((tmp_path / "cache", 1), (Path("/proc/nowhere"), 0)):
-        jinja.environment.cache_clear()
-        monkeypatch.setattr(jinja.environment().bytecode_cache, "directory", str(folder))
-        assert "worker1" in templating.render("node/hosts.j2", nodes=[("192.168.50.100", "worker1")])
-        assert len(list(folder.glob("*"))) == kept
-    jinja.environment.cache_clear()

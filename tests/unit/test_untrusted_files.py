@@ -11,10 +11,11 @@ import pytest
 from jinja2 import nodes
 
 from ovnlab.errors import OvnlabError, TopologyError
-from ovnlab.jinja import FILTERS, environment
 from ovnlab.providers.reach import Reach
 from ovnlab.shipped import TEMPLATES, VAGRANTFILE
 from ovnlab.templating import render
+from ovnlab.templating.compiler import environment
+from ovnlab.templating.quoting import FILTERS
 from ovnlab.topology import model
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import Topology
