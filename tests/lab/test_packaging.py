@@ -23,6 +23,12 @@ def test_a_lab_from_the_wheel_alone(root_labs: Labs) -> None:
     where = [root_labs.account.python, "-c", "import ovnlab.shipped as s; print(s.TEMPLATES)"]
     found = subprocess.run(where, env=root_labs.environment, capture_output=True, text=True, cwd="/", check=True)
     assert found.stdout.strip() == f"{installed}/ovnlab/_shipped/templates"
-    root_labs.run("up", "single")
+    compiled = sorted(path.name for path in (installed / "ovnlab/_shipped/compiled").rglob("*.j2.py"))
+    templates = sorted(f"{path.name}.py" for path in (installed / "ovnlab/_shipped/templates").rglob("*.j2"))
+    assert compiled == sorted([*templates, "Vagrantfile.j2.py"])
+    root_labs.extra_environment["PYTHONDONTWRITEBYTECODE"] = "1"  # nothing is kept: all is compiled that is not shipped
+    loaded = [root_labs.account.python, "-X", "importtime", "-m", "ovnlab", "up", "single"]
+    shown = subprocess.run(loaded, env=root_labs.environment, capture_output=True, text=True, cwd="/", check=True)
+    assert "jinja2" not in shown.stderr
     root_labs.run("ping", "vm1", "vm2")
     root_labs.run("down")
