@@ -3,6 +3,7 @@
 $XDG_STATE_HOME/ovnlab/labs/NAME/       a lab: lab.json, and what its nodes write
 $XDG_STATE_HOME/ovnlab/labs/NAME.lock   who is working on it
 $XDG_STATE_HOME/ovnlab/logs/NAME/       its logs, which outlive it
+$XDG_STATE_HOME/ovnlab/announced/HASH   effects of a topology that this user was told of
 $XDG_CACHE_HOME/ovnlab/                 what can be made again
 """
 
@@ -188,6 +189,17 @@ def remove_tree(path: Path) -> None:
         pass
     except OSError as error:
         raise storage_error(error, path) from None
+
+
+def announced(key: str) -> bool:
+    """Return True if this was called before with that key. The user's own record of it is a file."""
+    path = state_root() / "announced" / key
+    if path.exists():
+        return True
+    for folder in (state_root(), path.parent):
+        _private_folder(folder)
+    write_whole(path, "")
+    return False
 
 
 def locks() -> list[str]:

@@ -29,6 +29,7 @@ def validate(
     ovnlab validate topologies/3node.yaml
     """
     from ovnlab.topology.advice import advice  # noqa: PLC0415
+    from ovnlab.topology.effects import effects  # noqa: PLC0415
     from ovnlab.topology.load import load  # noqa: PLC0415  pydantic, needed by few commands
     from ovnlab.topology.unsupported import find  # noqa: PLC0415
 
@@ -37,10 +38,14 @@ def validate(
     refused = [
         loaded.source.mistake(where, message, at_key=True).located(path) for where, message in find(loaded.model)
     ]
+    beyond = list(effects(loaded.topology, Path(path).absolute().parent))
     if json:
-        warnings = list(advice(loaded.topology))
         output.as_json(
-            valid=True, unsupported=refused, warnings=warnings, topology=msgspec.to_builtins(loaded.topology)
+            valid=True,
+            unsupported=refused,
+            warnings=list(advice(loaded.topology)),
+            effects=beyond,
+            topology=msgspec.to_builtins(loaded.topology),
         )
         return 0
     found = loaded.topology
@@ -52,6 +57,8 @@ def validate(
     )
     for text in refused:
         output.line(f"note: {text}")
+    for text in beyond:
+        output.line(f"effect: {text}")
     return 0
 
 

@@ -53,6 +53,7 @@ def up(
     ovnlab up routed --name mine --set underlay.mtu=9000
     ovnlab up topologies/3node.yaml --dry-run
     """
+    from ovnlab.cli.announcing import announce  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
 
@@ -63,6 +64,7 @@ def up(
     request = Request(path, settings, name, provider)
     with progress() as reporter:
         lab, wanted = prepare(request, reporter)
+        announce(wanted, path, reporter)
         source, named = str(Path(path).resolve()), name is not None
         if dry_run:
             outcome = lab.dry_run(wanted, source=source, named=named)
