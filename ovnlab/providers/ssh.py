@@ -324,7 +324,7 @@ def reach_of(node: Node, own: Path) -> Reach:
     known = Path(machine.known_hosts)
     jump = None
     if machine.jump:
-        user, _, rest = machine.jump.partition("@")
+        user, _, rest = machine.jump.rpartition("@")
         host, _, port = rest.rpartition(":")
         jump = Reach(host, int(port), user, keys, known, agent=machine.agent)
     return Reach(machine.host, machine.port, machine.user, keys, known, machine.sudo, jump, machine.agent)
