@@ -15,7 +15,7 @@ from ovnlab.plan import Plan, Seen
 from ovnlab.providers import base
 from ovnlab.reporting import Reporter
 from ovnlab.tasks import bind as binding
-from ovnlab.tasks import daemons, databases
+from ovnlab.tasks import daemons, databases, neighbours
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.topology.resolved import VM, Node, Topology
 
@@ -89,8 +89,10 @@ class Convergence:
             started += [node for node in mine if node not in started]
         return [node for node in topology.nodes if node in started]
 
-    def start_nodes(self, nodes: Sequence[Node], seen: Seen) -> None:
-        """Of a new cluster the member that founds it comes before those that join, and databases before their relays.
+    def start_nodes(self, nodes: Sequence[Node], seen: Seen) -> bool:
+        """Start databases and switches. Returns True if every switch knows the MACs of its tunnel peers then.
+
+        Of a new cluster the member that founds it comes before those that join, and databases before their relays.
 
         Members of an old cluster need one another, and start together.
         """
@@ -104,6 +106,11 @@ class Convergence:
         founders = {founder(topology, zone, seen, founding) for zone in topology.zones}
         converting = {name for zone in topology.zones if (name := self._converting(zone, nodes))}
         papers = credentials.of(self.secrets, topology) if topology.control.tls else {}
+        switches = {
+            name: state.daemons[neighbours.SWITCH].pid
+            for name, state in seen.nodes.items()
+            if neighbours.SWITCH in state.daemons
+        }
 
         def start(node: Node) -> None:
             context = running[node.name].context
@@ -111,8 +118,10 @@ class Convergence:
             if node.name in papers:
                 daemons.certify(context, node.name, papers[node.name])
             how = daemons.Start(self.builds.get(node.name, ""), node.name in founders, node.name in converting)
-            for found in daemons.start_node(context, topology, node, how):
+            came = daemons.start_node(context, topology, node, how)
+            for found in came.damage:
                 self.reporter.note(found.sentence(node.name, names))
+            switches[node.name] = came.switch
             self.reporter.node(node.name, "done")
 
         names = {row.name for row in wanted(topology)}
@@ -122,6 +131,33 @@ class Convergence:
         for_each([node for node in nodes if node not in joining], start)
         mending.kick(damaged)
         for_each(joining, start)
+        return self._introduce(nodes, switches)
+
+    def _introduce(self, started: Sequence[Node], switches: Mapping[str, int]) -> bool:
+        """Tell switches that were started the MACs of all their peers, and their peers theirs.
+
+        `switches` are the process IDs of every ovs-vswitchd. Returns False where one of them cannot be told.
+        """
+        topology = self.topology
+        running = base.Running(self.provider.nodes())
+        names = {node.name for node in started}
+        told = neighbours.commands(topology.chassis)
+
+        def introduce(node: Node) -> bool:
+            peers = [peer.name for peer in topology.peers(node) if node.name in names or peer.name in names]
+            if not peers or node.name not in running:
+                return True
+            if node.name not in told or not switches.get(node.name):
+                return False
+            switch = running[node.name].connect(neighbours.control_socket(switches[node.name]))
+            return switch is not None and neighbours.introduce(switch, peers, told)
+
+        done = [introduce(node) for node in topology.chassis]
+        if any(node.name not in names for node in topology.chassis):
+            # The kernels of those that were there before have what was at an address then.
+            new = [node for node in started if neighbours.has_table(node)]
+            for_each(new, lambda node: daemons.announce(running[node.name].context, node))
+        return all(done)
 
     def _converting(self, zone: str, started: Sequence[Node]) -> str:
         """The member of a cluster that converts its databases: the last to start, once all have the same software."""
@@ -137,22 +173,24 @@ class Convergence:
         for_each(todo.unbind.items(), lambda item: self.unbind(*item))
         if todo.transit:
             daemons.make_transit(running[topology.central.name].context, todo.transit, (), topology.name)
-        jobs: list[tuple[str, object]] = [("controller", node) for node in started if node.has_switch]
+        chassis = {node.name for node in started if node.has_switch}
+        jobs: list[tuple[str, str]] = [
+            ("node", node.name) for node in topology.nodes if node.name in chassis | set(todo.bind)
+        ]
         jobs.extend(("northbound", zone) for zone in topology.zones if any(c.zone == zone for c in todo.changes))
-        jobs.extend(("bind", item) for item in todo.bind.items())
         if jobs:
             self.reporter.step("starting controllers, writing the logical network, binding fake VMs")
 
-        def do(job: tuple[str, object]) -> None:
+        def do(job: tuple[str, str]) -> None:
             match job:
-                case ("controller", Node() as node):
-                    self.reporter.node(node.name, "starting ovn-controller")
-                    daemons.start_controller(running[node.name].context, topology, node)
-                    self.reporter.node(node.name, "done")
-                case ("northbound", str(zone)):
+                case ("northbound", zone):
                     self.apply([found for found in todo.changes if found.zone == zone])
-                case ("bind", (str(name), tuple(vms))):
-                    self.bind(name, vms)
+                case (_, name):
+                    # What a fake VM says when it begins is not flooded to all chassis as long as there are no tunnels.
+                    if name in todo.bind:
+                        self._bind(running[name], todo.bind[name])
+                    if name in chassis:
+                        self._start_controller(running[name])
 
         for_each(jobs, do)
         if todo.stale_transit:  # now that no router port is on them
@@ -164,12 +202,25 @@ class Convergence:
 
     def bind(self, name: str, vms: Sequence[VM]) -> None:
         """Put fake VMs on a node."""
-        node = self.topology.node(name)
-        assert node is not None  # noqa: S101  callers have looked it up
-        binding.bind(self.provider.node(name).context, self.topology.name, node, vms)
+        self._bind(self.provider.node(name), vms)
 
-    def await_ready(self, started: Sequence[Node], todo: Plan) -> None:
-        """Return when chassis are registered, `--wait=hv sync` is answered, tunnels in place and ports up."""
+    def _bind(self, place: base.Node, vms: Sequence[VM]) -> None:
+        node = self.topology.node(place.name)
+        assert node is not None  # noqa: S101  callers have looked it up
+        binding.bind(place.context, self.topology.name, node, vms)
+
+    def _start_controller(self, place: base.Node) -> None:
+        node = self.topology.node(place.name)
+        assert node is not None  # noqa: S101  callers have looked it up
+        self.reporter.node(node.name, "starting ovn-controller")
+        daemons.start_controller(place.context, self.topology, node)
+        self.reporter.node(node.name, "done")
+
+    def await_ready(self, started: Sequence[Node], todo: Plan, *, introduced: bool) -> None:
+        """Return when chassis are registered, `--wait=hv sync` is answered, tunnels in place and ports up.
+
+        `introduced`: all switches know the MACs of their tunnel peers already, and need not be told.
+        """
         topology = self.topology
         running = base.Running(self.provider.nodes())
         chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
@@ -188,7 +239,8 @@ class Convergence:
 
         for_each([*zones, *peers], wait)
         plain = [node for node in topology.nodes if not node.has_switch and node.nics and (peers or node in started)]
-        for_each([*peers, *plain], lambda node: daemons.announce(running[node.name].context, node))
+        unknown = [] if introduced else peers
+        for_each([*unknown, *plain], lambda node: daemons.announce(running[node.name].context, node))
         self.await_bound(todo.bind)
         learning = [(zone, prefixes) for zone in zones if (prefixes := topology.learned(zone))]
         if learning:

@@ -545,10 +545,11 @@ class Lab:
         if not fresh:
             started = work.reconnect(first, seen, started)
         watch = DeathWatch(self.provider, topology, [node.name for node in topology.nodes])
+        introduced = True
         if started:
             self.provider.deliver(self.builds)
             with watch.during(watch.look):
-                work.start_nodes(started, seen)
+                introduced = work.start_nodes(started, seen)
             if unaware:  # databases of a node that was dead come back knowing what they knew
                 work.forget_nodes(list(first.remove), unaware)
             if not fresh:
@@ -568,7 +569,7 @@ class Lab:
         with watch.during(watch.look):
             work.start_controllers_and_bind(started, first)
         with watch.during(watch.look_at_all):
-            work.await_ready(started, first)
+            work.await_ready(started, first, introduced=introduced)
         return first, len(first.bound_after(seen))
 
     def _wake_databases(self, work: Convergence, topology: Topology, seen: Seen, leaving: Collection[str]) -> None:

@@ -18,6 +18,7 @@ QUESTION = Question(
     SOUTHBOUND,
     {
         "Chassis": ("_uuid", "name", "encaps"),
+        "Chassis_Private": ("name",),
         "Encap": ("_uuid", "type", "ip"),
         "Port_Binding": ("logical_port", "chassis", "tunnel_key"),
     },
@@ -43,7 +44,10 @@ class PortBinding:
 
 @dataclass(frozen=True)
 class Southbound:
-    """The encapsulation of each chassis by its name, and the bindings of logical ports by theirs."""
+    """The encapsulation of each chassis by its name, and the bindings of logical ports by theirs.
+
+    A chassis is one that ovn-controller has registered: `up` writes rows of Chassis before there is one.
+    """
 
     chassis: Mapping[str, str]
     ports: Mapping[str, PortBinding]
@@ -51,10 +55,15 @@ class Southbound:
 
 def bindings_in(tables: Tables) -> Southbound:
     """Chassis and port bindings of one zone, of the answer to QUESTION."""
-    chassis, encaps, bindings = tables.values()
+    chassis, private, encaps, bindings = tables.values()
+    registered = {row["name"] for row in private}
     names = {row["_uuid"]: row["name"] for row in chassis}
     kinds = {row["_uuid"]: row["type"] for row in encaps}
     return Southbound(
-        {row["name"]: "+".join(sorted(kinds[uuid] for uuid in listed(row["encaps"]))) for row in chassis},
+        {
+            row["name"]: "+".join(sorted(kinds[uuid] for uuid in listed(row["encaps"])))
+            for row in chassis
+            if row["name"] in registered
+        },
         {row["logical_port"]: PortBinding(names.get(str(row["chassis"])), row["tunnel_key"]) for row in bindings},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,6 +86,7 @@ def _switch_script(topology: Topology, node: Node, how: Start) -> str:
         external_ids={key: value for key, value in ids.items() if value},
         unset=[key for key, value in ids.items() if not value],
         route_protocol=ROUTE_PROTOCOL,
+        neighbours=_neighbours(topology, node),
         tls_files=(databases.KEY, databases.CERTIFICATE, databases.AUTHORITY),
         **_central_values(topology, node, how),
     )
@@ -106,11 +108,25 @@ def _central_values(topology: Topology, node: Node, how: Start) -> dict[str, obj
         "election_timer": topology.control.election_timer,
         "probe_interval": topology.control.probe_interval,
         "listening": [databases.listening(topology, node, port) for port in ports],
+        "chassis": [
+            (found.name, ",".join(found.encaps), found.ip) for found in topology.chassis if found.zone == node.zone
+        ],
         "listening_ic": [databases.listening(topology, node, port) for port in ic_ports],
         "has_ic": has_ic(topology, node),
         "zone": node.zone,
         "tls": databases.TLS_OPTIONS if topology.control.tls else "",
     }
+
+
+def _neighbours(topology: Topology, node: Node) -> list[tuple[str, str]]:
+    """Return the address and MAC of each node on the same network that a node's daemons talk to, but for tunnels."""
+    servers = {found.name for found in topology.nodes if found.central or found.role == "relay"}
+    return [
+        (found.ip, found.mac)
+        for found in topology.nodes
+        if found.name != node.name and found.segment == node.segment and found.underlay_device and found.mac
+        if node.name in servers or found.name in servers
+    ]
 
 
 def has_ic(topology: Topology, node: Node) -> bool:
@@ -191,15 +207,27 @@ def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
     return render("node/transit.sh.j2", add=add, remove=remove, lab=lab)
 
 
-def start_node(context: Context, topology: Topology, node: Node, how: Start) -> list[Damage]:
-    """Start databases and switch of a node, and configure its chassis. Return what was damaged of them."""
+@dataclass(frozen=True)
+class Started:
+    """What came of starting a node: what was damaged of its databases, and the process ID of its ovs-vswitchd there.
+
+    That is 0 where the node has none.
+    """
+
+    damage: tuple[Damage, ...]
+    switch: int
+
+
+def start_node(context: Context, topology: Topology, node: Node, how: Start) -> Started:
+    """Start databases and switch of a node, and configure its chassis."""
     printed = run_script(
         context,
         node_script(topology, node, how),
         where=f"{node.name}: starting the {'switch' if node.has_switch else 'machine'}",
         timeout=READY_TIMEOUT * 2,
     )
-    return list(damage.parse(printed))
+    found = re.search(r"^ovs-vswitchd (\d+)$", printed, re.MULTILINE)
+    return Started(tuple(damage.parse(printed)), int(found[1]) if found else 0)
 
 
 def start_controller(context: Context, topology: Topology, node: Node) -> None:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors", "scalars"],
-    ["waiting", "shipped", "ovsdb", "templating", "parallel", "reporting", "writing", "ahead"],
+    ["waiting", "shipped", "ovsdb", "unixctl", "templating", "parallel", "reporting", "writing", "ahead"],
     ["nodes"],
     ["topology"],
     ["graph"],

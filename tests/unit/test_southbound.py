@@ -1,0 +1,18 @@
+"""What is read from the Southbound database."""
+
+from ovnlab.northbound.southbound import bindings_in
+
+
+def test_a_chassis_is_registered_once_its_ovn_controller_has_been_there() -> None:
+    """Rows of Chassis are written before any ovn-controller starts, those of Chassis_Private by itself."""
+    tables = {
+        "Chassis": [{"_uuid": "1", "name": "a", "encaps": "2"}, {"_uuid": "3", "name": "b", "encaps": ["4", "5"]}],
+        "Chassis_Private": [{"name": "b"}],
+        "Encap": [
+            {"_uuid": "2", "type": "geneve", "ip": "192.0.2.1"},
+            {"_uuid": "4", "type": "vxlan", "ip": "192.0.2.2"},
+            {"_uuid": "5", "type": "geneve", "ip": "192.0.2.2"},
+        ],
+        "Port_Binding": [],
+    }
+    assert bindings_in(tables).chassis == {"b": "geneve+vxlan"}
