@@ -1,11 +1,12 @@
 """What is read from the Southbound database."""
 
 from ovnlab.northbound.southbound import bindings_in
+from ovnlab.ovsdb import Tables
 
 
 def test_a_chassis_is_registered_once_its_ovn_controller_has_been_there() -> None:
     """Rows of Chassis are written before any ovn-controller starts, those of Chassis_Private by itself."""
-    tables = {
+    tables: Tables = {
         "Chassis": [{"_uuid": "1", "name": "a", "encaps": "2"}, {"_uuid": "3", "name": "b", "encaps": ["4", "5"]}],
         "Chassis_Private": [{"name": "b"}],
         "Encap": [
