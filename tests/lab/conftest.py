@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.harness import USERS_HOME, Account, Labs, checkout, interfaces
+from tests.lab.shared import Share, sharing
 
 ORDINARY = os.environ.get("OVNLAB_TEST_USER", "nobody")
 
@@ -84,6 +86,12 @@ def labs_in(account: Account, folder: Path) -> Iterator[Labs]:
         shutil.rmtree(folder)
     assert not left, f"left behind: {left}"
     assert interfaces() == network, "the machine's own network is another one than before"
+
+
+@pytest.fixture(scope="module")
+def share(session_folder: Path) -> Iterator[Share]:
+    """Labs that the tests of a module share; nothing of them may be left at its end."""
+    yield from sharing(contextlib.contextmanager(labs_in), session_folder)
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ovnlab.tasks.databases import Databases
 from ovnlab.templating import render
-from tests.lab.harness import TOPOLOGIES, Labs, processes_with
+from tests.lab.harness import TOPOLOGIES, Account, Labs, processes_with
+from tests.lab.shared import Share
 from tests.lab.test_scenarios import kill_node
 
 ROUTED = (TOPOLOGIES / "routed.yaml").read_text()
@@ -44,69 +44,78 @@ def reachable(labs: Labs, source: str = "vm1", destination: str = "vm2") -> bool
 
 
 @pytest.fixture
-def routed(labs: Labs) -> Iterator[str]:
-    path = labs.write("routed.yaml", ROUTED)
-    labs.run("up", path)
-    yield path
+def lab(account: Account, share: Share) -> Labs:
+    """A lab of `ROUTED`, which tests share: as an ordinary user, and in `make test-all` as root too."""
+    return share(account, "routed", ROUTED)
 
 
-def test_second_up_does_nothing(labs: Labs, routed: str) -> None:
-    before = versions(labs), daemons(labs), labs.out("nbctl", "get", "NB_Global", ".", "nb_cfg")
-    assert labs.out("up", routed) == NOTHING
-    assert (versions(labs), daemons(labs), labs.out("nbctl", "get", "NB_Global", ".", "nb_cfg")) == before
-    assert labs.json("up", routed)["steps"] == []
-    labs.run("up", routed, "--dry-run", "--exit-code")
+@pytest.fixture
+def user_lab(ordinary: Account, share: Share) -> Labs:
+    """A lab of `ROUTED`, which tests share, for what does not depend on who it is."""
+    return share(ordinary, "routed", ROUTED)
+
+
+@pytest.fixture
+def routed(lab: Labs) -> str:
+    return str(lab.scratch / "routed.yaml")
+
+
+def test_second_up_does_nothing(lab: Labs, routed: str) -> None:
+    before = versions(lab), daemons(lab), lab.out("nbctl", "get", "NB_Global", ".", "nb_cfg")
+    assert lab.out("up", routed) == NOTHING
+    assert (versions(lab), daemons(lab), lab.out("nbctl", "get", "NB_Global", ".", "nb_cfg")) == before
+    assert lab.json("up", routed)["steps"] == []
+    lab.run("up", routed, "--dry-run", "--exit-code")
 
 
 @pytest.mark.parametrize("daemon", ["ovn-controller", "ovs-vswitchd", "ovsdb-server"])
-def test_a_killed_daemon_is_brought_back(user_labs: Labs, daemon: str) -> None:
-    path = user_labs.write("routed.yaml", ROUTED)
-    user_labs.run("up", path)
-    before = daemons(user_labs)
-    user_labs.on("worker1", "kill", "-9", str(before["worker1", daemon]))
-    assert f"{daemon} does not run" in user_labs.out("up", path, "--dry-run", "--exit-code", expect=5)
-    user_labs.run("up", path)
-    assert reachable(user_labs)
-    after = daemons(user_labs)
+def test_a_killed_daemon_is_brought_back(user_lab: Labs, daemon: str) -> None:
+    path = str(user_lab.scratch / "routed.yaml")
+    before = daemons(user_lab)
+    user_lab.on("worker1", "kill", "-9", str(before["worker1", daemon]))
+    assert f"{daemon} does not run" in user_lab.out("up", path, "--dry-run", "--exit-code", expect=5)
+    user_lab.run("up", path)
+    assert reachable(user_lab)
+    after = daemons(user_lab)
     assert after["worker1", daemon] is not None
     same = {key: pid for key, pid in before.items() if key != ("worker1", daemon)}
     assert {key: after[key] for key in same} == same, "another daemon was restarted too"
-    assert user_labs.out("up", path) == NOTHING
+    assert user_lab.out("up", path) == NOTHING
 
 
 @pytest.mark.parametrize("daemon", ["ovn-northd", "ovnsb_db", "ovnnb_db"])
-def test_a_killed_central_daemon_is_brought_back(user_labs: Labs, daemon: str) -> None:
-    path = user_labs.write("routed.yaml", ROUTED)
-    user_labs.run("up", path)
-    user_labs.run("nbctl", "ls-add", "by-hand")
-    user_labs.on("central", "kill", "-9", str(daemons(user_labs)["central", daemon]))
-    user_labs.run("up", path)
-    assert reachable(user_labs)
-    assert "by-hand" in user_labs.out("nbctl", "show")
-    assert user_labs.out("up", path) == NOTHING
+def test_a_killed_central_daemon_is_brought_back(user_lab: Labs, daemon: str) -> None:
+    path = str(user_lab.scratch / "routed.yaml")
+    user_lab.run("nbctl", "ls-add", "by-hand")
+    user_lab.on("central", "kill", "-9", str(daemons(user_lab)["central", daemon]))
+    user_lab.run("up", path)
+    assert reachable(user_lab)
+    assert "by-hand" in user_lab.out("nbctl", "show")
+    assert user_lab.out("up", path) == NOTHING
+    user_lab.run("nbctl", "ls-del", "by-hand")
 
 
-def test_a_node_that_died_is_brought_back(labs: Labs, routed: str) -> None:
-    nodes = labs.nodes("routed")
+def test_a_node_that_died_is_brought_back(lab: Labs, routed: str) -> None:
+    nodes = lab.nodes("routed")
     assert sorted(nodes) == ["central", "worker1", "worker2"]
     os.kill(nodes["worker2"], signal.SIGKILL)
-    assert "add node worker2: it is not running" in labs.out("up", routed, "--dry-run")
-    assert labs.json("ls")["labs"][0]["state"] == "partly up"
-    labs.run("up", routed)
-    assert reachable(labs)
-    after = labs.nodes("routed")
+    assert "add node worker2: it is not running" in lab.out("up", routed, "--dry-run")
+    assert lab.json("ls")["labs"][0]["state"] == "partly up"
+    lab.run("up", routed)
+    assert reachable(lab)
+    after = lab.nodes("routed")
     assert (after["central"], after["worker1"]) == (nodes["central"], nodes["worker1"])
-    assert labs.out("up", routed) == NOTHING
+    assert lab.out("up", routed) == NOTHING
 
 
-def test_a_central_that_died_keeps_its_databases(user_labs: Labs) -> None:
-    path = user_labs.write("routed.yaml", ROUTED)
-    user_labs.run("up", path)
-    user_labs.run("nbctl", "ls-add", "by-hand")
-    os.kill(user_labs.nodes("routed")["central"], signal.SIGKILL)
-    user_labs.run("up", path)
-    assert "by-hand" in user_labs.out("nbctl", "show")
-    assert reachable(user_labs)
+def test_a_central_that_died_keeps_its_databases(user_lab: Labs) -> None:
+    path = str(user_lab.scratch / "routed.yaml")
+    user_lab.run("nbctl", "ls-add", "by-hand")
+    os.kill(user_lab.nodes("routed")["central"], signal.SIGKILL)
+    user_lab.run("up", path)
+    assert "by-hand" in user_lab.out("nbctl", "show")
+    assert reachable(user_lab)
+    user_lab.run("nbctl", "ls-del", "by-hand")
 
 
 def test_up_after_a_reboot_brings_everything_back(labs: Labs) -> None:
@@ -137,155 +146,151 @@ def changed(labs: Labs, old: str, new: str) -> list[str]:
     return done
 
 
-def test_a_further_node(labs: Labs, routed: str) -> None:
-    assert changed(labs, "  worker2: {", "  worker3: {}\n  worker2: {")[0] == "add node worker3: it is missing"
-    status = labs.json("status")
+def test_a_further_node(lab: Labs, routed: str) -> None:
+    assert changed(lab, "  worker2: {", "  worker3: {}\n  worker2: {")[0] == "add node worker3: it is missing"
+    status = lab.json("status")
     peers = {node["name"]: {t["peer"] for t in node["tunnels"] if t["working"]} for node in status["nodes"]}
     assert peers["worker1"] == {"central", "worker2", "worker3"}
-    assert labs.on("worker1", "getent", "hosts", "worker3").split()[1] == "worker3"
-    labs.run("bind", "vm1", "worker3")
-    assert reachable(labs)
+    assert lab.on("worker1", "getent", "hosts", "worker3").split()[1] == "worker3"
+    lab.run("bind", "vm1", "worker3")
+    assert reachable(lab)
 
 
-def test_a_node_less(labs: Labs, routed: str) -> None:
+def test_a_node_less(lab: Labs, routed: str) -> None:
     text = ROUTED.replace("  worker1: {ip: 192.168.50.100}\n", "").replace("chassis: worker1", "chassis: central")
-    path = labs.write("routed.yaml", text)
-    steps = labs.json("up", path)["steps"]
+    path = lab.write("routed.yaml", text)
+    steps = lab.json("up", path)["steps"]
     assert "remove node worker1: the topology does not have it any more" in steps
-    assert labs.out("up", path) == NOTHING
-    assert reachable(labs)
-    assert "worker1" not in labs.nodes("routed")
-    assert [row["name"] for row in labs.rows("sbctl", "list", "Chassis")].count("worker1") == 0
+    assert lab.out("up", path) == NOTHING
+    assert reachable(lab)
+    assert "worker1" not in lab.nodes("routed")
+    assert [row["name"] for row in lab.rows("sbctl", "list", "Chassis")].count("worker1") == 0
 
 
 @pytest.mark.thorough
-def test_a_node_less_while_the_database_that_is_to_forget_it_is_dead(user_labs: Labs) -> None:
-    path = user_labs.write("routed.yaml", ROUTED)
-    user_labs.run("up", path)
-    user_labs.on("central", "kill", "-9", str(daemons(user_labs)["central", "ovnsb_db"]))
+def test_a_node_less_while_the_database_that_is_to_forget_it_is_dead(user_lab: Labs) -> None:
+    user_lab.on("central", "kill", "-9", str(daemons(user_lab)["central", "ovnsb_db"]))
     text = ROUTED.replace("  worker1: {ip: 192.168.50.100}\n", "").replace("chassis: worker1", "chassis: central")
-    user_labs.run("up", user_labs.write("routed.yaml", text))
-    assert sorted(row["name"] for row in user_labs.rows("sbctl", "list", "Chassis")) == ["central", "worker2"]
-    assert reachable(user_labs)
+    user_lab.run("up", user_lab.write("routed.yaml", text))
+    assert sorted(row["name"] for row in user_lab.rows("sbctl", "list", "Chassis")) == ["central", "worker2"]
+    assert reachable(user_lab)
 
 
-def test_a_node_less_while_the_node_with_the_databases_is_dead(user_labs: Labs) -> None:
-    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
-    kill_node(user_labs, "routed", "central")
+def test_a_node_less_while_the_node_with_the_databases_is_dead(user_lab: Labs) -> None:
+    kill_node(user_lab, "routed", "central")
     text = ROUTED.replace("  worker1: {ip: 192.168.50.100}\n", "").replace("chassis: worker1", "chassis: central")
-    path = user_labs.write("routed.yaml", text)
-    user_labs.run("up", path)
-    assert sorted(row["name"] for row in user_labs.rows("sbctl", "list", "Chassis")) == ["central", "worker2"]
-    assert reachable(user_labs)
-    assert user_labs.out("up", path) == NOTHING
+    path = user_lab.write("routed.yaml", text)
+    user_lab.run("up", path)
+    assert sorted(row["name"] for row in user_lab.rows("sbctl", "list", "Chassis")) == ["central", "worker2"]
+    assert reachable(user_lab)
+    assert user_lab.out("up", path) == NOTHING
 
 
 @pytest.mark.thorough
-def test_another_underlay_address(user_labs: Labs) -> None:
-    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
-    steps = changed(user_labs, "worker1: {ip: 192.168.50.100}", "worker1: {ip: 192.168.50.77}")
+def test_another_underlay_address(user_lab: Labs) -> None:
+    steps = changed(user_lab, "worker1: {ip: 192.168.50.100}", "worker1: {ip: 192.168.50.77}")
     assert any("ovn-encap-ip is 192.168.50.100 instead of 192.168.50.77" in step for step in steps)
-    assert "192.168.50.77/24" in user_labs.on("worker1", "ip", "address", "show", "dev", "eth1")
-    assert "192.168.50.100" not in user_labs.on("worker1", "ip", "address")
-    assert user_labs.on("central", "getent", "hosts", "worker1").split()[0] == "192.168.50.77"
-    assert reachable(user_labs)
+    assert "192.168.50.77/24" in user_lab.on("worker1", "ip", "address", "show", "dev", "eth1")
+    assert "192.168.50.100" not in user_lab.on("worker1", "ip", "address")
+    assert user_lab.on("central", "getent", "hosts", "worker1").split()[0] == "192.168.50.77"
+    assert reachable(user_lab)
 
 
 @pytest.mark.thorough
-def test_another_central_address(user_labs: Labs) -> None:
-    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
-    changed(user_labs, "ip: 192.168.50.10}", "ip: 192.168.50.11}")
-    assert reachable(user_labs)
-    user_labs.run("nbctl", "--wait=hv", "--timeout=10", "sync")
+def test_another_central_address(user_lab: Labs) -> None:
+    changed(user_lab, "ip: 192.168.50.10}", "ip: 192.168.50.11}")
+    assert reachable(user_lab)
+    user_lab.run("nbctl", "--wait=hv", "--timeout=10", "sync")
 
 
-def test_another_encapsulation(labs: Labs, routed: str) -> None:
-    changed(labs, "name: routed", "name: routed\nencap: vxlan")
-    kinds = {t["encap"] for node in labs.json("status")["nodes"] for t in node["tunnels"]}
+def test_another_encapsulation(lab: Labs, routed: str) -> None:
+    changed(lab, "name: routed", "name: routed\nencap: vxlan")
+    kinds = {t["encap"] for node in lab.json("status")["nodes"] for t in node["tunnels"]}
     assert kinds == {"vxlan"}
-    assert reachable(labs)
-    assert "mtu 1450" in labs.on("vm1", "ip", "link", "show", "vm1")
+    assert reachable(lab)
+    assert "mtu 1450" in lab.on("vm1", "ip", "link", "show", "vm1")
 
 
-def test_another_address_of_a_port(labs: Labs, routed: str) -> None:
-    changed(labs, "ip: 192.168.1.11", "ip: 192.168.1.99")
-    shown = labs.on("vm2", "ip", "address")
+def test_another_address_of_a_port(lab: Labs, routed: str) -> None:
+    changed(lab, "ip: 192.168.1.11", "ip: 192.168.1.99")
+    shown = lab.on("vm2", "ip", "address")
     assert "192.168.1.99/24" in shown
     assert "192.168.1.11" not in shown
-    assert "default via 192.168.1.1" in labs.on("vm2", "ip", "route")
-    assert reachable(labs)
+    assert "default via 192.168.1.1" in lab.on("vm2", "ip", "route")
+    assert reachable(lab)
 
 
-def test_a_port_on_another_chassis(labs: Labs, routed: str) -> None:
-    steps = changed(labs, "ip: 192.168.1.11, chassis: worker2", "ip: 192.168.1.11, chassis: central")
+def test_a_port_on_another_chassis(lab: Labs, routed: str) -> None:
+    steps = changed(lab, "ip: 192.168.1.11, chassis: worker2", "ip: 192.168.1.11, chassis: central")
     assert steps == ["unbind vm2 from worker2", "bind vm2 to central"]
-    assert labs.on("worker2", "ip", "netns", "list") == ""
-    assert reachable(labs)
+    assert lab.on("worker2", "ip", "netns", "list") == ""
+    assert reachable(lab)
 
 
-def test_another_port_and_one_less(labs: Labs, routed: str) -> None:
+def test_another_port_and_one_less(lab: Labs, routed: str) -> None:
     vm1 = '        vm1: {mac: "40:44:00:00:00:01", ip: 192.168.0.11, chassis: worker1}\n'
-    changed(labs, vm1, "        vm3: {chassis: worker1}\n")
-    assert labs.on("worker1", "ip", "netns", "list").split()[0] == "vm3"
-    assert "port vm1" not in labs.out("nbctl", "show")
-    assert reachable(labs, "vm3", "vm2")
+    changed(lab, vm1, "        vm3: {chassis: worker1}\n")
+    assert lab.on("worker1", "ip", "netns", "list").split()[0] == "vm3"
+    assert "port vm1" not in lab.out("nbctl", "show")
+    assert reachable(lab, "vm3", "vm2")
 
 
 @pytest.mark.thorough
-def test_a_port_on_another_switch(user_labs: Labs) -> None:
-    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
+def test_a_port_on_another_switch(user_lab: Labs) -> None:
     vm1 = '        vm1: {mac: "40:44:00:00:00:01", ip: 192.168.0.11, chassis: worker1}\n'
     moved = ROUTED.replace(vm1, "").replace(
         "        vm2:", "        vm1: {ip: 192.168.1.12, chassis: worker1}\n        vm2:"
     )
     moved = moved.replace("      ports:\n    network2", "    network2")
-    path = user_labs.write("routed.yaml", moved)
-    user_labs.run("up", path)
-    assert reachable(user_labs)
-    assert "ttl=64" in user_labs.out("ping", "vm1", "vm2")
-    assert user_labs.out("up", path) == NOTHING
+    path = user_lab.write("routed.yaml", moved)
+    user_lab.run("up", path)
+    assert reachable(user_lab)
+    assert "ttl=64" in user_lab.out("ping", "vm1", "vm2")
+    assert user_lab.out("up", path) == NOTHING
 
 
-def test_a_router_less(labs: Labs, routed: str) -> None:
-    path = labs.write("routed.yaml", ROUTED[: ROUTED.index("  routers:")])
-    labs.run("up", path)
-    assert "router" not in labs.out("nbctl", "show")
-    assert labs.on("vm1", "ip", "route").split()[:3] == ["192.168.0.0/24", "dev", "vm1"]
-    assert not reachable(labs)
-    assert labs.out("up", path) == NOTHING
+def test_a_router_less(lab: Labs, routed: str) -> None:
+    path = lab.write("routed.yaml", ROUTED[: ROUTED.index("  routers:")])
+    lab.run("up", path)
+    assert "router" not in lab.out("nbctl", "show")
+    assert lab.on("vm1", "ip", "route").split()[:3] == ["192.168.0.0/24", "dev", "vm1"]
+    assert not reachable(lab)
+    assert lab.out("up", path) == NOTHING
 
 
-def test_what_a_person_added_stays(labs: Labs, routed: str) -> None:
-    labs.run("nbctl", "ls-add", "mine", "--", "lsp-add", "mine", "my-port", "--", "lr-add", "my-router")
-    labs.run("nbctl", "lsp-add", "network1", "my-other-port")
-    labs.run("nbctl", "set", "Logical_Switch_Port", "vm1", "external_ids:mine=yes", "options:mtu_request=1300")
-    assert labs.out("up", routed) == NOTHING
-    changed(labs, "ip: 192.168.1.11", "ip: 192.168.1.99")
-    shown = labs.out("nbctl", "show")
+def test_what_a_person_added_stays(lab: Labs, routed: str) -> None:
+    lab.run("nbctl", "ls-add", "mine", "--", "lsp-add", "mine", "my-port", "--", "lr-add", "my-router")
+    lab.run("nbctl", "lsp-add", "network1", "my-other-port")
+    lab.run("nbctl", "set", "Logical_Switch_Port", "vm1", "external_ids:mine=yes", "options:mtu_request=1300")
+    assert lab.out("up", routed) == NOTHING
+    changed(lab, "ip: 192.168.1.11", "ip: 192.168.1.99")
+    shown = lab.out("nbctl", "show")
     for name in ("mine", "my-port", "my-router", "my-other-port"):
         assert name in shown
-    assert labs.out("nbctl", "get", "Logical_Switch_Port", "vm1", "external_ids:mine").strip() == "yes"
+    assert lab.out("nbctl", "get", "Logical_Switch_Port", "vm1", "external_ids:mine").strip() == "yes"
+    lab.run("nbctl", "ls-del", "mine", "--", "lr-del", "my-router", "--", "lsp-del", "my-other-port")
+    lab.run("nbctl", "remove", "Logical_Switch_Port", "vm1", "external_ids", "mine")
 
 
-def test_a_row_that_was_changed_by_hand_is_put_right_and_said(labs: Labs, routed: str) -> None:
-    labs.run("nbctl", "lsp-set-addresses", "vm1", "40:44:00:00:00:09 192.168.0.99")
-    labs.run("nbctl", "lsp-del", "vm2")
-    steps = labs.json("up", routed)["steps"]
+def test_a_row_that_was_changed_by_hand_is_put_right_and_said(lab: Labs, routed: str) -> None:
+    lab.run("nbctl", "lsp-set-addresses", "vm1", "40:44:00:00:00:09 192.168.0.99")
+    lab.run("nbctl", "lsp-del", "vm2")
+    steps = lab.json("up", routed)["steps"]
     was, wanted = "40:44:00:00:00:09 192.168.0.99", "40:44:00:00:00:01 192.168.0.11"
     assert f"change logical switch port vm1: addresses is {was} instead of {wanted}" in steps
     assert "add logical switch port vm2: it is missing" in steps
-    assert reachable(labs)
-    assert labs.out("up", routed) == NOTHING
+    assert reachable(lab)
+    assert lab.out("up", routed) == NOTHING
 
 
-def test_a_name_that_somebody_else_took_is_an_error(user_labs: Labs) -> None:
-    user_labs.run("up", user_labs.write("routed.yaml", ROUTED))
-    user_labs.run("nbctl", "ls-add", "network3")
-    path = user_labs.write("routed.yaml", ROUTED.replace("  routers:", "    network3: {}\n  routers:"))
-    error = user_labs.run("up", path, expect=1).stderr
+def test_a_name_that_somebody_else_took_is_an_error(user_lab: Labs) -> None:
+    user_lab.run("nbctl", "ls-add", "network3")
+    path = user_lab.write("routed.yaml", ROUTED.replace("  routers:", "    network3: {}\n  routers:"))
+    error = user_lab.run("up", path, expect=1).stderr
     assert "there is a logical switch network3 already that ovnlab did not make" in error
     assert "ovnlab nbctl ls-del network3" in error
-    assert reachable(user_labs)
+    assert reachable(user_lab)
+    user_lab.run("nbctl", "ls-del", "network3")
 
 
 def test_dry_run_of_a_new_lab_changes_nothing(user_labs: Labs) -> None:
@@ -314,31 +319,28 @@ def test_who_does_not_follow_is_named(user_labs: Labs) -> None:
 
 
 @pytest.mark.parametrize("tool", ["nbctl", "sbctl"])
-def test_a_database_that_no_longer_listens_is_put_right(user_labs: Labs, tool: str) -> None:
-    path = user_labs.write("routed.yaml", ROUTED)
-    user_labs.run("up", path)
-    user_labs.run(tool, "del-connection")
-    assert "does not listen at ptcp:664" in user_labs.out("up", path)
-    assert user_labs.out("up", path) == NOTHING
-    user_labs.run("nbctl", "--wait=hv", "--timeout=10", "sync")
+def test_a_database_that_no_longer_listens_is_put_right(user_lab: Labs, tool: str) -> None:
+    path = str(user_lab.scratch / "routed.yaml")
+    user_lab.run(tool, "del-connection")
+    assert "does not listen at ptcp:664" in user_lab.out("up", path)
+    assert user_lab.out("up", path) == NOTHING
+    user_lab.run("nbctl", "--wait=hv", "--timeout=10", "sync")
 
 
 BLOCK = "cd /run/ovn; kill -9 $(cat ovn-controller.pid); rm -f ovn-controller.pid; mkdir ovn-controller.pid; touch ovn-controller.pid/x"
 
 
-def test_a_daemon_that_cannot_start_says_why(user_labs: Labs) -> None:
-    path = user_labs.write("routed.yaml", ROUTED)
-    user_labs.run("up", path)
-    user_labs.on("worker1", "sh", "-c", BLOCK)
-    error = user_labs.run("up", path, expect=1).stderr
+def test_a_daemon_that_cannot_start_says_why(user_lab: Labs) -> None:
+    path = str(user_lab.scratch / "routed.yaml")
+    user_lab.on("worker1", "sh", "-c", BLOCK)
+    error = user_lab.run("up", path, expect=1).stderr
     assert "worker1: starting ovn-controller: exit code" in error
     assert "from: ovn-controller --detach" in error
     assert "ovn-controller.pid: " in error
 
 
-def test_other_software_for_a_running_lab_is_refused(user_labs: Labs) -> None:
-    path = user_labs.write("routed.yaml", ROUTED)
-    user_labs.run("up", path)
-    error = user_labs.run("up", path, "--set", "software=system", expect=2).stderr
+def test_other_software_for_a_running_lab_is_refused(user_lab: Labs) -> None:
+    path = str(user_lab.scratch / "routed.yaml")
+    error = user_lab.run("up", path, "--set", "software=system", expect=2).stderr
     assert "lab routed runs with software packages" in error
-    assert user_labs.out("up", path) == NOTHING
+    assert user_lab.out("up", path) == NOTHING
