@@ -151,13 +151,13 @@ def decoded(file: str, names: Sequence[Names], *, json: bool) -> int:
             scratch.flush()
             path = Path(scratch.name)
         if json:
-            output.json_list("packets", _objects(path, names))
+            output.json_list("packets", packets(path, names))
         else:
             _show(path, names)
     return 0
 
 
-def _objects(path: Path, names: Sequence[Names]) -> Iterator[dict[str, Any]]:
+def packets(path: Path, names: Sequence[Names]) -> Iterator[dict[str, Any]]:
     """Yield the packets of a file as plain data."""
     for recorded in files.read(path):
         found = recorded.packet

@@ -117,10 +117,11 @@ def _picture_of_lab(name: str | None) -> Picture:
 
 def _picture_of_bundle(bundle: str) -> Picture:
     from ovnlab.graph.portray import portray  # noqa: PLC0415
-    from ovnlab.insight.bundle import status_of  # noqa: PLC0415
+    from ovnlab.insight.bundle import status_of, understanding  # noqa: PLC0415
 
     topology, found = status_of(Path(bundle))
-    return portray(topology, live_of(found))
+    with understanding(Path(bundle)):
+        return portray(topology, live_of(found))
 
 
 def live_of(status: Status) -> Live:

@@ -38,7 +38,7 @@ from ovnlab.status import Status, status
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import NodeState
 from ovnlab.templating import render
-from ovnlab.topology.resolved import Topology
+from ovnlab.topology.resolved import NAME, Topology
 from ovnlab.waiting import now_ns
 
 SCHEMA_VERSION = 1
@@ -176,14 +176,41 @@ def opened(path: Path, report: Report) -> Iterator[Look]:
     """
     with tempfile.TemporaryDirectory(prefix="ovnlab-bundle-") as scratch:
         root = _unpacked(path, Path(scratch))
-        yield _look(path, root, report)
+        with understanding(path):
+            yield _look(path, root, report)
 
 
 def status_of(path: Path) -> tuple[Topology, Status]:
     """The topology and the status of the lab in an archive."""
     with tempfile.TemporaryDirectory(prefix="ovnlab-bundle-") as scratch:
         root = _unpacked(path, Path(scratch))
-        return _part(path, root, "topology.json", Topology), _part(path, root, "status.json", Status)
+        return _topology(path, root), _part(path, root, "status.json", Status)
+
+
+@contextlib.contextmanager
+def understanding(path: Path) -> Iterator[None]:
+    """Work with what a bundle holds. Raises OvnlabError where its parts do not fit together.
+
+    They have the right types, but who damages one can let any name in it stand for nothing.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if os.environ.get("OVNLAB_TRACEBACK"):
+            raise
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        hint = "it is damaged, or this is a mistake in ovnlab: OVNLAB_TRACEBACK=1 shows where"
+        raise OvnlabError(f"its parts do not fit together ({reason})", where=str(path), hint=hint) from None
+
+
+def _topology(path: Path, root: Path) -> Topology:
+    """The topology of a bundle. Its names become those of files: one that can be none is refused."""
+    topology: Topology = _part(path, root, "topology.json", Topology)
+    names = [*(node.name for node in topology.nodes), *(node.zone for node in topology.nodes if node.zone)]
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise OvnlabError(f"its topology.json has the invalid name {name!r}", where=str(path))
+    return topology
 
 
 class _Bounded(io.RawIOBase):
@@ -264,7 +291,7 @@ def _part(path: Path, root: Path, name: str, kind: Any) -> Any:
 
 def _look(path: Path, root: Path, report: Report) -> Look:
     manifest = _part(path, root, "manifest.json", Manifest)
-    topology = _part(path, root, "topology.json", Topology)
+    topology = _topology(path, root)
     zones = {}
     for zone in topology.zones:
         tables: dict[str, list[Row]] = _part(
@@ -280,7 +307,7 @@ def _look(path: Path, root: Path, report: Report) -> Look:
         _part(path, root, "states.json", dict[str, NodeState]),
         zones,
         tuple(map(_row, _part(path, root, "northbound.json", list[dict[str, Any]]))),
-        interfaces={name: _interfaces(root / "nodes" / name) for name in manifest.nodes},
+        interfaces={name: _interfaces(root / "nodes" / name) for name in manifest.nodes if NAME.fullmatch(name)},
     )
 
 

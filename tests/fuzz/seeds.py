@@ -26,7 +26,7 @@ def topologies() -> tuple[bytes, ...]:
     """Return the shipped topologies, the whole grammar, and a small file."""
     files = [*sorted((ROOT / "topologies").glob("*.yaml")), ROOT / "tests/unit/everything.yaml"]
     small = b"nodes: {central: {role: central}, w1: {}}\nlogical: {switches: {n1: {subnet: 10.0.0.0/24}}}\n"
-    return (*(path.read_bytes() for path in files), MACHINES, small)
+    return (MACHINES, *(path.read_bytes() for path in files), small)
 
 
 MACHINES = b"""name: machines
@@ -89,15 +89,32 @@ def captures(scratch: Path) -> tuple[bytes, ...]:
 
 def bundle(compression: str = "gz", **parts: Any) -> bytes:
     """Return a bundle of a lab without nodes that answered; `parts` replace what is in its files."""
-    topology = load_text("3node.yaml", topologies()[0]).topology
+    topology = load_text("3node.yaml", topologies()[1]).topology
     given = {
         "manifest.json": Manifest("lab", 1_700_000_000, "0", (), {}),
         "topology.json": topology,
         "states.json": {},
         "northbound.json": [],
-        "zones/-/southbound.json": dict.fromkeys(("Chassis", "Encap", "Datapath_Binding", "Port_Binding"), ()),
+        "zones/-/southbound.json": {
+            "Chassis": [{"_uuid": "c1", "name": "worker1", "encaps": "e1"}],
+            "Encap": [{"_uuid": "e1", "type": "geneve", "ip": "192.168.50.100"}],
+            "Datapath_Binding": [{"_uuid": "d1", "tunnel_key": 1, "external_ids": {"name": "network1"}}],
+            "Port_Binding": [
+                {"_uuid": f"p{key}", "logical_port": f"vm{key}", "type": "", "datapath": "d1", "tunnel_key": key,
+                 "chassis": "c1", "mac": f"40:44:00:00:00:0{key} 192.168.0.1{key}", "options": {}, "parent_port": [],
+                 "tag": []}
+                for key in (1, 2)
+            ],
+            "Multicast_Group": [],
+        },
         "status.json": {
-            "lab": "lab", "state": "up", "provider": "local", "topology": "x", "software": {}, "nodes": [], "ports": [],
+            "lab": "lab", "state": "up", "provider": "local", "topology": "x", "software": {},
+            "nodes": [
+                {"name": name, "role": "worker", "ip": "192.168.50.100", "running": True, "state": "running",
+                 "is_chassis": True, "registered": True, "encap": "geneve", "daemons": [], "tunnels": []}
+                for name in ("central", "worker1", "worker2")
+            ],
+            "ports": [],
         },
     }  # fmt: skip
     given.update({name.replace("__", "/"): value for name, value in parts.items()})
