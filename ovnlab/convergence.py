@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from ovnlab import credentials
 from ovnlab.mending import ClusterMending
@@ -20,8 +21,7 @@ from ovnlab.tasks.probe import BoundVM
 from ovnlab.topology.resolved import VM, Node, Topology
 
 
-@dataclass(frozen=True)
-class Convergence:
+class Convergence(msgspec.Struct, frozen=True):
     """The steps for one topology.
 
     `known` are the nodes that the lab had before, `secrets` is where its keys are, `builds` are the keys of what was
@@ -33,7 +33,7 @@ class Convergence:
     reporter: Reporter
     secrets: Path
     known: Sequence[Node] = ()
-    builds: Mapping[str, str] = field(default_factory=dict)
+    builds: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def central(self, zone: str) -> base.Node:
         """The first node with the databases of a zone that runs. Raises OvnlabError where none does."""

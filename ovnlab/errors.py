@@ -16,7 +16,8 @@ Only the command line exits; everything else raises one of these.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 
 class OvnlabError(Exception):
@@ -45,8 +46,7 @@ class UsageError(OvnlabError):
     exit_code = 2
 
 
-@dataclass(frozen=True, order=True)
-class Mistake:
+class Mistake(msgspec.Struct, frozen=True, order=True):
     """One mistake in a topology. Lines and columns count from 1; `option` names a --set that holds it."""
 
     line: int

@@ -8,11 +8,11 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from ovnlab import __version__, builds, credentials
 from ovnlab.binding import Specs, unknown
@@ -61,8 +61,7 @@ MOST_OF_A_LOG = 200_000
 """Bytes of a log that are brought from a machine."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What `up` is asked for: a topology file and what the command line puts over it."""
 
     path: str
@@ -84,8 +83,7 @@ class Request:
         return hashlib.sha256(b"\0".join([*parts, content])).hexdigest()
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Something that commands run in: a node, or a fake VM on one."""
 
     name: str
@@ -95,7 +93,7 @@ class Target:
     address: str = ""
     is_vlan: bool = False
     addresses: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command that runs `argv` there."""
@@ -104,8 +102,7 @@ class Target:
         return self.node.command(["ip", "netns", "exec", self.vm, "env", *argv])
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What `up` did, or would do, and how many fake VMs are bound then."""
 
     topology: Topology

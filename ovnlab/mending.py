@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import for_each
@@ -14,8 +15,7 @@ from ovnlab.tasks.damage import MemberFile
 from ovnlab.topology.resolved import Node, Topology
 
 
-@dataclass(frozen=True)
-class ClusterMending:
+class ClusterMending(msgspec.Struct, frozen=True):
     """The clusters of a topology, and the nodes that their members are on."""
 
     provider: Provider

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+import msgspec
 
 from ovnlab.errors import OvnlabError
 from ovnlab.northbound.change import Change, changes
@@ -16,8 +17,7 @@ from ovnlab.tasks.probe import BoundVM, NodeState
 from ovnlab.topology.resolved import VM, Node, Topology
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """A lab as it is: the nodes that run, what each is like, and the logical network.
 
     `rows` is None where no Northbound database can be asked.
@@ -42,22 +42,21 @@ class Seen:
         return [name for name, state in self.nodes.items() if any(bound.name == vm for bound in state.vms)]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """All that `up` has to do, by what it is done to. Empty where the lab is as the topology says.
 
     `build` is what has to be built first.
     """
 
     build: tuple[str, ...] = ()
-    add: Mapping[str, str] = field(default_factory=dict)
-    remove: Mapping[str, str] = field(default_factory=dict)
-    configure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    add: Mapping[str, str] = msgspec.field(default_factory=dict)
+    remove: Mapping[str, str] = msgspec.field(default_factory=dict)
+    configure: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     transit: tuple[str, ...] = ()
     stale_transit: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
-    unbind: Mapping[str, tuple[BoundVM, ...]] = field(default_factory=dict)
-    bind: Mapping[str, tuple[VM, ...]] = field(default_factory=dict)
+    unbind: Mapping[str, tuple[BoundVM, ...]] = msgspec.field(default_factory=dict)
+    bind: Mapping[str, tuple[VM, ...]] = msgspec.field(default_factory=dict)
 
     def __bool__(self) -> bool:
         network = (self.build, self.transit, self.stale_transit, self.changes)

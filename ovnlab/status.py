@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
+
+import msgspec
 
 from ovnlab.ahead import Ahead
 from ovnlab.errors import OvnlabError
@@ -23,8 +24,7 @@ from ovnlab.topology.resolved import Node as TopologyNode
 from ovnlab.topology.resolved import Topology
 
 
-@dataclass(frozen=True)
-class DaemonStatus:
+class DaemonStatus(msgspec.Struct, frozen=True):
     """A daemon that runs, or that should.
 
     `build` is the key of the build that it is of, empty where it is of a package; `outdated` says that it is neither of
@@ -39,8 +39,7 @@ class DaemonStatus:
     outdated: bool = False
 
 
-@dataclass(frozen=True)
-class TunnelStatus:
+class TunnelStatus(msgspec.Struct, frozen=True):
     """A tunnel of a node to one of its peers."""
 
     peer: str
@@ -49,8 +48,7 @@ class TunnelStatus:
     working: bool
 
 
-@dataclass(frozen=True)
-class NodeStatus:
+class NodeStatus(msgspec.Struct, frozen=True):
     """A node. `state` is `running`, or why it is not, in a word or two."""
 
     name: str
@@ -65,8 +63,7 @@ class NodeStatus:
     tunnels: tuple[TunnelStatus, ...]
 
 
-@dataclass(frozen=True)
-class MemberStatus:
+class MemberStatus(msgspec.Struct, frozen=True):
     """A member of a RAFT cluster.
 
     `behind` are the entries of the leader's log that it has not yet, None where nobody leads; `leader` is empty then.
@@ -80,8 +77,7 @@ class MemberStatus:
     behind: int | None
 
 
-@dataclass(frozen=True)
-class PortStatus:
+class PortStatus(msgspec.Struct, frozen=True):
     """A logical switch port of a fake VM, and where it is bound."""
 
     name: str
@@ -93,8 +89,7 @@ class PortStatus:
     by_ovnlab: bool
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """A whole lab."""
 
     lab: str
@@ -107,8 +102,9 @@ class Status:
     clusters: tuple[MemberStatus, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+        """Return plain data."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
 
 
 def status(lab: Lab, ahead: Ahead | None = None) -> Status:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from ovnlab.errors import OvnlabError, SurroundingsError, TopologyError, UsageError
 from ovnlab.parallel import Watch, for_each, watched
@@ -16,8 +17,7 @@ from ovnlab.topology.resolved import Topology
 HINT = "`ovnlab up` starts it again"
 
 
-@dataclass(frozen=True)
-class DeathWatch:
+class DeathWatch(msgspec.Struct, frozen=True):
     """A watch over the nodes that ran when it began, and over the daemons that the topology has on them.
 
     Before all of them are started, a daemon without a pidfile may be one that is about to start.

@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -139,7 +139,7 @@ def _databases(seen: Look) -> Iterator[tuple[str, bytes]]:
     """What tracing and explaining read, as they read it."""
     for zone in seen.zones.values():
         yield f"zones/{zone.name or '-'}/southbound.json", _json(zone.tables)
-    yield "northbound.json", _json([asdict(row) for row in seen.northbound])
+    yield "northbound.json", _json(seen.northbound)
     yield "states.json", _json(seen.states)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from ovnlab.errors import CommandFailed, OvnlabError
 from ovnlab.insight.lookup import FLOWS, Look, Zone
 from ovnlab.insight.names import COLUMNS, Names
@@ -419,7 +421,7 @@ def _database(node: Node, kind: str) -> Tables:
             except OSError:  # ssh may not connect there
                 pass
     tool = f"{server.tool.split(' --timeout', 1)[0]} --timeout={LIMIT}"
-    question = Question(replace(server, tool=tool), columns)
+    question = Question(msgspec.structs.replace(server, tool=tool), columns)
     where = f"{node.name}: reading a database"
     try:
         return question.parse(run_script(node.context, question.script(), where=where, timeout=NODE_LIMIT))

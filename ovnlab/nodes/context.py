@@ -12,8 +12,9 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import IO, Any, Protocol
+
+import msgspec
 
 from ovnlab.parallel import is_given_up
 from ovnlab.waiting import CLOCK
@@ -69,8 +70,7 @@ class TimedOut(Exception):
         self.stderr = stderr
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """What came of a command that has ended."""
 
     stdout: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ovnlab.errors import OvnlabError
 from ovnlab.northbound.live import LiveRow
@@ -22,15 +23,14 @@ Key = tuple[str, str, str]
 Command = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One row that is added, changed or removed, and the ovn-nbctl commands that do it."""
 
     verb: str
     table: str
     name: str
     reason: str
-    commands: tuple[Command, ...] = field(repr=False)
+    commands: tuple[Command, ...]
     zone: str = ""
 
     def __str__(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ovnlab.northbound.rows import BY_BIND, MARK, NAME_KEY
 from ovnlab.northbound.schema import TABLES, Table, holders, read_columns
@@ -20,8 +21,7 @@ QUESTION = Question(NORTHBOUND, read_columns())
 """All rows of the tables that ovnlab writes."""
 
 
-@dataclass(frozen=True)
-class Parent:
+class Parent(msgspec.Struct, frozen=True):
     """The row that another one belongs to, and the column that holds it there."""
 
     table: str
@@ -30,8 +30,7 @@ class Parent:
     column: str
 
 
-@dataclass(frozen=True)
-class LiveRow:
+class LiveRow(msgspec.Struct, frozen=True):
     """A row of the database. `name` is empty where neither a name column nor a mark says one."""
 
     table: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from ovnlab.northbound.schema import TABLES
 from ovnlab.topology.resolved import (
@@ -36,13 +37,12 @@ KEYS_KEY = "ovnlab-keys"
 """Which keys of shared maps ovnlab set: those it takes away again."""
 
 
-@dataclass(frozen=True)
-class WantedRow:
+class WantedRow(msgspec.Struct, frozen=True):
     """A row by its zone, table and name; `parent` and `parent_table` say which row it belongs to."""
 
     table: str
     name: str
-    columns: Mapping[str, Value] = field(default_factory=dict)
+    columns: Mapping[str, Value] = msgspec.field(default_factory=dict)
     parent: str | None = None
     parent_table: str = ""
     zone: str = ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """A table: what a row of it is called, the columns that are compared, and where its rows belong.
 
     `named` tables are told apart by their name column, rows of others by external_ids:ovnlab-name. `sets` are
@@ -21,7 +21,7 @@ class Table:
     named: bool = False
     sets: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset({"external_ids"})
-    references: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, str] = msgspec.field(default_factory=dict)
     many: frozenset[str] = frozenset()
     belongs: tuple[tuple[str, str], ...] = ()
 

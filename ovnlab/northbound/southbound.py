@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ovnlab.ovsdb import Tables, listed
 from ovnlab.tasks.databases import Databases
@@ -34,16 +35,14 @@ def tables(central: Context, databases: Databases, columns: Mapping[str, Sequenc
     )
 
 
-@dataclass(frozen=True)
-class PortBinding:
+class PortBinding(msgspec.Struct, frozen=True):
     """Where a logical port is bound, by the name of its chassis, and its key in tunnels."""
 
     chassis: str | None
     tunnel_key: int
 
 
-@dataclass(frozen=True)
-class Southbound:
+class Southbound(msgspec.Struct, frozen=True):
     """The encapsulation of each chassis by its name, and the bindings of logical ports by theirs.
 
     A chassis is one that ovn-controller has registered: `up` writes rows of Chassis before there is one.

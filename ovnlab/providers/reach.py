@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -17,8 +18,7 @@ SSH_FAILED = 255
 """The exit code of ssh itself (ssh(1), EXIT STATUS)."""
 
 
-@dataclass(frozen=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True):
     """How a machine is reached: where, as whom, and the files with our private keys and with its host key.
 
     With `agent` keys may also be those of the person's ssh-agent.

@@ -10,11 +10,11 @@ import os
 import socket
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from ovnlab.errors import CommandFailed, LoginRefused, OvnlabError
 from ovnlab.parallel import Gate, for_each

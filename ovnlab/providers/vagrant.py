@@ -14,12 +14,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import vagrant
+from msgspec.structs import replace
 
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.parallel import for_each

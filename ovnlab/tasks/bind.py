@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ovnlab.tasks.daemons import READY_TIMEOUT
 from ovnlab.tasks.databases import Databases
@@ -20,8 +21,7 @@ ANSWER_TIMEOUT = 30
 """Seconds that DHCP and router advertisements may take."""
 
 
-@dataclass(frozen=True)
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     """An interface, in a fake VM's namespace or a host's own (-), that asks for its addresses."""
 
     name: str

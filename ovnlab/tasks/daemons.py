@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ovnlab.tasks import damage, databases
 from ovnlab.tasks.damage import Damage
@@ -56,8 +57,7 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """How a node is started.
 
     `build` is the key of what was built for it, empty where it runs packages. Of a cluster's central nodes, the one
@@ -194,8 +194,7 @@ def announce_script(node: Node) -> str:
     return render("node/announce.sh.j2", node=node, devices=devices)
 
 
-@dataclass(frozen=True)
-class TransitSwitch:
+class TransitSwitch(msgspec.Struct, frozen=True):
     """A transit switch of the interconnection, and the lab that made it."""
 
     name: str

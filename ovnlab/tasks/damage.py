@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -21,8 +22,7 @@ MOST_NAMES = 10
 """Names that one sentence lists."""
 
 
-@dataclass(frozen=True)
-class Damage:
+class Damage(msgspec.Struct, frozen=True):
     """A database of a node that could not be read to its end, and was put aside.
 
     `is_recovered` says that what could be read of it is there; `names` are those that the rest of it has.
@@ -57,8 +57,7 @@ def parse(printed: str) -> Iterator[Damage]:
                 names = []
 
 
-@dataclass(frozen=True)
-class MemberFile:
+class MemberFile(msgspec.Struct, frozen=True):
     """A member's file of a clustered database, `nb` or `sb`; one `is_missed` where the cluster goes on without it."""
 
     node: str

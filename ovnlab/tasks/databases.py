@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ovnlab.topology.resolved import Node, Topology
 
@@ -16,8 +16,7 @@ KEY, CERTIFICATE, AUTHORITY = "/etc/ovn/ovnlab-key.pem", "/etc/ovn/ovnlab-cert.p
 TLS_OPTIONS = f"--private-key={KEY} --certificate={CERTIFICATE} --ca-cert={AUTHORITY}"
 
 
-@dataclass(frozen=True)
-class Databases:
+class Databases(msgspec.Struct, frozen=True):
     """The Northbound and Southbound databases of one zone, as its central nodes reach them.
 
     A database on the node itself by its socket, a cluster by all of its members: a change goes to the leader.

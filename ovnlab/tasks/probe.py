@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from ovnlab.ovsdb import Row, Tables, rows
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
@@ -40,8 +39,7 @@ PORTS = Question(SWITCH, {"Interface": ("external_ids",)})
 """Which fake VMs are bound to it."""
 
 
-@dataclass(frozen=True)
-class Daemon:
+class Daemon(msgspec.Struct, frozen=True):
     """A daemon that runs. `version` is empty where it was not asked for, `arguments` those of OVN's servers.
 
     `process` tells it from all that ever had its process ID: that and when it began.
@@ -59,8 +57,7 @@ class Daemon:
     stopped: bool = False
 
 
-@dataclass(frozen=True)
-class Tunnel:
+class Tunnel(msgspec.Struct, frozen=True):
     """A tunnel port of br-int; `working` once the switch has given it a number."""
 
     name: str
@@ -69,8 +66,7 @@ class Tunnel:
     working: bool
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """A network device: its MAC, its MTU in bytes (0 where it is down), and its addresses with prefix length."""
 
     mac: str = ""
@@ -78,8 +74,7 @@ class Device:
     addresses: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """A route in a namespace: to which network, by which gateway (empty where it is on the link), by which device."""
 
     network: str
@@ -87,8 +82,7 @@ class Route:
     device: str
 
 
-@dataclass(frozen=True)
-class BoundVM:
+class BoundVM(msgspec.Struct, frozen=True):
     """A fake VM as it is on a node.
 
     `addresses`, `gateways` and `mtu` are those in its namespace, empty and 0 where it is not in one, `devices` all
@@ -104,7 +98,7 @@ class BoundVM:
     gateways: tuple[str, ...]
     vm: VM | None
     more: str = ""
-    devices: Mapping[str, Device] = field(default_factory=dict)
+    devices: Mapping[str, Device] = msgspec.field(default_factory=dict)
     serves: bool = False
     routes: tuple[Route, ...] = ()
 
@@ -152,8 +146,7 @@ def _version(address: str) -> int:
     return ipaddress.ip_interface(address).version
 
 
-@dataclass(frozen=True)
-class ClusterMember:
+class ClusterMember(msgspec.Struct, frozen=True):
     """A database server's view of its RAFT cluster (ovs-appctl cluster/status)."""
 
     role: str
@@ -163,8 +156,7 @@ class ClusterMember:
     last_entry: int
 
 
-@dataclass(frozen=True)
-class NodeState:
+class NodeState(msgspec.Struct, frozen=True):
     """A node as it is. `build` is the key of the OVS and OVN that it runs, empty where those are of packages."""
 
     daemons: dict[str, Daemon]
@@ -174,8 +166,8 @@ class NodeState:
     vms: tuple[BoundVM, ...]
     devices: Mapping[str, Device]
     connections: Mapping[str, int | None]
-    clusters: Mapping[str, ClusterMember] = field(default_factory=dict)
-    routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    clusters: Mapping[str, ClusterMember] = msgspec.field(default_factory=dict)
+    routes: Mapping[str, frozenset[str]] = msgspec.field(default_factory=dict)
     asking: frozenset[str] = frozenset()
     build: str = ""
 
@@ -223,7 +215,7 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
             daemons[name] = Daemon(name, pid, version[0].split()[-1] if version else "", process)
         elif kind == "arguments":
             name, *arguments = rest.split()
-            daemons[name] = dataclasses.replace(daemons[name], arguments=tuple(arguments))
+            daemons[name] = replace(daemons[name], arguments=tuple(arguments))
         elif kind == "build":
             build = rest.rpartition("/")[2]
         elif kind == "ovs":
@@ -248,7 +240,7 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
     outside = {link.get("ifname") for link in links}
     return NodeState(
         daemons={
-            name: dataclasses.replace(
+            name: replace(
                 daemon,
                 outdated=name in named["outdated"],
                 built=name in named["built"],
@@ -366,7 +358,7 @@ def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]], outside: set[obje
             Route(_network(route), route.get("gateway", ""), route["dev"]) for route in routes if "dev" in route
         ),
     )
-    return dataclasses.replace(state, vm=_bound_as(row, ids)) if "ovnlab" in ids else state
+    return replace(state, vm=_bound_as(row, ids)) if "ovnlab" in ids else state
 
 
 def _bound_as(row: Row, ids: dict[str, str]) -> VM | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from ovnlab.ovsdb import Tables, rows
 from ovnlab.tasks.databases import Databases
 from ovnlab.templating import render
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """A database server of a node: its database, its socket there, and the tool that reads it there."""
 
     database: str
@@ -24,8 +24,7 @@ NORTHBOUND = Server("OVN_Northbound", "/run/ovn/ovnnb_db.sock", "ovn-nbctl --no-
 SOUTHBOUND = Server("OVN_Southbound", "/run/ovn/ovnsb_db.sock", "ovn-sbctl --no-leader-only --timeout=30")
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """Which tables of a server's database are read, and which columns of each."""
 
     server: Server

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -20,8 +21,7 @@ TIMEOUT = 10.0
 _MARK = "ovnlab: died "
 
 
-@dataclass(frozen=True)
-class DaemonFiles:
+class DaemonFiles(msgspec.Struct, frozen=True):
     """Where a daemon has its pidfile and its log on a node, by the name of its pidfile."""
 
     name: str

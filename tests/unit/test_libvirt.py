@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 libvirt = pytest.importorskip("libvirt")
 pytest.importorskip("pycdlib")
@@ -149,7 +150,7 @@ def test_a_machine_that_is_on_may_not_answer(tmp_path: Path) -> None:
     with answering_ssh(found.nodes[1].machine.address) as port:
         again = LibvirtProvider(provider.folder, found, Silent())
         machine = again._machine(found.nodes[1])
-        again._machines["worker1"] = dataclasses.replace(machine, reach=dataclasses.replace(machine.reach, port=port))
+        again._machines["worker1"] = dataclasses.replace(machine, reach=structs.replace(machine.reach, port=port))
         assert again.running() == set(again.nodes()) == {"worker1"}
     provider.destroy()
 
@@ -158,6 +159,7 @@ def test_a_machine_that_is_on_may_not_answer(tmp_path: Path) -> None:
 def answering_ssh(address: str) -> Iterator[int]:
     """The port of a server that shows the banner of an SSH server."""
     with socket.create_server((address, 0)) as server:
+        server.settimeout(10)
 
         def serve() -> None:
             with contextlib.suppress(OSError), server.accept()[0] as client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ovnlab.errors import OvnlabError, Timeout
 from ovnlab.northbound.change import changes, transaction_script
@@ -94,7 +94,7 @@ def test_a_new_network_is_one_transaction_in_the_words_of_ovn_nbctl() -> None:
 def test_only_what_differs_is_set_and_other_keys_of_a_map_stay() -> None:
     port = next(row for row in LIVE if row.name == "v")
     ids = {MARK: "lab", "mine": "yes"}
-    changed = dataclasses.replace(port, columns={**port.columns, "addresses": ("x",), "external_ids": ids})
+    changed = replace(port, columns={**port.columns, "addresses": ("x",), "external_ids": ids})
     commands = words([row if row is not port else changed for row in LIVE])
     assert commands == [("set", "Logical_Switch_Port", port.uuid, 'addresses=["0a:00:00:00:00:01 10.0.0.2"]')]
 
@@ -129,7 +129,7 @@ def test_a_port_goes_along_with_its_switch() -> None:
 
 def test_a_port_that_bind_made_is_adopted_by_the_file() -> None:
     port = next(row for row in LIVE if row.name == "v")
-    made = dataclasses.replace(port, columns={**port.columns, "external_ids": {BY_BIND: "lab"}})
+    made = replace(port, columns={**port.columns, "external_ids": {BY_BIND: "lab"}})
     commands = words([row if row is not port else made for row in LIVE])
     assert commands == [
         ("set", "Logical_Switch_Port", port.uuid, 'external_ids:"ovnlab"="lab"'),
@@ -154,7 +154,7 @@ def test_a_key_of_a_shared_map_that_we_set_is_taken_away_again_and_others_stay()
     switch = next(row for row in LIVE if row.table == "Logical_Switch")
     ids = {MARK: "lab", KEYS_KEY: "other_config:mcast_snoop"}
     config = {"mcast_snoop": "true", "mine": "yes"}
-    before = dataclasses.replace(switch, columns={**switch.columns, "external_ids": ids, "other_config": config})
+    before = replace(switch, columns={**switch.columns, "external_ids": ids, "other_config": config})
     commands = words([row if row is not switch else before for row in LIVE])
     assert sorted(commands) == [
         ("remove", "Logical_Switch", switch.uuid, "external_ids", f'"{KEYS_KEY}"'),
@@ -180,14 +180,14 @@ def test_of_every_kind_of_row_there_is_one_and_as_they_are_nothing_changes() -> 
 def as_live_of(row: WantedRow) -> LiveRow:
     found = as_live(row)
     missing = {column: () for column in TABLES[row.table].columns if column not in found.columns and column != "name"}
-    return dataclasses.replace(found, columns={**found.columns, **missing})
+    return replace(found, columns={**found.columns, **missing})
 
 
 def _parented(row: LiveRow) -> LiveRow:
     if row.belongs is None:
         return row
     column = next(column for table, column in TABLES[row.table].belongs if table == row.belongs.table)
-    return dataclasses.replace(row, belongs=dataclasses.replace(row.belongs, column=column))
+    return replace(row, belongs=replace(row.belongs, column=column))
 
 
 def test_rows_are_read_with_their_parents() -> None:

@@ -13,9 +13,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.nodes.context import ProcessContext
@@ -33,8 +34,7 @@ END_TIMEOUT = 10.0
 LARGEST_MTU = 65521
 
 
-@dataclass(frozen=True)
-class LocalNode:
+class LocalNode(msgspec.Struct, frozen=True, dict=True):
     """A node held by process `pid`."""
 
     name: str
@@ -350,8 +350,7 @@ def hosts(topology: Topology) -> str:
     return render("node/hosts.j2", nodes=[(found[0], name) for found, name in addresses if found])
 
 
-@dataclass(frozen=True)
-class _Link:
+class _Link(msgspec.Struct, frozen=True):
     """A veth: its end in the lab, what that is plugged into, its end in a node, and its MTU in bytes."""
 
     name: str
