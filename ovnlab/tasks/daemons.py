@@ -206,8 +206,7 @@ def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
     return render("node/transit.sh.j2", add=add, remove=remove, lab=lab)
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """What came of starting a node: what was damaged of its databases, and the process ID of its ovs-vswitchd there.
 
     That is 0 where the node has none.
