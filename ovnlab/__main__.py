@@ -14,6 +14,9 @@ def main() -> None:
     if sys.argv[1:] == ["--version"] and _wrote(f"ovnlab {__version__}\n"):
         return  # asked by scripts: answered without importing anything
     try:
+        from ovnlab import interruption  # noqa: PLC0415
+
+        interruption.handle()  # before all that takes time
         from ovnlab.cli.streams import open_closed  # noqa: PLC0415
 
         open_closed()

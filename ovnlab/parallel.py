@@ -10,9 +10,13 @@ from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 from ovnlab.errors import OvnlabError
+from ovnlab.interruption import check
 from ovnlab.waiting import CLOCK
 
 WORKERS = 8
+
+CHECK_AFTER = 0.5
+"""Seconds between two looks whether this process was interrupted."""
 
 LOOK_AFTER = 3.0
 """Seconds between two looks of a watch, at least."""
@@ -52,6 +56,7 @@ def for_each(items: Iterable[Item], do: Callable[[Item], Result], *, workers: in
     An interrupt, or an error that a watch raises, does not wait for what is still running: that is given up, and
     nothing more is begun after it.
     """
+    check()
     items = list(items)
     watch = _WATCH.get()
     if not items or (len(items) == 1 and watch is None):
@@ -76,7 +81,8 @@ def _join(threads: Sequence[threading.Thread], watch: Watch | None) -> None:
     look_at = CLOCK.monotonic() + LOOK_AFTER
     for thread in threads:
         while thread.is_alive():
-            thread.join(max(0.0, look_at - CLOCK.monotonic()) if watch else None)
+            thread.join(max(0.0, min(CHECK_AFTER, look_at - CLOCK.monotonic())) if watch else CHECK_AFTER)
+            check()
             if watch and thread.is_alive() and (began := CLOCK.monotonic()) >= look_at:
                 with watched(None):  # its own questions need no watch
                     watch()

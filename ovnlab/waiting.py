@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 from ovnlab.errors import Timeout
+from ovnlab.interruption import check
 
 
 class Clock(Protocol):
@@ -52,6 +53,7 @@ def wait_until(
     deadline = clock.monotonic() + timeout
     pause = 0.005
     while True:
+        check()
         seen = look()
         if seen is not None:
             return seen

@@ -6,13 +6,12 @@ import contextlib
 import importlib
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 import click
 
-from ovnlab import __version__
+from ovnlab import __version__, interruption
 from ovnlab.cli import output, streams
 from ovnlab.cli.options import complete_labs
 from ovnlab.errors import OvnlabError, UsageError
@@ -126,11 +125,15 @@ def app(lab: str | None) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code. Of all that goes wrong, only KeyboardInterrupt is raised."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption.handle()
     for stream in (sys.stdout, sys.stderr):  # a name that is no text is shown, not stumbled over
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    return streams.sent(lambda: _run(argv))
+    try:
+        return streams.sent(lambda: _run(argv))
+    except KeyboardInterrupt:
+        interruption.end()
+        raise
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -175,8 +178,3 @@ def _command(argv: Sequence[str]) -> int:
         app.main([], prog_name="ovnlab")  # a shell asks what may follow: answers, and exits
     with app.make_context("ovnlab", list(argv)) as context:
         return int(app.invoke(context) or 0)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """SIGTERM ends ovnlab as Ctrl-C does: what this run began is taken back."""
-    raise KeyboardInterrupt

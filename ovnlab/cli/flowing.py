@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ovnlab import interruption
 from ovnlab.binding import unknown
 from ovnlab.cli import output, streams
 from ovnlab.errors import UsageError
@@ -27,6 +28,7 @@ def flows(lab: Lab, node: str, which: Filter, *, follow: bool, json: bool) -> in
             while True:
                 _show(seen, node, which, json=json, following=True)
         except KeyboardInterrupt:
+            interruption.end()
             return 0
     _show(seen, node, which, json=json, following=False)
     return 0

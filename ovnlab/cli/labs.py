@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from ovnlab import interruption
 from ovnlab.ahead import Ahead
 from ovnlab.cli import output
 from ovnlab.cli.options import (
@@ -247,6 +248,7 @@ def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: 
     try:
         return subprocess.run(["tail", "-v", f"-n{lines}", *more, *map(str, paths)], check=False).returncode
     except KeyboardInterrupt:
+        interruption.end()
         return 0
 
 

@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from ovnlab.interruption import check
 from ovnlab.parallel import is_given_up
 from ovnlab.waiting import CLOCK
 
@@ -105,6 +106,7 @@ class ProcessContext:
         this is interrupted, and after `timeout` seconds, the command and all of its session is killed. Raises TimedOut.
         Other options of invoke's `run` do not apply: nothing is echoed, and an exit code raises nothing.
         """
+        check()
         words = self.wrap(shell_words(command))
         with os.fdopen(os.memfd_create("stdin"), "w+b") as stdin:
             stdin.write(in_stream.read().encode() if in_stream and not isinstance(in_stream, bool) else b"")
@@ -141,6 +143,7 @@ def _finish(process: subprocess.Popen[bytes], output: Output | None, timeout: fl
             left = None if deadline is None else deadline - CLOCK.monotonic()
             if left is not None and left <= 0:
                 raise TimedOut(printed[process.stderr].decode(errors="replace"))
+            check()
             if is_given_up():
                 raise TimedOut(printed[process.stderr].decode(errors="replace"))
             for key, _ in selector.select(GIVE_UP_AFTER if left is None else min(left, GIVE_UP_AFTER)):
