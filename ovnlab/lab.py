@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -25,9 +25,9 @@ from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.ovsdb import Tables
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
-from ovnlab.providers.base import Node, Provider
-from ovnlab.providers.choice import provider_of
-from ovnlab.providers.libvirt.saved import SavedLab
+from ovnlab.providers.base import SUSPENDED, HasConsoles, Keeps, Node, Provider, Suspends, TakesSnapshots
+from ovnlab.providers.choice import keeper_of, provider_of, supporting
+from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING
 from ovnlab.reporting import Reporter
 from ovnlab.software import packages
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
@@ -47,7 +47,6 @@ from ovnlab.watching import DeathWatch
 from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
-    from ovnlab.providers.libvirt.provider import LibvirtProvider
     from ovnlab.software.workshop import Workshop
 
 
@@ -68,6 +67,19 @@ class Request(msgspec.Struct, frozen=True):
     settings: tuple[str, ...] = ()
     name: str | None = None
     provider: str | None = None
+
+    def options(self) -> tuple[str, ...]:
+        """Return the words of `up` that put something over the file."""
+        named = (("--provider", self.provider), ("--name", self.name), *(("--set", value) for value in self.settings))
+        return tuple(word for option, value in named if value is not None for word in (option, value))
+
+    @classmethod
+    def again(cls, stored: Stored) -> Request:
+        """Return what `up` was asked for when the lab was made so."""
+        pairs = list(zip(stored.options[::2], stored.options[1::2], strict=True))
+        one = dict(pairs)
+        settings = tuple(value for option, value in pairs if option == "--set")
+        return cls(stored.source, settings, one.get("--name"), one.get("--provider"))
 
     def digest(self, content: bytes) -> str:
         """Addresses all that the topology depends on, this program included."""
@@ -111,6 +123,13 @@ class Outcome(msgspec.Struct, frozen=True):
     bound: int
 
 
+class Removal(msgspec.Struct, frozen=True):
+    """What `down` removed: the lab, or what was kept of it for the next `up`."""
+
+    removed: bool
+    forgot: bool
+
+
 class Lab:
     """A lab by its name, whether or not it is up."""
 
@@ -121,6 +140,8 @@ class Lab:
         self.stored = self.folder.stored()
         self.base: Base | None = self.stored.base if self.stored else None
         self.builds: dict[str, str] = {}
+        self._is_as_before = True
+        self.options: tuple[str, ...] = self.stored.options if self.stored else ()
         self.provider: Provider = self._provider(self.stored.topology if self.stored else None)
 
     @property
@@ -164,7 +185,7 @@ class Lab:
                 f"lab {self.name} has no zone {zone!r}", hint=f"it has {', '.join(filter(None, zones)) or 'none'}"
             )
         if not self.provider.is_up():
-            raise OvnlabError(f"lab {self.name} is down", hint="`ovnlab up` brings it back")
+            raise OvnlabError(f"lab {self.name} is down", hint=f"{self.folder.up_command()} brings it back")
         return self._convergence(self.topology).central(zones[0] if zone is None else zone)
 
     def environment(self, node: str) -> dict[str, str]:
@@ -323,12 +344,37 @@ class Lab:
         homes = {vm: node for node, (vms, _) in found for vm in vms}
         return homes, {node.name: state for node, (_, state) in found if state is not None}
 
-    def machines(self) -> LibvirtProvider:
-        """The provider of a lab whose nodes are VMs. Raises UsageError for nodes that are none."""
+    @property
+    def suspending(self) -> Suspends:
+        """The provider of a lab that can be suspended. Raises UsageError for one that cannot."""
+        if isinstance(self.provider, Suspends):
+            return self.provider
+        raise self._lacks(SUSPENDING)
+
+    @property
+    def is_suspended(self) -> bool:
+        """True if nodes of the lab are suspended."""
+        provider = self.provider
+        return isinstance(provider, Suspends) and SUSPENDED in provider.resting(provider.made()).values()
+
+    @property
+    def snapshotting(self) -> TakesSnapshots:
+        """The provider of a lab that snapshots can be taken of. Raises UsageError for one that has none."""
+        if isinstance(self.provider, TakesSnapshots):
+            return self.provider
+        raise self._lacks(SNAPSHOTS)
+
+    @property
+    def consoles(self) -> HasConsoles:
+        """The provider of a lab whose nodes have serial consoles. Raises UsageError for one that has none."""
+        if isinstance(self.provider, HasConsoles):
+            return self.provider
+        raise self._lacks(CONSOLES)
+
+    def _lacks(self, what: str) -> UsageError:
         provider = self.topology.provider
-        if provider != "libvirt":
-            raise UsageError(f"nodes of lab {self.name} are {provider}, and this is for libvirt's virtual machines")
-        return cast("LibvirtProvider", self.provider)
+        hint = f"--provider {' or '.join(supporting(what))} has them"
+        return UsageError(f"{what}: not supported by provider {provider} of lab {self.name}", hint=hint)
 
     def bring_logs(self) -> None:
         """Bring the logs of machines here, where those of local nodes are anyway."""
@@ -348,15 +394,16 @@ class Lab:
 
     # ── coming up ────────────────────────────────────────────────────────────────────────────────────
 
-    def up(self, topology: Topology, *, source: str, named: bool) -> Outcome:
-        """Make the lab what the topology says.
+    def up(self, topology: Topology, *, source: str, named: bool, options: tuple[str, ...] = ()) -> Outcome:
+        """Make the lab what the topology says; `options` are the words of `up` that put something over its file.
 
         Interrupted, it takes back what it began: the lab, or the nodes that it added.
         """
         for sentence in advice(topology):
             self.reporter.note(sentence)
-        with self.locked():
+        with self.naming_what_stays(begun=False), self.locked():
             self._refuse_other_source(source, named)
+            self.options = options
             return self._become(topology, source, {})
 
     def give(self, name: str, software: resolved.Software, build: str) -> Outcome:
@@ -370,6 +417,19 @@ class Lab:
             topology = msgspec.structs.replace(self.topology, nodes=tuple(nodes))
             return self._become(topology, self.stored.source if self.stored else "", {**kept, name: build})
 
+    @contextlib.contextmanager
+    def naming_what_stays(self, *, begun: bool = True) -> Iterator[None]:
+        """If the body of a `with` has begun to change the lab and does not come to its end, note what stays of it."""
+        self._is_as_before = not begun
+        try:
+            yield
+        except (KeyboardInterrupt, OvnlabError, OSError) as error:
+            was_refused = begun and isinstance(error, UsageError)
+            if self.folder.exists() and not self._is_as_before and not was_refused:
+                goes_on = f"{self.folder.up_command()} goes on with it, `ovnlab down {self.name}` removes it"
+                self.reporter.note(f"lab {self.name} stays as far as it came: {goes_on}")
+            raise
+
     def _become(self, topology: Topology, source: str, kept: Mapping[str, str]) -> Outcome:
         """Make the lab what the topology says; nodes in `kept` go on with the builds that they have."""
         began = not self.folder.exists()
@@ -379,6 +439,7 @@ class Lab:
         with builds.claimed(topology, self.reporter):
             self.provider = self._provider(topology)
             active, made = self.provider.active(), self.provider.made()
+            self._is_as_before = False
             try:
                 self._make_builders(topology, source)
                 self.builds = builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
@@ -388,12 +449,17 @@ class Lab:
                 raise
             try:
                 self.folder.create(afresh=began)
-                is_new = began or self._is_half_back(topology)
+                is_new = began or self._is_half_back()
                 back = self._bring_back(topology, source) if is_new else None
                 done, bound = self._converge(topology, source, fresh=began and back is None)
-                self.folder.store(Stored(source, topology, self.base, complete=True))
+                self.folder.store(self._stored(source, topology, complete=True))
             except (KeyboardInterrupt, SurroundingsError, TopologyError):
                 self._take_back(began, active, made)
+                raise
+            except OvnlabError as error:
+                if began:
+                    self._remove_if_empty()
+                self._is_as_before = not began and isinstance(error, UsageError)
                 raise
             if back is None and (is_new or never_up):
                 self._keep(topology)
@@ -404,28 +470,28 @@ class Lab:
         if not self._can_be_kept(topology):
             return None
         assert self.base is not None  # noqa: S101  set before anything is begun
-        self.folder.store(Stored(source, topology, self.base, complete=False))
-        if not cast("LibvirtProvider", self.provider).bring_back(topology, self.builds):
+        self.folder.store(self._stored(source, topology, complete=False))
+        if not (isinstance(self.provider, Keeps) and self.provider.bring_back(topology, self.builds)):
             return None
-        self.stored = Stored(source, topology, self.base, complete=True)
+        self.stored = self._stored(source, topology, complete=True)
         return plan(topology, Seen({}, ()), known=(), builds=self.builds)
 
     def _keep(self, topology: Topology) -> None:
         """Keep the lab as it is for the next `up` after `down`."""
-        if self._can_be_kept(topology):
+        if isinstance(self.provider, Keeps) and self._can_be_kept(topology):
             self.reporter.step("keeping it for the next time")
             try:
-                cast("LibvirtProvider", self.provider).keep(topology, self.builds)
+                self.provider.keep(topology, self.builds)
             except OvnlabError as error:
                 self.reporter.note(f"the next `up` begins anew, because this one cannot be kept: {error}")
 
     def _can_be_kept(self, topology: Topology) -> bool:
         """Whether memory can be kept: that of virtual machines, none of which is there before what it runs is built."""
         on_nodes = any(software.build_on for software in builds.wanted(topology).values())
-        return topology.provider == "libvirt" and not on_nodes
+        return isinstance(self.provider, Keeps) and not on_nodes
 
-    def _is_half_back(self, topology: Topology) -> bool:
-        return topology.provider == "libvirt" and cast("LibvirtProvider", self.provider).is_half_back
+    def _is_half_back(self) -> bool:
+        return isinstance(self.provider, Keeps) and self.provider.is_half_back
 
     def _make_builders(self, topology: Topology, source: str) -> None:
         """Make the nodes that software is built on, which come before all others."""
@@ -434,9 +500,14 @@ class Lab:
         if missing:
             if not self.folder.exists():
                 self.folder.create(afresh=True)
-                self.folder.store(Stored(source, topology, Base(topology.base, None, "", {}), complete=False))
+                self.folder.store(self._stored(source, topology, complete=False))
             self.reporter.step(f"adding {', '.join(missing)} to build on")
             self.provider.add(topology, missing)
+
+    def _stored(self, source: str, topology: Topology, *, complete: bool) -> Stored:
+        """Return what is to be remembered of the lab from now on."""
+        base = self.base or Base(topology.base, None, "", {})
+        return Stored(source, topology, base, complete=complete, options=self.options)
 
     def workshop(self, name: str) -> Workshop:
         """A node as a place to build on. Raises OvnlabError where it does not run."""
@@ -499,7 +570,7 @@ class Lab:
             )
 
     def _take_back(self, began: bool, active: frozenset[str], made: frozenset[str]) -> None:
-        """Of nodes that were made before, only that they run is this run's doing: their databases stay."""
+        """Of nodes that were made before, only that they are on is this run's doing: their databases stay."""
         if began:
             self.reporter.step(f"taking back lab {self.name}")
             self.provider.destroy()
@@ -510,6 +581,13 @@ class Lab:
             self.reporter.step(f"taking back {', '.join([*added, *started])}")
             self.provider.stop(started)
             self.provider.remove(added)
+        self._is_as_before = True
+
+    def _remove_if_empty(self) -> None:
+        """Remove a lab that has just begun and holds no node: a next `up` finds nothing to go on with."""
+        with contextlib.suppress(OvnlabError, OSError):  # why it holds none is what is told
+            if not self.provider.made():
+                self.provider.destroy()
 
     def _converge(self, topology: Topology, source: str, *, fresh: bool) -> tuple[Plan, int]:
         """All of the work, in the order in which one thing needs the other.
@@ -518,7 +596,7 @@ class Lab:
         """
         assert self.base is not None  # noqa: S101  set before anything is begun
         if fresh:  # so that `down` knows what kind of lab this is, whatever happens next
-            self.folder.store(Stored(source, topology, self.base, complete=False))
+            self.folder.store(self._stored(source, topology, complete=False))
         self._refuse_moving_clusters(topology)
         seen = self.look(topology)
         first = plan(topology, seen, known=self._known_nodes(), builds=self.builds)
@@ -529,7 +607,7 @@ class Lab:
             self._wake_databases(work, topology, seen, leaving=first.remove)
             unaware = work.remove_nodes(list(first.remove))
         # Not before: what is to be removed must be known to an `up` that comes after one that failed here.
-        self.folder.store(Stored(source, topology, self.base, complete=False))
+        self.folder.store(self._stored(source, topology, complete=False))
         if first.add:
             self.reporter.step(f"adding {len(first.add)} nodes" if len(first.add) > 1 else "adding a node")
             self.provider.add(topology, list(first.add))
@@ -700,33 +778,47 @@ class Lab:
 
     # ── going away ───────────────────────────────────────────────────────────────────────────────────
 
-    def down(self, *, forget: bool = False) -> bool:
-        """Remove the lab and every trace of it but its logs; whether anything was there.
+    def down(self, *, forget: bool = False) -> Removal:
+        """Remove the lab and every trace of it but its logs.
 
         What is kept of it for the next `up` goes as well with `forget`.
         """
         forget = forget and self.is_kept
         if not self.folder.exists() and not self.folder.lock_file.exists() and not forget:
-            return False
-        with self.locked():
+            return Removal(removed=False, forgot=False)
+        with self._naming_what_is_left(), self.locked():
             if forget:
                 self._discard()
-            if not self.folder.exists():
-                return False  # and the lock of an `up` that was killed before it began goes now
-            with contextlib.suppress(OvnlabError, OSError):  # what does not answer goes all the same
-                self.bring_logs()
-            self.provider.destroy()
-        return True
+            there = self.folder.exists()  # otherwise the lock of an `up` that was killed before it began goes now
+            if there:
+                with contextlib.suppress(OvnlabError, OSError):  # what does not answer goes all the same
+                    self.bring_logs()
+                self.provider.destroy()
+        return Removal(removed=there, forgot=forget)
+
+    @contextlib.contextmanager
+    def _naming_what_is_left(self) -> Iterator[None]:
+        """If the lab is not removed to the end, note the command that removes the rest."""
+        try:
+            yield
+        except (KeyboardInterrupt, OvnlabError, OSError):
+            if self.folder.exists():
+                command = f"`ovnlab down {self.name}{' --forget' if self.is_kept else ''}`"
+                self.reporter.note(f"lab {self.name} is not all removed: {command} removes what is left")
+            raise
 
     @property
     def is_kept(self) -> bool:
         """Whether something of the lab is kept for the next `up`, there or not."""
-        return SavedLab(self.folder).path.exists()
+        return keeper_of(self.folder) is not None
 
     def _discard(self) -> None:
-        from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt
-
-        LibvirtProvider(self.folder, None, self.reporter).discard()
+        """Forget what is kept. The lab may be gone, and with it the provider that keeps something of it."""
+        keeper = keeper_of(self.folder)
+        if keeper is not None:
+            provider = keeper.make(self.folder, None, None, self.reporter)
+            if isinstance(provider, Keeps):
+                provider.discard()
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
         """Every script that `up` of a new lab would run: titles and texts, in order."""
@@ -809,6 +901,27 @@ def find(name: str | None, reporter: Reporter) -> Lab:
         raise UsageError(f"there are several labs: {names}", hint=f"say which, such as --lab {running[0].name}")
     running[0].topology  # noqa: B018  raises where what is there is not to be understood
     return running[0]
+
+
+def find_only(name: str | None, reporter: Reporter) -> Lab:
+    """Return the lab of that name; without one, the only lab there is, whether or not it runs.
+
+    This is for commands that undo or remove something: of several labs none is taken because it happens to run.
+    """
+    names = [folder.name for folder in labs()]
+    if name is None and len(names) > 1:
+        raise UsageError(f"there are several labs: {', '.join(names)}", hint=f"say which, such as --lab {names[0]}")
+    return find(name, reporter)
+
+
+def find_suspended(name: str | None, reporter: Reporter) -> Lab:
+    """Return the lab of that name; without one, the only lab that is suspended, or else the only lab there is."""
+    there = [Lab(folder.name, reporter) for folder in labs()] if name is None else []
+    suspended = [lab.name for lab in there if lab.is_suspended]
+    if len(suspended) > 1:
+        hint = f"say which, such as --lab {suspended[0]}"
+        raise UsageError(f"several labs are suspended: {', '.join(suspended)}", hint=hint)
+    return find_only(suspended[0] if suspended else name, reporter)
 
 
 def prepare(request: Request, reporter: Reporter) -> tuple[Lab, Topology]:

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ class Stored(msgspec.Struct, frozen=True):
     """What is remembered of a lab between two commands.
 
     `source` is the file that it was made from; `complete` is False while `up` works, and after an `up` that failed.
+    `options` are the words of `up` that put something over the file.
     """
 
     source: str
@@ -55,6 +57,7 @@ class Stored(msgspec.Struct, frozen=True):
     base: Base
     complete: bool
     schema_version: int = SCHEMA_VERSION
+    options: tuple[str, ...] = ()
 
 
 def state_root() -> Path:
@@ -98,6 +101,20 @@ class LabFolder:
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             return None
         return stored if stored.schema_version == SCHEMA_VERSION else None
+
+    def up_command(self) -> str:
+        """Return the command that brings the lab back, in quotes for a hint: also where there are other labs."""
+        stored = self.stored()
+        words = [stored.source, *stored.options] if stored and stored.source else []
+        return f"`{shlex.join(['ovnlab', 'up', *words])}`"
+
+    def is_locked(self) -> bool:
+        """Return True if somebody works on the lab now. Who looks does not get into the way of others (proc(5))."""
+        try:
+            inode = f":{self.lock_file.stat().st_ino}"
+            return any(line.split()[5].endswith(inode) for line in Path("/proc/locks").read_text().splitlines())
+        except (OSError, IndexError):
+            return False
 
     def store(self, stored: Stored) -> None:
         """Write the stored state, all of it or nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -12,12 +12,13 @@ import msgspec
 from ovnlab.ahead import Ahead
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
+from ovnlab.listing import COMING_UP, is_coming_up, is_complete, state_of_silent
 from ovnlab.looking import look
 from ovnlab.northbound import live, southbound
 from ovnlab.northbound.southbound import Southbound
 from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import DOES_NOT_ANSWER, Node
 from ovnlab.tasks import probe
 from ovnlab.tasks.probe import Daemon, NodeState
 from ovnlab.topology.resolved import Node as TopologyNode
@@ -141,7 +142,10 @@ def status(lab: Lab, ahead: Ahead | None = None) -> Status:
     for part in bindings:
         southern = Southbound({**southern.chassis, **part.chassis}, {**southern.ports, **part.ports})
     silent = [node.name for node in topology.nodes if node.name not in nodes]
-    words = dict.fromkeys(nodes, "running") | dict(lab.provider.resting(silent) if silent else {})
+    resting = dict(lab.provider.resting(silent) if silent else {})
+    words = {name: "running" if name in states else DOES_NOT_ANSWER for name in nodes} | resting
+    if not is_complete(lab):
+        words = {name: COMING_UP if word == DOES_NOT_ANSWER else word for name, word in words.items()}
     found = tuple(
         _node(topology, node, words.get(node.name, "not running"), states.get(node.name), southern)
         for node in topology.nodes
@@ -149,7 +153,7 @@ def status(lab: Lab, ahead: Ahead | None = None) -> Status:
     well = all(_is_well(topology, wanted, node) for wanted, node in zip(topology.nodes, found, strict=True))
     return Status(
         lab=lab.name,
-        state="down" if not nodes else "up" if well else "degraded",
+        state=_state(lab, nodes, resting.values(), well=well),
         provider=topology.provider,
         topology=lab.stored.source if lab.stored else "",
         software=dict(lab.base.versions) if lab.base else {},
@@ -157,6 +161,15 @@ def status(lab: Lab, ahead: Ahead | None = None) -> Status:
         clusters=tuple(_members(topology, states)),
         ports=tuple(_port(row, southern) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
     )
+
+
+def _state(lab: Lab, running: Collection[str], resting: Iterable[str], *, well: bool) -> str:
+    """Return the state of a lab of whose nodes these run, by what became of the others."""
+    if is_coming_up(lab):
+        return COMING_UP
+    if running:
+        return "up" if well else "degraded"
+    return state_of_silent(lab, set(resting))
 
 
 def _ask(question: Callable[[], None]) -> None:

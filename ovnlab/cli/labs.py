@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ from ovnlab.cli.options import (
 )
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.shipped import find_topology
-from ovnlab.state import LabFolder, locks
+from ovnlab.state import LabFolder, Stored, locks
 from ovnlab.state import labs as existing_labs
 from ovnlab.waiting import CLOCK
 
@@ -47,6 +48,7 @@ def up(
 ) -> int:
     """Bring a lab up, or make it what the file says now.
 
+    Without TOPOLOGY it is the only lab there is, with the file and the options that it was brought up with.
     A password that it needs is asked for, or taken from OVNLAB_SSH_PASSWORD.
 
     \b
@@ -61,16 +63,16 @@ def up(
     if exit_code and not dry_run:
         raise UsageError("--exit-code goes with --dry-run")
     began = CLOCK.monotonic()
-    path = find_topology(topology)
-    request = Request(path, settings, name, provider)
+    again = None if topology or settings or name or provider else _only_stored()
+    request = Request.again(again) if again else Request(find_topology(topology), settings, name, provider)
     with progress() as reporter:
         lab, wanted = prepare(request, reporter)
-        announce(wanted, path, reporter)
-        source, named = str(Path(path).resolve()), name is not None
+        announce(wanted, request.path, reporter)
+        source, named = str(Path(request.path).resolve()), request.name is not None
         if dry_run:
             outcome = lab.dry_run(wanted, source=source, named=named)
         else:
-            outcome = lab.up(wanted, source=source, named=named)
+            outcome = lab.up(wanted, source=source, named=named, options=request.options())
     steps = outcome.plan.steps()
     seconds = CLOCK.monotonic() - began
     if json:
@@ -88,12 +90,28 @@ def up(
     return 5 if exit_code and steps else 0
 
 
+def _only_stored() -> Stored | None:
+    """Return what the only lab was made from, None if there is no lab. Raises UsageError if there are several."""
+    there = existing_labs()
+    if len(there) > 1:
+        hint = (
+            f"say which: {' or '.join(folder.up_command() for folder in there[:2])}; `ovnlab up 3node` is another one"
+        )
+        raise UsageError(f"there are several labs: {', '.join(folder.name for folder in there)}", hint=hint)
+    stored = there[0].stored() if there else None
+    return stored if stored and stored.source else None
+
+
 @click.command("down")
 @click.argument(
     "labs", metavar="[LAB]...", nargs=-1, shell_complete=complete_labs, help="Labs; the only one there is if omitted."
 )
 @click.option("--all", "every", is_flag=True, help="All labs of this user.")
-@click.option("--forget", is_flag=True, help="Also what is kept of virtual machines for the next `up`.")
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Also what is kept of virtual machines for the next `up`; without LAB, of the only lab that is kept.",
+)
 @lab_option
 @json_option
 def down(labs: tuple[str, ...], every: bool, forget: bool, lab: str | None, json: bool) -> int:
@@ -102,77 +120,101 @@ def down(labs: tuple[str, ...], every: bool, forget: bool, lab: str | None, json
     \b
     ovnlab down
     ovnlab down 3node routed
+    ovnlab down 3node --forget
     ovnlab down --all
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415
     from ovnlab.lab import Lab  # noqa: PLC0415
-    from ovnlab.providers.libvirt import saved  # noqa: PLC0415
+    from ovnlab.providers.choice import kept_labs  # noqa: PLC0415
 
     is_said = click.get_current_context().get_parameter_source("lab") is ParameterSource.COMMANDLINE
     names = [*labs, *([lab] if lab and (is_said or not labs) else ())]  # OVNLAB_LAB adds nothing to names
     there = [folder.name for folder in existing_labs()]
     if every:
-        names = sorted({*there, *locks(), *(saved.names() if forget else ())})
+        names = sorted({*there, *locks(), *(kept_labs() if forget else ())})
     elif not names:
-        if len(there) > 1:
-            raise UsageError(f"there are several labs: {', '.join(there)}", hint="say which, or --all")
-        names = there
+        names = _kept_one(there, list(kept_labs())) if forget else _only_one(there)
     with progress() as reporter:
-        removed = [found for name in names if (found := Lab(name, reporter)).down(forget=forget)]
-    kept = [found.name for found in removed if found.is_kept]
+        gone = {name: Lab(name, reporter).down(forget=forget) for name in dict.fromkeys(names)}
+    removed = [name for name, found in gone.items() if found.removed]
+    forgotten = [name for name, found in gone.items() if found.forgot]
+    still_kept = kept_labs()
+    kept = [name for name in removed if name in still_kept]
     if json:
-        output.as_json(removed=[found.name for found in removed], kept=kept)
-    elif removed:
-        output.line(f"removed {', '.join(found.name for found in removed)}")
-        if kept:
-            output.line(f"kept for the next `up`, in the storage pool: {', '.join(kept)} (`down --forget` removes it)")
-    else:
-        output.line("nothing to remove")
+        output.as_json(removed=removed, kept=kept, forgotten=forgotten)
+        return 0
+    if removed:
+        output.line(f"removed {', '.join(removed)}")
+    if forgotten:
+        output.line(f"forgot what was kept of {', '.join(forgotten)}")
+    if kept:
+        hint = f"`ovnlab down {' '.join(kept)} --forget` removes it"
+        output.line(f"kept for the next `up`, in the storage pool: {', '.join(kept)} ({hint})")
+    if not (removed or forgotten):
+        of = [name for name in names if name in still_kept] or ([] if names else list(still_kept))
+        hint = f"; kept for the next `up`: {', '.join(of)} (`ovnlab down {of[0]} --forget` removes it)" if of else ""
+        output.line(f"nothing to remove{hint}")
     return 0
+
+
+def _only_one(there: Sequence[str]) -> list[str]:
+    """Return the lab that `down` without a name removes. Raises UsageError if it could be one of several."""
+    if len(there) > 1:
+        raise UsageError(f"there are several labs: {', '.join(there)}", hint="say which, or --all")
+    return list(there)
+
+
+def _kept_one(there: Sequence[str], kept: Sequence[str]) -> list[str]:
+    """Return the lab that `down --forget` without a name is about: the only one that is kept.
+
+    Raises UsageError if it could be one of several, or would remove one that runs beside others.
+    """
+    if len(kept) > 1:
+        hint = f"say which: ovnlab down {kept[0]} --forget, or --all"
+        raise UsageError(f"several labs are kept for the next `up`: {', '.join(kept)}", hint=hint)
+    if kept and kept[0] in there:
+        return _only_one(there)
+    if not kept and there:
+        hint = f"ovnlab down {there[0]} removes {there[0]}"
+        raise UsageError("no lab is kept for the next `up`", hint=hint)
+    return list(kept)
 
 
 @click.command("ls")
 @json_option
 def list_labs(json: bool) -> int:
-    """List the labs of this user.
+    """List the labs of this user, and what is kept of labs that are down.
 
     \b
     ovnlab ls
     """
     from ovnlab.cli.progress import Quiet  # noqa: PLC0415
-    from ovnlab.lab import Lab  # noqa: PLC0415
+    from ovnlab.listing import listed  # noqa: PLC0415
 
-    rows = []
-    for folder in existing_labs():
-        lab = Lab(folder.name, Quiet())
-        wanted = lab.stored.topology if lab.stored else None
-        running = len(lab.provider.running())
-        nodes = len(wanted.nodes) if wanted else 0
-        state = "up" if running and running == nodes else "partly up" if running else "down"
-        rows.append((lab.name, state, wanted.provider if wanted else "?", running, nodes, lab.stored))
+    found = listed(Quiet())
     if json:
         output.as_json(
             labs=[
                 {
-                    "name": name,
-                    "state": state,
-                    "provider": provider,
-                    "nodes_running": running,
-                    "nodes": nodes,
-                    "topology": stored.source if stored else None,
+                    "name": one.name,
+                    "state": one.state,
+                    "provider": one.provider,
+                    "nodes_running": one.running,
+                    "nodes": one.nodes,
+                    "topology": one.topology or None,
+                    "kept": one.is_kept,
                 }
-                for name, state, provider, running, nodes, stored in rows
+                for one in found
             ]
         )
-    elif not rows:
+    elif not found:
         output.line("no labs (`ovnlab up` makes one)")
     else:
         cells = [
-            (name, state, provider, f"{running}/{nodes}", stored.source if stored else "")
-            for name, state, provider, running, nodes, stored in rows
+            (one.name, one.state, one.provider, f"{one.running}/{one.nodes}" if one.nodes else "-", one.topology)
+            for one in found
         ]
-        colours = {"up": "green", "partly up": "yellow", "down": "red"}
-        output.table(("LAB", "STATE", "PROVIDER", "NODES", "TOPOLOGY"), cells, colours=colours)
+        output.table(("LAB", "STATE", "PROVIDER", "NODES", "TOPOLOGY"), cells, colours=output.STATES)
     return 0
 
 

@@ -49,6 +49,14 @@ def _find(lab: str | None) -> Lab:
     return find(lab, Quiet())
 
 
+def _find_only(lab: str | None) -> Lab:
+    """Return the lab that something of is undone or removed: named, or the only one there is."""
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.lab import find_only  # noqa: PLC0415
+
+    return find_only(lab, Quiet())
+
+
 def _config(found: Lab) -> str:
     """The ssh_config file of a lab. Raises UsageError where its nodes have no SSH."""
     path = found.folder.path / "ssh/config"
@@ -131,7 +139,7 @@ def console(node: str, lab: str | None) -> int:
     found = _find(lab)
     if found.topology.node(node) is None:
         raise found.unknown(node)
-    return run_on(found.machines().console(node), json=False)
+    return run_on(found.consoles.console(node), json=False)
 
 
 @click.command("suspend")
@@ -144,12 +152,12 @@ def suspend(lab: str | None, json: bool) -> int:
     ovnlab suspend
     """
     found = _find(lab)
-    with found.locked():
-        found.machines().suspend()
+    with found.naming_what_stays(), found.locked():
+        found.suspending.suspend()
     if json:
         output.as_json(lab=found.name)
     else:
-        output.line(f"lab {found.name} is suspended")
+        output.line(f"lab {found.name} is suspended (`ovnlab resume --lab {found.name}` lets it go on)")
     return 0
 
 
@@ -162,9 +170,12 @@ def resume(lab: str | None, json: bool) -> int:
     \b
     ovnlab resume
     """
-    found = _find(lab)
-    with found.locked():
-        names = found.machines().resume()
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.lab import find_suspended  # noqa: PLC0415
+
+    found = find_suspended(lab, Quiet())
+    with found.naming_what_stays(), found.locked():
+        names = found.suspending.resume()
     if not names:
         raise OvnlabError(f"lab {found.name} is not suspended")
     if json:
@@ -186,11 +197,11 @@ def save(name: str, lab: str | None, json: bool) -> int:
     """
     found = _find(lab)
     with found.locked():
-        found.machines().save(name)
+        found.snapshotting.save(name)
     if json:
         output.as_json(lab=found.name, snapshot=name)
     else:
-        output.line(f"saved {name}")
+        output.line(f"saved {name} (`ovnlab snapshot restore {name} --lab {found.name}` brings it back)")
     return 0
 
 
@@ -204,9 +215,9 @@ def restore(name: str, lab: str | None, json: bool) -> int:
     \b
     ovnlab snapshot restore before-upgrade
     """
-    found = _find(lab)
-    with found.locked():
-        found.machines().restore(name)
+    found = _find_only(lab)
+    with found.naming_what_stays(), found.locked():
+        found.snapshotting.restore(name)
     if json:
         output.as_json(lab=found.name, snapshot=name)
     else:
@@ -223,7 +234,7 @@ def list_snapshots(lab: str | None, json: bool) -> int:
     \b
     ovnlab snapshot ls
     """
-    found = _find(lab).machines().snapshots()
+    found = _find(lab).snapshotting.snapshots()
     if json:
         output.as_json(snapshots=[{"name": name, "made": made} for name, made in found.items()])
     elif not found:
@@ -243,14 +254,14 @@ def remove_snapshot(name: str, lab: str | None, json: bool) -> int:
     \b
     ovnlab snapshot rm before-upgrade
     """
-    found = _find(lab)
+    found = _find_only(lab)
     with found.locked():
-        if not found.machines().forget(name):
+        if not found.snapshotting.forget(name):
             raise UsageError(f"lab {found.name} has no snapshot {name}", hint="`ovnlab snapshot ls` lists them")
     if json:
         output.as_json(removed=name)
     else:
-        output.line(f"removed {name}")
+        output.line(f"removed {name} of lab {found.name}")
     return 0
 
 
@@ -272,6 +283,7 @@ def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -
     from ovnlab.builds import obtain, wanted  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
+    from ovnlab.providers import copies  # noqa: PLC0415
     from ovnlab.software import images  # noqa: PLC0415
 
     with progress() as reporter:
@@ -283,7 +295,10 @@ def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -
             if not builds:
                 raise UsageError(f"there is nothing to build: {topology.name} runs {topology.base}")
         reporter.step(f"making image {name}")
+        before = copies.files_of(name)
         image = images.build(name, reporter.note, suite=suite, box=box, builds=builds)
+        for copy in copies.remove(before - copies.files_of(name), reporter.note)[0]:
+            reporter.note(f"removed {copy}, which was of the image before")
     if json:
         made = str(image.box) if box else None
         output.as_json(
@@ -337,18 +352,25 @@ def list_images(json: bool) -> int:
 @name_argument
 @json_option
 def remove_image(name: str, json: bool) -> int:
-    """Remove an image. Nodes that run of it have a copy.
+    """Remove an image, and its copies in storage pools that no machine runs of and no lab is kept of.
 
     \b
     ovnlab image rm debian
     """
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.providers import copies  # noqa: PLC0415
     from ovnlab.software import images  # noqa: PLC0415
 
+    names = copies.files_of(name)
     images.remove(name)
+    gone, used = copies.remove(names, Quiet().note)
     if json:
-        output.as_json(removed=name)
-    else:
-        output.line(f"removed {name}")
+        output.as_json(removed=name, copies_removed=gone, copies_in_use=used)
+        return 0
+    for line in (f"removed {name}", *(f"removed {copy}" for copy in gone)):
+        output.line(line)
+    for copy in used:
+        output.line(f"{copy} stays, it is used by {', '.join(copy.users)}")
     return 0
 
 

@@ -17,6 +17,14 @@ from ovnlab.errors import OvnlabError, TopologyError
 
 SCHEMA_VERSION = 1
 
+STATES = {
+    "up": "green", "down": "red", "degraded": "yellow", "missing": "red", "yes": "green", "no": "red",
+    "unbound": "dim", "running": "green", "not running": "red",
+    "suspended": "yellow", "paused": "yellow", "shut off": "red", "crashed": "red", "does not answer": "red",
+    "coming up": "yellow", "kept": "dim", "partly up": "yellow",
+}  # fmt: skip
+"""The colours of states of labs, nodes, ports and what else a table shows."""
+
 
 def as_json(**values: Any) -> None:
     """One JSON object on stdout."""

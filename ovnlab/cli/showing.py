@@ -7,42 +7,36 @@ from collections.abc import Iterator
 from ovnlab.cli import output
 from ovnlab.status import MemberStatus, NodeStatus, PortStatus, Status, family, software_of
 
-_COLOURS = {
-    "up": "green", "down": "red", "degraded": "yellow", "missing": "red", "yes": "green", "no": "red",
-    "unbound": "dim", "running": "green", "not running": "red",
-    "suspended": "yellow", "paused": "yellow", "shut off": "red", "crashed": "red", "does not answer": "red",
-}  # fmt: skip
-
 
 def show(status: Status) -> None:
     """Three tables: nodes, tunnels, ports."""
     versions = sorted({f"{family(d.name)} {d.version}" for n in status.nodes for d in n.daemons if d.version})
     several = {software_of(n.daemons) for n in status.nodes if n.daemons and n.running}
     shows_software = len(several) > 1 or any(daemon.build for node in status.nodes for daemon in node.daemons)
-    state = output.coloured(status.state, _COLOURS[status.state])
+    state = output.coloured(status.state, output.STATES[status.state])
     output.line(f"lab {output.coloured(status.lab, 'bold')} is {state} — {', '.join([status.provider, *versions])}")
     output.line()
     output.table(
         ("NODE", "ROLE", "ADDRESS", "STATE", "CHASSIS", "ENCAP", "DAEMONS", *(["SOFTWARE"] if shows_software else [])),
         [(*_node(node), *([software_of(node.daemons)] if shows_software else [])) for node in status.nodes],
-        colours=_COLOURS,
+        colours=output.STATES,
     )
     tunnels = [row for node in status.nodes for row in _tunnels(node)]
     if tunnels:
         output.line()
-        output.table(("TUNNELS FROM", "TO", "ENCAP", "STATE"), tunnels, colours=_COLOURS)
+        output.table(("TUNNELS FROM", "TO", "ENCAP", "STATE"), tunnels, colours=output.STATES)
     if status.clusters:
         output.line()
         members = [
             (m.database, m.node, m.role, str(m.term or "-"), m.leader or "-", _behind(m)) for m in status.clusters
         ]
-        output.table(("CLUSTER", "MEMBER", "ROLE", "TERM", "LEADER", "BEHIND"), members, colours=_COLOURS)
+        output.table(("CLUSTER", "MEMBER", "ROLE", "TERM", "LEADER", "BEHIND"), members, colours=output.STATES)
     if status.ports:
         output.line()
         output.table(
             ("PORT", "SWITCH", "ADDRESSES", "STATE", "CHASSIS", "KEY"),
             [_port(p) for p in status.ports],
-            colours=_COLOURS,
+            colours=output.STATES,
         )
 
 

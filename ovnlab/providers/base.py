@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ovnlab.errors import OvnlabError
 from ovnlab.topology.resolved import Topology
@@ -12,6 +12,12 @@ from ovnlab.topology.resolved import Topology
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
 
+
+SUSPENDED = "suspended"
+"""What becomes of a node whose memory is on disk."""
+
+DOES_NOT_ANSWER = "does not answer"
+"""What becomes of a node that may be on and cannot be reached, where nobody knows more."""
 
 ENDED = "the node ended while ovnlab was working on it"
 
@@ -97,3 +103,57 @@ class Provider(Protocol):
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
         """What is run to make the machines: titles and texts, in order."""
+
+
+@runtime_checkable
+class Suspends(Provider, Protocol):
+    """A provider that can write the memory of nodes to disk, and go on from there."""
+
+    def suspend(self) -> None:
+        """Write the memory of all nodes to disk and end them, all at one moment."""
+
+    def resume(self) -> list[str]:
+        """Go on where `suspend` has stopped. Returns the names of the nodes that do."""
+
+
+@runtime_checkable
+class TakesSnapshots(Protocol):
+    """A provider that can keep a lab as it is at one moment, memory included, under a name."""
+
+    def save(self, snapshot: str) -> None:
+        """Take a snapshot of all nodes. Raises OvnlabError if one does not run, or has one of that name."""
+
+    def restore(self, snapshot: str) -> None:
+        """Make all nodes what they were. Raises UsageError if not all of them have that snapshot."""
+
+    def snapshots(self) -> Mapping[str, int]:
+        """Return the snapshots that all nodes have, and when each was taken, in seconds since 1970."""
+
+    def forget(self, snapshot: str) -> bool:
+        """Remove a snapshot. Returns True if any node had it."""
+
+
+@runtime_checkable
+class HasConsoles(Protocol):
+    """A provider whose nodes have serial consoles."""
+
+    def console(self, name: str) -> list[str]:
+        """Return the command that shows the console of a node."""
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A provider that keeps a lab as it was when it first was up, for the next `up` of the same after `down`."""
+
+    @property
+    def is_half_back(self) -> bool:
+        """True if somebody was killed while a lab began as it was kept."""
+
+    def keep(self, topology: Topology, builds: Mapping[str, str]) -> None:
+        """Keep the lab as it is now."""
+
+    def bring_back(self, topology: Topology, builds: Mapping[str, str]) -> bool:
+        """Begin the lab as it was kept. Returns False if that cannot be done: then no node is there."""
+
+    def discard(self) -> None:
+        """Forget what is kept. What runs goes on."""

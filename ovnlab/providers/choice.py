@@ -1,39 +1,87 @@
-"""Which provider a lab has. Those that it does not use are not loaded."""
+"""The providers that there are, and which one a lab has. The code of those that it does not use is not loaded."""
 
 from __future__ import annotations
 
 from ovnlab.errors import SurroundingsError
 from ovnlab.providers.base import Provider
+from ovnlab.providers.libvirt import saved
 from ovnlab.providers.local.provider import LocalProvider
+from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING, ProviderSpec
 from ovnlab.reporting import Reporter
 from ovnlab.state import Base, LabFolder
 from ovnlab.topology.resolved import Topology
 
 
-def provider_of(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
-    """The provider of a lab, by what it left in its folder where its topology is lost.
+def _local(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
+    del topology, reporter
+    return LocalProvider(folder, base)
 
-    Raises SurroundingsError where a package that it takes is not installed.
-    """
-    kind = topology.provider if topology else _left(folder)
-    if kind == "local":
-        return LocalProvider(folder, base)
-    if kind == "ssh":
-        from ovnlab.providers.ssh import SshProvider  # noqa: PLC0415  others have no use for it
 
-        return SshProvider(folder, topology, reporter)
-    if kind == "vagrant":
-        try:
-            from ovnlab.providers.vagrant import VagrantProvider  # noqa: PLC0415  brings python-vagrant
-        except ModuleNotFoundError as error:
-            raise _lacking(error, kind, "pip install 'ovnlab[vagrant]'") from None
-        return VagrantProvider(folder, topology, reporter)
+def _ssh(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
+    from ovnlab.providers.ssh import SshProvider  # noqa: PLC0415  others have no use for it
+
+    del base
+    return SshProvider(folder, topology, reporter)
+
+
+def _vagrant(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
+    try:
+        from ovnlab.providers.vagrant import VagrantProvider  # noqa: PLC0415  brings python-vagrant
+    except ModuleNotFoundError as error:
+        raise _lacking(error, "vagrant", "pip install 'ovnlab[vagrant]'") from None
+    del base
+    return VagrantProvider(folder, topology, reporter)
+
+
+def _libvirt(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
     try:
         from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt
     except ModuleNotFoundError as error:
         hint = "sudo apt-get install libvirt-dev gcc pkg-config, and pip install 'ovnlab[libvirt]'"
-        raise _lacking(error, kind, hint) from None
+        raise _lacking(error, "libvirt", hint) from None
+    del base
     return LibvirtProvider(folder, topology, reporter)
+
+
+PROVIDERS = (
+    ProviderSpec("vagrant", _vagrant, traces=("vagrant",)),
+    ProviderSpec(
+        "libvirt",
+        _libvirt,
+        traces=("libvirt.json",),
+        supports=(SUSPENDING, SNAPSHOTS, CONSOLES),
+        keeps=saved.is_kept,
+        kept=saved.kept,
+    ),
+    ProviderSpec("ssh", _ssh, traces=("ssh.json",)),
+    ProviderSpec("local", _local),
+)
+"""All providers; one that leaves no trace of its own is the last."""
+
+
+def provider_of(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
+    """Return the provider of a lab, by what it left in the lab's folder where its topology is lost.
+
+    Raises SurroundingsError where a package that it takes is not installed.
+    """
+    kind = topology.provider if topology else _left(folder)
+    spec = next(found for found in PROVIDERS if found.name == kind)
+    return spec.make(folder, topology, base, reporter)
+
+
+def supporting(what: str) -> list[str]:
+    """Return the names of the providers that can do something."""
+    return [spec.name for spec in PROVIDERS if what in spec.supports]
+
+
+def keeper_of(folder: LabFolder) -> ProviderSpec | None:
+    """Return the provider that keeps something of a lab for the next `up`, whether or not the lab is there."""
+    return next((spec for spec in PROVIDERS if spec.keeps(folder)), None)
+
+
+def kept_labs() -> dict[str, str]:
+    """Return the names of this user's labs that something is kept of, and the provider that keeps it."""
+    return dict(sorted((name, spec.name) for spec in PROVIDERS for name in spec.kept()))
 
 
 def _lacking(error: ModuleNotFoundError, kind: str, hint: str) -> SurroundingsError:
@@ -41,7 +89,6 @@ def _lacking(error: ModuleNotFoundError, kind: str, hint: str) -> SurroundingsEr
 
 
 def _left(folder: LabFolder) -> str:
-    """The provider of a lab whose topology is lost."""
-    if (folder.path / "vagrant").is_dir():
-        return "vagrant"
-    return next((kind for kind in ("libvirt", "ssh") if (folder.path / f"{kind}.json").exists()), "local")
+    """Return the provider of a lab whose topology is lost."""
+    traces = ((spec.name, folder.path / trace) for spec in PROVIDERS for trace in spec.traces)
+    return next((name for name, path in traces if path.exists()), PROVIDERS[-1].name)

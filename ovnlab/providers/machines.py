@@ -344,10 +344,6 @@ def owner_of(folder: LabFolder, identity: str) -> str:
         return identity
 
 
-NO_ANSWER = "does not answer"
-"""What becomes of a machine that cannot be reached, where nobody knows more."""
-
-
 def answering(machines: Iterable[Machine]) -> dict[str, bool]:
     """Whether machines answer, by their names."""
     asked = list(machines)

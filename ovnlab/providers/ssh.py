@@ -18,8 +18,9 @@ from msgspec.structs import replace
 
 from ovnlab.errors import CommandFailed, LoginRefused, OvnlabError
 from ovnlab.parallel import Gate, for_each
+from ovnlab.providers.base import DOES_NOT_ANSWER
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import INSTALL_TIMEOUT, MEETING, NO_ANSWER, Keys, Machine, answering, introduce, owner_of
+from ovnlab.providers.machines import INSTALL_TIMEOUT, MEETING, Keys, Machine, answering, introduce, owner_of
 from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter, slowly
 from ovnlab.state import LabFolder
@@ -120,7 +121,7 @@ class SshProvider:
     def resting(self, names: Collection[str]) -> dict[str, str]:
         """Hosts are not ours to switch off: one that was taken may be silent, and that is all that is known."""
         noted = self._noted()
-        return {name: NO_ANSWER for name in names if name in noted and noted[name].taken}
+        return {name: DOES_NOT_ANSWER for name in names if name in noted and noted[name].taken}
 
     def nodes(self) -> dict[str, Machine]:
         """The hosts that were taken and answer, by name."""
@@ -132,7 +133,9 @@ class SshProvider:
         found = self.nodes().get(name)
         if found is None:
             raise OvnlabError(
-                "does not answer, or is not part of the lab", where=name, hint="`ovnlab up` tries it again"
+                "does not answer, or is not part of the lab",
+                where=name,
+                hint=f"{self.folder.up_command()} tries it again",
             )
         return found
 

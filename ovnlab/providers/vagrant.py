@@ -24,8 +24,9 @@ from msgspec.structs import replace
 
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.parallel import for_each
+from ovnlab.providers.base import DOES_NOT_ANSWER, SUSPENDED
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import MEETING, NO_ANSWER, Keys, Machine, answering, introduce
+from ovnlab.providers.machines import MEETING, Keys, Machine, answering, introduce
 from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter, slowly
 from ovnlab.software import images
@@ -52,8 +53,8 @@ ENDS = re.compile(r"[\r\n]|\033\[K")
 
 
 STATES = {
-    vagrant.Vagrant.RUNNING: NO_ANSWER,
-    vagrant.Vagrant.SAVED: "suspended",
+    vagrant.Vagrant.RUNNING: DOES_NOT_ANSWER,
+    vagrant.Vagrant.SAVED: SUSPENDED,
     vagrant.Vagrant.POWEROFF: "shut off",
     vagrant.Vagrant.SHUTOFF: "shut off",
     vagrant.Vagrant.ABORTED: "crashed",
@@ -204,7 +205,7 @@ class VagrantProvider:
         try:
             said = {found.name: str(found.state) for found in self._do("status", lambda found: found.status())}
         except (OvnlabError, SurroundingsError):
-            return dict.fromkeys(made, NO_ANSWER)
+            return dict.fromkeys(made, DOES_NOT_ANSWER)
         return {name: STATES.get(said[name], said[name].replace("_", " ")) for name in made if name in said}
 
     def nodes(self) -> dict[str, Machine]:
@@ -217,7 +218,7 @@ class VagrantProvider:
         """A node whose machine answers. Raises OvnlabError where it does not."""
         found = self.nodes().get(name)
         if found is None:
-            raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
+            raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
         return found
 
     def _reach(self, found: Settled) -> Reach:

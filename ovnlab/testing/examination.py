@@ -112,7 +112,7 @@ class Silent(Reporter):
 def examine(lab: Lab, reporter: Reporter, *, sample: int, seed: int) -> Examination:
     """Look at a lab and try its packets, at most `sample` pairs of fake VMs. Raises OvnlabError where it is down."""
     if not lab.provider.is_up():
-        raise OvnlabError(f"lab {lab.name} is down", hint="`ovnlab up` brings it back")
+        raise OvnlabError(f"lab {lab.name} is down", hint=f"{lab.folder.up_command()} brings it back")
     reporter.step("looking at daemons, chassis, tunnels and ports")
     found, synced = _state(lab)
     own = [*judgement.all_of(found, lab.topology), *synced]

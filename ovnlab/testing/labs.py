@@ -90,8 +90,9 @@ def bring_up(path: str, name: str, settings: Sequence[str], provider: str | None
     """Bring a lab up for tests. Raises OvnlabError with all that helps in one text."""
     said = Said()
     try:
-        lab, topology = prepare(Request(path, tuple(settings), name, provider), said)
-        lab.up(topology, source=str(Path(path).resolve()), named=True)
+        request = Request(path, tuple(settings), name, provider)
+        lab, topology = prepare(request, said)
+        lab.up(topology, source=str(Path(path).resolve()), named=True, options=request.options())
     except OvnlabError as error:
         raise OvnlabError(told(error, said.lines)) from None
     return Brought(Lab(name, said), own=True, since=now())

@@ -27,6 +27,7 @@ LAYERS = [
     ["convergence"],
     ["builds"],
     ["lab"],
+    ["listing"],
     ["status", "insight", "podman"],
     ["testing"],
     ["diagnosis"],
@@ -151,3 +152,10 @@ def test_an_interrupt_shows_no_traceback_before_the_command_has_begun() -> None:
 def test_no_shell_is_given_a_string() -> None:
     for path in MODULES:
         assert "shell=True" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("name", ["lab.py", "listing.py", "status.py", "convergence.py", "plan.py"])
+def test_what_works_on_labs_names_no_provider(name: str) -> None:
+    """What a provider can do beyond the others is a protocol of providers/base.py."""
+    text = (PACKAGE / name).read_text().lower()
+    assert not [provider for provider in ("libvirt", "vagrant", "sshprovider", "localprovider") if provider in text]

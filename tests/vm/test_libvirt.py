@@ -7,10 +7,12 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ import pytest
 from ovnlab.waiting import wait_until
 from tests.lab import trees
 from tests.lab.harness import Account, Labs
-from tests.vm.conftest import Everywhere, of_labs, virsh, vm_labs
+from tests.vm.conftest import Everywhere, Inside, of_labs, virsh, vm_labs
 
 
 def daemons(labs: Labs) -> dict[tuple[str, str], int]:
@@ -77,15 +79,100 @@ def test_an_interrupted_up_leaves_nothing_and_what_is_somebody_elses_stays(machi
     machines.run("down", "--all")
     assert [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")] == ["ovnlab-one-underlay"]
     virsh(hypervisor, "net-undefine", "ovnlab-one-underlay")
-    process = machines.start("up", path)
-    while not any("ovnlab-one-central" in name for name in virsh(hypervisor, "list", "--name")):
+    process = begin(machines, path)
+    process.send_signal_inside(signal.SIGINT)
+    assert process.ended() == 130
+    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
+
+
+def test_up_goes_on_with_machines_that_boot(machines: Labs, hypervisor: Account) -> None:
+    """Who interrupts twice is told what stays; who was killed finds machines that are on and do not answer yet."""
+    path = machines.write("one.yaml", "name: one\nprovider: libvirt\nnodes: {central: {role: central}}\n")
+    process = begin(machines, path)
+    process.send_signal_inside(signal.SIGINT)
+    said = process.until("taking back lab one")
+    process.send_signal_inside(signal.SIGINT)
+    assert process.ended() == 130
+    said += process.rest
+    left = [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
+    told = f"lab one stays as far as it came: `ovnlab up {path}` goes on with it, `ovnlab down one` removes it"
+    assert (told in said) == bool(left), said
+    machines.run("down", "one")
+    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
+    process = begin(machines, path)
+    process.send_signal_inside(signal.SIGKILL)
+    process.ended()
+    assert machines.json("ls")["labs"][0]["state"] == "coming up"
+    status = machines.json("status")
+    assert (status["state"], status["nodes"][0]["state"]) == ("coming up", "coming up")
+    assert "is switched on, and does not answer" in machines.run("exec", "central", "--", "true", expect=1).stderr
+    said = machines.run("up", path).stderr
+    assert "central: waiting for SSH on 10." in said, "whoever waits for long is told what for"
+    assert "console" in said
+    assert machines.json("ls")["labs"][0]["state"] == "up"
+    assert machines.json("down")["kept"] == ["one"]
+    assert [(lab["name"], lab["state"]) for lab in machines.json("ls")["labs"]] == [("one", "kept")]
+    assert machines.json("down", "--forget")["forgotten"] == ["one"]
+    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
+
+
+@dataclass
+class Begun:
+    """An `up` that has begun to boot a machine, with what it has said so far."""
+
+    process: subprocess.Popen[str]
+    rest: str = ""
+
+    def send_signal_inside(self, number: int) -> None:
+        """Send a signal to ovnlab itself; nsenter ends with its exit code."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        os.kill(int(children[0]), number)
+
+    def until(self, word: str) -> str:
+        """Return what is said up to a line with that word, or to the end."""
+        assert self.process.stderr is not None
+        said = ""
+        for line in self.process.stderr:
+            said += line
+            if word in line:
+                break
+        return said
+
+    def ended(self) -> int:
+        """Return the exit code; what was said since is in `rest`."""
+        self.rest = self.process.communicate(timeout=90)[1]
+        return self.process.returncode
+
+
+def begin(machines: Labs, path: str) -> Begun:
+    """Begin to bring lab one up, and return when its machine is on."""
+    process = machines.start("up", path, fresh=True)
+    assert isinstance(process, subprocess.Popen)
+    while not any("ovnlab-one-central" in name for name in virsh(machines.account, "list", "--name")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGINT)  # ovnlab itself; nsenter ends with its exit code
-    assert process.wait(timeout=60) == 130
-    process.communicate()
-    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
+    return Begun(process)
+
+
+def test_machines_that_no_route_leads_to_are_not_waited_for(
+    root: Account, hypervisor: Account, cache: Path, session_folder: Path
+) -> None:
+    """The hypervisor is that of other namespaces; its libvirtd is reached by a file, its networks are not."""
+    assert isinstance(hypervisor, Inside)
+    (folder := session_folder / "vm-far").mkdir()
+    labs = Labs(root, folder / "state", folder, cache)
+    socket = f"/proc/{hypervisor.pid}/root/run/libvirt/libvirt-sock"
+    path = labs.write(
+        "far.yaml",
+        f"name: far\nprovider: libvirt\nmachines: {{uri: 'qemu+unix:///system?socket={socket}'}}\n"
+        "nodes: {central: {role: central}}\n",
+    )
+    error = labs.run("up", path, expect=1).stderr
+    assert "no route from here to 10." in error
+    assert "reach a hypervisor that is elsewhere by uri: qemu+ssh://USER@HOST/system" in error
+    assert labs.json("ls")["labs"] == []
+    assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-far")]
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +193,8 @@ def test_what_cannot_work_is_said(machines: Labs, hypervisor: Account, more: str
     subprocess.run([*ip, "link", "set", "taken", "up"], check=True)
     try:
         assert said in machines.run("up", path, expect=code).stderr
+        assert machines.json("ls")["labs"] == [], "a lab that holds nothing is none"
+        assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-bad")]
     finally:
         subprocess.run([*ip, "link", "del", "taken"], check=True)
 
@@ -267,39 +356,74 @@ def test_two_labs_at_once(machines: Labs) -> None:
     assert {lab["name"]: lab["state"] for lab in machines.json("ls")["labs"]} == {"east": "up", "west": "up"}
 
 
+AWAY = """
+mkdir -p /run/sshd /root/.ssh
+mount -t tmpfs tmpfs /root/.ssh
+ip netns add away
+ip link add v0 type veth peer name v1 netns away
+ip address add 172.31.9.1/24 dev v0
+ip link set v0 up
+ip -n away address add 172.31.9.2/24 dev v1
+ip -n away link set v1 up
+ip -n away link set lo up
+cd "$1"
+/usr/sbin/sshd -f /dev/null -h "$1"/hostkey -p 2222 -o PidFile="$1"/pid -o AuthorizedKeysFile="$1"/key.pub \
+    -o StrictModes=no -o PermitRootLogin=yes
+"""
+
+BACK = """
+kill "$(cat "$1"/pid)"
+umount /root/.ssh
+ip link delete v0
+ip netns delete away
+"""
+
+
 @pytest.mark.thorough
 def test_a_hypervisor_that_is_reached_by_ssh(machines: Labs) -> None:
-    """The same libvirtd, by qemu+ssh: images are brought to it, and nothing of it is taken for granted here."""
+    """Its machines are reached through it: no route leads to them from where ovnlab runs."""
     folder = machines.scratch
     for name in ("hostkey", "key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    (folder / "authorized").write_text((folder / "key.pub").read_text())
-    server = [
-        "/usr/sbin/sshd",
-        "-f",
-        "/dev/null",
-        "-h",
-        folder / "hostkey",
-        "-p",
-        "2222",
-        "-o",
-        f"PidFile={folder}/pid",
-    ]
-    options = ["-o", f"AuthorizedKeysFile={folder}/authorized", "-o", "StrictModes=no", "-o", "PermitRootLogin=yes"]
-    inside = [*machines.account.prefix, "sh", "-c", 'mkdir -p /run/sshd ~/.ssh; exec "$@"', "sh"]
-    subprocess.run([*inside, *map(str, server), *options], check=True)
-    known = f'printf "[127.0.0.1]:2222 %s\\n" "$(cat {folder}/hostkey.pub)" >>~/.ssh/known_hosts'
-    subprocess.run([*inside, "sh", "-c", known], check=True)
+    inside = [*machines.account.prefix, "sh", "-euc"]
+    subprocess.run([*inside, AWAY, "sh", str(folder)], check=True)
+    away = replace(machines, account=Away("", machines.account.python, machines.account.home, pid_of(machines.account)))
     try:
-        uri = f"qemu+ssh://root@127.0.0.1:2222/system?keyfile={folder}/key"
-        machines.run("up", "3node", "--provider", "libvirt", "--set", f"machines.uri={uri}")
-        machines.run("bind", "vm1=worker1", "vm2=worker2")
-        machines.run("ping", "vm1", "vm2")
-        machines.run("down", "--forget")
+        uri = f"qemu+ssh://root@172.31.9.1:2222/system?keyfile={folder}/key"
+        path = machines.write("far.yaml", f"name: far\nprovider: libvirt\nmachines: {{uri: '{uri}'}}\n{TWO_NODES}")
+        error = away.run("up", path, expect=3).stderr
+        assert "libvirt cannot be reached" in error, "nobody knows its host key"
+        known = f"[172.31.9.1]:2222 {' '.join((folder / 'hostkey.pub').read_text().split()[:2])}"
+        subprocess.run([*inside, 'echo "$1" >/root/.ssh/known_hosts', "sh", known], check=True)
+        away.run("up", path)
+        away.run("ping", "vm1", "vm2")
+        assert away.out("ssh", "central", "hostname") == "central\n"
+        assert away.json("status")["state"] == "up"
+        away.run("down", "--forget")
         assert not of_labs(machines.account)
     finally:
-        subprocess.run([*inside, "ssh-keygen", "-q", "-R", "[127.0.0.1]:2222"], check=True)
-        subprocess.run([*inside, "sh", "-c", f"kill $(cat {folder}/pid)"], check=True)
+        subprocess.run([*inside, BACK, "sh", str(folder)], check=True)
+
+
+TWO_NODES = """
+nodes: {central: {role: central}, worker1: {}}
+logical:
+  switches:
+    s: {subnet: 10.1.0.0/24, ports: {vm1: {chassis: central}, vm2: {chassis: worker1}}}
+"""
+
+
+class Away(Inside):
+    """Root beside the hypervisor, in a network namespace that has a link to it."""
+
+    @property
+    def prefix(self) -> list[str]:
+        return [*super().prefix, "ip", "netns", "exec", "away"]
+
+
+def pid_of(account: Account) -> int:
+    assert isinstance(account, Inside)
+    return account.pid
 
 
 @pytest.mark.thorough
@@ -348,8 +472,9 @@ def test_a_lab_goes_on_after_it_was_suspended(virtual: Everywhere) -> None:
     before = daemons(running)
     running.run("suspend")
     status = running.json("status")
-    assert status["state"] == "down"
+    assert status["state"] == "suspended"
     assert [node["state"] for node in status["nodes"]] == ["suspended"] * 3
+    assert running.json("ls")["labs"][0]["state"] == "suspended"
     assert not running_machines(running)
     # Whoever is busy takes a while to answer, which is not the same as never.
     nodes = running.json("validate", virtual.write())["topology"]["nodes"]

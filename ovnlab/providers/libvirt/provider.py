@@ -24,6 +24,7 @@ import msgspec
 from ovnlab import __version__
 from ovnlab.errors import OvnlabError, Timeout, UsageError
 from ovnlab.parallel import Gate, for_each
+from ovnlab.providers.base import DOES_NOT_ANSWER, SUSPENDED
 from ovnlab.providers.delivery import deliver
 from ovnlab.providers.libvirt import pools
 from ovnlab.providers.libvirt.definitions import (
@@ -40,7 +41,7 @@ from ovnlab.providers.libvirt.definitions import (
 from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
 from ovnlab.providers.libvirt.saved import Saved, SavedLab, key_of, snapshot_of
 from ovnlab.providers.libvirt.ways import jump_of, require_route
-from ovnlab.providers.machines import MEETING, NO_ANSWER, Keys, Machine, answering, introduce, owner_of, set_clocks
+from ovnlab.providers.machines import MEETING, Keys, Machine, answering, introduce, owner_of, set_clocks
 from ovnlab.providers.reach import Reach
 from ovnlab.reporting import Reporter, slowly
 from ovnlab.software import packages
@@ -185,10 +186,11 @@ class LibvirtProvider:
         found = self.nodes().get(name)
         if found is None:
             state = self.resting([name]).get(name, "")
-            if state == NO_ANSWER:
-                hint = f"`ovnlab up` waits for it, `ovnlab console {name}` shows what it is doing"
+            if state == DOES_NOT_ANSWER:
+                console = f"`ovnlab console {name} --lab {self.folder.name}` shows what it is doing"
+                hint = f"{self.folder.up_command()} waits for it, {console}"
                 raise OvnlabError("is switched on, and does not answer", where=name, hint=hint)
-            raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
+            raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
         return found
 
     def _on(self) -> list[Machine]:
@@ -723,7 +725,7 @@ class LibvirtProvider:
         """The command that shows the serial console of a machine."""
         domain = next((domain for node, domain, _ in self._domains() if node == name), None)
         if domain is None:
-            raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
+            raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
         return ["virsh", "--connect", domain.connect().getURI(), "console", domain.name()]
 
     # ── looking at it ────────────────────────────────────────────────────────────────────────────────
@@ -767,9 +769,9 @@ def _await_banner(machine: Machine) -> None:
 def _rests(domain: Any) -> str:
     """Return what became of a machine that does not answer, in a word or two."""
     if domain.isActive():
-        return NO_ANSWER if _runs(domain) else "paused"
+        return DOES_NOT_ANSWER if _runs(domain) else "paused"
     if domain.hasManagedSaveImage():
-        return "suspended"
+        return SUSPENDED
     return "crashed" if domain.info()[0] == libvirt.VIR_DOMAIN_CRASHED else "shut off"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ovnlab.state import LabFolder, cache_root, remove_tree
+from ovnlab.topology.resolved import LAB_NAME
 
 KEYS = ("ssh", "tls")
 """Folders of a lab with what its machines know as well."""
@@ -82,9 +83,15 @@ def key_of(parts: Iterable[object]) -> str:
     return hashlib.sha256(msgspec.json.encode(list(parts))).hexdigest()[:16]
 
 
-def names() -> list[str]:
-    """The names of the labs that something is kept of, whosever."""
-    return sorted({path.name.partition("@")[0] for path in _root().glob("*@*")})
+def is_kept(folder: LabFolder) -> bool:
+    """Return True if something of a lab is kept, whether or not the lab is there."""
+    return SavedLab(folder).path.exists()
+
+
+def kept() -> list[str]:
+    """Return the names of the labs of this state folder that something is kept of."""
+    found = {path.name.partition("@")[0] for path in _root().glob("*@*")}
+    return sorted(name for name in found if LAB_NAME.fullmatch(name) and is_kept(LabFolder(name)))
 
 
 def _root() -> Path:

@@ -151,7 +151,7 @@ class LocalProvider:
         """A running node. Raises OvnlabError where it is not running."""
         found = self.nodes().get(name)
         if found is None:
-            raise OvnlabError("is not running", where=name, hint="`ovnlab up` brings it back")
+            raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
         return found
 
     def add(self, topology: Topology, names: Sequence[str]) -> None:
