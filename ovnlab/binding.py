@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 from collections.abc import Sequence
 
@@ -17,6 +16,8 @@ from ovnlab.topology.resolved import VM, Topology, generated_mac
 def unknown(topology: Topology, name: str) -> UsageError:
     """The error for a name that is neither a node nor a fake VM of a lab."""
     known = [*(node.name for node in topology.nodes), *(vm.name for vm in topology.vms)]
+    import difflib  # noqa: PLC0415  for names that are mistyped
+
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
     return UsageError(f"lab {topology.name} has no node or fake VM {name!r}", hint=hint)
@@ -87,6 +88,8 @@ class Specs:
 
     def _new(self, name: str, network: str) -> VM:
         if network not in self.switches:
+            import difflib  # noqa: PLC0415  for names that are mistyped
+
             close = difflib.get_close_matches(network, self.switches, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(sorted(self.switches)) or 'none'}"
             raise UsageError(f"there is no logical switch {network!r}", hint=hint)

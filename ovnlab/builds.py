@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from ovnlab.errors import OvnlabError
 from ovnlab.reporting import Reporter
-from ovnlab.software import artefacts
-from ovnlab.software.artefacts import Artefact
 from ovnlab.state import labs
 from ovnlab.topology.resolved import Software, Topology
 
 if TYPE_CHECKING:
+    from ovnlab.software.artefacts import Artefact
     from ovnlab.software.workshop import Workshop
 
 PLACEHOLDER = "KEY"
@@ -34,7 +33,8 @@ def obtain(software: Iterable[Software], reporter: Reporter, workshops: Workshop
     built = [found for found in dict.fromkeys(software) if found.is_built]
     if not built:
         return {}
-    from ovnlab.software.building import Builder  # noqa: PLC0415  brings what only a lab of sources needs
+    from ovnlab.software import artefacts  # noqa: PLC0415  where something is built
+    from ovnlab.software.building import Builder  # noqa: PLC0415
 
     with artefacts.claimed(reporter.note):
         places = dict.fromkeys(found.build_on for found in built)
@@ -59,6 +59,8 @@ def claimed(topology: Topology, reporter: Reporter) -> Iterator[None]:
     if not wanted(topology):
         yield
         return
+    from ovnlab.software import artefacts  # noqa: PLC0415  where something is built
+
     with artefacts.claimed(reporter.note):
         yield
 
@@ -71,6 +73,7 @@ def planned(topology: Topology, reporter: Reporter, workshops: Workshops) -> tup
     asked = wanted(topology)
     if not asked:
         return {}, ()
+    from ovnlab.software import artefacts  # noqa: PLC0415  where something is built
     from ovnlab.software.building import Builder  # noqa: PLC0415
 
     builders: dict[str, Builder] = {}

@@ -29,7 +29,6 @@ from ovnlab.providers.base import SUSPENDED, HasConsoles, Keeps, Node, Provider,
 from ovnlab.providers.choice import keeper_of, provider_of, supporting
 from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING
 from ovnlab.reporting import Reporter
-from ovnlab.software import packages
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
@@ -534,6 +533,8 @@ class Lab:
                     hint=f"`ovnlab down {self.name}` first",
                 )
             return self.stored.base
+        from ovnlab.software import packages  # noqa: PLC0415  for labs that begin
+
         return packages.provide(topology.base, self.reporter.note)
 
     def dry_run(self, topology: Topology, *, source: str, named: bool) -> Outcome:

@@ -5,7 +5,6 @@ They stand at the top of the repository; the wheel carries them inside the packa
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from ovnlab.errors import UsageError
@@ -43,6 +42,8 @@ def find_topology(given: str | None) -> str:
     if shipped.is_file():
         return str(shipped)
     names = [path.stem for path in TOPOLOGIES.glob("*.yaml")]
+    import difflib  # noqa: PLC0415  for names that are mistyped
+
     close = difflib.get_close_matches(given, names, n=1)
     if not Path(given).exists() and "." not in given:
         hint = f"did you mean {close[0]}? " if close else ""

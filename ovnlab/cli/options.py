@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from ovnlab.shipped import TOPOLOGIES
-from ovnlab.state import labs
 
 
 class PassOn(click.Command):
@@ -55,10 +54,14 @@ def _lab(ctx: click.Context, param: click.Parameter, value: str | None) -> str |
 def complete_labs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Labs of this user."""
     del ctx, param
+    from ovnlab.state import labs  # noqa: PLC0415  for completion only
+
     return [folder.name for folder in labs() if folder.name.startswith(incomplete)]
 
 
 def _stored_names(ctx: click.Context, *, nodes: bool, vms: bool) -> list[str]:
+    from ovnlab.state import labs  # noqa: PLC0415  for completion only
+
     wanted = ctx.params.get("lab") or lab_of_all(ctx)
     names: list[str] = []
     for folder in labs():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsons
 import os
 import re
 import sys
@@ -26,11 +25,17 @@ STATES = {
 """The colours of states of labs, nodes, ports and what else a table shows."""
 
 
+def _dumps(plain: Any, *, indent: int | None = None) -> str:
+    """Return JSON. Not by msgspec: an argument that is no text must not end in an error of its own."""
+    import json  # noqa: PLC0415  for commands that are asked for it
+
+    return json.dumps(plain, indent=indent)
+
+
 def as_json(**values: Any) -> None:
     """One JSON object on stdout."""
     plain = msgspec.to_builtins({"schema_version": SCHEMA_VERSION, **values})
-    # Not msgspec's own encoder: an argument that is no text must not end in an error of its own.
-    streams.write(jsons.dumps(plain, indent=2) + "\n")
+    streams.write(_dumps(plain, indent=2) + "\n")
 
 
 def json_list(key: str, objects: Iterable[Any]) -> None:
@@ -42,7 +47,7 @@ def json_list(key: str, objects: Iterable[Any]) -> None:
 
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
         for number, plain in enumerate(objects):
-            text = jsons.dumps(msgspec.to_builtins(plain), indent=2).replace("\n", "\n    ")
+            text = _dumps(msgspec.to_builtins(plain), indent=2).replace("\n", "\n    ")
             kept.write(f"{',' if number else ''}\n    {text}")
         ending = "\n  ]" if kept.tell() else "]"
         kept.seek(0)
@@ -55,7 +60,7 @@ def json_list(key: str, objects: Iterable[Any]) -> None:
 def object_line(**values: Any) -> None:
     """One JSON object on a line of its own, of several that follow each other."""
     plain = msgspec.to_builtins({"schema_version": SCHEMA_VERSION, **values})
-    streams.write(jsons.dumps(plain) + "\n")
+    streams.write(_dumps(plain) + "\n")
 
 
 def line(text: str = "") -> None:

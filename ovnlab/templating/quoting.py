@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -53,6 +51,8 @@ def _xml(value: object) -> str:
     text = str(value)
     if found := next(filter(is_control, text), None):
         raise OvnlabError(f"invalid value {text!r} in XML: found the control character {found!a}")
+    import html  # noqa: PLC0415  for labs of virtual machines
+
     return html.escape(text)
 
 
@@ -70,6 +70,8 @@ def _yaml(value: object) -> str:
     >>> print(_yaml(["a: b", "\n# é"]))
     ["a: b", "\n# é"]
     """
+    import json  # noqa: PLC0415  for labs of virtual machines
+
     return "".join(f"\\u{ord(c):04x}" if is_control(c) else c for c in json.dumps(value, ensure_ascii=False))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType
@@ -118,9 +117,16 @@ def attribute(value: Any, name: str) -> Any:
         return item(value, name)
 
 
+def _escaped(value: object) -> str:
+    """Return a value as text of HTML."""
+    import html  # noqa: PLC0415  for pages
+
+    return html.escape(str(value))
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     **QUOTING,
-    "e": lambda value: html.escape(str(value)),
+    "e": _escaped,
     "int": int,
     "join": lambda _, values, between="": between.join(map(str, values)),
     "length": len,

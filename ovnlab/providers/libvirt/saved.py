@@ -7,7 +7,6 @@ is in a folder of the cache, for each lab by its name: what libvirt knew of the 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,6 +56,8 @@ class SavedLab:
         scratch.mkdir(mode=0o700, parents=True)
         for name in KEYS:
             if (self.folder.path / name).is_dir():
+                import shutil  # noqa: PLC0415  brings compression
+
                 shutil.copytree(self.folder.path / name, scratch / name, ignore=shutil.ignore_patterns("@*"))
         (scratch / "saved.json").write_bytes(msgspec.json.encode(saved))
         remove_tree(self.path)
@@ -66,6 +67,8 @@ class SavedLab:
         """Give the lab the keys that its machines know."""
         for name in KEYS:
             if (self.path / name).is_dir():
+                import shutil  # noqa: PLC0415  brings compression
+
                 shutil.copytree(self.path / name, self.folder.path / name, dirs_exist_ok=True)
 
     def forget(self) -> None:
