@@ -10,6 +10,7 @@ from ovnlab.northbound import change, live
 from ovnlab.northbound.rows import switch_port, vm_port
 from ovnlab.plan import Seen
 from ovnlab.topology import resolved
+from ovnlab.topology.addresses import ip_of, is_ip, is_mac
 from ovnlab.topology.resolved import VM, Topology, generated_mac
 
 
@@ -81,7 +82,7 @@ class Specs:
         if bound is not None and bound.vm is not None and not (self.ip or self.mac):
             return bound.vm
         words = _address_words(row)
-        macs = [word for word in words if resolved.MAC.fullmatch(word)]
+        macs = [word for word in words if is_mac(word)]
         chosen = generated_mac(self.topology.name, row.parent or "", row.name)
         ips = [self.ip] if self.ip else [word for word in words if is_ip(word)]
         return self._vm(row.name, row.parent or "", self.mac or next(iter(macs), chosen), ips)
@@ -127,10 +128,10 @@ class Specs:
             words = _address_words(row)
             if row.parent != network or row.name == name:
                 continue
-            for given in (self.mac, self.ip and self.ip.partition("/")[0]):
+            for given in (self.mac, self.ip and ip_of(self.ip)):
                 if given is not None and given in words:
                     raise UsageError(f"{given} is in use by {row.name}")
-        if self.ip and self.ip.partition("/")[0] in self.topology.gateways(network):
+        if self.ip and ip_of(self.ip) in self.topology.gateways(network):
             raise UsageError(f"{self.ip} is in use by the router of {network}")
 
     def _vm(self, name: str, network: str, mac: str, ips: Sequence[str]) -> VM:
@@ -140,7 +141,7 @@ class Specs:
         subnets = switch.subnets if switch and switch.subnets else [str(interface.network) for interface in routed]
         addresses = tuple(_with_prefix_length(ip, subnets) for ip in ips)
         gateways = resolved.usable_gateways(
-            self.topology.gateways(network) or _first_of_each(routed), [word.partition("/")[0] for word in addresses]
+            self.topology.gateways(network) or _first_of_each(routed), [ip_of(word) for word in addresses]
         )
         return VM(name=name, mac=mac, addresses=addresses, gateways=gateways, mtu=self.topology.vm_mtu)
 
@@ -170,12 +171,3 @@ def _with_prefix_length(ip: str, subnets: Sequence[str]) -> str:
 def _address_words(row: live.LiveRow) -> list[str]:
     """MAC and IP addresses of a port, and words such as dynamic (ovn-nb(5), Logical_Switch_Port addresses)."""
     return " ".join(row.columns["addresses"]).split()
-
-
-def is_ip(word: str) -> bool:
-    """Whether a word is an IP address, without prefix length."""
-    try:
-        ipaddress.ip_address(word)
-    except ValueError:
-        return False
-    return True

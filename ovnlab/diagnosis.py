@@ -29,6 +29,7 @@ from ovnlab.state import labs
 from ovnlab.testing.examination import HEADERS, address
 from ovnlab.testing.pairs import Pair, pairs, places, sampled
 from ovnlab.testing.tries import Try, outcomes
+from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import Check, interface_name
 
 MOST_PAIRS = 200
@@ -249,10 +250,10 @@ def _targets(snapshot: Snapshot) -> dict[str, Target]:
         node = snapshot.topology.node(name)
         own = tuple(node.addresses) if node is not None else ()
         carriers = [nic.carrier for nic in node.nics] if node is not None else []
-        own += tuple(a.partition("/")[0] for carrier in carriers for a in seen.state.device(carrier).addresses)
+        own += tuple(ip_of(a) for carrier in carriers for a in seen.state.device(carrier).addresses)
         found[name] = Target(name, snapshot.running[name], address=next(iter(own), ""), addresses=own)
         for bound in seen.state.vms:
-            words = tuple(a.partition("/")[0] for a in bound.addresses)
+            words = tuple(ip_of(a) for a in bound.addresses)
             found[bound.name] = Target(
                 bound.name,
                 snapshot.running[name],
@@ -263,7 +264,7 @@ def _targets(snapshot: Snapshot) -> dict[str, Target]:
             )
             vm = snapshot.topology.vm(bound.name)
             for vlan in vm.vlans if vm is not None else ():
-                words = tuple(a.partition("/")[0] for a in vlan.addresses)
+                words = tuple(ip_of(a) for a in vlan.addresses)
                 found[vlan.name] = Target(
                     vlan.name,
                     snapshot.running[name],
@@ -352,7 +353,7 @@ def _failing(
 
 def _own_addresses(snapshot: Snapshot, name: str) -> tuple[str, ...]:
     return tuple(
-        word.partition("/")[0]
+        ip_of(word)
         for seen in snapshot.nodes.values()
         for bound in seen.state.vms
         if bound.name == name

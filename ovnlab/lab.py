@@ -39,6 +39,7 @@ from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology import resolved
+from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
@@ -313,16 +314,16 @@ class Lab:
                 wanted = self.topology.node(name)
                 carriers = [nic.carrier for nic in wanted.nics] if wanted else []
                 own = list(wanted.addresses) if wanted else []
-                own += [_bare(address) for carrier in carriers for address in state.device(carrier).addresses]
+                own += [ip_of(address) for carrier in carriers for address in state.device(carrier).addresses]
                 places[name] = Target(name, node, address=next(iter(own), ""), addresses=tuple(own))
             elif name in vlans:
                 carrier, vlan = vlans[name]
-                words = tuple(map(_bare, vlan.addresses))
+                words = tuple(map(ip_of, vlan.addresses))
                 places[name] = Target(
                     name, node, carrier.name, vlan.interface, next(iter(words), ""), is_vlan=True, addresses=words
                 )
             elif vm is not None:  # it may have gone since
-                words = tuple(map(_bare, vm.addresses))
+                words = tuple(map(ip_of, vm.addresses))
                 places[name] = Target(name, node, name, interface_name(name), next(iter(words), ""), addresses=words)
         return places
 
@@ -872,11 +873,6 @@ class Lab:
 def _is_central(topology: Topology, name: str) -> bool:
     node = topology.node(name)
     return node is not None and node.central
-
-
-def _bare(address: str) -> str:
-    """An address without prefix length."""
-    return address.partition("/")[0]
 
 
 def _existing_labs() -> str:

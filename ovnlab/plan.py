@@ -14,6 +14,7 @@ from ovnlab.northbound.rows import wanted
 from ovnlab.tasks.daemons import TransitSwitch, external_ids, has_ic
 from ovnlab.tasks.databases import CERTIFICATE, NORTHBOUND, SOUTHBOUND, listening, of_zone, remotes
 from ovnlab.tasks.probe import BoundVM, NodeState
+from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import VM, Node, Topology
 
 
@@ -219,9 +220,7 @@ def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator
             yield f"{name} has {found} instead of {', '.join(addresses) or 'none'}"
         if addresses is None and not device.addresses:
             yield f"{name} has no address, and asks for one"
-        elif addresses is None and not (told := _told(topology, mac)) <= {
-            a.partition("/")[0] for a in device.addresses
-        }:
+        elif addresses is None and not (told := _told(topology, mac)) <= {ip_of(a) for a in device.addresses}:
             yield f"{name} has {', '.join(device.addresses)}, and OVN would tell it {', '.join(sorted(told))}"
         if mac and device.mac != mac:
             yield f"{name} has MAC {device.mac or 'none'} instead of {mac}"

@@ -123,7 +123,7 @@ def libvirt_uri(value: str) -> str:
     if found["user"] is not None:
         user(found["user"])
     if found["host"]:
-        host(found["host"].strip("[]"))
+        host(found["host"].removeprefix("[").removesuffix("]"))
     from urllib.parse import unquote  # noqa: PLC0415  for libvirt only
 
     for parameter in re.split("[&;]", found["parameters"] or ""):

@@ -22,7 +22,7 @@ from ovnlab.cli.options import (
     target_argument,
 )
 from ovnlab.errors import ChecksFailed, OvnlabError, UsageError
-from ovnlab.topology.resolved import MAC
+from ovnlab.topology.addresses import parse_interface, parse_ip, parse_mac
 
 if TYPE_CHECKING:
     from ovnlab.lab import Lab, Target
@@ -114,10 +114,12 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
 
 def _check_address(option: str, text: str) -> None:
     try:
-        if option == "--ip":
-            ipaddress.ip_interface(text)
-        elif not MAC.fullmatch(text) or int(text[:2], 16) & 1 or not int(text.replace(":", ""), 16):
-            raise ValueError
+        if option == "--mac":
+            parse_mac(text)
+        elif "/" in text:
+            parse_interface(text)
+        else:
+            parse_ip(text)
     except ValueError:
         kind = "IP address" if option == "--ip" else "MAC address of an interface"
         raise UsageError(f"{option} {text}: is no {kind}") from None

@@ -25,7 +25,8 @@ from ovnlab.graph.picture import (
 )
 from ovnlab.graph.text import one_line
 from ovnlab.topology import resolved
-from ovnlab.topology.resolved import Topology, host_of
+from ovnlab.topology.addresses import parse_endpoint
+from ovnlab.topology.resolved import Topology
 
 ROLES = ("central", "relay", "worker", "gateway", "host")
 """The order that nodes are shown in."""
@@ -329,7 +330,7 @@ def _routes(router: resolved.Router) -> Iterator[Rule]:
 def _balancer(balancer: resolved.LoadBalancer) -> Rule:
     checked = ("health check",) if balancer.health_check else ()
     backends = ", ".join(balancer.backends) or "no backend"
-    has_port = balancer.vip.strip("[]") != host_of(balancer.vip)  # without one, all protocols are balanced
+    has_port = parse_endpoint(balancer.vip).port  # without one, all protocols are balanced
     return Rule(balancer.name, f"{f'{balancer.protocol} ' if has_port else ''}{balancer.vip} → {backends}", checked)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ovnlab.binding import is_ip, unknown
+from ovnlab.binding import unknown
 from ovnlab.insight.lookup import Look, Zone
 from ovnlab.insight.names import Port
 from ovnlab.insight.trace import place_of
@@ -17,6 +17,7 @@ from ovnlab.ovsdb import Row, listed, rows
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
+from ovnlab.topology.addresses import host_of, ip_of, is_ip, is_mac
 
 INTERFACE = ("name", "type", "ofport", "error", "mac_in_use", "mtu", "external_ids", "statistics")
 """What is read of interfaces of the switch (ovs-vswitchd.conf.db(5), Interface)."""
@@ -147,8 +148,8 @@ def _rules(look: Look, row: LiveRow | None, bound: BoundVM | None) -> Iterator[R
     if row is None:
         return
     ips = [word for address in row.columns["addresses"] for word in address.split()[1:]]
-    ips += [word.partition("/")[0] for word in (bound.addresses if bound else ())]
-    ips = list(dict.fromkeys(ip.partition("/")[0] for ip in ips))
+    ips += [ip_of(word) for word in (bound.addresses if bound else ())]
+    ips = list(dict.fromkeys(ip_of(ip) for ip in ips))
     groups = {item.name for item in look.northbound if item.table == "Port_Group" and row.uuid in item.columns["ports"]}
     for item in look.northbound:
         columns = item.columns
@@ -161,7 +162,7 @@ def _rules(look: Look, row: LiveRow | None, bound: BoundVM | None) -> Iterator[R
             yield Rule("NAT", what, item.uuid)
         elif item.table == "Load_Balancer":
             for vip, behind in columns["vips"].items():
-                if any(_host(backend) in ips for backend in behind.split(",")):
+                if any(host_of(backend) in ips for backend in behind.split(",")):
                     yield Rule("load balancer", f"{item.name}: {vip} → {behind}", item.uuid)
         elif item.table == "DNS":
             for domain, addresses in columns["records"].items():
@@ -191,14 +192,6 @@ def _translates(columns: Mapping[str, Any], port: str, ips: Sequence[str]) -> bo
         return True
     inside = ipaddress.ip_network(columns["logical_ip"], strict=False)
     return any(ipaddress.ip_address(ip) in inside for ip in ips if is_ip(ip))
-
-
-def _host(backend: str) -> str:
-    """The address of `ADDRESS:PORT`, `[ADDRESS]:PORT` or an address alone."""
-    text = backend.strip()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0] if text.count(":") == 1 else text
 
 
 # ── why it is down ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -259,11 +252,11 @@ def _inside(row: LiveRow, bound: BoundVM) -> Iterator[str]:
     if bound.mtu == 0 and bound.vm is not None:
         yield f"its interface is down: ovnlab exec {bound.name} -- ip link set {bound.name} up"
     words = " ".join(row.columns["addresses"]).split()
-    macs = [word for word in words if word.count(":") == 5]
+    macs = [word for word in words if is_mac(word)]
     if macs and bound.mac and bound.mac not in macs:
         yield f"its interface has MAC {bound.mac}, and OVN knows {', '.join(macs)}"
     known = {word for word in words if is_ip(word)}
-    own = {address.partition("/")[0] for address in bound.addresses}
+    own = {ip_of(address) for address in bound.addresses}
     if known and own and not known & own:
         yield f"its interface has {', '.join(sorted(own))}, and OVN knows {', '.join(sorted(known))}"
     if known and not own and bound.vm is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ovnlab.insight.tunnels import Tunnel
 from ovnlab.ovsdb import Row, listed
+from ovnlab.topology.addresses import ip_of, is_mac
 
 COLUMNS = {
     "Chassis": ("_uuid", "name", "encaps"),
@@ -48,19 +49,19 @@ class Port:
     @property
     def macs(self) -> tuple[str, ...]:
         """Its MAC addresses."""
-        return tuple(word for address in self.addresses for word in address.split()[:1] if word.count(":") == 5)
+        return tuple(word for address in self.addresses for word in address.split()[:1] if is_mac(word))
 
     @property
     def ips(self) -> tuple[str, ...]:
         """Its IP addresses without prefix length."""
         words = (word for address in self.addresses for word in address.split()[1:])
-        return tuple(word.partition("/")[0] for word in words)
+        return tuple(ip_of(word) for word in words)
 
     def mac_of(self, ip: str) -> str | None:
         """The MAC address that it has an IP address with."""
         for address in self.addresses:
             first, *rest = address.split()
-            if first.count(":") == 5 and ip in (word.partition("/")[0] for word in rest):
+            if is_mac(first) and ip in (ip_of(word) for word in rest):
                 return first
         return None
 

@@ -17,6 +17,7 @@ from ovnlab.insight.question import Question, endpoint
 from ovnlab.insight.taps import Caught, Place, Tap, Taps
 from ovnlab.insight.tunnels import PORTS
 from ovnlab.lab import Target
+from ovnlab.topology.addresses import ip_of
 
 ARRIVAL_TIMEOUT = 2.0
 """Seconds that a probe may take to be seen everywhere; on emulated machines one hop takes tens of milliseconds."""
@@ -170,9 +171,7 @@ def underlay(seen: Look, node: str) -> Place | None:
     if found is None or state is None or node not in seen.nodes:
         return None
     devices = ["eth1"] if "eth1" in state.devices and not found.machine.host else []
-    devices += [
-        name for name, device in state.devices.items() if any(a.partition("/")[0] == found.ip for a in device.addresses)
-    ]
+    devices += [name for name, device in state.devices.items() if any(ip_of(a) == found.ip for a in device.addresses)]
     return Place(node, devices[0], seen.nodes[node].command, node) if devices else None
 
 

@@ -11,6 +11,7 @@ from ovnlab.errors import UsageError
 from ovnlab.insight.question import Question
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
+from ovnlab.topology.addresses import ip_of
 
 KNOWN = {
     "eth.src", "eth.dst", "ip4.src", "ip4.dst", "ip6.src", "ip6.dst", "ip.ttl", "ip.dscp", "icmp4.type", "icmp4.code",
@@ -100,7 +101,7 @@ def changed(packet: bytes, headers: Mapping[str, Mapping[str, str]]) -> bytes:
         if layer is None or layer not in made:
             continue
         for key, value in values.items():
-            text = value.partition("/")[0]
+            text = ip_of(value)
             if key in fields:
                 is_address = key in ("src", "dst") and header in ("eth", "ipv4", "ipv6")
                 setattr(made[layer], fields[key], text if is_address else int(text, 0))

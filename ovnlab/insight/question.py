@@ -19,7 +19,8 @@ from ovnlab.lab import Target
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
-from ovnlab.topology.resolved import MAC, interface_name
+from ovnlab.topology.addresses import eui64, host_of, ip_of, is_mac
+from ovnlab.topology.resolved import interface_name
 
 PROTOCOLS = ("icmp", "tcp", "udp")
 
@@ -183,7 +184,7 @@ def endpoint(look: Look, name: str, near: End | None = None) -> End:
     if home is not None:
         node, bound = home
         port = look.zone_of(node).names.ports.get(name)
-        ips = tuple(address.partition("/")[0] for address in bound.addresses)
+        ips = tuple(ip_of(address) for address in bound.addresses)
         place = Target(name, look.nodes[node], vm=name, interface=interface_name(name)) if node in look.nodes else None
         mac = bound.mac or next(iter(port.macs if port else ()), "")
         every = ips or (port.ips if port else ())
@@ -202,7 +203,7 @@ def endpoint(look: Look, name: str, near: End | None = None) -> End:
             )
     if look.topology.vm(name) is not None:
         raise OvnlabError("is not bound to a node", where=name, hint=f"ovnlab bind {name} NODE")
-    if MAC.fullmatch(name.lower()):
+    if is_mac(name):
         return _whoever(look, name, near, by_mac=True)
     try:
         ipaddress.ip_address(name)
@@ -217,7 +218,7 @@ def _vlan_endpoint(look: Look, name: str) -> End:
     if vm is None or vlan is None or home is None:
         raise OvnlabError("is not bound to a node", where=name)
     node, bound = home
-    ips = tuple(address.partition("/")[0] for address in vlan.addresses)
+    ips = tuple(ip_of(address) for address in vlan.addresses)
     running = look.nodes.get(node)
     place = Target(name, running, vm=vm.name, interface=vlan.interface, is_vlan=True) if running else None
     port = look.zone_of(node).names.ports.get(name)
@@ -242,7 +243,7 @@ def _node_endpoint(look: Look, name: str) -> End:
             None,
         )
         device = state.device(nic.carrier) if state else None
-        ips = tuple(address.partition("/")[0] for address in (device.addresses if device else nic.addresses))
+        ips = tuple(ip_of(address) for address in (device.addresses if device else nic.addresses))
         if ips:
             place = Target(name, running, interface=nic.carrier) if running else None
             mac = (device.mac if device else "") or nic.mac
@@ -257,7 +258,7 @@ def _whoever(look: Look, address: str, near: End | None, *, by_mac: bool = False
         bound.name
         for state in look.states.values()
         for bound in state.vms
-        if (address == bound.mac if by_mac else address in [word.partition("/")[0] for word in bound.addresses])
+        if (address == bound.mac if by_mac else address in [ip_of(word) for word in bound.addresses])
     ]
     if having:  # of several the one that can be meant: tenants may have the same addresses
         nearest = min((endpoint(look, name) for name in having), key=lambda end: distance(look, near, end))
@@ -295,7 +296,7 @@ def _node_ips(look: Look, name: str) -> list[str]:
     state, node = look.states.get(name), look.topology.node(name)
     if state is None or node is None:
         return []
-    return [word.partition("/")[0] for nic in node.nics for word in state.device(nic.carrier).addresses]
+    return [ip_of(word) for nic in node.nics for word in state.device(nic.carrier).addresses]
 
 
 def _version(source: End, destination: End) -> int:
@@ -395,10 +396,8 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
 
 
 def link_local(mac: str) -> str:
-    """The IPv6 address that a router's port has by its MAC address (RFC 4291, Appendix A)."""
-    first, *rest = bytes.fromhex(mac.replace(":", ""))
-    octets = bytes([0xFE, 0x80, 0, 0, 0, 0, 0, 0, first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
-    return str(ipaddress.IPv6Address(octets))
+    """Return the IPv6 address that a router's port has by its MAC address."""
+    return eui64("fe80::/64", mac)
 
 
 def _of_many(source: End, ip: str) -> str:
@@ -428,7 +427,7 @@ def _answers(look: Look, ip: str) -> bool:
             return True
         if row.table == "Load_Balancer":
             vips = row.columns.get("vips", {})
-            if any(vip.rpartition(":")[0].strip("[]") == ip or vip == ip for vip in vips):
+            if any(host_of(vip) == ip for vip in vips):
                 return True
     return False
 

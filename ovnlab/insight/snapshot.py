@@ -30,6 +30,7 @@ from ovnlab.tasks.probe import NodeState, parse
 from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import NORTHBOUND, SOUTHBOUND, SWITCH, Question
 from ovnlab.templating import render
+from ovnlab.topology.addresses import is_mac
 from ovnlab.topology.resolved import Topology
 
 LIMIT = 3
@@ -189,7 +190,7 @@ class NodeSnapshot:
     def tunnel_neighbours(self) -> dict[str, tuple[str, str]]:
         """For each IP address of tnl/neigh/show the MAC and the bridge."""
         words = [line.split() for line in self.answer("neighbours").text.splitlines()]
-        return {word[0]: (word[1], word[2]) for word in words if len(word) == 3 and word[1].count(":") == 5}
+        return {word[0]: (word[1], word[2]) for word in words if len(word) == 3 and is_mac(word[1])}
 
     def inside(self, vm: str) -> VMNetwork | None:
         """The inside of a fake VM's namespace, None where it could not be read."""

@@ -14,6 +14,7 @@ from ovnlab.insight.question import bridge_mappings
 from ovnlab.insight.trace import Physical, Trace, elsewhere
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
+from ovnlab.topology.addresses import ip_of
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ def _encap_faults(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Fault]
         return
     for chassis in (after.chassis, leg.chassis):
         state = look.states.get(chassis)
-        own = {a.partition("/")[0] for device in state.devices.values() for a in device.addresses} if state else set()
+        own = {ip_of(a) for device in state.devices.values() for a in device.addresses} if state else set()
         for encap in look.zone_of(chassis).names.encaps:
             if encap.chassis == chassis and own and encap.ip not in own:
                 yield _Fault(
@@ -307,12 +308,12 @@ def _mac_faults(trace: Trace) -> Iterator[_Fault]:
     owners = {}
     for name, state in look.states.items():
         for bound in state.vms:
-            owners.update({address.partition("/")[0]: (bound.name, bound.mac) for address in bound.addresses})
+            owners.update({ip_of(address): (bound.name, bound.mac) for address in bound.addresses})
         node = look.topology.node(name)
         if node is not None and not node.chassis:
             for nic in node.nics:
                 device = state.device(nic.carrier)
-                owners.update({address.partition("/")[0]: (name, device.mac) for address in device.addresses})
+                owners.update({ip_of(address): (name, device.mac) for address in device.addresses})
     for row in (row for zone in look.zones.values() for row in zone.tables.get("MAC_Binding", ())):
         owner = owners.get(row["ip"])
         if owner is not None and owner[1] and row["mac"].lower() != owner[1] and row["mac"] in trace.logical.text:

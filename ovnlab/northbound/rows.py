@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from ovnlab.northbound.schema import TABLES
+from ovnlab.topology.addresses import parse_endpoint
 from ovnlab.topology.resolved import (
     VM,
     Acl,
@@ -19,7 +20,6 @@ from ovnlab.topology.resolved import (
     Switch,
     SwitchPort,
     Topology,
-    host_of,
 )
 
 Scalar: TypeAlias = str | int | bool
@@ -254,7 +254,7 @@ class _Rows:
         """The VIPs on a switch that are IPv4 addresses of its own subnets."""
         networks = [ipaddress.ip_network(subnet) for subnet in switch.subnets]
         for balancer in self.topology.load_balancers:
-            address = ipaddress.ip_address(host_of(balancer.vip))
+            address = parse_endpoint(balancer.vip).address
             if switch.name in balancer.switches and address.version == 4 and any(address in net for net in networks):
                 yield str(address)
 
@@ -299,7 +299,7 @@ class _Rows:
         check = balancer.health_check
         columns: dict[str, Value] = {
             "vips": {balancer.vip: ",".join(balancer.backends)},
-            "protocol": (balancer.protocol,) if host_of(balancer.vip) != balancer.vip else (),
+            "protocol": (balancer.protocol,) if parse_endpoint(balancer.vip).port else (),
             "options": balancer.options,
             "ip_port_mappings": check.mappings if check else {},
         }

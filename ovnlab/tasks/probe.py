@@ -15,7 +15,8 @@ from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import SWITCH, Question
 from ovnlab.templating import render
-from ovnlab.topology.resolved import MAC, NAME, VM, interface_name, trunk_bridge
+from ovnlab.topology.addresses import is_mac
+from ovnlab.topology.resolved import NAME, VM, interface_name, trunk_bridge
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
@@ -369,7 +370,7 @@ def _bound_as(row: Row, ids: dict[str, str]) -> VM | None:
             ipaddress.ip_interface(word)
     except ValueError:
         return None
-    if not isinstance(row["mac"], str) or not MAC.fullmatch(row["mac"]):
+    if not isinstance(row["mac"], str) or not is_mac(row["mac"]):
         return None
     return VM(
         name=ids["iface-id"],

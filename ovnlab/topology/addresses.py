@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
@@ -66,6 +67,30 @@ def split_port(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def host_of(text: str) -> str:
+    """Return the host of an endpoint as a row of a database has it, an address in its usual spelling.
+
+    >>> host_of("[FD00::1]:80"), host_of("10.0.0.1:80"), host_of("fd00::1"), host_of("vm1:22")
+    ('fd00::1', '10.0.0.1', 'fd00::1', 'vm1')
+    """
+    try:
+        host = split_port(text.strip())[0]
+    except ValueError:
+        return text
+    try:
+        return parse_ip(host)
+    except ValueError:
+        return host
+
+
+def port_of(text: str) -> int:
+    """Return the port of an endpoint as a row of a database has it, 0 where there is none."""
+    try:
+        return split_port(text.strip())[1]
+    except ValueError:
+        return 0
+
+
 def bracketed(ip: str) -> str:
     """Return an address as it stands before a colon: IPv6 in brackets."""
     return f"[{ip}]" if ":" in ip else ip
@@ -110,6 +135,14 @@ def parse_interface(text: str) -> str:
         raise ValueError(f"{text!r} is no address with prefix length such as 192.168.0.1/24") from None
 
 
+def is_ip(text: str) -> bool:
+    """Return True for an IP address without prefix length."""
+    try:
+        return bool(parse_ip(text))
+    except ValueError:
+        return False
+
+
 def ip_of(interface: str) -> str:
     """Return the address of ADDRESS/LENGTH, or of ADDRESS.
 
@@ -119,14 +152,14 @@ def ip_of(interface: str) -> str:
     return interface.partition("/")[0]
 
 
-def with_length(ip: str, networks: list[Network] | tuple[Network, ...]) -> str:
-    """Return an address with the prefix length of the first of the networks that it is in, or that of a single host.
+def with_length(ip: str, subnets: Iterable[str]) -> str:
+    """Return an address with the prefix length of the first of the subnets that it is in, or that of a single host.
 
-    >>> with_length("10.0.0.1", [ipaddress.ip_network("10.0.0.0/8")]), with_length("fd00::1", [])
+    >>> with_length("10.0.0.1", ["10.0.0.0/8"]), with_length("fd00::1", [])
     ('10.0.0.1/8', 'fd00::1/128')
     """
     address = ipaddress.ip_address(ip)
-    network = next((network for network in networks if address in network), None)
+    network = next((network for network in map(ipaddress.ip_network, subnets) if address in network), None)
     return f"{ip}/{network.prefixlen if network else address.max_prefixlen}"
 
 

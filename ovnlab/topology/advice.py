@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from ovnlab.topology.resolved import Topology, host_of
+from ovnlab.topology.addresses import parse_endpoint
+from ovnlab.topology.resolved import Topology
 
 
 def advice(topology: Topology) -> Iterator[str]:
@@ -19,7 +20,7 @@ def advice(topology: Topology) -> Iterator[str]:
                 f"{len(names) + 1} survive {len(names) // 2}"
             )
     for balancer in topology.load_balancers:
-        address = ipaddress.ip_address(host_of(balancer.vip))
+        address = parse_endpoint(balancer.vip).address
         for name in balancer.switches:
             switch = topology.switch(name)
             inside = switch is not None and any(address in ipaddress.ip_network(net) for net in switch.subnets)

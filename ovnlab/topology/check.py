@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ovnlab.topology.addresses import Endpoint, ip_of, is_ip, is_mac, parse_endpoint, split_port
 from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
 from ovnlab.topology.model import Build, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
-from ovnlab.topology.resolved import DEFAULT_URI, MAC, RESERVED, Software, free_addresses, host_of, is_reserved
+from ovnlab.topology.resolved import DEFAULT_URI, RESERVED, Software, free_addresses, is_reserved
 from ovnlab.topology.source import Where
 
 Finding = tuple[Where, str]
@@ -517,7 +518,7 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
             if ip in port.ip[:number]:
                 yield place, f"{ip} stands here twice"
             if subnets:
-                yield from _address(place, ip.partition("/")[0], subnets, name)
+                yield from _address(place, ip_of(ip), subnets, name)
             meant = next((subnet for subnet in subnets if ipaddress.ip_interface(ip).ip in subnet), None)
             if meant is not None and meant != ipaddress.ip_interface(ip).network:
                 yield place, f"{ip} has another prefix length than {meant} of {name}"
@@ -608,7 +609,7 @@ def _same_router_address(file: TopologyFile, where: Where, ip: str, router: str,
         if other_name == router:
             return
         port = other.ports.get(switch)
-        if port is not None and ip.partition("/")[0] in [other_ip.partition("/")[0] for other_ip in port.ip]:
+        if port is not None and ip_of(ip) in [ip_of(other_ip) for other_ip in port.ip]:
             yield where, f"{ip} is the address of {other_name} on {switch} already"
 
 
@@ -688,7 +689,7 @@ def _qos(file: TopologyFile, names: _Names) -> Iterator[Finding]:
 
 def _address_sets(file: TopologyFile) -> Iterator[Finding]:
     for name, members in file.logical.address_sets.items():
-        kinds = {"MAC" if MAC.fullmatch(m) else ipaddress.ip_network(m).version for m in members}
+        kinds = {"MAC" if is_mac(m) else ipaddress.ip_network(m).version for m in members}
         if len(kinds) > 1:
             yield (
                 ("logical", "address_sets", name),
@@ -697,7 +698,7 @@ def _address_sets(file: TopologyFile) -> Iterator[Finding]:
 
 
 def _balancers(file: TopologyFile, names: _Names) -> Iterator[Finding]:
-    taken: list[tuple[str, str, str, str, str]] = []
+    taken: list[tuple[str, str, Endpoint, str]] = []
     ips = {ip for switch in file.logical.switches.values() for port in switch.ports.values() for ip in port.ip}
     subnets = [ipaddress.ip_network(net) for switch in file.logical.switches.values() for net in switch.subnet]
     for name, balancer in file.logical.load_balancers.items():
@@ -706,32 +707,26 @@ def _balancers(file: TopologyFile, names: _Names) -> Iterator[Finding]:
             yield from _unknown((*where, "switches", number), switch, "switch", names.switches)
         for number, router in enumerate(balancer.routers):
             yield from _unknown((*where, "routers", number), router, "router", names.routers)
-        address = host_of(balancer.vip)
-        port = (
-            balancer.vip[len(address) :].strip("[]:")
-            if not balancer.vip.startswith("[")
-            else balancer.vip.rpartition(":")[2]
-        )
+        vip = parse_endpoint(balancer.vip)
         for place in (*balancer.switches, *balancer.routers):
-            for other, other_place, other_address, other_port, other_protocol in taken:
-                if port and other_port and balancer.protocol != other_protocol:
+            for other, other_place, other_vip, other_protocol in taken:
+                if vip.port and other_vip.port and balancer.protocol != other_protocol:
                     continue
-                if (place, address) == (other_place, other_address) and (
-                    port == other_port or not port or not other_port
-                ):
+                same_port = vip.port == other_vip.port or not vip.port or not other_vip.port
+                if (place, vip.ip) == (other_place, other_vip.ip) and same_port:
                     yield (*where, "vip"), f"{balancer.vip} overlaps the VIP of {other} on {place}"
-            taken.append((name, place, address, port, balancer.protocol))
+            taken.append((name, place, vip, balancer.protocol))
         for number, backend in enumerate(balancer.backends):
             at: Where = (*where, "backends", number)
-            host = host_of(backend)
-            if (host == backend) != (address == balancer.vip):
+            found = parse_endpoint(backend)
+            if bool(found.port) != bool(vip.port):
                 yield at, f"{backend} and the VIP {balancer.vip} must both have a port, or neither"
-            elif ipaddress.ip_address(host).version != ipaddress.ip_address(address).version:
+            elif found.address.version != vip.address.version:
                 yield at, f"{backend} is of another family than the VIP {balancer.vip}"
-            if balancer.health_check and not any(ipaddress.ip_address(host) in net for net in subnets):
-                yield at, f"{host} is in no switch's subnet: only fake VMs can be probed"
-            elif balancer.health_check and host not in ips:
-                yield at, f"{host} is no fake VM's `ip`: only fake VMs can be probed"
+            if balancer.health_check and not any(found.address in net for net in subnets):
+                yield at, f"{found.ip} is in no switch's subnet: only fake VMs can be probed"
+            elif balancer.health_check and found.ip not in ips:
+                yield at, f"{found.ip} is no fake VM's `ip`: only fake VMs can be probed"
 
 
 def _checks(file: TopologyFile, names: _Names) -> Iterator[Finding]:
@@ -739,9 +734,7 @@ def _checks(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     for number, check in enumerate(file.checks):
         where: Where = ("checks", number)
         yield from _unknown((*where, "from"), check.source, "node or fake VM", targets)
-        target = check.ping or (check.tcp or "").rpartition(":")[0].strip("[]")
-        try:
-            ipaddress.ip_address(target)
-        except ValueError:
+        target = check.ping or split_port(check.tcp or "")[0]
+        if not is_ip(target):
             key = "ping" if check.ping is not None else "tcp"
             yield from _unknown((*where, key), target, "node or fake VM", targets)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ovnlab.topology import logical, model
+from ovnlab.topology.addresses import split_port, with_length
 from ovnlab.topology.resolved import (
     DEFAULT_URI,
     Check,
@@ -260,7 +261,7 @@ def _nics(
             network=network_name,
             device=own or f"eth{number}",
             mac="" if own else generated_mac(lab, name, network_name, prefix="52:54:00"),
-            addresses=tuple(with_prefix_length(ip, network.subnet) for ip in ips),
+            addresses=tuple(with_length(ip, network.subnet) for ip in ips),
             bridge="" if node.role == "host" else bridge_of(network_name, network),
             chassis_mac=generated_mac(lab, name, network_name, "chassis")
             if network.chassis_macs and is_chassis(node)
@@ -287,12 +288,5 @@ def bridge_of(name: str, network: model.PhysicalNetwork) -> str:
 def _check(check: model.Check) -> Check:
     if check.ping is not None:
         return Check("ping", check.source, check.ping, 0, check.expect)
-    host, _, port = (check.tcp or "").rpartition(":")
-    return Check("tcp", check.source, host.strip("[]"), int(port), check.expect)
-
-
-def with_prefix_length(ip: str, subnets: Iterable[str]) -> str:
-    """An address with the prefix length of the subnet that it is in, or that of a single host."""
-    address = ipaddress.ip_address(ip)
-    network = next((network for network in map(ipaddress.ip_network, subnets) if address in network), None)
-    return f"{ip}/{network.prefixlen if network else address.max_prefixlen}"
+    host, port = split_port(check.tcp or "")
+    return Check("tcp", check.source, host, port, check.expect)

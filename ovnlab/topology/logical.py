@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from ovnlab.topology import model
+from ovnlab.topology.addresses import bracketed, eui64, ip_of, parse_endpoint, with_length
 from ovnlab.topology.resolved import (
     VM,
     Acl,
@@ -26,10 +27,8 @@ from ovnlab.topology.resolved import (
     SwitchPort,
     Topology,
     Vlan,
-    eui64,
     free_addresses,
     generated_mac,
-    host_of,
     interface_name,
     usable_gateways,
 )
@@ -67,7 +66,7 @@ def given_addresses(network: model.Logical) -> set[str]:
     """All addresses that the file gives to something logical."""
     found = {ip for switch in network.switches.values() for port in switch.ports.values() for ip in port.ip}
     for router in network.routers.values():
-        found.update(ip.partition("/")[0] for port in router.ports.values() for ip in port.ip)
+        found.update(ip_of(ip) for port in router.ports.values() for ip in port.ip)
         found.update(nat.external for nat in router.nat)
         found.update(hop for route in router.routes for hop in route.nexthop)
     return {ip for ip in found if ip not in ("dhcp", "slaac")}
@@ -147,7 +146,7 @@ def _ports(topology: Topology, switch_name: str, switch: model.Switch) -> Iterat
     for router in topology.routers:
         for router_port in router.ports:
             if router_port.switch == switch_name:
-                taken.update(network.partition("/")[0] for network in router_port.networks)
+                taken.update(ip_of(network) for network in router_port.networks)
         taken.update(nat.external for nat in router.nat)
     taken.update(address for node in topology.nodes for address in node.addresses)
     pools = {subnet: free_addresses(subnet, taken) for subnet in switch.subnet}
@@ -236,18 +235,15 @@ def _is_advertised(topology: Topology, switch: str) -> bool:
 
 
 def _gateways(topology: Topology, switch: str, addresses: Iterable[str]) -> tuple[str, ...]:
-    return usable_gateways(topology.gateways(switch), [address.partition("/")[0] for address in addresses])
+    return usable_gateways(topology.gateways(switch), [ip_of(address) for address in addresses])
 
 
 def _static(switch: model.Switch, port: SwitchPort, asks: Iterable[str]) -> Iterator[str]:
     """The addresses that nobody has to ask for, with prefix length."""
     asked = {4 if kind == "dhcp4" else 6 for kind in asks}
     for ip in port.ips:
-        address = ipaddress.ip_address(ip)
-        if address.version in asked and ip not in switch.ports[port.name].ip:
-            continue
-        network = next((net for net in map(ipaddress.ip_network, switch.subnet) if address in net), None)
-        yield f"{ip}/{network.prefixlen if network else address.max_prefixlen}"
+        if ipaddress.ip_address(ip).version not in asked or ip in switch.ports[port.name].ip:
+            yield with_length(ip, switch.subnet)
 
 
 def _vlans(
@@ -359,11 +355,11 @@ def _health_check(topology: Topology, file: model.TopologyFile, balancer: model.
     wanted = balancer.health_check or model.HealthCheck()
     mappings = {}
     for backend in balancer.backends:
-        address = host_of(backend)
+        address = parse_endpoint(backend).ip
         owner = next((port for switch in topology.switches for port in switch.ports if address in port.ips), None)
         if owner is not None:
             source = wanted.source or _spare_address(topology, file, address)
-            mappings[_bracketed(address)] = f"{owner.name}:{_bracketed(source)}"
+            mappings[bracketed(address)] = f"{owner.name}:{bracketed(source)}"
     options = {
         "interval": str(wanted.interval),
         "timeout": str(wanted.timeout),
@@ -371,11 +367,6 @@ def _health_check(topology: Topology, file: model.TopologyFile, balancer: model.
         "failure_count": str(wanted.failure_count),
     }
     return HealthCheck(options, mappings)
-
-
-def _bracketed(ip: str) -> str:
-    """An address as OVN's ip_port_mappings have it: IPv6 in brackets."""
-    return f"[{ip}]" if ":" in ip else ip
 
 
 def _spare_address(topology: Topology, file: model.TopologyFile, beside: str) -> str:

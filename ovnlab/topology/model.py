@@ -104,16 +104,10 @@ def _endpoint(value: str) -> str:
             port = addresses.split_port(f"-:{last}")[1]
     except ValueError:
         host, port = value, 0
-    if not port or not (NAME.fullmatch(host) or _is_ip(host)):
+    host = addresses.host_of(host)
+    if not port or not (NAME.fullmatch(host) or addresses.is_ip(host)):
         raise ValueError(f"{value!r} must be NAME:PORT or ADDRESS:PORT")
     return f"{addresses.bracketed(host)}:{port}"
-
-
-def _is_ip(value: str) -> bool:
-    try:
-        return bool(addresses.parse_ip(value))
-    except ValueError:
-        return False
 
 
 def _vip(value: str) -> str:

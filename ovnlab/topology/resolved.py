@@ -14,14 +14,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from ovnlab.topology.addresses import ip_of
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """Names of nodes, fake VMs, switches and routers."""
 
 LAB_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 """Names of labs."""
-
-MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
-"""MAC addresses."""
 
 DEFAULT_URI = "qemu:///system"
 """The libvirt connection that nodes are defined on where nothing is said."""
@@ -269,7 +268,7 @@ class Node(msgspec.Struct, frozen=True):
     def addresses(self) -> tuple[str, ...]:
         """All its addresses, without prefix length."""
         own = [self.ip] if self.ip else []
-        return (*own, *(address.partition("/")[0] for nic in self.nics for address in nic.addresses))
+        return (*own, *(ip_of(address) for nic in self.nics for address in nic.addresses))
 
     @property
     def forwards(self) -> bool:
@@ -346,7 +345,7 @@ class VM(msgspec.Struct, frozen=True):
     @property
     def ips(self) -> tuple[str, ...]:
         """Its addresses without prefix lengths."""
-        return tuple(address.partition("/")[0] for address in self.addresses)
+        return tuple(ip_of(address) for address in self.addresses)
 
 
 class DhcpOptions(msgspec.Struct, frozen=True):
@@ -687,17 +686,6 @@ def overhead(encaps: Iterable[str]) -> int:
     return GENEVE_OVERHEAD if "geneve" in set(encaps) else VXLAN_OVERHEAD
 
 
-def eui64(subnet: str, mac: str) -> str:
-    """The address that a machine with that MAC makes of an advertised prefix (RFC 4291, appendix A).
-
-    >>> eui64("fd00::/64", "40:44:00:00:00:01")
-    'fd00::4244:ff:fe00:1'
-    """
-    octets = [int(octet, 16) for octet in mac.split(":")]
-    identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-    return str(ipaddress.ip_network(subnet).network_address + int.from_bytes(identifier, "big"))
-
-
 def interface_name(name: str) -> str:
     """`name` where the kernel takes it as an interface's, otherwise its start and a hash of it.
 
@@ -724,17 +712,6 @@ def generated_mac(*identity: str, prefix: str = "0a:00") -> str:
     digest = hashlib.sha256("\0".join(identity).encode()).digest()
     octets = prefix.split(":")
     return ":".join([*octets, *(f"{byte:02x}" for byte in digest[: 6 - len(octets)])])
-
-
-def host_of(endpoint: str) -> str:
-    """The address of ADDRESS or ADDRESS:PORT, without the brackets of IPv6.
-
-    >>> host_of("[fd00::1]:80"), host_of("10.0.0.1:80"), host_of("fd00::1")
-    ('fd00::1', '10.0.0.1', 'fd00::1')
-    """
-    if endpoint.startswith("["):
-        return endpoint[1:].partition("]")[0]
-    return endpoint.partition(":")[0] if endpoint.count(":") == 1 else endpoint
 
 
 def free_addresses(subnet: str, taken: Iterable[str]) -> Iterator[str]:

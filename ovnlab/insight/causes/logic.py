@@ -10,6 +10,7 @@ from ovnlab.insight.snapshot import Snapshot
 from ovnlab.northbound.change import Change
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.schema import TABLES
+from ovnlab.topology.addresses import ip_of
 
 KEYS = {
     "Logical_Switch": "switch",
@@ -89,7 +90,7 @@ def _twins(snapshot: Snapshot) -> Iterator[Finding]:
                     if word not in ("unknown", "dynamic", "router"):
                         having[row.zone, row.parent or "", word.lower()].append(row)
         elif row.table == "Logical_Router_Port" and row.name in peers:
-            for word in (row.columns["mac"], *(network.partition("/")[0] for network in row.columns["networks"])):
+            for word in (row.columns["mac"], *(ip_of(network) for network in row.columns["networks"])):
                 having[row.zone, peers[row.name], str(word).lower()].append(row)
     told: dict[tuple[str, ...], tuple[list[str], list[LiveRow], str]] = {}
     for (_, switch, word), rows in having.items():

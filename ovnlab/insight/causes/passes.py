@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ovnlab.insight.causes.gateways import networks_of
 from ovnlab.insight.names import Port
 from ovnlab.insight.snapshot import Snapshot, ZoneSnapshot
-from ovnlab.topology.resolved import host_of
+from ovnlab.topology.addresses import host_of
 
 
 @dataclass(frozen=True)

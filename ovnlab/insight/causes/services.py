@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
 from ovnlab.northbound.live import LiveRow
-from ovnlab.topology.resolved import host_of
+from ovnlab.topology.addresses import host_of, ip_of, port_of
 
 FULL = 0.95
 """The part of its connections above which connection tracking is as good as full."""
@@ -16,7 +16,7 @@ FULL = 0.95
 def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     homes = {
-        address.partition("/")[0]: (seen, bound.name)
+        ip_of(address): (seen, bound.name)
         for seen in snapshot.nodes.values()
         for bound in seen.state.vms
         for address in bound.addresses
@@ -31,11 +31,6 @@ def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
     yield from _monitors(snapshot)
 
 
-def _port_of(endpoint: str) -> int:
-    word = endpoint.rpartition(":")[2]
-    return int(word) if word.isdigit() and endpoint.count(":") != 0 else 0
-
-
 def _backends(row: LiveRow, homes: dict[str, tuple[NodeSnapshot, str]]) -> Iterator[tuple[Finding, tuple[str, int]]]:
     """Backends at fake VMs where nobody listens."""
     if (row.columns["protocol"] or ("tcp",))[0] != "tcp":
@@ -43,7 +38,7 @@ def _backends(row: LiveRow, homes: dict[str, tuple[NodeSnapshot, str]]) -> Itera
     for vip, behind in row.columns["vips"].items():
         for backend in filter(None, (word.strip() for word in behind.split(","))):
             seen, vm = homes.get(host_of(backend), (None, ""))
-            port = _port_of(backend)
+            port = port_of(backend)
             inside = seen.inside(vm) if seen is not None else None
             if seen is None or inside is None or not port or port in inside.listening:
                 continue

@@ -9,6 +9,7 @@ from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
 from ovnlab.northbound.live import LiveRow
 from ovnlab.tasks.probe import BoundVM
+from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import VM, interface_name
 
 REFUSING = ("blackhole", "unreachable", "prohibit")
@@ -179,8 +180,8 @@ def _other_addresses(
     if not missing and _allowed(found - meant, port):
         return
     told = ", ".join(sorted(bound.addresses)) or "none"
-    bare = {word.partition("/")[0] for word in found}
-    lengths = [word for word in missing if word.partition("/")[0] in bare]
+    bare = {ip_of(word) for word in found}
+    lengths = [word for word in missing if ip_of(word) in bare]
     if lengths:
         problem = f"are {told} instead of {', '.join(sorted(meant))}: it takes other addresses as on its link"
     elif missing:
@@ -204,7 +205,7 @@ def _other_addresses(
 def _allowed(extra: set[str], port: LiveRow | None) -> bool:
     """Whether addresses beyond the file's are of the port: of its addresses in the database, or unknown to it."""
     words = " ".join(port.columns["addresses"]).split() if port is not None else []
-    return "unknown" in words or {word.partition("/")[0] for word in extra} <= set(words)
+    return "unknown" in words or {ip_of(word) for word in extra} <= set(words)
 
 
 def _settings(
