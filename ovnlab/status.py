@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from ovnlab.ahead import Ahead
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
 from ovnlab.listing import COMING_UP, is_coming_up, is_complete, state_of_silent
@@ -108,13 +107,9 @@ class Status(msgspec.Struct, frozen=True):
         return found
 
 
-def status(lab: Lab, ahead: Ahead | None = None) -> Status:
-    """What a lab is like just now: all nodes are asked at once, each for all that it knows in one round trip.
-
-    What was begun ahead is taken, and what the next one is to begin is kept.
-    """
+def status(lab: Lab) -> Status:
+    """What a lab is like just now: all nodes are asked at once, each for all that it knows in one round trip."""
     topology = lab.topology
-    ahead = ahead or Ahead(lab.folder.path)
     nodes = lab.nodes()
     states: dict[str, NodeState] = {}
     rows: list[live.LiveRow] = []
@@ -127,7 +122,7 @@ def status(lab: Lab, ahead: Ahead | None = None) -> Status:
     def ask(node: Node) -> None:
         script = lab.daemons_script(node.name, remembered)
         questions = [probe.QUESTION, *([live.QUESTION, southbound.QUESTION] if node.name in asked else [])]
-        daemons, (own, *zone) = look(node, questions, script, ahead)
+        daemons, (own, *zone) = look(node, questions, script)
         if daemons is not None:
             states[node.name] = lab.daemons(node.name, daemons, remembered, own)
         if zone and zone[0] is not None:
@@ -136,8 +131,7 @@ def status(lab: Lab, ahead: Ahead | None = None) -> Status:
             bindings.append(southbound.bindings_in(zone[1]))
 
     for_each([functools.partial(ask, node) for node in nodes.values()], _ask)
-    is_news = lab.remember(states, remembered)
-    ahead.keep([] if is_news else ahead.ran)  # after news the next script is another one
+    lab.remember(states, remembered)
     southern = Southbound({}, {})
     for part in bindings:
         southern = Southbound({**southern.chassis, **part.chassis}, {**southern.ports, **part.ports})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import click
 from click.core import ParameterSource
 
 from ovnlab import interruption
-from ovnlab.ahead import Ahead
 from ovnlab.cli import output
 from ovnlab.cli.options import (
     complete_labs,
@@ -228,14 +226,12 @@ def status(lab: str | None, json: bool) -> int:
     ovnlab status
     ovnlab status --json
     """
-    named = [LabFolder(lab)] if lab else existing_labs()
-    with Ahead(named[0].path) if len(named) == 1 else contextlib.nullcontext() as ahead:
-        from ovnlab.cli import showing  # noqa: PLC0415
-        from ovnlab.cli.progress import Quiet  # noqa: PLC0415
-        from ovnlab.lab import find  # noqa: PLC0415
-        from ovnlab.status import status as lab_status  # noqa: PLC0415
+    from ovnlab.cli import showing  # noqa: PLC0415  what looks at a lab is loaded by commands that do
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.status import status as lab_status  # noqa: PLC0415
 
-        found = lab_status(find(lab, Quiet()), ahead)
+    found = lab_status(find(lab, Quiet()))
     if json:
         output.as_json(**found.as_dict())
     else:

@@ -39,18 +39,6 @@ class Node(Protocol):
     def connect(self, path: str) -> socket.socket | None:
         """A connection to a UNIX socket of the node, None where it cannot be had from here."""
 
-    @property
-    def lasting(self) -> bool:
-        """Whether a command of `looking` means this node as long as there is the lab, and nothing once it is gone."""
-
-    def looking(self) -> list[str] | None:
-        """The quickest command to run here that runs a script, its standard input, as root on the node.
-
-        Where that is ssh, and ssh itself fails, the node may still be reached by `context`.
-
-        The script has a PATH, and what else is in its environment must not matter. None where `context` is as quick.
-        """
-
 
 class Running(dict[str, Node]):
     """Nodes that run, by name. Raises OvnlabError for another one: who asks for it has just seen it run."""

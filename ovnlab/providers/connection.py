@@ -110,6 +110,7 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
 
     def run(self, command: str, **options: Any) -> Result:
         """Run a shell command as root. Raises TimedOut, and OvnlabError where the connection breaks."""
+        options.pop("quick", None)  # logging in takes many times as long as a shell
         words = as_root(shell_words(command), sudo=self.reach.sudo)
         try:
             with self.unbroken():

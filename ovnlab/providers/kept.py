@@ -18,9 +18,15 @@ class Kept(ProcessContext):
         super().__init__(lambda argv: machine.command(argv, terminal=False))
         self.machine = machine
 
-    def run(self, command: str, **options: Any) -> Ended:
-        """Run a shell command as root. Raises OvnlabError where the connection breaks."""
-        result = super().run(command, **options)
+    def run(self, command: str, *, quick: bool = False, **options: Any) -> Ended:
+        """Run a shell command as root. Raises OvnlabError where the connection breaks.
+
+        A script may be run in a `quick` way: root's own shell reads it, instead of starting another to do so.
+        """
+        if quick:
+            result = ProcessContext(lambda _: self.machine.quick_command()).run(command, **options)
+        else:
+            result = super().run(command, **options)
         if result.exited == SSH_FAILED:
             reach = self.machine.reach
             where = f"{self.machine.name} ({reach.user}@{reach.known_name})"

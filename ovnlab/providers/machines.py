@@ -55,9 +55,6 @@ _READ_SCRIPT = (
 )
 """With this root's shell reads a script itself, if it is bash: to start others takes 30 ms of an emulated CPU."""
 
-_KEPT_ONLY = ("-o", "ProxyCommand=false")
-"""Options of an ssh that uses the connection that is kept, and makes none."""
-
 LONGEST_SOCKET = 107 - 18
 """Bytes of a UNIX socket's path (unix(7)), less what ssh appends to it while it makes one."""
 
@@ -69,7 +66,6 @@ class Machine:
     name: str
     reach: Reach
     config: Path
-    lasting = True
 
     @cached_property
     def root(self) -> Root:
@@ -135,9 +131,16 @@ class Machine:
 
     def command(self, argv: Sequence[str], *, terminal: bool | None = None) -> list[str]:
         """The ssh that runs `argv` on the node as root, in a terminal where this process has one."""
+        return self._ssh(shlex.join(as_root(argv, sudo=self.reach.sudo)), terminal=terminal)
+
+    def quick_command(self) -> list[str]:
+        """Return the ssh that runs a script, its standard input, which must not depend on what sh it is run by."""
+        words = shlex.join(as_root(["sh", "-s"], sudo=True)) if self.reach.sudo else _READ_SCRIPT
+        return self._ssh(words, terminal=False)
+
+    def _ssh(self, words: str, *, terminal: bool | None) -> list[str]:
         if terminal is None:
             terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        words = shlex.join(as_root(argv, sudo=self.reach.sudo))
         # Two that would keep the connection: the later one says that it may not.
         about_to = not self.is_kept() and _is_alive(self.logging_in, self.config)
         sharing = ["-o", "ControlMaster=no"] if about_to else []
@@ -169,13 +172,6 @@ class Machine:
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
         return connect(here)
-
-    def looking(self) -> list[str] | None:
-        """The ssh that runs a script over the connection that it keeps; None where it keeps none."""
-        if not self.is_kept():
-            return None
-        words = shlex.join(as_root(["sh", "-s"], sudo=True)) if self.reach.sudo else _READ_SCRIPT
-        return ["ssh", "-F", str(self.config), *_KEPT_ONLY, "-T", self.name, words]
 
     def answers(self) -> bool:
         """Whether the machine answers: over the connection that ssh keeps, or else by the banner of its SSH server.

@@ -26,10 +26,17 @@ class _Whole(io.StringIO):
 
 
 def run_script(
-    context: Context, script: str, *, where: str, timeout: float = TIMEOUT, output: Output | None = None
+    context: Context,
+    script: str,
+    *,
+    where: str,
+    timeout: float = TIMEOUT,
+    output: Output | None = None,
+    quick: bool = False,
 ) -> str:
     """What the script prints; `output` is given it as it comes.
 
+    A `quick` script runs the same by whatever shell reads it.
     `where` names the node and the step in errors: CommandFailed with the end of what was printed, Timeout
     after `timeout` seconds, SurroundingsError where the disk is full.
     """
@@ -43,6 +50,7 @@ def run_script(
             echo_stdin=False,
             timeout=timeout,
             **({"out_stream": output} if output else {}),
+            **({"quick": True} if quick else {}),
         )
     except TimedOut as error:
         raise Timeout(f"gave up after {timeout:g} s", where=where, detail=tail(error.stderr)) from None

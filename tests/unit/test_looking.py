@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -17,7 +15,6 @@ from typing import Any
 import pytest
 
 from ovnlab import ovsdb
-from ovnlab.ahead import Ahead, Look
 from ovnlab.cli import app
 from ovnlab.providers.machines import _READ_SCRIPT
 from ovnlab.tasks.script import each_of, one_of
@@ -116,45 +113,6 @@ def test_a_server_that_is_silent_is_one(tmp_path: Path) -> None:
     with here, there, pytest.raises(TimeoutError):
         ovsdb.select(here, "OVN_Northbound", {"Logical_Switch": ("name",)})
     assert ovsdb.connect(tmp_path / "nobody") is None
-
-
-def test_what_is_wanted_as_last_time_was_begun_already_and_what_is_not_is_ended(tmp_path: Path) -> None:
-    wanted = Look(("sh", "-s"), f"echo once >>{tmp_path}/ran; echo found; read -r never <{tmp_path}/nothing")
-    os.mkfifo(tmp_path / "nothing")
-    with Ahead(tmp_path) as ahead:
-        ahead.keep([wanted, Look(("cat",), "unwanted"), Look(("zz-nowhere",), "")])
-        assert not (tmp_path / "ran").exists()
-    with Ahead(tmp_path) as ahead:
-        other = ahead.begin(["sh", "-s"], "echo other", again=False)
-        assert other.communicate()[0] == b"other\n"
-        process = ahead.begin(wanted.command, wanted.script, again=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"found\n"
-        process.kill()
-        process.communicate()
-        assert ahead.ran == [wanted]
-    assert (tmp_path / "ran").read_text() == "once\n"
-    with Ahead(tmp_path) as ahead:
-        begun = list(ahead._begun.values())
-    assert len(begun) == 2
-    assert begun[1].returncode == -signal.SIGKILL
-    assert all(process.returncode is not None for process in begun)
-    (tmp_path / "looks.json").write_text("[1")
-    with Ahead(tmp_path) as ahead:
-        assert not ahead._begun
-
-
-def test_the_output_of_what_is_ended_is_not_waited_for(tmp_path: Path) -> None:
-    """An ssh that shares a connection gives its output to the process that keeps it, which goes on."""
-    os.mkfifo(tmp_path / "pid")
-    with Ahead(tmp_path) as ahead:
-        ahead.keep([Look(("sh", "-s"), f"sleep 20 & echo $! >{tmp_path}/pid; wait")])
-    with Ahead(tmp_path):
-        other = int((tmp_path / "pid").read_text())
-    try:
-        assert Path(f"/proc/{other}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX", "it has ended"
-    finally:
-        os.kill(other, signal.SIGKILL)
 
 
 def test_every_command_is_listed_where_it_is() -> None:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors", "scalars", "interruption"],
-    ["waiting", "shipped", "ovsdb", "unixctl", "templating", "parallel", "reporting", "writing", "ahead"],
+    ["waiting", "shipped", "ovsdb", "unixctl", "templating", "parallel", "reporting", "writing"],
     ["nodes"],
     ["topology"],
     ["graph"],

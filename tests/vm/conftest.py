@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -133,24 +132,21 @@ def hypervisor(root: Account, cache: Path, session_folder: Path) -> Iterator[Acc
 
 COUNTED = """
 import sys
-from ovnlab import ahead
 from ovnlab.cli import app
-begin, ran = ahead.Look.begin, []
-ahead.Look.begin = lambda look: ran.append(look) or begin(look)
+from ovnlab.nodes.context import ProcessContext
+run, ran = ProcessContext.run, []
+ProcessContext.run = lambda *words, **options: ran.append(words) or run(*words, **options)
 code = app.run(["status", "--lab", sys.argv[1]])
-print(len(ran), "looks")
+print(len(ran), "scripts")
 sys.exit(code)
 """
 
 
-def looks(labs: Labs, lab: str) -> tuple[int, int]:
-    """How many looks are kept for the next `status` of a lab, and how many that one then runs in all."""
-    for _ in range(2):  # after an `up` it learns versions, and keeps none until it has
-        labs.run("status", "--lab", lab)
-    kept = json.loads((labs.state / "ovnlab/labs" / lab / "looks.json").read_text())
+def scripts(labs: Labs, lab: str) -> int:
+    """How many scripts `status` of a lab runs on its nodes."""
     command = [*labs.account.prefix, labs.account.python, "-c", COUNTED, lab]
     done = subprocess.run(command, env=labs.environment, cwd=ROOT, capture_output=True, text=True, check=True)
-    return len(kept), int(done.stdout.splitlines()[-1].split()[0])
+    return int(done.stdout.splitlines()[-1].split()[0])
 
 
 def virsh(account: Account, *words: str) -> list[str]:

@@ -17,7 +17,7 @@ from ovnlab.software import packages, toolchain
 from ovnlab.waiting import wait_until
 from tests.lab import trees
 from tests.lab.test_building import compiled, newest_log
-from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, looks, virsh
+from tests.vm.conftest import HOSTS, UNDERLAY, Hosts, scripts, virsh
 
 START_OVSDB = (
     "ovsdb-tool create /etc/openvswitch/conf.db /usr/share/openvswitch/vswitch.ovsschema; mkdir -p /run/openvswitch; "
@@ -314,7 +314,7 @@ def test_ways_in(there: Hosts, agent: tuple[Path, str], by_password: str) -> Non
     assert password not in shown
     assert there.checks_hold()
     assert there.inside("w1", "id", "-un") == "root\n"
-    assert looks(labs, "there") == (2, 2)
+    assert scripts(labs, "there") == 2
     assert labs.json("up", path)["steps"] == []
     labs.run("down", "there")
     del labs.extra_environment["SSH_AUTH_SOCK"]

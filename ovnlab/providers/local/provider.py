@@ -39,7 +39,6 @@ class LocalNode(msgspec.Struct, frozen=True, dict=True):
 
     name: str
     pid: int
-    lasting = False  # a process ID is another's one day
 
     @cached_property
     def context(self) -> ProcessContext:
@@ -49,10 +48,6 @@ class LocalNode(msgspec.Struct, frozen=True, dict=True):
     def command(self, argv: Sequence[str]) -> list[str]:
         """The nsenter that runs `argv` in the node."""
         return enter(self.pid, argv)
-
-    def looking(self) -> list[str]:
-        """The nsenter that runs a script in the node."""
-        return enter(self.pid, ["sh", "-s"])
 
     def connect(self, path: str) -> socket.socket | None:
         """A connection to a UNIX socket of the node, None where nobody listens."""
