@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovnlab.errors import SurroundingsError
+from ovnlab.scratch import folder as scratch_folder
 from ovnlab.software import images, packages, toolchain
 from ovnlab.state import NEEDED_BYTES, cache_root, state_root
 
@@ -120,7 +121,7 @@ def namespaces() -> Finding:
     root = os.geteuid() == 0
     user = () if root else ("--user", "--map-root-user")
     namespaces = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc")
-    with tempfile.TemporaryDirectory(prefix="ovnlab-doctor-") as scratch:
+    with scratch_folder("ovnlab-doctor-", Path(tempfile.gettempdir())) as scratch:
         made = _try(["unshare", *user, *namespaces, "true"])
         if made is not None:
             return _forbidden(made)

@@ -15,6 +15,7 @@ from ovnlab import __version__, interruption
 from ovnlab.cli import output, streams
 from ovnlab.cli.options import complete_labs
 from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.scratch import sweep
 from ovnlab.state import cache_root, state_root
 
 COMMANDS = {
@@ -176,5 +177,6 @@ def _command(argv: Sequence[str]) -> int:
     """Run one command and return its exit code. Raises what goes wrong."""
     if "_OVNLAB_COMPLETE" in os.environ:
         app.main([], prog_name="ovnlab")  # a shell asks what may follow: answers, and exits
+    sweep()
     with app.make_context("ovnlab", list(argv)) as context:
         return int(app.invoke(context) or 0)

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ovnlab import scratch
 from ovnlab.cli import output, streams
 from ovnlab.insight import files
 from ovnlab.insight.capture import Line, Wanted, capture, capture_into
@@ -144,12 +144,12 @@ def into_file(lab: Lab, wanted: Wanted, into: str, *, json: bool) -> int:
 
 def decoded(file: str, names: Sequence[Names], *, json: bool) -> int:
     """Show the packets of a file, with the names of a lab's zones."""
-    with tempfile.NamedTemporaryFile() as scratch:
+    with scratch.folder("decoding-") as folder, (folder / "capture").open("w+b") as copied:
         path = Path(file)
         if file == "-":
-            shutil.copyfileobj(sys.stdin.buffer, scratch)
-            scratch.flush()
-            path = Path(scratch.name)
+            shutil.copyfileobj(sys.stdin.buffer, copied)
+            copied.flush()
+            path = Path(copied.name)
         if json:
             output.json_list("packets", packets(path, names))
         else:

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import IO, Any, cast
 
 import msgspec
 
-from ovnlab import __version__
+from ovnlab import __version__, scratch
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.explain import INTERFACE
 from ovnlab.insight.lookup import Look, Zone, look
@@ -106,12 +105,12 @@ def write(lab: Lab, path: Path) -> Written:
         parts["topology.yaml"] = source.read_bytes()
     found = Manifest(lab.name, now_ns() // 1_000_000_000, __version__, tuple(sorted(archives)), missing)
     parts["manifest.json"] = _json(found)
-    scratch = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        _pack(scratch, lab.name, parts, archives)
-        scratch.replace(path)
+        _pack(partial, lab.name, parts, archives)
+        partial.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise OvnlabError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
     return Written(path, path.stat().st_size, missing)
 
@@ -174,16 +173,16 @@ def opened(path: Path, report: Report) -> Iterator[Look]:
 
     OVN's tools, where they are needed, are those of this machine's packages, which `report` tells of.
     """
-    with tempfile.TemporaryDirectory(prefix="ovnlab-bundle-") as scratch:
-        root = _unpacked(path, Path(scratch))
+    with scratch.folder("bundle-") as unpacked:
+        root = _unpacked(path, unpacked)
         with understanding(path):
             yield _look(path, root, report)
 
 
 def status_of(path: Path) -> tuple[Topology, Status]:
     """The topology and the status of the lab in an archive."""
-    with tempfile.TemporaryDirectory(prefix="ovnlab-bundle-") as scratch:
-        root = _unpacked(path, Path(scratch))
+    with scratch.folder("bundle-") as unpacked:
+        root = _unpacked(path, unpacked)
         return _topology(path, root), _part(path, root, "status.json", Status)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ovnlab import scratch
 from ovnlab.parallel import for_each
 from ovnlab.providers.machines import Machine
 from ovnlab.providers.reach import as_root
-from ovnlab.software.artefacts import Artefact, builds_root, find
+from ovnlab.software.artefacts import Artefact, find
 from ovnlab.tasks.script import failure, run_script
 from ovnlab.templating import render
 
@@ -45,7 +45,7 @@ def _has(machine: Machine, key: str) -> bool:
 
 
 def _send(artefact: Artefact, machines: list[Machine]) -> None:
-    with tempfile.NamedTemporaryFile(dir=builds_root().parent) as file:
+    with scratch.folder("sending-") as folder, (folder / "archive").open("w+b") as file:
         with tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive:
             archive.add(artefact.path, arcname=".")
         file.flush()

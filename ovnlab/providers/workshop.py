@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ovnlab import scratch
 from ovnlab.errors import SurroundingsError
 from ovnlab.providers.delivery import COMPRESSION, receive, stream
 from ovnlab.providers.machines import Machine
@@ -84,7 +85,7 @@ class Elsewhere:
         """Bring what was installed."""
         place = self.place(stage)
         stage.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache_root()) as file:
+        with scratch.folder("receiving-") as folder, (folder / "archive").open("w+b") as file:
             pack = f"tar -C {place} -czf - . && rm -rf {place}"
             receive(self.machine, pack, file, where=f"{self.name}: sending {stage.name}")
             file.flush()

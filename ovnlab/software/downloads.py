@@ -6,13 +6,13 @@ import contextlib
 import http.client
 import os
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.scratch import folder as scratch_folder
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a download is given up."""
@@ -25,7 +25,7 @@ def download(url: str, path: Path, examine: Callable[[Path], None]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     again = "see whether this machine reaches it"
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix="downloading-") as scratch:
+    with scratch_folder("downloading-", path.parent) as folder, (folder / "file").open("w+b") as scratch:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  the person's own URL
                 shutil.copyfileobj(answer, scratch)

@@ -9,13 +9,13 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from ovnlab import scratch
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, UsageError
 from ovnlab.software import packages
 from ovnlab.state import cache_root, remove_tree, storage_error
@@ -260,9 +260,9 @@ def require(name: str, *, box: bool) -> None:
 
 
 def _made(root: Path, name: str, suite: str, builds: Sequence[Artefact], *, box: bool) -> Image:
-    with tempfile.TemporaryDirectory(dir=root, prefix="making-") as scratch, _temporary(root) as temporary:
-        folder = Path(scratch)
-        for title, text in scripts(name, suite, folder, Path(temporary), builds, box=box):
+    with scratch.folder("making-", root) as folder, scratch.folder("ovnlab-image-", _roomy(root)) as temporary:
+        temporary.chmod(0o755)  # apt's own user reads there
+        for title, text in scripts(name, suite, folder, temporary, builds, box=box):
             (folder / title).write_text(text)
         from ovnlab.nodes.context import ProcessContext  # noqa: PLC0415  for who makes an image
 
@@ -292,7 +292,7 @@ def _made(root: Path, name: str, suite: str, builds: Sequence[Artefact], *, box:
     return image
 
 
-def _temporary(root: Path) -> tempfile.TemporaryDirectory[str]:
+def _roomy(root: Path) -> Path:
     """Where the tree is laid out: in memory where there is room, which is three times as fast."""
     memory = Path("/dev/shm")  # noqa: S108  a folder of ours in it, by a name that nobody knows before
     place = memory if memory.is_dir() and shutil.disk_usage(memory).free > NEEDED_BYTES else root
@@ -302,9 +302,7 @@ def _temporary(root: Path) -> tempfile.TemporaryDirectory[str]:
             where=str(root),
             hint="make room there, or set XDG_CACHE_HOME to a folder with more",
         )
-    found = tempfile.TemporaryDirectory(dir=place, prefix="ovnlab-image-")
-    Path(found.name).chmod(0o755)  # apt's own user reads there
-    return found
+    return place
 
 
 def scripts(

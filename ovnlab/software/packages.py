@@ -13,13 +13,13 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from ovnlab.errors import SurroundingsError
+from ovnlab.scratch import folder as scratch_folder
 from ovnlab.state import Base, cache_root, storage_error
 
 PACKAGES = (
@@ -192,8 +192,7 @@ def exclusive(lock: Path, report: Report, other: str, *, shared: bool = False) -
 def _unpacked(folder: Path, selection: Selection, report: Report) -> Base:
     """Download packages and unpack them into a tree that is put in place all at once."""
     require_apt(selection)
-    with tempfile.TemporaryDirectory(prefix="making-", dir=folder) as scratch_name:
-        scratch = Path(scratch_name)
+    with scratch_folder("making-", folder) as scratch:
         _require_room(scratch)
         archives = download(scratch, selection, report)
         report(f"unpacking {selection.what} (nothing is installed)")
@@ -269,8 +268,8 @@ def _apt_options(scratch: Path) -> list[str]:
 
 def run(argv: Sequence[str], failed: str, selection: Selection, *, folder: Path | None = None) -> None:
     """Run a step. What apt leaves in its folder for temporary files when it fails goes with that folder."""
-    with tempfile.TemporaryDirectory(prefix="ovnlab-apt-") as temporary:
-        environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": temporary}
+    with scratch_folder("apt-") as temporary:
+        environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "TMPDIR": str(temporary)}
         try:
             result = subprocess.run(
                 argv,
@@ -378,8 +377,7 @@ def download_source(folder: Path, selection: Selection, report: Report) -> Path:
         hint = f"apt-get install dpkg-dev, or {selection.otherwise}"
         raise SurroundingsError(f"there is no dpkg-source to unpack {selection.what} with", hint=hint)
     name = selection.packages[0]
-    with tempfile.TemporaryDirectory(prefix="downloading-", dir=folder) as scratch_name:
-        scratch = Path(scratch_name)
+    with scratch_folder("downloading-", folder) as scratch:
         for part in ("state/lists/partial", "cache/archives/partial", "sources", "source"):
             (scratch / part).mkdir(parents=True)
         _with_source_packages(Path("/etc/apt"), scratch / "sources")

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
+from ovnlab.scratch import folder as scratch_folder
 from ovnlab.software import packages, workingtree
 from ovnlab.software.downloads import download
 from ovnlab.software.packages import Report, Selection
@@ -167,9 +167,9 @@ def _source_package_ovs(component: str, folder: Path, report: Report) -> Path:
     name = "openvswitch-source"
     selection = Selection(name, "the source of OVS", (name,), "give another origin, such as git or tarball")
     packages.require_apt(selection)
-    with tempfile.TemporaryDirectory(prefix="downloading-", dir=folder) as scratch:
+    with scratch_folder("downloading-", folder) as scratch:
         try:
-            archives = packages.download(Path(scratch), selection, report)
+            archives = packages.download(scratch, selection, report)
         except SurroundingsError as error:
             if "Unable to locate package" not in error.detail:
                 raise

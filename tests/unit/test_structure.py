@@ -20,6 +20,7 @@ LAYERS = [
     ["topology"],
     ["graph"],
     ["state", "tasks"],
+    ["scratch"],
     ["software", "northbound", "credentials"],
     ["doctor"],
     ["providers", "plan"],

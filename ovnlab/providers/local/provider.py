@@ -21,7 +21,7 @@ import msgspec
 from ovnlab.errors import OvnlabError, SurroundingsError
 from ovnlab.nodes.context import ProcessContext
 from ovnlab.ovsdb import connect
-from ovnlab.providers.local import processes
+from ovnlab.providers.local import processes, walls
 from ovnlab.providers.local.context import context_in, enter
 from ovnlab.state import Base, LabFolder, cache_root, remove_tree
 from ovnlab.tasks.script import run_script, tail
@@ -30,6 +30,7 @@ from ovnlab.topology import resolved
 from ovnlab.topology.resolved import Topology, interface_name
 from ovnlab.waiting import wait_until
 
+SYSTEM_PYTHON = "/usr/bin/python3"
 END_TIMEOUT = 10.0
 LARGEST_MTU = 65521
 
@@ -171,16 +172,18 @@ class LocalProvider:
         """Nodes see this machine's folder of builds."""
 
     def _show_builds(self) -> None:
-        """Let nodes that run see the folder of builds, where that is another one than when they began."""
+        """Let nodes that run see the folder of builds, where that is another one than when the lab began."""
         here = self._builds.stat()
         for node in self.nodes().values():
             try:
                 there = Path(f"/proc/{node.pid}/root/opt/ovnlab/builds").stat()
             except FileNotFoundError:  # it has ended just now
                 continue
-            if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            init = self._lab_init()
+            if init is not None and (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
                 script = render("local/builds.sh.j2", builds=self._builds)
-                run_script(node.context, script, where=f"{node.name}: mounting {self._builds}")
+                run_script(context_in(init), script, where=f"{self.folder.name}: mounting {self._builds}")
+            return
 
     def _nodes_script(self, topology: Topology, names: Sequence[str], *, here: Sequence[str]) -> str:
         nodes = [
@@ -207,11 +210,18 @@ class LocalProvider:
                 raise SurroundingsError(f"overlay mounts cannot have {' '.join(odd)} in a path", where=place, hint=hint)
         for name in names:
             own, logs = self.folder.node(name), self.folder.node_logs(name)
-            for part in ("etc/openvswitch", "etc/ovn", "lib/openvswitch", "lib/ovn", "opt/builds"):
+            for part in ("etc/openvswitch", "etc/ovn", "lib/openvswitch", "lib/ovn", "opt/machine"):
                 (own / part).mkdir(parents=True, exist_ok=True)
             for part in ("openvswitch", "ovn"):
                 (logs / part).mkdir(parents=True, exist_ok=True)
             (own / "etc/hostname").write_text(f"{name}\n")
+            builds = own / "opt/builds"
+            if not builds.is_symlink():
+                if builds.exists():  # of a lab that an earlier ovnlab made
+                    builds.rmdir()
+                builds.symlink_to("machine/builds")
+            for path in (own, logs):
+                walls.give(path)
         for path in (self.folder.path / "opt/ovnlab", self._builds):
             path.mkdir(parents=True, exist_ok=True)
         # In place: nodes that are running have this very file mounted.
@@ -223,6 +233,7 @@ class LocalProvider:
             program.parent.mkdir(parents=True, exist_ok=True)
             program.write_text(render(template, python=_python_of_nodes()))
             program.chmod(0o755)
+        walls.open_to_lab(self.folder)
 
     def _scripts(self, topology: Topology) -> list[tuple[str, str]]:
         values = {
@@ -231,6 +242,7 @@ class LocalProvider:
             "rootless": os.geteuid() != 0,
             "tree": self.base.tree if self.base else None,
             "builds": self._builds,
+            **walls.values(self.folder, self._builds),
         }
         return [(name, render(f"local/{name}.j2", **values)) for name in ("holder.sh", "lab.sh", "node.sh")]
 
@@ -325,10 +337,9 @@ class LocalProvider:
 
 
 def _python_of_nodes() -> str:
-    """A Python that nodes see: the one that runs this, unless it is below a folder that a node has of its own."""
+    """A Python that nodes see: the one that runs this where it is below /usr or /opt."""
     found = os.path.realpath(sys.executable)
-    hidden = ("/tmp/", "/run/", "/var/lib/", "/var/log/")  # noqa: S108  not used, avoided
-    return "/usr/bin/python3" if found.startswith(hidden) or " " in found or len(found) > 100 else found
+    return found if found.startswith(("/usr/", "/opt/")) and " " not in found and len(found) < 100 else SYSTEM_PYTHON
 
 
 def _try_flock(descriptor: int) -> bool | None:
