@@ -200,7 +200,8 @@ def _listed_by_git(tree: Path) -> list[str] | None:
     """The paths of a tree's own files where git knows the tree: those that it has, and what it does not ignore."""
     if not (tree / ".git").exists():
         return None
-    asked = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    trusted = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false"]  # a repository may name a program of its own
+    asked = ["git", *trusted, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         found = subprocess.run(asked, cwd=tree, capture_output=True, check=True, env=without_git(os.environ)).stdout
     except (OSError, subprocess.CalledProcessError):

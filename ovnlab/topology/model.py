@@ -28,6 +28,9 @@ from ovnlab import scalars
 from ovnlab.topology import addresses
 from ovnlab.topology.resolved import LAB_NAME, NAME
 
+GIT_SCHEMES = ("https", "http", "ssh", "git", "file")
+"""How git repositories are reached. Helpers such as ext::COMMAND run what a URL says."""
+
 LEAST_MEMORY = 128
 """Megabytes that a machine needs to boot a Debian kernel; with 64 it hangs before it says a word."""
 
@@ -142,8 +145,12 @@ def _git_ref(value: str) -> str:
 
 
 def _git_url(value: str) -> str:
-    if value.startswith("-") or any(character.isspace() or scalars.is_control(character) for character in value):
+    scheme = re.match(r"([A-Za-z0-9+.-]+)(::|://(?P<host>[^/]*))", value)
+    odd = any(character.isspace() or scalars.is_control(character) for character in value)
+    if value.startswith("-") or odd or (scheme and scheme[2].startswith("::")):
         raise ValueError(f"{value!r} is no URL of a git repository")
+    if scheme and (scheme[1] not in GIT_SCHEMES or (scheme["host"].rpartition("@")[2]).startswith("-")):
+        raise ValueError(f"invalid URL {value!r}: expected {', '.join(GIT_SCHEMES)}, or a path")
     return value
 
 

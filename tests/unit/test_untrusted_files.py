@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from jinja2 import nodes
 from ovnlab.errors import OvnlabError, TopologyError
 from ovnlab.providers.reach import Reach
 from ovnlab.shipped import TEMPLATES, VAGRANTFILE
+from ovnlab.software.workingtree import digest
+from ovnlab.tasks.build import fetch_script
 from ovnlab.templating import render
 from ovnlab.templating.compiler import environment
 from ovnlab.templating.quoting import FILTERS
@@ -175,6 +178,48 @@ def test_xml_is_elements_that_start_nothing(xml: str) -> None:
 @pytest.mark.parametrize("flags", ["$(touch PWN)", "`id`", "-O2 $(shell touch PWN)", "-DA=#", "-DA='b", "-O2;id"])
 def test_compiler_flags_are_not_expanded(flags: str) -> None:
     assert "invalid compiler flag" in refusal(f'software: {{ovs: {{distro: true}}, cflags: "{flags}"}}')
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ext::sh -c id",
+        "ext::sh",
+        "fd::17",
+        "--upload-pack=x",
+        "ssh://-oProxyCommand=x/y",
+        "ssh://a@-oP=x/y",
+        "evil://x",
+        "a b",
+    ],
+)
+def test_a_repository_is_reached_by_no_program_of_the_url(url: str) -> None:
+    assert "git" in refusal(f'software: {{ovs: {{git: "{url}"}}}}')
+    for good in ("https://e.org/ovs", "git@e.org:ovs", "ssh://git@e.org:22/ovs", "./ovs", "file:///ovs", "e.org:ovs"):
+        assert model.Origin.model_validate({"git": good}).git == good
+
+
+def test_git_is_told_so_too(tmp_path: Path) -> None:
+    """The URL of a submodule is the repository's, and the person's configuration may allow what runs programs."""
+    environment = {
+        **os.environ, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.ext.allow", "GIT_CONFIG_VALUE_0": "always",
+    }  # fmt: skip
+    script = fetch_script(tmp_path / "repository", f"ext::touch {tmp_path}/PWN", "main")
+    subprocess.run(["sh", "-c", script], env=environment, capture_output=True, check=False)
+    assert not (tmp_path / "PWN").exists()
+
+
+def test_looking_at_a_working_tree_runs_nothing_of_it(tmp_path: Path) -> None:
+    """Its own configuration may name a program that git asks which files have changed."""
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/PWN\n")
+    program.chmod(0o755)
+    tree = tmp_path / "tree"
+    for words in (["init", "-q", str(tree)], ["-C", str(tree), "config", "core.fsmonitor", str(program)]):
+        subprocess.run(["git", *words], check=True)
+    (tree / "configure.ac").write_text("AC_INIT")
+    assert digest(tree)
+    assert not (tmp_path / "PWN").exists()
 
 
 # ── what is rendered ─────────────────────────────────────────────────────────────────────────────────────────────
