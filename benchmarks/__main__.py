@@ -99,6 +99,23 @@ def bench_commands(scratch: Path) -> None:
     """What people type often."""
     del scratch
     ovnlab("up", "3node")
+    lab = Lab("3node", Silent())
+    enter, central = (lab.node(name).command(["sh", "-s"]) for name in ("worker1", "central"))
+    script = _by_hand([vm for vm in lab.topology.vms if vm.name == "vm1"])
+    up = "ovn-nbctl --timeout=30 wait-until Logical_Switch_Port vm1 up=true"
+
+    def by_hand() -> float:
+        taken = seconds(
+            lambda: [subprocess.run(a, input=s, text=True, check=True) for a, s in ((enter, script), (central, up))]
+        )
+        ovnlab("unbind", "vm1")
+        return taken
+
+    def bind() -> float:
+        taken = seconds(lambda: ovnlab("bind", "vm1", "worker1"))
+        ovnlab("unbind", "vm1")
+        return taken
+
     python = [sys.executable, "-c", "pass"]
     found = in_turn(
         9,
@@ -106,11 +123,19 @@ def bench_commands(scratch: Path) -> None:
         version=lambda: seconds(lambda: ovnlab("--version")),
         up=lambda: seconds(lambda: ovnlab("up", "3node")),
         status=lambda: seconds(lambda: ovnlab("status")),
+        ls=lambda: seconds(lambda: ovnlab("ls")),
+        by_hand=by_hand,
+        bind=bind,
     )
     ovnlab("down")
-    say("--version", found["version"], found["python"], "python -c pass", "150 ms")
-    say("up, nothing to do", found["up"], found["python"], "python -c pass", "300 ms")
-    say("status, 3 nodes", found["status"], found["python"], "python -c pass", "300 ms")
+    for what, name in (
+        ("version", "--version"),
+        ("up", "up, nothing to do"),
+        ("status", "status, 3 nodes"),
+        ("ls", "ls"),
+    ):
+        say(name, found[what], found["python"], "python -c pass", "12 ×")
+    say("bind, one fake VM", found["bind"], found["by_hand"], "by hand", "2 ×")
 
 
 def _memory(lab: str) -> float:
@@ -174,10 +199,15 @@ END
 """
 
 
-def bench_bind(scratch: Path) -> None:
-    """Binding 200 fake VMs, against what a person would write by hand for the same chassis."""
+def _by_hand(vms: Sequence[VM]) -> str:
+    """Return what a person would write to bind fake VMs on their chassis."""
     import jinja2  # noqa: PLC0415
 
+    return str(jinja2.Template(BY_HAND, trim_blocks=True).render(vms=vms))
+
+
+def bench_bind(scratch: Path) -> None:
+    """Binding 200 fake VMs, against what a person would write by hand for the same chassis."""
     count = 200
     ports = "".join(f"        v{number}: {{}}\n" for number in range(count))
     text = (
@@ -189,7 +219,7 @@ def bench_bind(scratch: Path) -> None:
     ovnlab("up", str(path))
     lab = Lab("bind", Silent())
     vms: Sequence[VM] = lab.topology.vms
-    script = jinja2.Template(BY_HAND, trim_blocks=True).render(vms=vms)
+    script = _by_hand(vms)
     names = [vm.name for vm in vms]
 
     def by_hand() -> float:

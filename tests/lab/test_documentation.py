@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.harness import ROOT, Labs
+from tests.lab.harness import ROOT, Account, Labs
 
 DOCS = ROOT / "docs"
 
@@ -61,6 +61,16 @@ def test_the_transcripts_of_the_readme_are_true(user_labs: Labs) -> None:
     assert len(commands) >= 10
     for command, output in commands:
         assert masked(run(user_labs, command).stdout) == masked(output), command
+
+
+def test_the_readme_says_how_ovnlab_gets_into_path(ordinary: Account, user_labs: Labs) -> None:
+    (command,) = re.findall(r"^export PATH=.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    clone = ordinary.python.removesuffix("/.venv/bin/python")
+    script = f"cd {clone} && {command} && command -v ovnlab"
+    shown = subprocess.run(
+        [*ordinary.prefix, "sh", "-c", script], env=user_labs.environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert shown == f"{clone}/.venv/bin/ovnlab\n"
 
 
 def test_the_commands_of_the_tutorial_work(user_labs: Labs) -> None:
