@@ -121,9 +121,9 @@ def inventory(lab: str | None, json: bool) -> int:
     if json:
         output.as_json(groups=roles, ssh_config=config)
         return 0
-    for role, names in roles.items():
-        output.line("\n".join([f"[{role}]", *names, ""]))
-    output.line(f"[all:vars]\nansible_ssh_common_args=-F {config}\nansible_python_interpreter=/usr/bin/python3")
+    from ovnlab.templating import render  # noqa: PLC0415
+
+    output.line(render("inventory.j2", roles=roles, config=config).rstrip())
     return 0
 
 

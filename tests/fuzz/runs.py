@@ -204,6 +204,8 @@ def _files(found: Topology) -> Iterator[tuple[str, str]]:
         reaches = {node.name: reach_of(node, Path("/state/key")) for node in found.nodes}
         yield "ssh_config", render("ssh_config.j2", lab=found.name, machines=reaches, sockets={})
         yield "known_hosts", "".join(f"{reach.known_name} KEY\n" for reach in reaches.values())
+    roles = {node.role: [other.name for other in found.nodes if other.role == node.role] for node in found.nodes}
+    yield "inventory", render("inventory.j2", roles=roles, config="/state/config")
     yield "hosts", hosts(found)
     yield "picture.svg", svg(portray(found))
 

@@ -233,5 +233,6 @@ KINDS: Mapping[str, Callable[[str], Shape]] = {
     "Vagrantfile": ruby,
     "ssh_config": lines,
     "known_hosts": lines,
+    "inventory": lines,
     "hosts": lines,
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -284,6 +286,17 @@ def test_ssh_reads_what_was_written(tmp_path: Path) -> None:
         assert f"{line}\n" in said
     assert "a %%h key" in said
     assert "proxycommand" not in said
+
+
+def test_an_inventory_has_its_path_in_one_piece() -> None:
+    """As Ansible splits it."""
+    roles = {"central": ["central"], "worker": ["w1", "w2"]}
+    text = render("inventory.j2", roles=roles, config="/a b/$(id)'/config")
+    assert text.startswith("[central]\ncentral\n\n[worker]\nw1\nw2\n\n[all:vars]\n")
+    (arguments,) = re.findall(r"^ansible_ssh_common_args=(.*)$", text, re.MULTILINE)
+    assert shlex.split(arguments) == ["-F", "/a b/$(id)'/config"]
+    with pytest.raises(OvnlabError):
+        render("inventory.j2", roles={"worker": ["w1 ansible_connection=local"]}, config="/x")
 
 
 def test_filters_refuse_or_quote() -> None:
