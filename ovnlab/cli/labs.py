@@ -34,6 +34,7 @@ from ovnlab.waiting import CLOCK
 @set_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--exit-code", is_flag=True, help="With --dry-run: exit with 5 if there is something to do.")
+@lab_option
 @json_option
 def up(
     topology: str | None,
@@ -42,11 +43,13 @@ def up(
     settings: tuple[str, ...],
     dry_run: bool,
     exit_code: bool,
+    lab: str | None,
     json: bool,
 ) -> int:
     """Bring a lab up, or make it what the file says now.
 
-    Without TOPOLOGY it is the only lab there is, with the file and the options that it was brought up with.
+    Without TOPOLOGY it is the lab that --lab names, or the only one there is, with the file and the options that it was
+    brought up with.
     A password that it needs is asked for, or taken from OVNLAB_SSH_PASSWORD.
 
     \b
@@ -61,16 +64,19 @@ def up(
     if exit_code and not dry_run:
         raise UsageError("--exit-code goes with --dry-run")
     began = CLOCK.monotonic()
-    again = None if topology or settings or name or provider else _only_stored()
+    is_said = click.get_current_context().get_parameter_source("lab") is ParameterSource.COMMANDLINE
+    if is_said and (topology or name):
+        raise UsageError(f"--lab {lab} is of a lab that is there", hint=f"--name {lab} names the lab of a file")
+    again = None if topology or settings or name or provider else _stored_one(lab)
     request = Request.again(again) if again else Request(find_topology(topology), settings, name, provider)
     with progress() as reporter:
-        lab, wanted = prepare(request, reporter)
+        found, wanted = prepare(request, reporter)
         announce(wanted, request.path, reporter)
         source, named = str(Path(request.path).resolve()), request.name is not None
         if dry_run:
-            outcome = lab.dry_run(wanted, source=source, named=named)
+            outcome = found.dry_run(wanted, source=source, named=named)
         else:
-            outcome = lab.up(wanted, source=source, named=named, options=request.options())
+            outcome = found.up(wanted, source=source, named=named, options=request.options())
     steps = outcome.plan.steps()
     seconds = CLOCK.monotonic() - began
     if json:
@@ -88,9 +94,16 @@ def up(
     return 5 if exit_code and steps else 0
 
 
-def _only_stored() -> Stored | None:
-    """Return what the only lab was made from, None if there is no lab. Raises UsageError if there are several."""
-    there = existing_labs()
+def _stored_one(lab: str | None) -> Stored | None:
+    """Return what a lab was made from, or the only one, None if there is no lab.
+
+    Raises UsageError if there are several or none of that name.
+    """
+    there = existing_labs() if lab is None else [folder for folder in existing_labs() if folder.name == lab]
+    if lab is not None and not there:
+        raise UsageError(
+            f"unknown lab {lab}: nothing says what to bring it up from", hint=f"ovnlab up FILE --name {lab}"
+        )
     if len(there) > 1:
         hint = (
             f"say which: {' or '.join(folder.up_command() for folder in there[:2])}; `ovnlab up 3node` is another one"

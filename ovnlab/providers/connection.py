@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shlex
 import socket
 import threading
@@ -57,6 +58,7 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
                 "auth_timeout": CONNECT_TIMEOUT,
             },
         )
+        _keep_quiet()
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         if reach.known_hosts.exists():
@@ -156,6 +158,13 @@ class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
     def _unreachable(self, why: str) -> OvnlabError:
         where = f"{self.machine} ({self.reach.user}@{self.reach.known_name})"
         return OvnlabError(f"cannot be reached by SSH: {why}", where=where)
+
+
+def _keep_quiet() -> None:
+    """Keep what Paramiko logs off stderr, such as each try to reach a machine that boots: errors say what counts."""
+    logger = logging.getLogger("paramiko")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def shown_key(reach: Reach) -> str:

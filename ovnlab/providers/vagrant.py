@@ -34,6 +34,7 @@ from ovnlab.state import LabFolder
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
+from ovnlab.waiting import wait_until
 from ovnlab.writing import write_whole
 
 NOTES = "vagrant.json"
@@ -44,6 +45,9 @@ BOOT_TIMEOUT = 300
 
 ENDING_TIMEOUT = 300.0
 """Seconds that Vagrant may take to clean up after it was interrupted."""
+
+EARLIER_TIMEOUT = 900.0
+"""Seconds that Vagrant may go on after the ovnlab that started it was killed."""
 
 SAID = re.compile(r"^==> ([a-z0-9_-]+): (.+?)\.*$")
 """What Vagrant prints when something begins with a machine."""
@@ -95,6 +99,7 @@ class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
 
     def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
         """Run Vagrant to its end, also when this process is told to stop: then it is told as well, and waited for."""
+        self.await_earlier()
         log = self.log.open("a+")
         log.seek(0, os.SEEK_END)
         command = self._make_vagrant_command(args)
@@ -106,6 +111,7 @@ class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
                 start_new_session=True,
             ) as process,
         ):  # fmt: skip
+            self._noted.write_text(str(process.pid))
             listener = threading.Thread(target=self._listen, args=(log.tell(), done), daemon=True)
             listener.start()
             try:
@@ -122,6 +128,26 @@ class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
                 listener.join()
         if code:
             raise subprocess.CalledProcessError(code, command)
+
+    @property
+    def _noted(self) -> Path:
+        """The file with the process ID of the Vagrant that was started last."""
+        return Path(self.root) / "vagrant.pid"
+
+    def await_earlier(self, timeout: float = EARLIER_TIMEOUT) -> None:
+        """Wait for the Vagrant of an ovnlab that was killed: it goes on, and lets no other one work in its folder.
+
+        Raises Timeout.
+        """
+
+        def look() -> bool | None:
+            try:
+                link = Path(f"/proc/{int(self._noted.read_text())}/cwd").readlink()
+            except (OSError, ValueError):  # there was none, or it has ended
+                return True
+            return None if link == Path(self.root).resolve() else True
+
+        wait_until("the Vagrant of an earlier command", look, timeout=timeout)
 
     def _listen(self, place: int, done: threading.Event) -> None:
         """Hear each line that is written to the log from that place on."""

@@ -102,6 +102,10 @@ def test_up_without_a_name_takes_none_of_several(labs: Labs) -> None:
             f"`ovnlab up {labs.scratch}/one.yaml --name mine --set underlay.mtu=1400` or `ovnlab up /else.yaml`"
             in error
         )
+        assert labs.out("up", "--lab", "mine") == "lab mine is up: nothing to do\n"
+        assert labs.out("--lab", "mine", "up") == "lab mine is up: nothing to do\n"
+        assert "unknown lab other" in labs.run("up", "-l", "other", expect=2).stderr
+        assert "--name other names the lab of a file" in labs.run("up", "3node", "-l", "other", expect=2).stderr
         for command in (("snapshot", "restore", "x"), ("snapshot", "rm", "x"), ("resume",), ("down",)):
             assert "there are several labs: mine, second" in labs.run(*command, expect=2).stderr
     finally:

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,9 +107,7 @@ def test_up_goes_on_with_machines_that_boot(machines: Labs, hypervisor: Account)
     status = machines.json("status")
     assert (status["state"], status["nodes"][0]["state"]) == ("coming up", "coming up")
     assert "is switched on, and does not answer" in machines.run("exec", "central", "--", "true", expect=1).stderr
-    said = machines.run("up", path).stderr
-    assert "central: waiting for SSH on 10." in said, "whoever waits for long is told what for"
-    assert "console" in said
+    assert "add node central: it is not running" in machines.out("up", path), "it is waited for"
     assert machines.json("ls")["labs"][0]["state"] == "up"
     assert machines.json("down")["kept"] == ["one"]
     assert [(lab["name"], lab["state"]) for lab in machines.json("ls")["labs"]] == [("one", "kept")]
@@ -148,7 +147,7 @@ def begin(machines: Labs, path: str) -> Begun:
     """Begin to bring lab one up, and return when its machine is on."""
     process = machines.start("up", path, fresh=True)
     assert isinstance(process, subprocess.Popen)
-    while not any("ovnlab-one-central" in name for name in virsh(machines.account, "list", "--name")):
+    while "ovnlab-one-central" not in virsh(machines.account, "list", "--state-running", "--name"):
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
     return Begun(process)
@@ -269,6 +268,19 @@ def served(labs: Labs, folder: Path) -> Iterator[str]:
             os.kill(int(children[0]), signal.SIGTERM)
 
 
+def impatient(labs: Labs, seconds: float, path: str) -> subprocess.CompletedProcess[str]:
+    """Bring a lab up with less patience than five minutes."""
+    patched = (
+        f"import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = {seconds}; "
+        "import ovnlab.__main__ as m; m.main()"
+    )
+    command = [*labs.account.prefix, labs.account.python, "-c", patched, "up", path]
+    return subprocess.run(command, env=labs.environment, cwd=labs.scratch, capture_output=True, text=True, check=False)
+
+
+ONE_NODE = "nodes: {central: {role: central}}\n"
+
+
 class TestOneMachine:
     """What may be wrong with a machine, and what `up` makes of it then."""
 
@@ -287,20 +299,40 @@ class TestOneMachine:
             path = self.write(one, image, f"image: '{url}/empty.img', sha256: {total}")
             other = ("--set", f"machines.sha256={'a' * 64}")
             assert f"its SHA-256 sum is {total}, not aaa" in one.run("up", path, *other, expect=1).stderr
-            # With less patience than five minutes.
-            patched = (
-                "import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = 12; "
-                "import ovnlab.__main__ as m; m.main()"
-            )
-            command = [*one.account.prefix, one.account.python, "-c", patched, "up", path]
-            result = subprocess.run(
-                command, env=one.environment, cwd=one.scratch, capture_output=True, text=True, check=False
-            )
+            result = impatient(one, 12, path)
         assert result.returncode == 1
         assert f"downloading {url}/empty.img" in result.stderr
         assert "central: waited 12 s for SSH on " in result.stderr
         assert "its kernel was starting, after 1" in result.stderr
+        assert re.search(r"central: waiting for SSH on \S+ \(5 s so far, 12 s at most\): .*console", result.stderr)
+        assert f"lab one stays as far as it came: `ovnlab up {path}` goes on with it" in result.stderr
         assert "Traceback" not in result.stderr
+
+    def test_images_leave_the_pool(self, one: Labs, image: Path) -> None:
+        """A copy that a disk is backed by stays; one that nothing needs goes."""
+        key, root = "d" * 16, image.parent
+        shutil.copytree(image, root / key, ignore=shutil.ignore_patterns("disk.*"))
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", root / key / "disk.qcow2", "64M"], check=True)
+        about = json.loads((image / "image.json").read_text())
+        (root / key / "image.json").write_text(json.dumps({**about, "name": "tiny", "key": key}))
+        (root / "names/tiny").symlink_to(f"../{key}")
+        path = one.write("tiny.yaml", "name: tiny\nprovider: libvirt\nmachines: {image: tiny}\n" + ONE_NODE)
+        result = impatient(one, 1, path)
+        assert "waited 1 s for SSH" in result.stderr
+        copy = f"ovnlab-{key}.qcow2"
+        removed = one.json("image", "rm", "tiny")
+        assert [found["name"] for found in removed["copies_removed"]] == []
+        (used,) = removed["copies_in_use"]
+        assert (used["name"], used["users"][0][:20]) == (copy, "ovnlab-tiny-central-")
+        assert copy in virsh(one.account, "vol-list", "default")
+        one.run("down", "tiny")
+        code = "from ovnlab.providers import copies; print(*copies.remove([c.name for c in copies.unused(print)], print)[0])"
+        command = [*one.account.prefix, one.account.python, "-c", code]
+        told = subprocess.run(command, env=one.environment, capture_output=True, text=True, check=True).stdout
+        assert f"{copy} in storage pool default of qemu:///system" in told
+        left = virsh(one.account, "vol-list", "default")
+        assert copy not in left
+        assert f"ovnlab-{about['key']}.qcow2" in left, "an image of the cache stays in the pool"
 
     @pytest.mark.thorough
     def test_up_goes_on_from_a_machine_that_never_booted(self, one: Labs, image: Path) -> None:
@@ -390,27 +422,20 @@ def test_a_hypervisor_that_is_reached_by_ssh(machines: Labs) -> None:
     away = replace(machines, account=Away("", machines.account.python, machines.account.home, pid_of(machines.account)))
     try:
         uri = f"qemu+ssh://root@172.31.9.1:2222/system?keyfile={folder}/key"
-        path = machines.write("far.yaml", f"name: far\nprovider: libvirt\nmachines: {{uri: '{uri}'}}\n{TWO_NODES}")
+        path = machines.write("far.yaml", f"name: far\nprovider: libvirt\nmachines: {{uri: '{uri}'}}\n{ONE_NODE}")
         error = away.run("up", path, expect=3).stderr
         assert "libvirt cannot be reached" in error, "nobody knows its host key"
         known = f"[172.31.9.1]:2222 {' '.join((folder / 'hostkey.pub').read_text().split()[:2])}"
         subprocess.run([*inside, 'echo "$1" >/root/.ssh/known_hosts', "sh", known], check=True)
-        away.run("up", path)
-        away.run("ping", "vm1", "vm2")
+        said = away.run("up", path).stderr
+        assert "channel" not in said, "tries to reach a machine that boots are no news"
+        assert away.on("central", "hostname") == "central\n"
         assert away.out("ssh", "central", "hostname") == "central\n"
         assert away.json("status")["state"] == "up"
         away.run("down", "--forget")
         assert not of_labs(machines.account)
     finally:
         subprocess.run([*inside, BACK, "sh", str(folder)], check=True)
-
-
-TWO_NODES = """
-nodes: {central: {role: central}, worker1: {}}
-logical:
-  switches:
-    s: {subnet: 10.1.0.0/24, ports: {vm1: {chassis: central}, vm2: {chassis: worker1}}}
-"""
 
 
 class Away(Inside):

@@ -377,8 +377,10 @@ class LibvirtProvider:
                     found.resume()
             try:
                 self._await_ssh(node, found, console)
-            except OvnlabError:
-                if not was_saved:
+            except OvnlabError as error:
+                if was_saved:
+                    error.hint = error.hint or f"ovnlab console {node.name} --lab {self.folder.name} shows what it does"
+                else:
                     with contextlib.suppress(libvirt.libvirtError):  # so that the next `up` does not ask it anything
                         found.destroy()
                 raise
@@ -450,7 +452,6 @@ class LibvirtProvider:
             stage = console.stage()
             error.where = error.where or node.name
             error.detail = f"{stage}, after {CLOCK.monotonic() - began:.0f} s; its console said last:\n{console.tail()}"
-            error.hint = error.hint or f"ovnlab console {node.name} --lab {self.folder.name} shows what it is doing"
             raise
 
     # ── ending ───────────────────────────────────────────────────────────────────────────────────────
