@@ -101,7 +101,7 @@ class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
         """Run Vagrant to its end, also when this process is told to stop: then it is told as well, and waited for."""
         self.await_earlier()
         log = self.log.open("a+")
-        log.seek(0, os.SEEK_END)
+        place = log.seek(0, os.SEEK_END)  # Vagrant moves it as well
         command = self._make_vagrant_command(args)
         done = threading.Event()
         with (
@@ -112,7 +112,7 @@ class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
             ) as process,
         ):  # fmt: skip
             self._noted.write_text(str(process.pid))
-            listener = threading.Thread(target=self._listen, args=(log.tell(), done), daemon=True)
+            listener = threading.Thread(target=self._listen, args=(place, done), daemon=True)
             listener.start()
             try:
                 code = process.wait()
