@@ -43,7 +43,7 @@ from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
-from ovnlab.watching import DeathWatch
+from ovnlab.watching import DeathWatch, relied_on
 from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
@@ -738,8 +738,7 @@ class Lab:
             except OvnlabError:
                 self._unbind_new(work, homes, created)
                 raise
-            concerned = [node.name for node in topology.nodes if node.central or node.name in homes]
-            watch = DeathWatch(self.provider, topology, concerned)
+            watch = DeathWatch(self.provider, topology, dict.fromkeys([*homes, *relied_on(topology, seen)]))
             with watch.during(watch.look_at_all):
                 work.await_bound(homes)
             return vms

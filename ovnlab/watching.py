@@ -9,12 +9,22 @@ import msgspec
 
 from ovnlab.errors import OvnlabError, SurroundingsError, TopologyError, UsageError
 from ovnlab.parallel import Watch, for_each, watched
+from ovnlab.plan import Seen
 from ovnlab.plan import daemons as expected_daemons
 from ovnlab.providers.base import ENDED, Node, Provider
 from ovnlab.tasks import vitals
 from ovnlab.topology.resolved import Topology
 
 HINT = "`ovnlab up` starts it again"
+
+
+def relied_on(topology: Topology, seen: Seen) -> Iterator[str]:
+    """Return the nodes whose databases must live: of a cluster, not the members that are dead already."""
+    for node in topology.nodes:
+        state = seen.nodes.get(node.name)
+        is_whole = state is not None and set(expected_daemons(topology, node)) <= state.daemons.keys()
+        if node.central and (is_whole or len(topology.centrals(node.zone)) == 1):
+            yield node.name
 
 
 class DeathWatch(msgspec.Struct, frozen=True):

@@ -85,6 +85,7 @@ def test_a_check_that_does_not_hold_fails(user_labs: Labs) -> None:
 
 def kill_node(labs: Labs, lab: str, node: str) -> None:
     os.kill(labs.nodes(lab)[node], signal.SIGKILL)
+    eventually(f"{node} to be gone", lambda: node not in labs.nodes(lab))
 
 
 def eventually(what: str, find: Callable[[], Any], seconds: float = 30) -> Any:

@@ -166,6 +166,7 @@ class LocalProvider:
             run_script(context_in(init), script, where=f"{self.folder.name}: adding nodes")
         except OvnlabError as error:
             error.detail = self._node_logs(names) or error.detail
+            error.hint = error.hint or f"{self.folder.up_command()} starts it again"
             raise
 
     def deliver(self, builds: Mapping[str, str]) -> None:
