@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovnlab.binding import unknown
+from ovnlab.insight.decisions import place_of
 from ovnlab.insight.lookup import Look, Zone
 from ovnlab.insight.names import Port
-from ovnlab.insight.trace import place_of
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row, listed, rows
 from ovnlab.tasks.probe import BoundVM

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import logical
+from ovnlab.insight.decisions import decider
 from ovnlab.insight.logical import LogicalTrace, Section, Stage
 from ovnlab.insight.lookup import Look, Zone
 from ovnlab.insight.observing import is_answer
 from ovnlab.insight.question import NoRoute, Question, Wish, question
-from ovnlab.insight.trace import decider, trace
+from ovnlab.insight.trace import trace
 from ovnlab.parallel import for_each
 
 BATCH = 1000

@@ -117,6 +117,11 @@ class Section:
         return tuple(Output(*found.groups()) for line in self.text if (found := _OUTPUT.search(line)))
 
     @property
+    def is_omitted(self) -> bool:
+        """Whether it would hand the packet to the port that it came from, and does not."""
+        return any("omitting output because inport == outport" in line for line in self.text)
+
+    @property
     def redirect(self) -> str:
         """The chassisredirect port that it goes through, empty where it does not."""
         return next((found[1] for line in self.text if (found := _REDIRECT.search(line))), "")
@@ -143,7 +148,7 @@ class LogicalTrace:
     @property
     def asks_for_mac(self) -> bool:
         """Whether a router does not know yet whose MAC address the next hop has, and asks."""
-        return "/* No MAC binding. */" in self.text
+        return "/* No MAC binding. */" in self.text or any(section.title in ASKING for section in self.sections)
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -191,7 +196,9 @@ class LogicalTrace:
                 return self.sections[: number + 1]
             if self.asks_for_mac and section.title in ASKING:
                 return self.sections[:number]
-        return self.sections
+        if not any(section.pipeline == "multicast" for section in self.sections):
+            return self.sections
+        return tuple(section for section in self.sections if not section.is_omitted)  # who sent it gets no copy
 
     @property
     def drop(self) -> tuple[Section, Stage] | None:

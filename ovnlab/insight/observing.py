@@ -29,6 +29,15 @@ ANSWERS = tuple(
 )
 """How packets are told that answer one, and bring some of it along."""
 
+ANSWERING = ("icmp4", "icmp6", "icmp4_error", "icmp6_error", "nd_na", "nd_na_router", "dhcp_relay", "tcp_reset")
+"""Actions with which OVN makes an answer of a packet (ovn-sb(5), Logical_Flow actions)."""
+
+MAKES_AN_ANSWER = (
+    "icmp4.type = 0;", "icmp6.type = 129;", "udp.dst <-> udp.src;", "udp.src <-> udp.dst;", "put_dhcp_opts",
+    "put_dhcpv6_opts", "udp.src = 67;", "arp.op = 2;",
+)  # fmt: skip
+"""What is written into a packet that becomes its own answer (ovn-northd(8), Logical Flow Table Structure)."""
+
 QUIET = 0.35
 """Seconds that a probe is looked for where it must not come."""
 
@@ -37,7 +46,8 @@ QUIET = 0.35
 class Hop:
     """A place where the probe has to pass, or must not, and whether it was seen there; `tunnel` as observed.
 
-    `wanted` says whether it should be seen; `seen` is None where nothing was sent.
+    `wanted` says whether it should be seen; `seen` is None where nothing was sent. `name` is that of the fake VM or
+    host at the end of the way, empty on it.
     """
 
     place: str
@@ -48,6 +58,7 @@ class Hop:
     tunnel: TunnelNames | None = None
     packet: Packet | None = None
     problem: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,13 +83,18 @@ def watches(seen: Look, asked: Question, way: Sequence[Leg], meant: LogicalTrace
     found: list[Watch] = []
     source = asked.source
     if source.place is not None:
-        found.append(_at(source.place, source.name, "sent", wanted=True))
+        found.append(_at(source.place, source.name, "sent", wanted=not asked.unsent))
     for leg in way[1:]:
         found += _between(seen, leg)
     delivered: set[str] = set()
     for leg in way:
         for output in leg.outputs:
             watch = _output(seen, asked, leg, output.port, output.type)
+            if watch is not None and output.port == source.name:
+                answers = is_answer(asked, meant)
+                # Its own request comes back to it with other addresses than it was sent with.
+                hop = replace(watch.hop, what="answered" if answers else "received")
+                watch = replace(watch, hop=hop, answer=answers, not_from=asked.fields.get("eth.src", ""))
             if watch is not None and watch.place.name not in delivered:
                 delivered.add(watch.place.name)
                 found.append(watch)
@@ -97,14 +113,18 @@ def watches(seen: Look, asked: Question, way: Sequence[Leg], meant: LogicalTrace
 
 
 def is_answer(asked: Question, meant: LogicalTrace) -> bool:
-    """Whether what leaves at the end goes back to whoever sent it: a router has answered."""
-    if asked.source.name in {output.port for output in meant.outputs}:
-        return True
-    ip = "ip6" if "ip6.src" in asked.fields else "ip4"
-    ends = asked.fields.get(f"{ip}.src"), asked.fields.get(f"{ip}.dst")
-    left = meant.rewritten(asked.fields)
+    """Whether what leaves at the end is an answer that OVN itself makes: of a router, or for DHCP, DNS, ARP and ND."""
     goes_on = bool(meant.outputs) or any(output.type == "remote" for output in meant.sections[-1].outputs)
-    return goes_on and all(ends) and (left.get(f"{ip}.dst"), left.get(f"{ip}.src")) == ends
+    if not goes_on:
+        return False
+    if any(section.title.split()[0] in ANSWERING for section in meant.sent if section.title):
+        return True
+    text = "\n".join(line for section in meant.sent for line in section.text)
+    if any(word in text for word in MAKES_AN_ANSWER):
+        return True
+    if "ip4.src" in asked.fields or "ip6.src" in asked.fields:
+        return False
+    return asked.source.name in {output.port for output in meant.outputs}  # ARP, or Ethernet alone
 
 
 def _between(seen: Look, leg: Leg) -> list[Watch]:
@@ -139,7 +159,16 @@ def _nic(seen: Look, chassis: str, network: str) -> Place | None:
 
 def _at(place: Target, name: str, what: str, *, wanted: bool, answer: bool = False) -> Watch:
     listened = Place(name, place.interface or "eth1", place.command, place.node.name)
-    return Watch(Hop(listened.title, what, place.node.name, wanted), listened, tunnelled=False, answer=answer)
+    hop = Hop(listened.title, what, place.node.name, wanted, name=name)
+    return Watch(hop, listened, tunnelled=False, answer=answer)
+
+
+def answer_watch(asked: Question) -> Watch | None:
+    """Where an answer is to be seen: at whoever asked."""
+    if asked.source.place is None:
+        return None
+    watch = _at(asked.source.place, asked.source.name, "answered", wanted=True, answer=True)
+    return replace(watch, not_from=asked.fields.get("eth.src", ""))
 
 
 def _output(seen: Look, asked: Question, leg: Leg, port: str, kind: str) -> Watch | None:
@@ -161,8 +190,7 @@ def _output(seen: Look, asked: Question, leg: Leg, port: str, kind: str) -> Watc
         return None
     if target is None:
         return None
-    answer = port == asked.source.name
-    return _at(target, port, "answered" if answer else "received", wanted=True, answer=answer)
+    return _at(target, port, "received", wanted=True)
 
 
 def underlay(seen: Look, node: str) -> Place | None:
@@ -180,43 +208,69 @@ def tunnel_filter() -> str:
     return " or ".join(f"udp port {port}" for port in PORTS)
 
 
-def observe(
-    seen: Look, asked: Question, frame: bytes, watches: Sequence[Watch], *, from_chassis: bool
-) -> dict[Watch, Hop]:
-    """Listen at every hop, send the probe, and tell where it was seen."""
-    if from_chassis or asked.source.place is None:
-        watches = [watch for watch in watches if watch.hop.what != "sent"]
+@dataclass(frozen=True)
+class Probe:
+    """A packet that is sent, and how: `about` is what answers are told by, where that is another packet."""
+
+    question: Question
+    frame: bytes
+    from_chassis: bool = False
+    about: Question | None = None
+
+
+def observe(seen: Look, probe: Probe, ways: Sequence[Sequence[Watch]], also: Sequence[Watch] = ()) -> dict[Watch, Hop]:
+    """Listen at every hop of all ways, send the probe, and tell where it was seen.
+
+    It ends when one of the ways is seen in whole and what is `also` listened for was, or at the deadline.
+    """
+    asked = probe.about or probe.question
+    watches = tuple(dict.fromkeys([*(watch for way in ways for watch in way), *also]))
+    if probe.from_chassis or probe.question.source.place is None:
+        watches = tuple(watch for watch in watches if watch.hop.what != "sent")
+    taps_of: dict[tuple[Place, str], list[int]] = {}
+    for number, watch in enumerate(watches):
+        taps_of.setdefault((watch.place, tunnel_filter() if watch.tunnelled else ""), []).append(number)
     caught: dict[int, tuple[Caught, Packet]] = {}
     arrived = threading.Condition()
 
-    def listen(number: int, tap: Tap, watch: Watch) -> None:
+    def listen(tap: Tap, numbers: Sequence[int]) -> None:
         for one in tap.packets():
             found = packet(one.data)
-            if number not in caught and _is_probe(found, asked, watch):
-                with arrived:
-                    caught[number] = (one, found)
-                    arrived.notify_all()
+            for number in numbers:
+                if number not in caught and _is_probe(found, asked, watches[number]):
+                    with arrived:
+                        caught[number] = (one, found)
+                        arrived.notify_all()
 
-    wanted = [number for number, watch in enumerate(watches) if watch.hop.wanted]
-    listened = [(watch.place, tunnel_filter() if watch.tunnelled else "") for watch in watches]
-    with Taps(listened, snapshot=2048, tolerant=True) as taps:
-        wanted = [number for number in wanted if number not in taps.problems]
+    with Taps(list(taps_of), snapshot=2048, tolerant=True) as taps:
+        deaf = {
+            number: taps.problems[tap]
+            for tap, numbers in enumerate(taps_of.values())
+            if tap in taps.problems
+            for number in numbers
+        }
+        numbers = {watch: number for number, watch in enumerate(watches) if number not in deaf}
+        wanted = [[numbers[w] for w in way if w in numbers and w.hop.wanted] for way in ways]
+        besides = [numbers[watch] for watch in also if watch in numbers]
         threads = [
-            threading.Thread(target=listen, args=(number, tap, watch), daemon=True)
-            for number, (tap, watch) in enumerate(zip(taps.taps, watches, strict=True))
+            threading.Thread(target=listen, args=(tap, numbers), daemon=True)
+            for tap, numbers in zip(taps.taps, taps_of.values(), strict=True)
         ]
         for thread in threads:
             thread.start()
-        probing.send(asked, frame, from_chassis=from_chassis)
+        probing.send(probe.question, probe.frame, from_chassis=probe.from_chassis)
         with arrived:
-            arrived.wait_for(lambda: all(number in caught for number in wanted), ARRIVAL_TIMEOUT)
-            if len(wanted) < len(watches):
+            arrived.wait_for(
+                lambda: any(all(n in caught for n in way) for way in wanted) and all(n in caught for n in besides),
+                ARRIVAL_TIMEOUT,
+            )
+            if any(not watch.hop.wanted for watch in watches):
                 arrived.wait_for(lambda: len(caught) == len(watches), QUIET)
         taps.end()
         for thread in threads:
             thread.join(ARRIVAL_TIMEOUT)
     return {
-        watch: replace(_seen(seen, watch, caught.get(number)), problem=taps.problems.get(number, ""))
+        watch: replace(_seen(seen, watch, caught.get(number)), problem=deaf.get(number, ""))
         for number, watch in enumerate(watches)
     }
 
@@ -243,7 +297,9 @@ def _is_answer(found: Packet, asked: Question) -> bool:
     """Whether a packet answers the probe without its payload: a TCP connection, an ICMP error."""
     ports = asked.fields.get("tcp.src"), asked.fields.get("udp.src")
     mine = {int(port, 0) for port in ports if port}
-    return found.destination_port in mine or (found.said.startswith(ANSWERS) and "reply" not in found.said)
+    if found.said.startswith(ANSWERS) and "reply" not in found.said:  # it brings the beginning of what it is about
+        return asked.marker[:2] in found.payload or any(port.to_bytes(2) in found.payload for port in mine)
+    return found.destination_port in mine
 
 
 def _seen(seen: Look, watch: Watch, caught: tuple[Caught, Packet] | None) -> Hop:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ovnlab.errors import CommandFailed, OvnlabError, Timeout
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
@@ -27,6 +28,19 @@ _ACTIONS = {
     "pop_mpls", "add_mpls", "push_nsh", "pop_nsh",
 }  # fmt: skip
 """Actions of the datapath with arguments (ovs-actions(7), odp actions)."""
+
+COMPLAINTS = (
+    "native tunnel routing failed", "neighbor cache miss", "no route", "output port is invalid", "dropping",
+    "skipping output", "dropped", "disallowed", "forwarding disabled", "not forwarding", "OFPPC_",
+    "nonexistent output port",
+)  # fmt: skip
+"""What a switch says of a packet that it does not put out (ofproto/ofproto-dpif-xlate.c)."""
+
+ALARM = 142
+"""The exit code of a command that its own time limit ended: 128 and SIGALRM."""
+
+SECONDS = 3
+"""How long a switch may take to answer."""
 
 _KNOWN = ("Flow:", "Final flow:", "Megaflow:", "Datapath actions:", "This flow is handled", "* ", "Stop processing")
 _GENEVE = re.compile(r"class=0x102,type=0x80,len=4,(0x[0-9a-f]+)")
@@ -64,11 +78,15 @@ class Header:
 
 @dataclass(frozen=True)
 class Exit:
-    """A port of the datapath that a packet leaves by, in a tunnel or not, and what was set in its headers by then."""
+    """A port of the datapath that a packet leaves by, in a tunnel or not, and what was set in its headers by then.
+
+    `carrier` is the port that the encapsulated packet leaves by, empty where the datapath does not tell it.
+    """
 
     port: str
     tunnel: Header | None
     changed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    carrier: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,8 +157,22 @@ class PhysicalTrace:
     def complaints(self) -> tuple[str, ...]:
         """What the switch says of tunnels that it has no way for."""
         lines = (action for step in self.steps for action in step.actions)
-        said = ("native tunnel routing failed", "neighbor cache miss", "no route", "output port is invalid")
-        return tuple(line.lstrip("-> ") for line in lines if any(word in line for word in said))
+        return tuple(
+            line.lstrip("-> ") for line in lines if line.startswith("->") and any(w in line for w in COMPLAINTS)
+        )
+
+    @property
+    def decapsulates(self) -> bool:
+        """Whether the switch takes a packet out of its tunnel."""
+        return any("tnl_pop(" in one.actions for one in self.passes)
+
+    @property
+    def ending(self) -> Step | None:
+        """The step where a packet that leaves nowhere ends: the last one that matched."""
+        matched = [step for step in self.steps if step.found]
+        dropping = [step for step in matched if "drop" in step.actions]
+        foreign = [step for step in dropping if step.priority]
+        return next(iter([*foreign[:1], *matched[-1:]]), None)
 
     @property
     def reason(self) -> str:
@@ -165,18 +197,30 @@ class PhysicalTrace:
         return inside[-1] if inside else None
 
 
-def run(context: Context, node: str, flow: str) -> PhysicalTrace:
-    """Trace a packet through br-int of a node: a flow with where it comes from and its headers.
+def run(
+    context: Context, node: str, flow: str, *, bridge: str = "br-int", tracked: Sequence[str] = ()
+) -> PhysicalTrace:
+    """Trace a packet through a bridge of a node: a flow with where it comes from and its headers.
 
-    A flow, never a packet: with one, ofproto/trace does what its actions say to controllers, as if it had come.
+    `tracked` is what connection tracking answers, each time that it is asked, as for a new connection where it is not
+    given. A flow, never a packet: with one, ofproto/trace does what its actions say to controllers, as if it had come.
+    Raises Timeout where the switch does not answer in time.
     """
-    script = render("node/ofproto.sh.j2", flow=flow)
-    return parse(node, run_script(context, script, where=f"{node}: ofproto/trace"))
+    options = [word for answer in tracked for word in ("--ct-next", answer)]
+    script = render("node/ofproto.sh.j2", flow=flow, bridge=bridge, options=options, seconds=SECONDS)
+    try:
+        printed = run_script(context, script, where=f"{node}: ofproto/trace", timeout=2 * SECONDS + 1)
+    except CommandFailed as error:
+        if "Alarm clock" in error.detail or error.exited == ALARM:
+            raise Timeout(f"ovs-vswitchd does not answer within {SECONDS} s", where=node) from None
+        said = [line for line in error.detail.splitlines() if not line.startswith("ovs-appctl:")]
+        raise OvnlabError("; ".join(said) or error.message, where=node) from None
+    return parse(node, printed, bridge)
 
 
-def parse(node: str, printed: str) -> PhysicalTrace:
-    """What ofproto/trace printed."""
-    reader = _Reader()
+def parse(node: str, printed: str, bridge: str = "br-int") -> PhysicalTrace:
+    """What ofproto/trace printed of a packet that comes into a bridge."""
+    reader = _Reader(bridge)
     for line in printed.splitlines():
         text = line.strip()
         if text and not set(text) <= {"-"} and not set(text) <= {"="}:
@@ -187,16 +231,17 @@ def parse(node: str, printed: str) -> PhysicalTrace:
 class _Reader:
     """Takes the lines of ofproto/trace one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, bridge: str) -> None:
         self.passes: list[Pass] = []
         self.unread: list[str] = []
         self.steps: list[Step] = []
         self.flow, self.resumes, self.translated = "", "", False
-        self.bridge, self.base = "br-int", 0
+        self.first = self.bridge = bridge
+        self.base = 0
 
     def line(self, text: str, depth: int) -> None:
         if text.startswith("Flow:"):
-            self.flow, self.steps, self.bridge, self.base = text.removeprefix("Flow:").strip(), [], "br-int", 0
+            self.flow, self.steps, self.bridge, self.base = text.removeprefix("Flow:").strip(), [], self.first, 0
         elif text.startswith("Datapath actions:"):
             actions = text.removeprefix("Datapath actions:").strip()
             self.passes.append(Pass(self.flow, tuple(self.steps), actions, self.resumes, self.translated))
@@ -214,7 +259,7 @@ class _Reader:
         """Whether the line is of a table."""
         found, nothing = _STEP.match(text), _NO_MATCH.match(text)
         if depth < self.base:
-            self.bridge, self.base = "br-int", 0
+            self.bridge, self.base = self.first, 0
         if found:
             table, match, priority, cookie = found.groups()
             number = int(cookie or "0", 16) & 0xFFFFFFFF
@@ -274,7 +319,7 @@ def _call(text: str) -> tuple[str, str]:
 
 def _exits(actions: Sequence[str], changed: Mapping[str, Mapping[str, str]], tunnel: Header | None) -> Iterator[Exit]:
     """Where actions of the datapath put a packet (odp actions as ovs-dpctl(8) prints them)."""
-    for action in actions:
+    for number, action in enumerate(actions):
         name, arguments = _call(action)
         if name == "set":
             header, inside = _call(arguments)
@@ -283,8 +328,9 @@ def _exits(actions: Sequence[str], changed: Mapping[str, Mapping[str, str]], tun
             else:
                 changed = {**changed, header: {**changed.get(header, {}), **dict(_pairs(inside))}}
         elif name == "tnl_push":
-            yield Exit("tunnel", _pushed(arguments), changed)
-            return  # what comes next is where the encapsulated packet goes
+            after = actions[number + 1 : number + 2]  # where the encapsulated packet goes
+            yield Exit("tunnel", _pushed(arguments), changed, "".join(after))
+            return
         elif name == "clone":
             yield from _exits(split(arguments), changed, tunnel)
         elif name == "check_pkt_len":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovnlab.insight.evidence import Trace
 from ovnlab.insight.logical import Stage
 from ovnlab.insight.told import as_dict
-from ovnlab.insight.trace import Trace
 from ovnlab.insight.verdict import Verdict
 from ovnlab.templating import render
 

@@ -30,7 +30,11 @@ _EPHEMERAL = (49152, 65535)
 """Ports that a probe is sent from (RFC 6335, 6)."""
 
 
-class NoRoute(OvnlabError):
+class NoNextHop(OvnlabError):
+    """Nothing leaves a machine for an address: it is not known whom to send it to."""
+
+
+class NoRoute(NoNextHop):
     """Nothing leaves a machine for an address, because it has no route there."""
 
 
@@ -57,7 +61,8 @@ class Question:
     """A packet. `fields` are those of an OVN expression (ovn-sb(5), Logical_Flow match), with their values.
 
     `datapath` is where it enters, `chassis` on which one, `in_port` by which port of its br-int; `marker` bytes of its
-    payload that no other packet has.
+    payload that no other packet has. `unsent` says why its source would not send it; `mistaken` that the source has
+    another MAC address for its next hop than that has.
     """
 
     source: End
@@ -71,6 +76,8 @@ class Question:
     more: str = ""
     marker: bytes = b""
     next_hop: str = ""
+    unsent: str = ""
+    mistaken: str = ""
 
     @property
     def microflow(self) -> str:
@@ -89,10 +96,14 @@ class Wish:
     port: int = 0
     expression: str = ""
     ip: str = ""
+    size: int = 0
 
 
-def question(look: Look, wish: Wish) -> Question:
-    """The packet that is meant. Raises UsageError for what nobody can be, OvnlabError where no packet can leave."""
+def question(look: Look, wish: Wish, *, strict: bool = True) -> Question:
+    """The packet that is meant. Raises UsageError for what nobody can be.
+
+    Where no packet can leave, it raises OvnlabError if `strict`, otherwise the question says why.
+    """
     source = endpoint(look, wish.source)
     port = source.port
     if port is None:
@@ -114,7 +125,15 @@ def question(look: Look, wish: Wish) -> Question:
     destination = dataclasses.replace(destination, ip=_of_version(destination.ips, version) or destination.ip)
     if not destination.ip and not destination.mac:
         raise OvnlabError("has no address", where=wish.destination)
-    mac, hop = _next_hop(look, zone, source, destination)
+    unsent = mistaken = ""
+    try:
+        mac, hop, known = _next_hop(look, zone, source, destination)
+        if known:
+            mac, mistaken = known, f"{source.name} has {known} as MAC address of {hop}, which has {mac}"
+    except NoNextHop as error:
+        if strict or "eth.dst" in given:
+            raise
+        mac, hop, unsent = _any_hop(zone, source, destination), "", f"{source.name} {error.message}"
     if port.type == "localnet":
         chassis, in_port = _entry(look, zone, source, destination)
     else:
@@ -128,7 +147,7 @@ def question(look: Look, wish: Wish) -> Question:
     fields = {**_without_overridden(fields, given), **given}
     return Question(
         source, destination, wish.protocol, zone, port.datapath, chassis, in_port, fields, more,
-        secrets.token_bytes(16), hop,
+        secrets.token_bytes(16), hop, unsent, mistaken,
     )  # fmt: skip
 
 
@@ -352,12 +371,15 @@ def _hop(bound: BoundVM, address: str, device: str) -> str | None:
     return (max(leading)[1] or address) if leading else None
 
 
-def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[str, str]:
-    """The MAC address that the packet goes to, and whose IP address that is."""
+def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[str, str, str]:
+    """The MAC address that the packet goes to, and whose IP address that is.
+
+    The third is what the source has for that MAC address where it is another one.
+    """
     if not destination.ip:
-        return destination.mac, ""
+        return destination.mac, "", ""
     if many := _of_many(source, destination.ip):
-        return many, ""
+        return many, "", ""
     found = way(source, destination.ip)
     if found.hop is None:
         raise NoRoute(
@@ -365,34 +387,58 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
             where=source.name,
             hint=f"ovnlab exec {source.name} -- ip route",
         )
-    datapath = source.port.datapath if source.port else ""
-    near = list(zone.names.ports_of(datapath))
-    for port in near:  # a port of the same switch, or of a router on it
-        peer = zone.names.peer(port)
-        for candidate in (port, peer):
-            mac = candidate.mac_of(found.hop) if candidate else None
-            if mac:
-                return mac, found.hop
-        mac = next((mac for mac in (peer.macs if peer else ()) if link_local(mac) == found.hop), None)
-        if mac:
-            return mac, found.hop
-    distributed = _distributed(look, found.hop)
-    if distributed is not None:
-        return distributed[0], found.hop
-    known = found.neighbours.get(found.hop)
+    known = found.neighbours.get(found.hop, "")
+    macs = _macs_of(look, zone, source, found.hop)
+    if macs:
+        mistaken = known and known not in macs and known not in _holders(look, found.hop)
+        return macs[0], found.hop, known if mistaken else ""
     if known:
-        return known, found.hop
+        return known, found.hop, ""
     if destination.ip == found.hop and destination.mac and destination.node:
-        return destination.mac, found.hop
-    routers = [peer for port in near if (peer := zone.names.peer(port))]
+        return destination.mac, found.hop, ""
+    datapath = source.port.datapath if source.port else ""
+    routers = [peer for port in zone.names.ports_of(datapath) if (peer := zone.names.peer(port))]
     mac = next((mac for peer in routers for mac in peer.macs if _answers(look, found.hop)), None)
     if mac:
-        return mac, found.hop
-    raise OvnlabError(
-        f"its next hop to {destination.ip} is {found.hop}, and nobody is known to have that",
+        return mac, found.hop, ""
+    raise NoNextHop(
+        f"sends packets for {destination.ip} to {found.hop}, and nobody is known to have that address",
         where=source.name,
         hint="--expr 'eth.dst == MAC' says whom to send it to",
     )
+
+
+def _macs_of(look: Look, zone: Zone, source: End, hop: str) -> list[str]:
+    """The MAC addresses of whoever has an address on the source's logical switch."""
+    datapath = source.port.datapath if source.port else ""
+    found = []
+    for port in list(zone.names.ports_of(datapath)):  # a port of the same switch, or of a router on it
+        peer = zone.names.peer(port)
+        found += [mac for candidate in (port, peer) if candidate and (mac := candidate.mac_of(hop))]
+        found += [mac for mac in (peer.macs if peer else ()) if link_local(mac) == hop]
+    distributed = _distributed(look, hop)
+    if distributed is not None and not found:
+        found.append(distributed[0])
+    return [mac.lower() for mac in found]
+
+
+def _holders(look: Look, ip: str) -> set[str]:
+    """The MAC addresses of the fake VMs that have an address, whatever OVN knows of them."""
+    return {
+        bound.mac
+        for state in look.states.values()
+        for bound in state.vms
+        if ip in (word.partition("/")[0] for word in bound.addresses)
+    }
+
+
+def _any_hop(zone: Zone, source: End, destination: End) -> str:
+    """Whom a packet would go to if its source had a way for it: its destination on the same switch, or a router."""
+    datapath = source.port.datapath if source.port else ""
+    if destination.port is not None and destination.port.datapath == datapath and destination.mac:
+        return destination.mac
+    routers = [peer for port in zone.names.ports_of(datapath) if (peer := zone.names.peer(port))]
+    return next((mac for peer in routers for mac in peer.macs), destination.mac or "ff:ff:ff:ff:ff:ff")
 
 
 def link_local(mac: str) -> str:

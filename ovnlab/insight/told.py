@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ovnlab.insight.decisions import place_of, row_of
+from ovnlab.insight.evidence import Answer, Trace
 from ovnlab.insight.logical import Section, Stage
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.observing import Hop
 from ovnlab.insight.openflow import Exit
 from ovnlab.insight.path import Leg
-from ovnlab.insight.trace import Physical, Trace, place_of, row_of
+from ovnlab.insight.physical import Physical
 from ovnlab.insight.verdict import Verdict
 
 
@@ -34,6 +36,7 @@ def as_dict(trace: Trace, verdict: Verdict) -> dict[str, Any]:
         "physical": [_physical(trace, one) for one in trace.physical],
         "tunnel": {"expected": tunnel(trace.expected), "observed": tunnel(trace.observed)},
         "hops": [_hop(hop) for hop in trace.hops],
+        "answer": _answer(trace.answer),
         "sent": trace.sent,
         "notes": list(trace.notes),
         "agrees": verdict.agrees,
@@ -41,6 +44,25 @@ def as_dict(trace: Trace, verdict: Verdict) -> dict[str, Any]:
         "place": verdict.place,
         "cause": verdict.cause,
         "hint": verdict.hint,
+    }
+
+
+def _answer(found: Answer | None) -> dict[str, Any] | None:
+    """What came back; the way of an answer that did not come at once has the same keys as that of the packet."""
+    if found is None:
+        return None
+    back = found.back
+    return {
+        "state": found.state,
+        "said": found.said,
+        "place": found.place,
+        "hint": found.hint,
+        "packet": found.hop.packet.line if found.hop and found.hop.packet else None,
+        "outcome": back.outcome if back else None,
+        "decision": _decision(back) if back else None,
+        "logical": [_section(back, leg, section) for leg in back.legs for section in leg.sections] if back else [],
+        "physical": [_physical(back, one) for one in back.physical] if back else [],
+        "hops": [_hop(hop) for hop in back.hops] if back else [],
     }
 
 

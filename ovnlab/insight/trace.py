@@ -1,138 +1,169 @@
 """One packet, three times: what OVN means to do with it, what the switches do with it, and what is seen of it.
 
 The first is ovn-trace's word, the second ofproto/trace's on each chassis of the way, the third one real packet that is
-sent and captured where it has to pass. Where they do not agree, the first place is told where they part.
+sent and captured where it has to pass. Where they do not agree, the first place is told where they part. An answer that
+does not come is followed the same way, from who should have sent it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight import logical, openflow, probing
-from ovnlab.insight.logical import CONNECTIONS, LogicalTrace, Section, Stage
+from ovnlab.insight import answers, probing, ways
+from ovnlab.insight.decisions import decider, outcome, place_of, row_of
+from ovnlab.insight.evidence import Answer, Decision, Trace
+from ovnlab.insight.logical import LogicalTrace, Section
 from ovnlab.insight.lookup import Look, Zone, look
-from ovnlab.insight.names import TunnelNames
-from ovnlab.insight.observing import ARRIVAL_TIMEOUT, Hop, Watch, is_answer, observe, watches
-from ovnlab.insight.openflow import PhysicalTrace
-from ovnlab.insight.packets import packet
+from ovnlab.insight.observing import ARRIVAL_TIMEOUT, Hop, Probe, Watch, answer_watch, observe, watches
 from ovnlab.insight.path import Leg, legs
-from ovnlab.insight.question import Question, Wish, question
-from ovnlab.northbound.live import LiveRow
-from ovnlab.topology.resolved import Acl, Topology
+from ovnlab.insight.physical import Physical, follow
+from ovnlab.insight.question import NoNextHop, Question, Wish, question
+from ovnlab.parallel import for_each
+from ovnlab.providers.base import Node
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
 from ovnlab.waiting import CLOCK
 
-_RESIDENT = re.compile(r'is_chassis_resident\("([^"]+)"\)')
+__all__ = ("Answer", "Decision", "Physical", "Trace", "decider", "place_of", "row_of", "trace")
 
-MOST_BACKENDS = 8
-"""Backends of a load balancer that are listened at; another may be chosen, which is then told as not seen."""
-
-
-@dataclass(frozen=True)
-class Physical:
-    """What the switch of a chassis does, beside what OVN means to be done there.
-
-    `missing` are the logical flows that should have matched there and did not, in order; `followed` is false where
-    ofproto/trace could not tell to the end, and `reason` says why.
-    """
-
-    leg: Leg
-    trace: PhysicalTrace
-    missing: tuple[str, ...] = ()
-    followed: bool = True
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The stage that ended a packet's way: the logical flow, the Northbound row that it is of, its line in the file."""
-
-    chassis: str
-    datapath: str
-    pipeline: str
-    stage: Stage
-    row: LiveRow | None = None
-    place: str = ""
-
-    @property
-    def title(self) -> str:
-        """What decided, in words."""
-        if self.row is None:
-            return f"{self.stage.name} of {self.datapath}"
-        kind = self.row.table.replace("_", " ").lower() if self.row.table != "ACL" else "ACL"
-        name = self.row.columns.get("name") or ()
-        named = f" {next(iter(name))}" if name and not isinstance(name, str) else f" {name}" if name else ""
-        return f"{kind}{named} {self.row.uuid[:8]}"
-
-
-@dataclass(frozen=True)
-class Trace:
-    """All of it. `outcome` is delivered, answered (it came back, as an answer), or dropped; `agrees` the verdict."""
-
-    question: Question
-    logical: LogicalTrace
-    legs: tuple[Leg, ...]
-    physical: tuple[Physical, ...]
-    hops: tuple[Hop, ...]
-    outcome: str
-    decision: Decision | None
-    sent: bool
-    notes: tuple[str, ...]
-    look: Look = field(repr=False)
-
-    @property
-    def expected(self) -> TunnelNames | None:
-        """The header of the first tunnel that it has to take."""
-        return next((leg.tunnel for leg in self.legs if leg.tunnel), None)
-
-    @property
-    def observed(self) -> TunnelNames | None:
-        """The header of the first tunnel that it was seen in."""
-        return next((hop.tunnel for hop in self.hops if hop.tunnel), None)
+NORTHD_SECONDS = 4
+"""How long a central node may take to say how its ovn-northd is."""
 
 
 def trace(
     seen: Look, wish: Wish, *, send: bool = True, from_chassis: bool = False, logical_only: bool = False
 ) -> Trace:
-    """Trace one packet; `logical_only` asks no switch, and sends nothing.
+    """Trace one packet and its answer; `logical_only` asks no switch, and sends nothing.
 
     Raises what `question` raises, and UsageError for what ovn-trace rejects.
     """
-    asked = question(seen, wish)
+    asked = question(seen, wish, strict=logical_only)
     if not logical_only and not asked.chassis:
         hint = f"ovnlab bind {asked.source.name} NODE, or --logical for what OVN would do"
         raise OvnlabError("is not bound to a node: nothing can be sent from it", where=asked.source.name, hint=hint)
-    notes = list(_northd(seen, asked))
-    meant = _meant(asked)
+    stopped = northd(seen, asked.zone.name)
+    notes = [stopped] if stopped else []
+    meant = ways.meant(asked)
     frame = None if logical_only else probing.frame(asked)
-    if meant.asks_for_mac and send and frame is not None:
+    sent = send and frame is not None and not asked.unsent
+    if meant.asks_for_mac and sent and frame is not None:
         # It asks for the MAC address, and learns it from the answer: what is traced is the way that comes after that.
         seen, meant, learnt = _after_learning(seen, asked, meant, frame, from_chassis=from_chassis)
         notes.append(learnt)
     if frame is None and not logical_only:
         notes.append("no packet can be made of that expression: nothing is sent, and the switches are not asked")
-    plans = [_planned(seen, asked, one) for one in _alternatives(seen, asked, meant)]
+    plans = [_planned(seen, asked, one) for one in ways.ways(seen, asked, meant)]
+    probe = Probe(asked, frame, from_chassis) if sent and frame is not None else None
+    found = _course(seen, asked, plans, frame, probe, notes)
+    if probe is not None and answers.is_expected(found):
+        found = replace(found, answer=_answer(found, probe))
+    if probe is not None and not wish.expression and not from_chassis and _is_answered(found):
+        found = replace(found, answer=answers.confirmed(found) or found.answer)
+    if stopped:
+        found = replace(found, stopped=stopped)
+    return found
+
+
+def _course(
+    seen: Look,
+    asked: Question,
+    plans: Sequence[Planned],
+    frame: bytes | None,
+    probe: Probe | None,
+    notes: Sequence[str],
+    *,
+    back: bool = False,
+    translated: bool = False,
+) -> Trace:
+    """One packet in one direction: sent if there is a probe, looked for on all ways, followed on the one it took."""
     chosen = plans[0]
     hops = tuple(watch.hop for watch in chosen.watches)
-    if send and frame is not None:
-        everywhere = tuple(dict.fromkeys(watch for one in plans for watch in one.watches))
-        observed = observe(seen, asked, frame, everywhere, from_chassis=from_chassis)
-        chosen = next((one for one in plans if one.goal in observed and observed[one.goal].seen), chosen)
+    came = None
+    if probe is not None:
+        heard = answer_watch(asked) if not back and answers.can_be(asked, chosen.meant) else None
+        observed = observe(seen, probe, [one.watches for one in plans], [heard] if heard else [])
+        chosen = _taken(plans, observed)
         hops = tuple(observed[watch] for watch in chosen.watches if watch in observed)
-    way = chosen.legs
-    done = _realised(seen, asked, way, frame) if frame is not None else ()
-    notes += [f"not understood of ovn-trace: {line}" for line in meant.unread]
-    notes += [f"{one.leg.chassis}: {one.reason}" for one in done if one.reason]
-    notes += [f"not understood of ofproto/trace: {line}" for one in done for line in one.trace.not_understood]
-    outcome, decision = _outcome(seen, asked, chosen.meant, way)
-    sent = send and frame is not None
-    return Trace(asked, chosen.meant, way, done, hops, outcome, decision, sent, tuple(notes), seen)
+        came = observed.get(heard) if heard else None
+    tracked = "trk,est,rpl" if back else ""
+    done: tuple[Physical, ...] = ()
+    if frame is not None:
+        done = follow(seen, asked, chosen.legs, frame, tracked=tracked, translated=translated)
+    said = [*notes, *_choice(plans, chosen)]
+    said += [f"not understood of ovn-trace: {line}" for line in chosen.meant.unread]
+    said += [f"{one.leg.chassis}: {one.reason}" for one in done if one.reason]
+    said += [f"not understood of ofproto/trace: {line}" for one in done for line in one.trace.not_understood]
+    ended, decision = outcome(seen, asked, chosen.meant, chosen.legs)
+    unique = tuple(dict.fromkeys(said))
+    return Trace(asked, chosen.meant, chosen.legs, done, hops, ended, decision, probe is not None, unique, seen, came)
+
+
+def _is_answered(found: Trace) -> bool:
+    """Whether an answer to the probe came, from its receiver or from a router."""
+    if found.outcome == "answered":
+        return all(hop.seen for hop in found.hops if hop.wanted)
+    return found.answer is not None and found.answer.state == "came" and found.answer.back is None
+
+
+def _taken(plans: Sequence[Planned], observed: Mapping[Watch, Hop]) -> Planned:
+    """The way that a packet took: the one that it was seen at the end of, otherwise seen furthest on."""
+
+    def score(plan: Planned) -> tuple[bool, int, int]:
+        seen = [bool(observed[watch].seen) for watch in plan.watches if watch in observed and watch.hop.wanted]
+        ended = plan.goal in observed and bool(observed[plan.goal].seen) if plan.goal else False
+        return ended and all(seen), sum(seen), -len(seen)
+
+    return max(plans, key=score)
+
+
+def _choice(plans: Sequence[Planned], chosen: Planned) -> Iterator[str]:
+    if len(plans) > 1 and (said := ways.choice(chosen.meant)):
+        yield f"of {len(plans)} ways that OVN may choose it took this: {said}"
+
+
+def _answer(found: Trace, probe: Probe) -> Answer:
+    """What came back of a packet that was delivered; where nothing did, the way of the answer is followed."""
+    came = found.came
+    if came is not None and came.seen:
+        return answers.arrived(found, came)
+    receiver = answers.receiver(found)
+    if receiver is None:
+        return Answer("unknown", answers.beyond(found))
+    seen = found.look
+    try:
+        back = answers.reverse(seen, found, receiver)
+    except NoNextHop as error:
+        hint = error.hint or f"ovnlab exec {receiver.name} -- ip route"
+        return Answer("none", f"{receiver.name} {error.message}", place=receiver.name, hint=hint)
+    except OvnlabError as error:
+        return Answer("unknown", f"what is meant of its answer is not known: {error}")
+    first = answers.meant_back(back, found)
+    translated = answers.is_translated(found)
+    plans = [
+        _planned(seen, back, one)
+        for one in ([first] if translated else ways.ways(seen, back, first, tracked="est,rpl"))
+    ]
+    frame = probing.frame(back)
+    about = found.question
+    if answers.is_own(found):  # its kernel will not answer: what it would say is sent for it
+        resent = Probe(back, frame, about=about) if frame is not None else None
+    else:
+        resent = replace(probe, about=about)
+    plans = [replace(plan, watches=tuple(_of_answer(about, watch) for watch in plan.watches)) for plan in plans]
+    way = _course(seen, back, plans, frame, resent, (), back=True, translated=translated)
+    return answers.judged(found, way, receiver)
+
+
+def _of_answer(asked: Question, watch: Watch) -> Watch:
+    """A watch for an answer: at whoever asked, what that itself sends is none."""
+    is_end = watch.hop.name == asked.source.name and watch.hop.what != "sent"
+    return replace(watch, answer=True, not_from=asked.fields.get("eth.src", "") if is_end else watch.not_from)
 
 
 @dataclass(frozen=True)
-class _Planned:
+class Planned:
     """One way that OVN may mean a packet to take, and where it is to be seen on it."""
 
     meant: LogicalTrace
@@ -145,7 +176,7 @@ class _Planned:
         return next((watch for watch in reversed(self.watches) if watch.hop.wanted), None)
 
 
-def _planned(seen: Look, asked: Question, meant: LogicalTrace) -> _Planned:
+def _planned(seen: Look, asked: Question, meant: LogicalTrace) -> Planned:
     way = legs(meant.sent, asked.zone.names, asked.chassis)
     for _ in list(seen.zones)[1:]:  # each may hand it on to one where it was not yet
         beyond = _beyond(seen, asked, meant, way)
@@ -155,7 +186,7 @@ def _planned(seen: Look, asked: Question, meant: LogicalTrace) -> _Planned:
     else:
         if len(way) > 1 and any(output.type == "remote" for section in way[-1].sections for output in section.outputs):
             way = way[:-1]  # an answer that goes back to a zone where the packet has been
-    return _Planned(meant, way, tuple(watches(seen, asked, way, meant)))
+    return Planned(meant, way, tuple(watches(seen, asked, way, meant)))
 
 
 def _beyond(
@@ -174,7 +205,7 @@ def _beyond(
     if zone is None or zone.names.ports[remote].datapath != last.datapath:
         return None
     fields = {**asked.fields, **meant.rewritten(asked.fields), "inport": f'"{last.inport}"'}
-    there = _meant(replace(asked, zone=zone, datapath=last.datapath, fields=fields))
+    there = ways.meant(replace(asked, zone=zone, datapath=last.datapath, fields=fields))
     following = [section for section in there.sent if not _is_ingress(section, last.datapath)]
     rest = legs(following, zone.names, way[-1].chassis)
     joined = replace(way[-1], sections=(*way[-1].sections[:-1], *rest[0].sections))
@@ -192,36 +223,32 @@ def _is_own(zone: Zone, port: str) -> bool:
     return found is not None and found.type != "remote"
 
 
-def _alternatives(seen: Look, asked: Question, meant: LogicalTrace) -> list[LogicalTrace]:
-    """What OVN may do with a packet: one thing, or of a load balancer's backends whichever it chooses."""
-    if not any(section.title.startswith("ct_lb") for section in meant.sections):
-        return [meant]
-    port = asked.fields.get("tcp.dst") or asked.fields.get("udp.dst")
-    ip = asked.destination.ip
-    vips = {f"{ip}:{port}", f"[{ip}]:{port}", ip}
-    backends = [
-        backend.strip()
-        for row in seen.northbound
-        if row.table == "Load_Balancer" and (asked.protocol in (row.columns["protocol"] or ("tcp",)))
-        for vip, behind in row.columns["vips"].items()
-        if vip in vips
-        for backend in behind.split(",")
-    ]
-    return [_meant(asked, "--lb-dst", backend) for backend in backends[:MOST_BACKENDS]] or [meant]
+def northd(seen: Look, zone: str) -> str:
+    """Why logical flows may not be what the Northbound database says; empty where an active ovn-northd makes them.
 
+    Each ovn-northd is asked, and all of them at once: one that is stopped has a process all the same.
+    """
+    nodes = [seen.nodes[node.name] for node in seen.topology.centrals(zone) if node.name in seen.nodes]
 
-def _northd(seen: Look, asked: Question) -> Iterator[str]:
-    """What is to be known where nobody makes logical flows of the Northbound database."""
-    centrals = [seen.states[node.name] for node in seen.topology.centrals(asked.zone.name) if node.name in seen.states]
-    if seen.nodes and not any("ovn-northd" in state.daemons for state in centrals):
-        yield "ovn-northd does not run: what OVN means here is what it meant when that ended"
+    def ask(node: Node) -> str:
+        try:
+            said = run_script(node.context, render("node/northd.sh.j2"), where=node.name, timeout=NORTHD_SECONDS)
+        except OvnlabError:
+            return "silent"
+        return said.partition("Status:")[2].strip() or "silent"
 
-
-def _meant(asked: Question, *options: str) -> LogicalTrace:
-    words = [word for _ in range(CONNECTIONS) for word in ("--ct", "new")]
-    return logical.run(
-        asked.zone.context, asked.zone.databases, asked.datapath, asked.microflow, options=[*words, *options]
-    )
+    if not nodes:
+        return ""
+    found = dict(zip((node.name for node in nodes), for_each(nodes, ask), strict=True))
+    if "active" in found.values():
+        return ""
+    words = {
+        "silent": "ovn-northd does not run or does not answer",
+        "paused": "ovn-northd is paused",
+        "standby": "ovn-northd is on standby, and none is active",
+    }
+    said = ", ".join(f"{node}: {words.get(state, f'ovn-northd says {state}')}" for node, state in found.items())
+    return f"{said}; what OVN means here is what it meant before"
 
 
 def _after_learning(
@@ -232,7 +259,7 @@ def _after_learning(
     deadline = CLOCK.monotonic() + ARRIVAL_TIMEOUT
     while meant.asks_for_mac and CLOCK.monotonic() < deadline:
         CLOCK.sleep(0.05)
-        meant = _meant(asked)
+        meant = ways.meant(asked)
     if meant.asks_for_mac:
         return (
             seen,
@@ -241,136 +268,3 @@ def _after_learning(
         )
     again = look(seen.lab) if seen.lab else seen
     return again, meant, "the router learnt the next hop's MAC address from a packet that was sent first"
-
-
-# ── what the switches do ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _realised(seen: Look, asked: Question, way: Sequence[Leg], frame: bytes) -> tuple[Physical, ...]:
-    """ofproto/trace on each chassis of the way, each with what the one before sends it."""
-    found: list[Physical] = []
-    tagged = asked.source.port.tag if asked.source.port and asked.source.port.parent else 0
-    flow, current = f"in_port={asked.in_port}" + (f",dl_vlan={tagged}" if tagged else ""), frame
-    for number, leg in enumerate(way):
-        if number and leg.tunnel is None and leg.localnet is None:
-            continue  # one of several that flood from an earlier one
-        if leg.chassis not in seen.nodes:
-            break
-        try:
-            context = seen.nodes[leg.chassis].context
-            traced = openflow.run(context, leg.chassis, f"{flow},{packet(current).flow}")
-        except OvnlabError as error:
-            found.append(Physical(leg, PhysicalTrace(leg.chassis, ()), followed=False, reason=str(error.message)))
-            break
-        expected = _resident(seen, leg)
-        missing = tuple(uuid for uuid in expected if uuid not in traced.uuids) if traced.is_followed else ()
-        found.append(Physical(leg, traced, missing, traced.is_followed, traced.reason))
-        following = way[number + 1] if number + 1 < len(way) else None
-        if following is None or following.origin != leg.chassis:
-            break
-        if following.localnet is not None:
-            current = probing.changed(current, next((one.changed for one in traced.exits), {}))
-            tag = f",dl_vlan={following.localnet.tag}" if following.localnet.tag else ""
-            flow = f"in_port=patch-br-int-to-{following.localnet.name}{tag}"
-            continue
-        if following.tunnel is None:
-            break
-        exits = [one for one in traced.exits if one.tunnel is not None]
-        names = seen.zone_of(leg.chassis).names
-        remotes = {encap.ip for encap in names.encaps if encap.chassis == following.chassis}
-        chosen = next((one for one in exits if one.tunnel and one.tunnel.remote_ip in remotes), None)
-        if chosen is None or chosen.tunnel is None:
-            break
-        current = probing.changed(current, chosen.changed)
-        arrival = _arrival(seen, leg.chassis, following.chassis, chosen.tunnel)
-        if not arrival:
-            break
-        flow = arrival
-    return tuple(found)
-
-
-def elsewhere(seen: Look, leg: Leg) -> list[Stage]:
-    """Stages that hold only where another port is resident: ovn-trace takes each as resident everywhere."""
-    return [
-        stage
-        for section in leg.sections
-        for stage in section.stages
-        for port in _RESIDENT.findall(stage.match)
-        if (found := seen.zone_of(leg.chassis).names.ports.get(port)) is not None and found.chassis != leg.chassis
-    ]
-
-
-def _resident(seen: Look, leg: Leg) -> list[str]:
-    """The logical flows that a switch has to match on a chassis."""
-    others = {stage.uuid for stage in elsewhere(seen, leg)}
-    return [uuid for uuid in leg.uuids if uuid not in others]
-
-
-def _arrival(seen: Look, source: str, destination: str, header: openflow.Header) -> str:
-    """A flow of what arrives in a tunnel: the port that it comes in by, and the header's keys."""
-    state = seen.states.get(destination)
-    sender = {encap.ip for encap in seen.zone_of(source).names.encaps if encap.chassis == source}
-    port = next(
-        (t for t in (state.tunnels if state else ()) if t.remote_ip in sender and t.encap == header.encap), None
-    )
-    if port is None:
-        return ""
-    six = ":" in header.remote_ip
-    words = [
-        f"in_port={port.name}",
-        f"tun_id={header.vni:#x}",
-        f"{'tun_ipv6_src' if six else 'tun_src'}={port.remote_ip}",
-        f"{'tun_ipv6_dst' if six else 'tun_dst'}={header.remote_ip}",
-    ]
-    if header.ingress_key is not None and header.egress_key is not None:
-        words.append(f"tun_metadata0={header.ingress_key << 16 | header.egress_key:#x}")
-    return ",".join(words)
-
-
-# ── what it comes to ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _outcome(seen: Look, asked: Question, meant: LogicalTrace, way: Sequence[Leg]) -> tuple[str, Decision | None]:
-    """What OVN means to come of the packet, and what decided where it is dropped."""
-    outputs = {output.port for output in meant.outputs}
-    if meant.refusal is not None:
-        return "rejected", _decision(seen, way, *meant.refusal)
-    if is_answer(asked, meant):
-        return "answered", None
-    if outputs:
-        return "delivered", None
-    where = meant.drop
-    return "dropped", _decision(seen, way, *where) if where else None
-
-
-def _decision(seen: Look, way: Sequence[Leg], section: Section, stage: Stage) -> Decision:
-    chassis = next((leg.chassis for leg in way if section in leg.sections), "")
-    row = row_of(seen, stage.uuid)
-    pipeline = section.pipeline or ("ingress" if "_in_" in stage.name else "egress")
-    return Decision(chassis, section.datapath, pipeline, stage, row, place_of(seen.topology, row))
-
-
-def decider(seen: Look, section: Section, stage: Stage) -> str:
-    """What decided, in words, with its line in the file where it has one."""
-    found = _decision(seen, (), section, stage)
-    return f"{found.title} ({found.place})" if found.place else found.title
-
-
-def row_of(seen: Look, uuid: str) -> LiveRow | None:
-    """The Northbound row that a logical flow is of (ovn-sb(5), Logical_Flow external_ids:stage-hint)."""
-    flow = seen.flow(uuid)
-    return seen.northbound_row(flow["external_ids"].get("stage-hint", "")) if flow else None
-
-
-def place_of(topology: Topology, row: LiveRow | None) -> str:
-    """The line of the topology's file that a row is of; empty where it is of none."""
-    if row is None or row.table != "ACL":
-        return ""
-    return next((acl.place for acl in topology.acls if _is_acl(acl, row)), "")
-
-
-def _is_acl(acl: Acl, row: LiveRow) -> bool:
-    columns = row.columns
-    return (acl.direction, acl.priority, acl.match, acl.action) == (
-        columns["direction"], columns["priority"], columns["match"], columns["action"],
-    )  # fmt: skip

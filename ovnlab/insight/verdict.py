@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ovnlab.errors import OvnlabError
+from ovnlab.insight import answers
+from ovnlab.insight.evidence import Trace
 from ovnlab.insight.lookup import Look
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.observing import Hop
 from ovnlab.insight.path import Leg
+from ovnlab.insight.physical import Physical, elsewhere, flow_title, foreign, nic_bridge
 from ovnlab.insight.question import bridge_mappings
-from ovnlab.insight.trace import Physical, Trace, elsewhere
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import ip_of
@@ -38,25 +41,89 @@ class _Fault:
 def verdict(trace: Trace) -> Verdict:
     """What a trace comes to."""
     agreed = _as_intended(trace)
-    if agreed:
+    if not agreed:
+        fault = _fault(trace)
+        sentence = f"logic and reality differ, at {fault.place}: {fault.cause}"
+        return Verdict(False, sentence, fault.place, fault.cause, fault.hint)
+    if trace.question.unsent:
+        return _unsent(trace)
+    if trace.question.mistaken:
+        hop = trace.question.next_hop
+        place = f"{trace.question.source.name}, its neighbour {hop}"
+        hint = f"ovnlab exec {trace.question.source.name} -- ip neigh flush to {hop}"
+        return Verdict(
+            False, f"it goes to the wrong MAC address: {trace.question.mistaken}", place, trace.question.mistaken, hint
+        )
+    if trace.stopped:
+        sentence = f"cannot be told, because {trace.stopped}; by that it is {agreed}"
+        return Verdict(False, sentence, "ovn-northd", trace.stopped, "ovnlab appctl central -t ovn-northd status")
+    return _with_answer(trace, agreed)
+
+
+def _unsent(trace: Trace) -> Verdict:
+    """The source would not send such a packet at all."""
+    source = trace.question.source.name
+    hint = f"ovnlab exec {source} -- ip route"
+    return Verdict(False, f"nothing is sent: {trace.question.unsent}", source, trace.question.unsent, hint)
+
+
+def _with_answer(trace: Trace, agreed: str) -> Verdict:
+    """The verdict of a packet that went as it is meant to, with what came of its answer."""
+    answer = trace.answer
+    if answer is None:
         return Verdict(True, agreed)
-    fault = _fault(trace)
-    return Verdict(
-        False, f"logic and reality differ, at {fault.place}: {fault.cause}", fault.place, fault.cause, fault.hint
-    )
+    if answer.is_lost:
+        return _unanswered(trace, agreed)
+    if answer.state == "refused":
+        if _should_listen(trace):
+            return Verdict(
+                False, f"{trace.outcome}, and refused: {answer.said}", answer.place, answer.said, answer.hint
+            )
+        return Verdict(True, f"{agreed}; {answer.said}")
+    if answer.state == "unknown":
+        return Verdict(True, f"{agreed}; no answer: {answer.said}" if trace.outcome == "left" else agreed)
+    return Verdict(True, agreed)
+
+
+def _unanswered(trace: Trace, agreed: str) -> Verdict:
+    """Where the answer to a packet that arrived is lost."""
+    answer = trace.answer
+    assert answer is not None  # noqa: S101  asked by who calls
+    if rerouted := answers.rerouted(trace):
+        return Verdict(True, f"{agreed}; no answer came: it is not for whom it goes to ({rerouted})")
+    place, cause, hint = answer.place, answer.said, answer.hint
+    if answer.back is not None and place and answer.back.outcome == "dropped":
+        cause += reason(answer.back)
+    if answer.back is not None and not place:
+        fault = _fault(answer.back)
+        place, cause, hint = fault.place, f"{answer.said}, at {fault.place}: {fault.cause}", fault.hint
+    return Verdict(False, f"{trace.outcome}, but no answer: {cause}", place, cause, hint)
+
+
+def _should_listen(trace: Trace) -> bool:
+    """Whether something should listen where a packet is refused: a server of the file, a backend."""
+    got, asked = trace.arrived, trace.question
+    if got is None or got.packet is None:
+        return False
+    vm = trace.look.topology.vm(got.name)
+    if vm is not None and got.packet.destination_port in vm.serves:
+        return True
+    return any(
+        section.title.startswith("ct_lb") and "=" in section.title for section in trace.logical.sections
+    ) and bool(asked.fields.get("tcp.dst"))
 
 
 def _as_intended(trace: Trace) -> str:
     """The sentence for a packet that goes as OVN means it to; empty where it does not."""
     wrong = [hop for hop in trace.hops if hop.seen is not None and hop.seen != hop.wanted]
-    broken = [one for one in trace.physical if one.missing or _lacks_exit(trace, one)]
+    broken = [one for one in trace.physical if _is_broken(trace, one)]
     if _arrived_otherwise(trace):
         return "delivered as intended, by another way than ovn-trace tells: it takes every port as resident everywhere"
     ended = trace.outcome in ("dropped", "rejected") and any(one.missing for one in trace.physical)
     if wrong or any(_other_header(trace, hop) for hop in trace.hops) or (broken and not trace.sent) or ended:
         return ""
     if trace.logical.asks_for_mac:
-        return f"dropped as intended: nobody answers for {trace.question.destination.ip}"
+        return "" if _owner(trace) else f"dropped as intended: nobody answers for {_hop_asked_for(trace)}"
     if trace.physical and trace.outcome == "delivered" and _homeless(trace):
         return ""
     asked = "flows tell" if trace.physical else "OVN is concerned"
@@ -66,10 +133,76 @@ def _as_intended(trace: Trace) -> str:
         if decision is None:
             return f"{trace.outcome} as intended{how}"
         where = f" ({decision.place})" if decision.place else ""
-        return f"{trace.outcome} as intended, by {decision.title}{where}{how}"
+        return f"{trace.outcome} as intended, by {decision.title}{where}{reason(trace)}{how}"
     if trace.outcome == "answered":
-        return f"answered as intended{how}"
+        return f"answered as intended{_said_by_router(trace)}{how}"
+    if trace.outcome == "left":
+        return f"left the lab as intended, at {_exit_place(trace)}{how}"
+    if rerouted := answers.rerouted(trace):
+        return f"delivered {rerouted}{how}"
     return f"delivered as intended{how}"
+
+
+def _said_by_router(trace: Trace) -> str:
+    """What a router answered, where that is not simply a reply."""
+    hop = next((hop for hop in trace.hops if hop.what == "answered" and hop.packet), None)
+    if hop is None or hop.packet is None or "reply" in hop.packet.said:
+        return ""
+    return f": {hop.packet.said.partition(',')[0]}, from {hop.packet.source}"
+
+
+def _exit_place(trace: Trace) -> str:
+    """Where a packet leaves the lab: a NIC, and whom it goes to next."""
+    nics = [hop.place for hop in trace.hops if hop.what.startswith("to ") and hop.wanted and not hop.tunnel]
+    ports = [output.port for output in trace.logical.outputs]
+    known = re.findall(r"MAC binding to ([0-9a-f:]{17})", trace.logical.text)
+    hop = known[-1] if known else trace.logical.rewritten(trace.question.fields).get("eth.dst", "")
+    to = _holder_of(trace, hop)
+    return (nics[-1] if nics else ", ".join(ports)) + (f", to {to}" if to else "")
+
+
+def _holder_of(trace: Trace, mac: str) -> str:
+    """The machine of the lab that has a MAC address."""
+    for name, state in trace.look.states.items():
+        for device in state.devices.values():
+            if mac and device.mac == mac:
+                return name
+    return ""
+
+
+def _hop_asked_for(trace: Trace) -> str:
+    """The address whose MAC address a router asks for: its next hop (ovn-northd(8), lr_in_ip_routing)."""
+    found = re.findall(r"\b(?:xx)?reg0 = ([0-9a-f.:]+|ip[46]\.dst);", trace.logical.text)
+    last = found[-1] if found else ""
+    ends = {**trace.question.fields, **trace.logical.rewritten(trace.question.fields)}
+    return ends.get(last, last) or trace.question.destination.ip
+
+
+def _owner(trace: Trace) -> str:
+    """Who in the lab has the address that a router asks for and nobody answers for: then it is no matter of nobody."""
+    address = _hop_asked_for(trace)
+    look = trace.look
+    for name, state in look.states.items():
+        if any(address == word.partition("/")[0] for d in state.devices.values() for word in d.addresses):
+            return name
+        for bound in state.vms:
+            if address in (word.partition("/")[0] for word in bound.addresses):
+                return bound.name
+    return ""
+
+
+def reason(trace: Trace) -> str:
+    """Why a stage without a row drops a packet, as far as it is known; empty where the title says it all."""
+    decision, source = trace.decision, trace.question.source
+    if decision is not None and decision.stage.name == "lr_in_ip_routing":
+        ends = {**trace.question.fields, **trace.logical.rewritten(trace.question.fields)}
+        return f": router {decision.datapath} has no route to {ends.get('ip4.dst') or ends.get('ip6.dst')}"
+    if decision is None or "port_sec" not in decision.stage.name or "_in_" not in decision.stage.name:
+        return ""
+    known = source.port.addresses if source.port else ()
+    fields = trace.question.fields
+    sent = " ".join(filter(None, (fields.get("eth.src"), fields.get("ip4.src") or fields.get("ip6.src"))))
+    return f": {source.name} sends from {sent}, and its port has {'; '.join(known) or 'no address'}"
 
 
 def _arrived_otherwise(trace: Trace) -> bool:
@@ -93,10 +226,32 @@ def _other_header(trace: Trace, hop: Hop) -> TunnelNames | None:
 
 def _lacks_exit(trace: Trace, one: Physical) -> bool:
     """Whether a packet should leave a switch, and does not."""
-    if not one.followed or one.trace.exits or any(part.asks_controller for part in one.trace.passes):
+    if not one.followed or any(part.asks_controller for part in one.trace.passes):
         return False
-    following = trace.legs.index(one.leg) + 1
-    return bool(one.leg.outputs) or (following < len(trace.legs) and trace.legs[following].tunnel is not None)
+    following = [leg for leg in trace.legs[trace.legs.index(one.leg) + 1 :] if leg.origin == one.leg.chassis]
+    if one.trace.exits:
+        return _lacks_nic(trace, one)
+    return bool(one.leg.outputs) or any(leg.tunnel is not None for leg in following)
+
+
+def _lacks_nic(trace: Trace, one: Physical) -> bool:
+    """Whether a packet for a physical network leaves by other ports than its NIC."""
+    return bool(_nics(trace, one)) and not {out.port for out in one.trace.exits} & set(_nics(trace, one))
+
+
+def _nics(trace: Trace, one: Physical) -> list[str]:
+    """The NICs that a packet should leave a chassis by; none where the datapath's ports have numbers for names."""
+    node, ports = trace.look.topology.node(one.leg.chassis), trace.look.zone_of(one.leg.chassis).names.ports
+    if node is None or any(out.port.isdigit() for out in one.trace.exits):
+        return []
+    if trace.question.destination.node == one.leg.chassis:
+        return []  # it may be for the chassis itself
+    names = [ports[out.port].options.get("network_name", "") for out in one.leg.outputs if out.type == "localnet"]
+    return [nic.device for name in names if (nic := node.nic(name)) is not None]
+
+
+def _is_broken(trace: Trace, one: Physical) -> bool:
+    return bool(one.missing or one.strays or one.is_lost_on_arrival or _lacks_exit(trace, one))
 
 
 # ── where they part ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,34 +331,28 @@ def _again(chassis: str) -> str:
 
 
 def _broken(trace: Trace, one: Physical | None) -> bool:
-    return one is not None and bool(one.missing or _lacks_exit(trace, one))
+    return one is not None and _is_broken(trace, one)
 
 
 def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: Physical | None, lost: Hop | None) -> _Fault:
     """What is wrong on a chassis that does not let a packet on."""
+    for chassis in filter(None, (leg.chassis, leg.origin)):
+        for fault in _identity_faults(trace, chassis):
+            return fault
     for fault in (*_encap_faults(trace, leg, after), *_daemon_faults(trace, leg.chassis), *_mac_faults(trace)):
         return fault
-    for fault in _mapping_faults(trace, leg):
+    for fault in (*_mapping_faults(trace, leg), *_silent_faults(one)):
         return fault
-    if one is not None and one.missing:
-        uuid = one.missing[0]
-        flow = trace.look.flow(uuid)
-        stage = flow["external_ids"].get("stage-name", "") if flow else ""
-        what = f"{stage} ({flow['match']})" if flow else uuid
-        absent = _absent(trace, leg.chassis, uuid)
-        said = "is not installed" if absent else "was not hit"
-        return _Fault(
-            f"{leg.chassis}, {_table(trace, one, uuid)}",
-            f"the OpenFlow flow of {what} {said}",
-            _again(leg.chassis) if absent else "",
-        )
-    if one is not None and _lacks_exit(trace, one):
-        last = one.trace.last
-        where = f"{leg.chassis}, table {last.table}" if last else leg.chassis
-        for said in one.trace.complaints:
-            return _Fault(f"{leg.chassis}, its tunnels", f"the switch says: {said}")
-        goal = f"a tunnel to {after.chassis}" if after else ", ".join(output.port for output in leg.outputs)
-        return _Fault(where, f"no OpenFlow flow puts it out to {goal}")
+    if one is not None:
+        for fault in (*_foreign_faults(trace, one), *_flow_faults(trace, leg, after, one)):
+            return fault
+    if one is None or not one.answered:
+        why = one.reason if one is not None and one.reason else "it was not asked"
+        if "no tunnel port" in why:
+            hint = f"ovnlab vsctl {leg.chassis} list-ports br-int"
+            return _Fault(f"{leg.chassis}, its tunnels", why, hint)
+        place = lost.place if lost else leg.chassis
+        return _Fault(place, f"it was not seen there, and what {leg.chassis} does with it is not known: {why}")
     if after is not None:
         out = next((h for h in trace.hops if h.node == leg.chassis and h.what == f"to {after.chassis}"), None)
         if out is not None and out.seen is False and not out.problem:
@@ -211,7 +360,97 @@ def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: Physical | None, 
             return _Fault(out.place, said, f"ovnlab exec {leg.chassis} -- ip route")
         return _between(trace, leg, after)
     place = lost.place if lost else leg.chassis
-    return _Fault(place, f"{leg.chassis} puts it out, and it was not seen at {place}")
+    for fault in _receiver_faults(trace, lost):
+        return fault
+    if not one.followed:
+        return _Fault(place, f"it was not seen there; what {leg.chassis} does cannot be told to its end: {one.reason}")
+    return _Fault(place, f"the flows of {leg.chassis} put it out, and it was not seen at {place}")
+
+
+def _silent_faults(one: Physical | None) -> Iterator[_Fault]:
+    """A switch that does not say what it does."""
+    if one is not None and not one.answered and "does not answer" in one.reason:
+        yield _Fault(f"{one.leg.chassis}, ovs-vswitchd", one.reason, f"ovnlab logs {one.leg.chassis}")
+
+
+def _foreign_faults(trace: Trace, one: Physical) -> Iterator[_Fault]:
+    """Flows on the way that OVN did not install."""
+    chassis = one.leg.chassis
+    for step in foreign(trace.look, one):
+        bridge = "" if step.bridge == "br-int" else f"{step.bridge}, "
+        hint = f"ovnlab ofctl {chassis} dump-flows {step.bridge} table={step.table}"
+        yield _Fault(f"{chassis}, {bridge}table {step.table}", f"a flow that is not of OVN: {flow_title(step)}", hint)
+
+
+def _flow_faults(trace: Trace, leg: Leg, after: Leg | None, one: Physical) -> Iterator[_Fault]:
+    """Flows that are missing, or that do something else than is meant."""
+    if one.is_lost_on_arrival and one.arrival is not None:
+        bridge = nic_bridge(trace.look, leg.chassis)
+        last = one.arrival.ending
+        what = f": {flow_title(last)}" if last else ""
+        where = f"{leg.chassis}, {bridge[0] if bridge else 'the bridge of its NIC'}"
+        yield _Fault(where, f"what comes from {leg.origin} is not taken out of its tunnel{what}")
+    for stray in one.strays:
+        last = next(
+            (step for step in reversed(list(one.trace.steps)) if any("tunneling to" in a for a in step.actions)), None
+        )
+        where = f"{leg.chassis}, table {last.table}" if last else leg.chassis
+        meant = after.chassis if after else ", ".join(output.port for output in leg.outputs)
+        yield _Fault(where, f"it is sent to {stray}, and {meant} was meant", _again(leg.chassis))
+    if one.missing:
+        uuid = one.missing[0]
+        flow = trace.look.flow(uuid)
+        stage = flow["external_ids"].get("stage-name", "") if flow else ""
+        what = f"{stage} ({flow['match']})" if flow else uuid
+        absent = _absent(trace, leg.chassis, uuid)
+        said = "is not installed" if absent else "was not hit"
+        yield _Fault(
+            f"{leg.chassis}, {_table(trace, one, uuid)}",
+            f"the OpenFlow flow of {what} {said}",
+            _again(leg.chassis) if absent else "",
+        )
+    if _lacks_exit(trace, one):
+        yield from _exit_faults(trace, leg, after, one)
+
+
+def _exit_faults(trace: Trace, leg: Leg, after: Leg | None, one: Physical) -> Iterator[_Fault]:
+    """Why a packet does not leave a switch."""
+    for said in one.trace.complaints:
+        last = one.trace.ending
+        where = f"{leg.chassis}, {last.bridge}" if last and last.bridge != "br-int" else f"{leg.chassis}, its tunnels"
+        yield _Fault(where, f"the switch says: {said}")
+    for nic in _nics(trace, one):
+        state = trace.look.states.get(leg.chassis)
+        mapped = bridge_mappings(state.external_ids.get("ovn-bridge-mappings", "")) if state else {}
+        node = trace.look.topology.node(leg.chassis)
+        network = next((n.network for n in node.nics if n.device == nic), "") if node else ""
+        bridge = mapped.get(network, "its bridge")
+        hint = f"ovnlab vsctl {leg.chassis} list-ports {bridge}"
+        yield _Fault(
+            f"{leg.chassis}, {bridge}",
+            f"what is for {network} does not leave by {nic}: is that a port of {bridge}?",
+            hint,
+        )
+    ended = one.trace.last
+    where = f"{leg.chassis}, table {ended.table}" if ended else leg.chassis
+    goal = f"a tunnel to {after.chassis}" if after else ", ".join(output.port for output in leg.outputs)
+    yield _Fault(where, f"no OpenFlow flow puts it out to {goal}")
+
+
+def _receiver_faults(trace: Trace, lost: Hop | None) -> Iterator[_Fault]:
+    """What is wrong with whoever should receive a packet."""
+    home = trace.look.home(lost.name) if lost is not None and lost.name else None
+    if home is None or lost is None:
+        return
+    node, bound = home
+    if bound.mtu == 0 and bound.mac:
+        hint = f"ovnlab exec {bound.name} -- ip link set {bound.name} up"
+        yield _Fault(f"{bound.name} on {node}", "its interface is down", hint)
+    if not bound.mac and bound.vm is not None:
+        yield _Fault(f"{bound.name} on {node}", "its namespace has no such interface", "ovnlab up")
+    for hop in trace.hops:
+        if hop.problem and hop.name == lost.name:
+            yield _Fault(hop.place, hop.problem)
 
 
 def _between(trace: Trace, leg: Leg, after: Leg) -> _Fault:
@@ -253,10 +492,12 @@ def _daemon_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
 
 
 def _encap_faults(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Fault]:
-    """A chassis that says that its tunnels end where it has no address (ovn-controller(8), ovn-encap-ip)."""
+    """What keeps two chassis from a tunnel: identity, encapsulation, where it ends (ovn-controller(8))."""
     look = trace.look
     if after is None or after.tunnel is None:
         return
+    yield from _identity_faults(trace, after.chassis)
+    yield from _encap_type_faults(trace, leg.chassis, after.chassis)
     for chassis in (after.chassis, leg.chassis):
         state = look.states.get(chassis)
         own = {ip_of(a) for device in state.devices.values() for a in device.addresses} if state else set()
@@ -267,6 +508,28 @@ def _encap_faults(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Fault]
                     f"it says that its tunnels end at {encap.ip}, which is no address of it",
                     f"ovnlab vsctl {chassis} get Open_vSwitch . external_ids:ovn-encap-ip",
                 )
+
+
+def _identity_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
+    """A node whose ovn-controller registers it under another name than it has."""
+    state = trace.look.states.get(chassis)
+    known = state.external_ids.get("system-id", "") if state else ""
+    if state is not None and known != chassis:
+        also = f", which is the chassis of {known}" if known in trace.look.states else ""
+        hint = "`ovnlab up` sets it as the file has it"
+        yield _Fault(
+            f"{chassis}, its system-id", f"its system-id is {known or 'not set'} instead of {chassis}{also}", hint
+        )
+
+
+def _encap_type_faults(trace: Trace, one: str, other: str) -> Iterator[_Fault]:
+    """Two chassis that have no type of tunnel in common."""
+    encaps = trace.look.zone_of(one).names.encaps
+    types = [sorted({encap.type for encap in encaps if encap.chassis == chassis}) for chassis in (one, other)]
+    if all(types) and not set(types[0]) & set(types[1]):
+        said = " and ".join(f"{who} takes {', '.join(kinds)}" for who, kinds in zip((one, other), types, strict=True))
+        hint = f"ovnlab vsctl {other} get Open_vSwitch . external_ids:ovn-encap-type"
+        yield _Fault(f"the tunnel from {one} to {other}", f"they have no encapsulation in common: {said}", hint)
 
 
 def _mapping_faults(trace: Trace, leg: Leg) -> Iterator[_Fault]:

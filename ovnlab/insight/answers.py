@@ -1,0 +1,327 @@
+"""What comes back of a packet: whether an answer is due, whether it came, and the packet that it would have been."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ovnlab.errors import OvnlabError
+from ovnlab.insight import ways
+from ovnlab.insight.decisions import deciding
+from ovnlab.insight.evidence import Answer, Trace
+from ovnlab.insight.logical import CONNECTIONS, LogicalTrace, run
+from ovnlab.insight.lookup import Look
+from ovnlab.insight.observing import Hop
+from ovnlab.insight.question import End, Question, Wish, endpoint, question
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+
+_REPLIES = {"icmp4.type": ("8", "0"), "icmp6.type": ("128", "129"), "tcp.flags": ("2", "0x12")}
+"""Fields of a request and of its answer: echo request and reply, SYN and SYN with ACK."""
+
+SECONDS = 2
+"""How long the source's own kernel waits for an answer."""
+
+_ASKING = {"FAILED", "INCOMPLETE"}
+"""States of a neighbour that has not said its MAC address (ip-neighbour(8))."""
+
+
+def is_request(asked: Question) -> bool:
+    """Whether a packet is one that its receiver answers: an ICMP echo request, or the first of a TCP connection."""
+    fields = asked.fields
+    return (
+        any(fields.get(key) == value for key, value in (("icmp4.type", "8"), ("icmp6.type", "128")))
+        or ("tcp.dst" in fields and int(fields.get("tcp.flags", "0"), 0) & 0x12 == 2)
+        or "udp.dst" in fields
+    )
+
+
+def can_be(asked: Question, meant: LogicalTrace) -> bool:
+    """Whether an answer is to be listened for: to one address, of a packet that goes to somebody."""
+    if not is_request(asked) or asked.more or not meant.outputs or meant.refusal is not None:
+        return False
+    return not is_for_many(asked) and is_for_one(asked)
+
+
+def is_for_many(asked: Question) -> bool:
+    """Whether a packet goes to a broadcast or multicast address."""
+    first = asked.fields.get("eth.dst", "00").partition(":")[0]
+    return bool(int(first or "0", 16) & 1)
+
+
+def is_for_one(asked: Question) -> bool:
+    """Whether a packet goes from one address to another."""
+    ends = [asked.fields.get(f"{ip}.{end}", "") for ip in ("ip4", "ip6") for end in ("src", "dst")]
+    known = [ipaddress.ip_address(end) for end in ends if _is_address(end)]
+    return len(known) == 2 and not any(end.is_unspecified or end.is_multicast for end in known)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_expected(found: Trace) -> bool:
+    """Whether what became of a packet leaves an answer to be looked for."""
+    if found.came is None or found.outcome not in ("delivered", "left"):
+        return False
+    lost = any(hop.wanted and hop.seen is False for hop in found.hops)
+    return not lost
+
+
+def arrived(found: Trace, came: Hop) -> Answer:
+    """What an answer that came says."""
+    packet = came.packet
+    said = packet.said if packet else ""
+    sender = packet.source if packet else ""
+    if "TCP [" in said and "R" in said.partition("[")[2].partition("]")[0]:
+        who = _name(found, sender)
+        return Answer("refused", f"{who} refuses the connection: nothing listens on that TCP port", hop=came)
+    if "unreachable" in said and "port" in said:
+        return Answer("refused", f"{_name(found, sender)} says: {said.partition(',')[0]}", hop=came)
+    if said.startswith("ICMP") and "reply" not in said:
+        return Answer("refused", f"{_name(found, sender)} says: {said.partition(',')[0]}", hop=came)
+    return Answer("came", packet.line if packet else "an answer", hop=came)
+
+
+def _name(found: Trace, ip: str) -> str:
+    """Who answers for an address: whoever received the packet, or the address itself."""
+    got = found.arrived
+    if got is not None and ip in (found.question.fields.get("ip4.dst"), found.question.fields.get("ip6.dst")):
+        return got.name if got.name == ip else f"{got.name} ({ip})"
+    return ip
+
+
+def receiver(found: Trace) -> End | None:
+    """Who received a packet, None where nobody of the lab was seen to."""
+    got = found.arrived
+    if got is None or not got.name:
+        return None
+    try:
+        end = endpoint(found.look, got.name)
+    except OvnlabError:
+        return None
+    return end if end.port is not None and end.place is not None else None
+
+
+def beyond(found: Trace) -> str:
+    """Where a packet went that no machine of the lab received."""
+    last = next((hop for hop in reversed(found.hops) if hop.seen), None)
+    if last is None:
+        return "it was seen nowhere, and neither was an answer"
+    return f"no answer was seen, and what is behind {last.place} cannot be"
+
+
+def is_translated(found: Trace) -> bool:
+    """Whether a packet was received with other addresses than it was sent with."""
+    got = found.arrived
+    if got is None or got.packet is None:
+        return False
+    fields = found.question.fields
+    sent = (fields.get("ip4.src") or fields.get("ip6.src"), fields.get("ip4.dst") or fields.get("ip6.dst"))
+    return (got.packet.source, got.packet.destination) != sent
+
+
+def is_own(found: Trace) -> bool:
+    """Whether whoever received a packet may leave it unanswered: a program decides that for UDP."""
+    return "udp.dst" in found.question.fields
+
+
+def reverse(seen: Look, found: Trace, end: End) -> Question:
+    """The answer to a packet, from who received it. Raises NoNextHop where it cannot be sent."""
+    asked, got = found.question, found.arrived
+    packet = got.packet if got else None
+    mine = asked.fields.get("ip4.src") or asked.fields.get("ip6.src") or asked.source.ip
+    to = packet.source if packet and packet.source else mine
+    target = asked.source.name if to == mine else to
+    back = question(seen, Wish(end.name, target, asked.protocol, ip=to))
+    fields = dict(back.fields)
+    own = packet.destination if packet and packet.destination else end.ip
+    fields["ip6.src" if ":" in own else "ip4.src"] = own
+    fields = {
+        key: value for key, value in fields.items() if key.partition(".")[0] not in ("tcp", "udp", "icmp4", "icmp6")
+    }
+    for key, value in asked.fields.items():
+        if key.partition(".")[0] in ("icmp4", "icmp6", "tcp", "udp"):
+            request, reply = _REPLIES.get(key, ("", ""))
+            fields[key] = reply if request and int(value, 0) == int(request, 0) else value
+    for protocol in ("tcp", "udp"):
+        if f"{protocol}.dst" in asked.fields:
+            fields[f"{protocol}.src"] = str(packet.destination_port if packet else asked.fields[f"{protocol}.dst"])
+            fields[f"{protocol}.dst"] = str(packet.source_port if packet else asked.fields[f"{protocol}.src"])
+    return replace(back, fields=fields, marker=asked.marker)
+
+
+def meant_back(back: Question, found: Trace) -> LogicalTrace:
+    """What OVN means to do with an answer.
+
+    ovn-trace knows no entries of connection tracking: where a router translates the address back that a packet was
+    sent from, the rest is asked for again with the address that it has then (ovn-trace(8), Stateful Actions).
+    """
+    first = ways.meant(back, tracked="est,rpl")
+    fields = found.question.fields
+    ip = "ip6" if "ip6.src" in fields else "ip4"
+    original = fields.get(f"{ip}.src", "")
+    if not original or back.fields.get(f"{ip}.dst") == original:
+        return first
+    for number, section in enumerate(first.sections):
+        for stage in section.stages:
+            if stage.name == "lr_in_unsnat" and any(
+                action.startswith(("ct_snat", "ct_snat_in_czone")) for action in stage.actions
+            ):
+                ingress = next(n for n in range(number, -1, -1) if first.sections[n].pipeline == "ingress")
+                before = LogicalTrace(first.flow, first.sections[:ingress])
+                entering = first.sections[ingress]
+                changed = {**back.fields, **before.rewritten(back.fields), f"{ip}.dst": original}
+                changed["inport"] = f'"{entering.inport}"'
+                there = replace(back, datapath=entering.datapath, fields=changed)
+                options = [word for _ in range(CONNECTIONS) for word in ("--ct", "est,rpl")]
+                zone = back.zone
+                rest = run(zone.context, zone.databases, entering.datapath, there.microflow, options=options)
+                begin, *others = rest.sections
+                joined = replace(begin, stages=(*section.stages[: section.stages.index(stage) + 1], *begin.stages))
+                return LogicalTrace(first.flow, (*before.sections, joined, *others), (*first.unread, *rest.unread))
+    return first
+
+
+def judged(found: Trace, back: Trace, end: End) -> Answer:
+    """What the way of an answer that did not come at first says."""
+    came = next((hop for hop in reversed(back.hops) if hop.name == found.question.source.name and hop.seen), None)
+    if came is not None:
+        if is_own(found):
+            return Answer("came", f"an answer of {end.name} would come: one was sent for it", back, came)
+        return Answer("came", "it came when the packet was sent again, and not at first", back, came)
+    if back.outcome in ("dropped", "rejected") and back.decision is not None:
+        where = f" ({back.decision.place})" if back.decision.place else ""
+        said = f"its answer is {back.outcome} by {back.decision.title}{where}"
+        if not is_translated(found) or back.decision.row is not None:
+            return Answer("none", said, back, place=back.decision.title)
+    if back.logical.asks_for_mac:
+        return Answer(
+            "none", f"a router asks for the MAC address of {back.question.destination.ip}, and nobody says it", back
+        )
+    sent = next((hop for hop in back.hops if hop.what == "sent"), None)
+    if sent is not None and sent.seen is False and not sent.problem and not is_own(found):
+        reasons = list(silence(end, back.question))
+        said = f"{end.name} received it and sends no answer"
+        return Answer("none", f"{said}: {reasons[0]}" if reasons else said, back, place=end.name)
+    return Answer("none", "its answer is lost", back)
+
+
+def silence(end: End, back: Question) -> Iterator[str]:
+    """Why a machine that received a packet does not answer it."""
+    if end.place is None:
+        return
+    own = back.fields.get("ip4.src") or back.fields.get("ip6.src") or end.ip
+    script = render("node/silence.sh.j2", namespace=end.place.vm or "", address=own, device=end.place.interface or "lo")
+    try:
+        printed = run_script(end.place.node.context, script, where=f"{end.name}: its kernel", timeout=10)
+    except OvnlabError:
+        return
+    facts = [line.partition(" ") for line in printed.splitlines()]
+    said = {key: value for key, _, value in facts}
+    if "no-address" in said:
+        yield f"it does not have the address {own}"
+    for key, _, value in facts:
+        if key == "rule":
+            yield f"it has a rule that may drop it: {value}"
+    if said.get("ignores") == "1" and "icmp4.type" in back.fields:
+        yield "it ignores ICMP echo requests (net.ipv4.icmp_echo_ignore_all)"
+    yield from _unanswered(said.get("neighbours", "[]"), back.next_hop, end.name)
+    if "tcp.dst" not in back.fields and said.get("filter") == "1":
+        yield "its reverse path filter (net.ipv4.conf.all.rp_filter) drops what comes by another way than it answers"
+
+
+def _unanswered(neighbours: str, hop: str, name: str) -> Iterator[str]:
+    for entry in json.loads(neighbours or "[]"):
+        if entry.get("dst") == hop and _ASKING & set(entry.get("state", ())):
+            yield f"{name} asks for the MAC address of {hop}, and nobody answers"
+
+
+def confirmed(found: Trace) -> Answer | None:
+    """What the source's own kernel says where the probe was answered: it asks for MAC addresses before.
+
+    None where it is answered as well, with a packet as large as its MTU allows, or cannot be asked.
+    """
+    asked = found.question
+    end = asked.source
+    address = asked.fields.get("ip4.dst") or asked.fields.get("ip6.dst") or ""
+    if end.place is None or not address or asked.more or "udp.dst" in asked.fields:
+        return None
+    script = render(
+        "node/converse.sh.j2",
+        namespace=end.place.vm or "",
+        device=end.place.interface if end.place.is_vlan or not end.place.vm else "",
+        address=address,
+        protocol=asked.protocol,
+        port=asked.fields.get("tcp.dst", "0"),
+        seconds=SECONDS,
+        size=_largest(found),
+    )
+    try:
+        printed = run_script(end.place.node.context, script, where=f"{end.name}: asking", timeout=2 * SECONDS + 6)
+    except OvnlabError:
+        return None
+    said = {key: value for key, _, value in (line.partition(" ") for line in printed.splitlines())}
+    if said.get("large", "0") != "0":
+        return _too_large(found)
+    if said.get("code") == "0" or "refused" in said:
+        return None
+    reasons = list(_unanswered(said.get("neighbours", "[]"), asked.next_hop, end.name))
+    what = "a ping" if asked.protocol == "icmp" else "a connection"
+    if reasons:
+        return Answer("none", reasons[0], place=f"{end.name}, its neighbour {asked.next_hop}")
+    hint = f"ovnlab exec {end.name} -- ip route get {address}"
+    sentence = f"a probe is answered, and {what} of {end.name}'s own kernel is not"
+    return Answer("none", sentence, place=end.name, hint=hint)
+
+
+def _largest(found: Trace) -> int:
+    """Bytes of payload that fill a ping up to the sender's MTU, 0 where that says nothing of the lab."""
+    asked, end = found.question, found.question.source
+    tunnelled = any(leg.tunnel is not None for leg in found.legs)
+    if asked.protocol != "icmp" or not tunnelled or end.bound is None or end.bound.name != end.name:
+        return 0
+    headers = 48 if "ip6.src" in asked.fields else 28
+    return max(end.bound.mtu - headers, 0)
+
+
+def _too_large(found: Trace) -> Answer:
+    """A small packet is answered, and a large one is lost: the MTU of a device on the way is too small."""
+    size = found.question.source.bound.mtu if found.question.source.bound else 0
+    said = f"a ping of {size} bytes is lost, and a small one is answered"
+    for device, mtu, wanted in small_mtus(found):
+        hint = f"ovnlab exec {device.partition(':')[0]} -- ip link set {device.partition(':')[2]} mtu {wanted}"
+        return Answer("none", f"{said}: {device} has MTU {mtu}, and the underlay has {wanted}", place=device, hint=hint)
+    return Answer("none", f"{said}, and no ICMP error says of what MTU", place="the MTU of the way")
+
+
+def small_mtus(found: Trace) -> Iterator[tuple[str, int, int]]:
+    """Devices of the underlay that are smaller than it, on the chassis of a packet's way, with their MTU and its."""
+    wanted = found.look.topology.underlay.mtu
+    for chassis in dict.fromkeys(leg.chassis for leg in found.legs):
+        node, state = found.look.topology.node(chassis), found.look.states.get(chassis)
+        if node is None or state is None or node.machine.host:
+            continue
+        for name in dict.fromkeys(("eth1", node.underlay_device)):
+            mtu = state.device(name).mtu
+            if 0 < mtu < wanted:
+                yield f"{chassis}:{name}", mtu, wanted
+
+
+def rerouted(found: Trace) -> str:
+    """By what a packet goes to somebody else than it is for; empty where it does not."""
+    goal = found.question.destination.port
+    outputs = [output for output in found.logical.outputs if output.type == ""]
+    if goal is None or goal.type or not outputs or goal.name in {output.port for output in outputs}:
+        return ""
+    who = ", ".join(output.port for output in outputs)
+    every = deciding(found.look, found.legs)
+    by = [one for one in every if one.row is None or one.row.table != "Logical_Router_Static_Route"] or every
+    why = f": by {by[-1].title}" + (f" ({by[-1].place})" if by[-1].place else "") if by else ""
+    return f"to {who}, not to {goal.name}{why}"

@@ -1,0 +1,69 @@
+"""What OVN means to come of a packet, and which row of the Northbound database decided that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ovnlab.insight.evidence import Decision
+from ovnlab.insight.logical import LogicalTrace, Section, Stage
+from ovnlab.insight.lookup import Look
+from ovnlab.insight.observing import is_answer
+from ovnlab.insight.path import Leg
+from ovnlab.insight.question import Question
+from ovnlab.northbound.live import LiveRow
+from ovnlab.topology.resolved import Acl, Topology
+
+
+def outcome(seen: Look, asked: Question, meant: LogicalTrace, way: Sequence[Leg]) -> tuple[str, Decision | None]:
+    """What OVN means to come of the packet, and what decided where it is dropped."""
+    if meant.refusal is not None:
+        return "rejected", decision(seen, way, *meant.refusal)
+    if is_answer(asked, meant):
+        return "answered", None
+    if meant.outputs:
+        leaves = all(output.type == "localnet" for output in meant.outputs)
+        return ("left" if leaves and asked.destination.place is None else "delivered"), None
+    where = meant.drop
+    return "dropped", decision(seen, way, *where) if where else None
+
+
+def decision(seen: Look, way: Sequence[Leg], section: Section, stage: Stage) -> Decision:
+    """A stage that decided something, with the row that it is of."""
+    chassis = next((leg.chassis for leg in way if section in leg.sections), "")
+    row = row_of(seen, stage.uuid)
+    pipeline = section.pipeline or ("ingress" if "_in_" in stage.name else "egress")
+    return Decision(chassis, section.datapath, pipeline, stage, row, place_of(seen.topology, row))
+
+
+def decider(seen: Look, section: Section, stage: Stage) -> str:
+    """What decided, in words, with its line in the file where it has one."""
+    found = decision(seen, (), section, stage)
+    return f"{found.title} ({found.place})" if found.place else found.title
+
+
+def deciding(seen: Look, way: Sequence[Leg]) -> list[Decision]:
+    """The policies, routes, NAT and load balancers that made a packet's way what it is, in order."""
+    kinds = ("Logical_Router_Policy", "Logical_Router_Static_Route", "NAT", "Load_Balancer")
+    found = [decision(seen, way, section, stage) for leg in way for section in leg.sections for stage in section.stages]
+    kept = {one.row.uuid: one for one in found if one.row is not None and one.row.table in kinds}
+    return list(kept.values())
+
+
+def row_of(seen: Look, uuid: str) -> LiveRow | None:
+    """The Northbound row that a logical flow is of (ovn-sb(5), Logical_Flow external_ids:stage-hint)."""
+    flow = seen.flow(uuid)
+    return seen.northbound_row(flow["external_ids"].get("stage-hint", "")) if flow else None
+
+
+def place_of(topology: Topology, row: LiveRow | None) -> str:
+    """The line of the topology's file that a row is of; empty where it is of none."""
+    if row is None or row.table != "ACL":
+        return ""
+    return next((acl.place for acl in topology.acls if _is_acl(acl, row)), "")
+
+
+def _is_acl(acl: Acl, row: LiveRow) -> bool:
+    columns = row.columns
+    return (acl.direction, acl.priority, acl.match, acl.action) == (
+        columns["direction"], columns["priority"], columns["match"], columns["action"],
+    )  # fmt: skip

@@ -1,0 +1,100 @@
+"""What was found out about one packet and its answer: the data that a verdict is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ovnlab.insight.logical import LogicalTrace, Stage
+from ovnlab.insight.lookup import Look
+from ovnlab.insight.names import TunnelNames
+from ovnlab.insight.observing import Hop
+from ovnlab.insight.path import Leg
+from ovnlab.insight.physical import Physical
+from ovnlab.insight.question import Question
+from ovnlab.northbound.live import LiveRow
+
+_KINDS = {"ACL": "ACL", "NAT": "NAT", "QoS": "QoS rule"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The stage that ended a packet's way: the logical flow, the Northbound row that it is of, its line in the file."""
+
+    chassis: str
+    datapath: str
+    pipeline: str
+    stage: Stage
+    row: LiveRow | None = None
+    place: str = ""
+
+    @property
+    def title(self) -> str:
+        """What decided, in words."""
+        if self.row is None and self.stage.name == "lr_in_policy" and self.stage.match != "1":
+            return f"policy {self.stage.priority} of router {self.datapath} ({self.stage.match})"
+        if self.row is None:
+            return f"{self.stage.name} of {self.datapath}"
+        kind = _KINDS.get(self.row.table, self.row.table.replace("_", " ").lower())
+        name = self.row.columns.get("name") or ()
+        named = f" {next(iter(name))}" if name and not isinstance(name, str) else f" {name}" if name else ""
+        return f"{kind}{named} {self.row.uuid[:8]}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back of a packet, or why nothing did.
+
+    `state` is `came`, `refused` (the receiver said that nothing listens), `none` (an answer was due, and is lost),
+    `beyond` (it left the lab, and what happens there cannot be seen), or `unknown`. `said` is a sentence; `back` the
+    way of the answer where it was followed; `place` and `hint` are where it was lost and what to do.
+    """
+
+    state: str
+    said: str
+    back: Trace | None = None
+    hop: Hop | None = None
+    place: str = ""
+    hint: str = ""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether an answer was due and did not come."""
+        return self.state == "none"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All of it. `outcome` is delivered, answered (a router did), rejected, dropped, or left (the lab, by a NIC).
+
+    `came` is where the answer was listened for, None where none was due. `stopped` says why the logical flows may not
+    be what the Northbound database says.
+    """
+
+    question: Question
+    logical: LogicalTrace
+    legs: tuple[Leg, ...]
+    physical: tuple[Physical, ...]
+    hops: tuple[Hop, ...]
+    outcome: str
+    decision: Decision | None
+    sent: bool
+    notes: tuple[str, ...]
+    look: Look = field(repr=False)
+    came: Hop | None = None
+    answer: Answer | None = None
+    stopped: str = ""
+
+    @property
+    def expected(self) -> TunnelNames | None:
+        """The header of the first tunnel that it has to take."""
+        return next((leg.tunnel for leg in self.legs if leg.tunnel), None)
+
+    @property
+    def observed(self) -> TunnelNames | None:
+        """The header of the first tunnel that it was seen in."""
+        return next((hop.tunnel for hop in self.hops if hop.tunnel), None)
+
+    @property
+    def arrived(self) -> Hop | None:
+        """Where the packet was received, None where it was not seen to be."""
+        return next((hop for hop in reversed(self.hops) if hop.seen and hop.name and hop.what == "received"), None)
