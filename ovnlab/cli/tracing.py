@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ovnlab.cli import output
+from ovnlab.insight.decisions import place_of, row_of
+from ovnlab.insight.evidence import Answer, Trace
 from ovnlab.insight.logical import Section, Stage
 from ovnlab.insight.observing import Hop
 from ovnlab.insight.page import tells
+from ovnlab.insight.physical import Physical
 from ovnlab.insight.told import stage_of
-from ovnlab.insight.trace import Physical, Trace, place_of, row_of
 from ovnlab.insight.verdict import Verdict
 
 _INDENT = "  "
@@ -27,7 +29,10 @@ def show(trace: Trace, verdict: Verdict, *, how: str) -> None:
     if how != "summary":
         _show_physical(trace, how)
     if trace.sent:
-        _show_hops(trace)
+        _heading("SEEN", "one packet, sent")
+        _show_hops(trace.hops)
+    if trace.answer is not None:
+        _show_answer(trace.answer)
     for note in trace.notes:
         output.line(f"{output.coloured('note', 'yellow')}     {note}")
     if trace.notes:
@@ -143,11 +148,20 @@ def _steps(trace: Trace, one: Physical) -> Iterator[str]:
             yield f"    {output.coloured(action, 'dim')}"
 
 
-def _show_hops(trace: Trace) -> None:
-    _heading("SEEN", "one packet, sent")
-    rows = [_hop(hop) for hop in trace.hops]
+def _show_answer(answer: Answer) -> None:
+    """What came back, and where an answer that did not was seen."""
+    if answer.back is not None and answer.back.hops:
+        _heading("ANSWER", "what came back, or should have")
+        _show_hops(answer.back.hops)
+    words = {"came": "came", "refused": "refused", "none": "none", "beyond": "not seen", "unknown": "not known"}
+    output.line(f"{output.coloured('answer', 'dim')}   {words[answer.state]}: {answer.said}")
+    output.line()
+
+
+def _show_hops(hops: Sequence[Hop]) -> None:
+    rows = [_hop(hop) for hop in hops]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    for hop, (place, what, said) in zip(trace.hops, rows, strict=True):
+    for hop, (place, what, said) in zip(hops, rows, strict=True):
         well = hop.seen == hop.wanted
         mark = output.coloured("✓" if well else "✗", "green" if well else "red")
         output.line(f"{_INDENT}{mark} {place.ljust(widths[0])}  {what.ljust(widths[1])}  {said}")
@@ -155,7 +169,9 @@ def _show_hops(trace: Trace) -> None:
 
 
 def _hop(hop: Hop) -> tuple[str, str, str]:
-    if not hop.seen:
+    if hop.seen is None:
+        said = "not looked for: nothing was sent"
+    elif not hop.seen:
         said = "not seen" if hop.wanted else "not seen, as it must be"
     else:
         said = "seen"

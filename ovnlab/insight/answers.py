@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import ways
-from ovnlab.insight.decisions import deciding
+from ovnlab.insight.decisions import decider, deciding
 from ovnlab.insight.evidence import Answer, Trace
 from ovnlab.insight.logical import CONNECTIONS, LogicalTrace, run
 from ovnlab.insight.lookup import Look
@@ -207,10 +207,32 @@ def judged(found: Trace, back: Trace, end: End) -> Answer:
         )
     sent = next((hop for hop in back.hops if hop.what == "sent"), None)
     if sent is not None and sent.seen is False and not sent.problem and not is_own(found):
-        reasons = list(silence(end, back.question))
+        reasons = [*_not_its_own(found, end), *silence(end, back.question)]
         said = f"{end.name} received it and sends no answer"
         return Answer("none", f"{said}: {reasons[0]}" if reasons else said, back, place=end.name)
+    to = sent.packet.eth_destination if sent is not None and sent.packet is not None else ""
+    wanted = back.question.fields.get("eth.dst", "")
+    if to and wanted and to != wanted and not is_own(found):
+        said = f"{end.name} sends its answer to MAC address {to}, and {back.question.next_hop} has {wanted}"
+        hint = f"ovnlab exec {end.name} -- ip neigh"
+        return Answer("none", said, back, place=f"{end.name}, its neighbour {back.question.next_hop}", hint=hint)
+    if back.question.mistaken:
+        hint = f"ovnlab exec {end.name} -- ip neigh"
+        place = f"{end.name}, its neighbour {back.question.next_hop}"
+        return Answer(
+            "none", f"its answer goes to the wrong MAC address: {back.question.mistaken}", back, None, place, hint
+        )
     return Answer("none", "its answer is lost", back)
+
+
+def _not_its_own(found: Trace, end: End) -> Iterator[str]:
+    """A packet that comes to a port whose fake VM has another MAC address."""
+    got = found.arrived
+    if got is None or got.packet is None or end.bound is None or not end.mac:
+        return
+    to = got.packet.eth_destination
+    if to and end.bound.name == end.name and to != end.bound.mac and not int(to.partition(":")[0], 16) & 1:
+        yield f"it is for MAC address {to}, which OVN has for {end.name}, and {end.name} has {end.bound.mac}"
 
 
 def silence(end: End, back: Question) -> Iterator[str]:
@@ -275,10 +297,35 @@ def confirmed(found: Trace) -> Answer | None:
     reasons = list(_unanswered(said.get("neighbours", "[]"), asked.next_hop, end.name))
     what = "a ping" if asked.protocol == "icmp" else "a connection"
     if reasons:
-        return Answer("none", reasons[0], place=f"{end.name}, its neighbour {asked.next_hop}")
+        silent = f"{reasons[0]}{unresolved(found.look, asked)}"
+        return Answer("none", silent, place=f"{end.name}, its neighbour {asked.next_hop}")
     hint = f"ovnlab exec {end.name} -- ip route get {address}"
     sentence = f"a probe is answered, and {what} of {end.name}'s own kernel is not"
     return Answer("none", sentence, place=end.name, hint=hint)
+
+
+def unresolved(seen: Look, asked: Question) -> str:
+    """What OVN means to do with the ARP request for the next hop of a packet, where that says why none answers."""
+    if ":" in asked.next_hop or not asked.next_hop:
+        return ""
+    fields = {
+        "inport": asked.fields["inport"],
+        "eth.src": asked.fields["eth.src"],
+        "eth.dst": "ff:ff:ff:ff:ff:ff",
+        "arp.op": "1",
+        "arp.sha": asked.fields["eth.src"],
+        "arp.spa": asked.fields.get("ip4.src", ""),
+        "arp.tpa": asked.next_hop,
+        "arp.tha": "00:00:00:00:00:00",
+    }
+    try:
+        meant = ways.meant(replace(asked, fields=fields, more=""))
+    except OvnlabError:
+        return ""
+    if meant.refusal is None and meant.drop is None:
+        return ", whom OVN means to be answered" if "arp.op = 2;" in meant.text else ""
+    where = meant.refusal or meant.drop
+    return f": its ARP request is dropped by {decider(seen, *where)}" if where else ""
 
 
 def _largest(found: Trace) -> int:

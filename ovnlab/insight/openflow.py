@@ -80,13 +80,15 @@ class Header:
 class Exit:
     """A port of the datapath that a packet leaves by, in a tunnel or not, and what was set in its headers by then.
 
-    `carrier` is the port that the encapsulated packet leaves by, empty where the datapath does not tell it.
+    `carrier` is the port that the encapsulated packet leaves by and `mac` whom it goes to, empty where the datapath
+    does not tell them.
     """
 
     port: str
     tunnel: Header | None
     changed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     carrier: str = ""
+    mac: str = ""
 
 
 @dataclass(frozen=True)
@@ -329,7 +331,8 @@ def _exits(actions: Sequence[str], changed: Mapping[str, Mapping[str, str]], tun
                 changed = {**changed, header: {**changed.get(header, {}), **dict(_pairs(inside))}}
         elif name == "tnl_push":
             after = actions[number + 1 : number + 2]  # where the encapsulated packet goes
-            yield Exit("tunnel", _pushed(arguments), changed, "".join(after))
+            to = re.search(r"eth\(dst=([0-9a-f:]{17})", arguments)
+            yield Exit("tunnel", _pushed(arguments), changed, "".join(after), to[1] if to else "")
             return
         elif name == "clone":
             yield from _exits(split(arguments), changed, tunnel)

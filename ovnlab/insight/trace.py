@@ -135,7 +135,7 @@ def _answer(found: Trace, probe: Probe) -> Answer:
     try:
         back = answers.reverse(seen, found, receiver)
     except NoNextHop as error:
-        hint = error.hint or f"ovnlab exec {receiver.name} -- ip route"
+        hint = f"ovnlab exec {receiver.name} -- ip route"
         return Answer("none", f"{receiver.name} {error.message}", place=receiver.name, hint=hint)
     except OvnlabError as error:
         return Answer("unknown", f"what is meant of its answer is not known: {error}")

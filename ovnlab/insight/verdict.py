@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ovnlab.insight.question import bridge_mappings
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import ip_of
+from ovnlab.topology.resolved import VM
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,43 @@ def verdict(trace: Trace) -> Verdict:
 
 
 def _unsent(trace: Trace) -> Verdict:
-    """The source would not send such a packet at all."""
-    source = trace.question.source.name
+    """The source would not send such a packet at all: by what the file says of it, or because that is not so."""
+    source, why = trace.question.source.name, trace.question.unsent
+    if not (lacks := _lacks_routes(trace)):
+        return Verdict(True, f"nothing is sent, and no answer comes, as the file has it: {why}", source, why)
     hint = f"ovnlab exec {source} -- ip route"
-    return Verdict(False, f"nothing is sent: {trace.question.unsent}", source, trace.question.unsent, hint)
+    return Verdict(False, f"nothing is sent: {why}; {lacks}", source, f"{why}; {lacks}", hint)
+
+
+def _lacks_routes(trace: Trace) -> str:
+    """What a source has not of the addresses, gateways and routes that it should have; empty where it has all."""
+    source, look = trace.question.source, trace.look
+    vm = look.topology.vm(source.name) or (source.bound.vm if source.bound else None)
+    if source.bound is not None and vm is not None:
+        unlike = {key: both for key, both in source.bound.unlike(vm).items() if key in ("addresses", "gateways", "MTU")}
+        said = [f"its {key} are {now or 'none'} instead of {wanted}" for key, (wanted, now) in unlike.items()]
+        said += [f"it has no route to its own network {network}" for network in source.bound.unrouted()]
+        if not said and _leads_to(vm, trace.question.destination.ip):
+            said.append("by the file it has one")
+        return "; ".join(said)
+    node, state = look.topology.node(source.name), look.states.get(source.name)
+    if node is None or state is None:
+        return "what it should have is not known"
+    missing = [route.prefix for route in node.routes if route.prefix not in state.routes]
+    down = [nic.carrier for nic in node.nics if not state.device(nic.carrier).mtu]
+    down += [nic.carrier for nic in node.nics if set(nic.addresses) - set(state.device(nic.carrier).addresses)]
+    said = [f"its route to {prefix} is missing" for prefix in missing]
+    return "; ".join([*said, *(f"its {device} is down or has not its address" for device in dict.fromkeys(down))])
+
+
+def _leads_to(vm: VM, ip: str) -> bool:
+    """Whether a fake VM's own networks and gateways lead to an address."""
+    if not ip:
+        return False
+    address = ipaddress.ip_address(ip)
+    networks = [ipaddress.ip_interface(word).network for word in vm.addresses]
+    gateways = [ipaddress.ip_address(word) for word in vm.gateways]
+    return any(address in network for network in networks) or any(g.version == address.version for g in gateways)
 
 
 def _with_answer(trace: Trace, agreed: str) -> Verdict:
@@ -151,6 +186,18 @@ def _said_by_router(trace: Trace) -> str:
     return f": {hop.packet.said.partition(',')[0]}, from {hop.packet.source}"
 
 
+def _disabled(trace: Trace) -> Iterator[tuple[str, str]]:
+    """The ports of a packet's way that somebody disabled (ovn-nb(5), enabled)."""
+    names = {section.inport for section in trace.logical.sections} | {s.outport for s in trace.logical.sections}
+    names |= {output.port for section in trace.logical.sections for output in section.outputs}
+    names |= set(re.findall(r'outport = "([^"]+)"', trace.logical.text))
+    names |= {name.removeprefix("cr-") for name in names}
+    kinds = {"Logical_Switch_Port": "logical switch port", "Logical_Router_Port": "router port"}
+    for row in trace.look.northbound:
+        if row.table in kinds and row.name in names and tuple(row.columns.get("enabled", ())) == (False,):
+            yield kinds[row.table], row.name
+
+
 def _exit_place(trace: Trace) -> str:
     """Where a packet leaves the lab: a NIC, and whom it goes to next."""
     nics = [hop.place for hop in trace.hops if hop.what.startswith("to ") and hop.wanted and not hop.tunnel]
@@ -194,7 +241,11 @@ def _owner(trace: Trace) -> str:
 def reason(trace: Trace) -> str:
     """Why a stage without a row drops a packet, as far as it is known; empty where the title says it all."""
     decision, source = trace.decision, trace.question.source
-    if decision is not None and decision.stage.name == "lr_in_ip_routing":
+    if decision is None or decision.stage.name.endswith(("_acl", "_acl_eval", "_acl_action")):
+        return ""
+    for kind, name in _disabled(trace):
+        return f": {kind} {name} is disabled"
+    if decision.stage.name == "lr_in_ip_routing":
         ends = {**trace.question.fields, **trace.logical.rewritten(trace.question.fields)}
         return f": router {decision.datapath} has no route to {ends.get('ip4.dst') or ends.get('ip6.dst')}"
     if decision is None or "port_sec" not in decision.stage.name or "_in_" not in decision.stage.name:
@@ -341,7 +392,7 @@ def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: Physical | None, 
             return fault
     for fault in (*_encap_faults(trace, leg, after), *_daemon_faults(trace, leg.chassis), *_mac_faults(trace)):
         return fault
-    for fault in (*_mapping_faults(trace, leg), *_silent_faults(one)):
+    for fault in (*_mapping_faults(trace, leg), *_silent_faults(one), *_neighbour_faults(trace, leg)):
         return fault
     if one is not None:
         for fault in (*_foreign_faults(trace, one), *_flow_faults(trace, leg, after, one)):
@@ -373,6 +424,25 @@ def _silent_faults(one: Physical | None) -> Iterator[_Fault]:
         yield _Fault(f"{one.leg.chassis}, ovs-vswitchd", one.reason, f"ovnlab logs {one.leg.chassis}")
 
 
+def _neighbour_faults(trace: Trace, leg: Leg) -> Iterator[_Fault]:
+    """A switch whose tunnel neighbours have another MAC address for a chassis than it has (ovs-vswitchd(8))."""
+    names, look = trace.look.zone_of(leg.chassis).names, trace.look
+    for one in trace.physical:
+        for out in one.trace.exits:
+            peer = names.chassis_at(out.tunnel.remote_ip) if out.tunnel else ""
+            state = look.states.get(peer)
+            if state is None or not out.mac or out.tunnel is None or leg.chassis not in (one.leg.chassis, peer):
+                continue
+            found = nic_bridge(look, peer)
+            own = state.device(found[0]).mac if found else out.mac
+            if own and out.mac != own:
+                yield _Fault(
+                    f"{one.leg.chassis}, its tunnel neighbours",
+                    f"it sends what is for {peer} to {out.mac}, and {out.tunnel.remote_ip} is at {own}",
+                    f"ovnlab appctl {one.leg.chassis} tnl/neigh/show",
+                )
+
+
 def _foreign_faults(trace: Trace, one: Physical) -> Iterator[_Fault]:
     """Flows on the way that OVN did not install."""
     chassis = one.leg.chassis
@@ -386,6 +456,9 @@ def _flow_faults(trace: Trace, leg: Leg, after: Leg | None, one: Physical) -> It
     """Flows that are missing, or that do something else than is meant."""
     if one.is_lost_on_arrival and one.arrival is not None:
         bridge = nic_bridge(trace.look, leg.chassis)
+        yield from _end_faults(trace, leg.chassis)
+        for said in one.arrival.complaints:
+            yield _Fault(f"{leg.chassis}, {bridge[0] if bridge else 'its NIC'}", f"the switch says: {said}")
         last = one.arrival.ending
         what = f": {flow_title(last)}" if last else ""
         where = f"{leg.chassis}, {bridge[0] if bridge else 'the bridge of its NIC'}"
@@ -493,14 +566,20 @@ def _daemon_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
 
 def _encap_faults(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Fault]:
     """What keeps two chassis from a tunnel: identity, encapsulation, where it ends (ovn-controller(8))."""
-    look = trace.look
     if after is None or after.tunnel is None:
         return
     yield from _identity_faults(trace, after.chassis)
     yield from _encap_type_faults(trace, leg.chassis, after.chassis)
     for chassis in (after.chassis, leg.chassis):
-        state = look.states.get(chassis)
-        own = {ip_of(a) for device in state.devices.values() for a in device.addresses} if state else set()
+        yield from _end_faults(trace, chassis)
+
+
+def _end_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
+    """A chassis whose tunnels end at an address that it does not have."""
+    look = trace.look
+    state = look.states.get(chassis)
+    if state is not None:
+        own = {ip_of(a) for device in state.devices.values() for a in device.addresses}
         for encap in look.zone_of(chassis).names.encaps:
             if encap.chassis == chassis and own and encap.ip not in own:
                 yield _Fault(

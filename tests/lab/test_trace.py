@@ -348,7 +348,9 @@ def test_packets_of_other_kinds(gateway: Labs) -> None:
 
 def test_northd_that_does_not_run_is_told(mended: Labs) -> None:
     mended.on("central", "sh", "-c", "kill -9 $(cat /run/ovn/ovn-northd.pid)")
-    assert any("ovn-northd does not run" in note for note in trace(mended, "vm1", "vm2")["notes"])
+    found = trace(mended, "vm1", "vm2", expect=4)
+    assert found["verdict"].startswith("cannot be told, because central: ovn-northd does not run"), found["verdict"]
+    assert found["place"] == "ovn-northd"
 
 
 @pytest.mark.thorough
