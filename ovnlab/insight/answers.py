@@ -228,7 +228,11 @@ def judged(found: Trace, back: Trace, end: End) -> Answer:
 def _not_its_own(found: Trace, end: End) -> Iterator[str]:
     """A packet that comes to a port whose fake VM has another MAC address."""
     got = found.arrived
-    if got is None or got.packet is None or end.bound is None or not end.mac:
+    if got is None or got.packet is None:
+        return
+    if got.packet.vlans and end.place is not None and not end.place.is_vlan:
+        yield f"it comes with VLAN tag {got.packet.vlans[0]}, and {end.name} takes none"
+    if end.bound is None or not end.mac:
         return
     to = got.packet.eth_destination
     if to and end.bound.name == end.name and to != end.bound.mac and not int(to.partition(":")[0], 16) & 1:

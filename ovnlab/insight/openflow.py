@@ -238,18 +238,20 @@ class _Reader:
         self.unread: list[str] = []
         self.steps: list[Step] = []
         self.flow, self.resumes, self.translated = "", "", False
-        self.first = self.bridge = bridge
-        self.base = 0
+        self.first = bridge
+        self.bridges = [(bridge, 0)]
 
     def line(self, text: str, depth: int) -> None:
         if text.startswith("Flow:"):
-            self.flow, self.steps, self.bridge, self.base = text.removeprefix("Flow:").strip(), [], self.first, 0
+            self.flow, self.steps = text.removeprefix("Flow:").strip(), []
+            before = [step.bridge for one in self.passes[-1:] for step in one.steps] if self.resumes else []
+            self.bridges = [(before[-1] if before else self.first, 0)]
         elif text.startswith("Datapath actions:"):
             actions = text.removeprefix("Datapath actions:").strip()
             self.passes.append(Pass(self.flow, tuple(self.steps), actions, self.resumes, self.translated))
             self.steps, self.translated = [], False
         elif found := _BRIDGE.match(text):
-            self.bridge, self.base = found[1], depth
+            self._enter(found[1], depth)
         elif found := _RECIRC.match(text):
             self.resumes = found[1]
         elif text.startswith("Replacing src/dst IP/ports to simulate NAT"):
@@ -257,17 +259,24 @@ class _Reader:
         elif not self._step(text, depth) and not text.startswith(_KNOWN):
             self._action(text)
 
+    def _enter(self, bridge: str, depth: int) -> None:
+        """Go on in another bridge: by a patch port at the same depth, or deeper, and then back."""
+        while self.bridges and self.bridges[-1][1] >= depth:
+            self.bridges.pop()
+        self.bridges.append((bridge, depth))
+
     def _step(self, text: str, depth: int) -> bool:
         """Whether the line is of a table."""
         found, nothing = _STEP.match(text), _NO_MATCH.match(text)
-        if depth < self.base:
-            self.bridge, self.base = self.first, 0
+        while len(self.bridges) > 1 and depth < self.bridges[-1][1]:
+            self.bridges.pop()
+        bridge = self.bridges[-1][0]
         if found:
             table, match, priority, cookie = found.groups()
             number = int(cookie or "0", 16) & 0xFFFFFFFF
-            self.steps.append(Step(self.bridge, int(table), match or "", int(priority), number, depth=depth))
+            self.steps.append(Step(bridge, int(table), match or "", int(priority), number, depth=depth))
         elif nothing:
-            self.steps.append(Step(self.bridge, int(nothing[1]), found=False, depth=depth))
+            self.steps.append(Step(bridge, int(nothing[1]), found=False, depth=depth))
         return bool(found or nothing)
 
     def _action(self, text: str) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import openflow, probing
-from ovnlab.insight.logical import CONNECTIONS, LogicalTrace, Stage
+from ovnlab.insight.logical import CONNECTIONS, LogicalTrace, Section, Stage
 from ovnlab.insight.lookup import Look
+from ovnlab.insight.names import Port
 from ovnlab.insight.openflow import Header, PhysicalTrace, Step
 from ovnlab.insight.packets import packet
 from ovnlab.insight.path import Leg
@@ -131,7 +132,7 @@ def _arriving(seen: Look, leg: Leg, header: Header | None) -> tuple[Entry | None
     if header is None:
         return None, None
     flow = _arrival(seen, leg.origin, leg.chassis, header)
-    return (Entry("br-int", flow) if flow else None), _decapsulation(seen, leg, header)
+    return (Entry("br-int", flow) if flow else None), decapsulation(seen, leg, header)
 
 
 def _not_in(leg: Leg, entry: Entry | None, arrival: PhysicalTrace | None) -> Physical:
@@ -215,6 +216,24 @@ def _from_network(seen: Look, chassis: str, network: str, port: str, tag: int) -
     return Entry("br-int", f"in_port=patch-br-int-to-{port}{tagged}")
 
 
+def network_exit(seen: Look, chassis: str, port: Port) -> Physical | None:
+    """How the bridge of a physical network takes a broadcast of a localnet port on; None where that cannot be asked."""
+    state, network = seen.states.get(chassis), port.options.get("network_name", "")
+    bridge = bridge_mappings(state.external_ids.get("ovn-bridge-mappings", "")).get(network, "") if state else ""
+    if not bridge or chassis not in seen.nodes:
+        return None
+    tagged = f",dl_vlan={port.tag}" if port.tag else ""
+    flow = f"in_port=patch-{port.name}-to-br-int{tagged},dl_type=0x0806,dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1"
+    try:
+        traced = openflow.run(seen.nodes[chassis].context, chassis, flow, bridge=bridge)
+    except OvnlabError:
+        return None
+    out = Section(
+        "", "egress", port.datapath, "", port.name, notes=(f'/* output to "{port.name}", type "localnet" */',)
+    )
+    return Physical(Leg(chassis, (out,)), traced)
+
+
 def nic_bridge(seen: Look, chassis: str) -> tuple[str, str] | None:
     """The bridge of a chassis' underlay NIC and that NIC; None where tunnels are the kernel's, and there is none."""
     node, state = seen.topology.node(chassis), seen.states.get(chassis)
@@ -224,7 +243,7 @@ def nic_bridge(seen: Look, chassis: str) -> tuple[str, str] | None:
     return (bridge, bridge.removeprefix("br-")) if bridge in state.bridges else None
 
 
-def _decapsulation(seen: Look, leg: Leg, header: Header) -> PhysicalTrace | None:
+def decapsulation(seen: Look, leg: Leg, header: Header) -> PhysicalTrace | None:
     """How an encapsulated packet passes the bridge of the NIC that it comes in by."""
     found = nic_bridge(seen, leg.chassis)
     source = next((e.ip for e in seen.zone_of(leg.origin).names.encaps if e.chassis == leg.origin), "")

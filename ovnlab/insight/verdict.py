@@ -13,8 +13,9 @@ from ovnlab.insight.evidence import Trace
 from ovnlab.insight.lookup import Look
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.observing import Hop
+from ovnlab.insight.openflow import Header
 from ovnlab.insight.path import Leg
-from ovnlab.insight.physical import Physical, elsewhere, flow_title, foreign, nic_bridge
+from ovnlab.insight.physical import Physical, decapsulation, elsewhere, flow_title, foreign, network_exit, nic_bridge
 from ovnlab.insight.question import bridge_mappings
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -92,6 +93,15 @@ def _lacks_routes(trace: Trace) -> str:
     return "; ".join([*said, *(f"its {device} is down or has not its address" for device in dict.fromkeys(down))])
 
 
+def _meant_owner(trace: Trace) -> str:
+    """The machine that has the destination's address by the file; empty where none has."""
+    ip = trace.question.destination.ip
+    if not ip or trace.question.destination.place is not None:
+        return ""
+    topology = trace.look.topology
+    return next((node.name for node in topology.nodes if ip in node.addresses), "")
+
+
 def _leads_to(vm: VM, ip: str) -> bool:
     """Whether a fake VM's own networks and gateways lead to an address."""
     if not ip:
@@ -115,6 +125,11 @@ def _with_answer(trace: Trace, agreed: str) -> Verdict:
                 False, f"{trace.outcome}, and refused: {answer.said}", answer.place, answer.said, answer.hint
             )
         return Verdict(True, f"{agreed}; {answer.said}")
+    if answer.state == "unknown" and (owner := _meant_owner(trace)):
+        cause = f"{owner} has not the address {trace.question.destination.ip} that the file gives it"
+        return Verdict(
+            False, f"{trace.outcome}, but no answer: {cause}", owner, cause, f"ovnlab exec {owner} -- ip address"
+        )
     if answer.state == "unknown":
         return Verdict(True, f"{agreed}; no answer: {answer.said}" if trace.outcome == "left" else agreed)
     return Verdict(True, agreed)
@@ -279,7 +294,8 @@ def _lacks_exit(trace: Trace, one: Physical) -> bool:
     """Whether a packet should leave a switch, and does not."""
     if not one.followed or any(part.asks_controller for part in one.trace.passes):
         return False
-    following = [leg for leg in trace.legs[trace.legs.index(one.leg) + 1 :] if leg.origin == one.leg.chassis]
+    own = trace.legs.index(one.leg) if one.leg in trace.legs else len(trace.legs)
+    following = [leg for leg in trace.legs[own + 1 :] if leg.origin == one.leg.chassis]
     if one.trace.exits:
         return _lacks_nic(trace, one)
     return bool(one.leg.outputs) or any(leg.tunnel is not None for leg in following)
@@ -319,6 +335,8 @@ def _fault(trace: Trace) -> _Fault:
             return _Fault(hop.place, f"the header is {hop.tunnel}, and {meant} was meant")
     for port in _homeless(trace):
         return _Fault(port, "OVN delivers it to that port, which is bound to no chassis", f"ovnlab bind {port} NODE")
+    for fault in _asking_faults(trace):
+        return fault
     lost = next((hop for hop in trace.hops if hop.wanted and hop.seen is False), None)
     if lost is not None and lost.what == "sent":
         for fault in _daemon_faults(trace, trace.question.chassis):
@@ -326,6 +344,31 @@ def _fault(trace: Trace) -> _Fault:
         hint = f"ovnlab exec {trace.question.source.name} -- ip link"
         return _Fault(lost.place, f"the packet never left {trace.question.source.name}", hint)
     return _on_the_way(trace, lost)
+
+
+def _asking_faults(trace: Trace) -> Iterator[_Fault]:
+    """A router that asks in vain for the MAC address of somebody who is in the lab."""
+    owner = _owner(trace) if trace.logical.asks_for_mac else ""
+    if not owner:
+        return
+    address, look = _hop_asked_for(trace), trace.look
+    names = look.zone_of(trace.legs[-1].chassis).names
+    outports = re.findall(r'outport = "([^"]+)"', trace.logical.text)
+    for port in [names.ports[name] for name in dict.fromkeys(outports) if name in names.ports]:
+        redirect = names.ports.get(port.options.get("chassis-redirect-port", ""))
+        chassis = (redirect.chassis if redirect else None) or trace.legs[-1].chassis
+        peer = names.peer(port)
+        for localnet in (near for near in names.ports_of(peer.datapath if peer else "") if near.type == "localnet"):
+            one = network_exit(look, chassis, localnet)
+            if one is not None:
+                yield from _foreign_faults(trace, one)
+                if _lacks_exit(trace, one):
+                    yield from _exit_faults(trace, one.leg, None, one)
+    yield _Fault(
+        owner,
+        f"a router asks for the MAC address of {address}, which {owner} has, and nobody answers",
+        f"ovnlab exec {owner} -- ip neigh",
+    )
 
 
 def _homeless(trace: Trace) -> list[str]:
@@ -504,16 +547,39 @@ def _exit_faults(trace: Trace, leg: Leg, after: Leg | None, one: Physical) -> It
             f"what is for {network} does not leave by {nic}: is that a port of {bridge}?",
             hint,
         )
+    yield from _probes_dropped(trace, leg, after)
     ended = one.trace.last
     where = f"{leg.chassis}, table {ended.table}" if ended else leg.chassis
     goal = f"a tunnel to {after.chassis}" if after else ", ".join(output.port for output in leg.outputs)
     yield _Fault(where, f"no OpenFlow flow puts it out to {goal}")
 
 
+def _probes_dropped(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Fault]:
+    """What comes from the other end of a tunnel and is dropped: BFD then takes the tunnel for one that is cut."""
+    ips = [e.ip for e in trace.look.zone_of(leg.chassis).names.encaps if e.chassis == leg.chassis]
+    if after is None or after.tunnel is None or not ips:
+        return
+    back = Leg(leg.chassis, origin=after.chassis)
+    arrival = decapsulation(trace.look, back, Header(after.tunnel.encap, ips[0], after.tunnel.vni))
+    if arrival is None or arrival.decapsulates:
+        return
+    last = arrival.ending
+    bridge = f", {last.bridge}" if last else ""
+    what = f": {flow_title(last)}" if last else ""
+    yield _Fault(
+        f"{leg.chassis}{bridge}", f"what comes from {after.chassis} is not taken out of its tunnel, BFD neither{what}"
+    )
+
+
 def _receiver_faults(trace: Trace, lost: Hop | None) -> Iterator[_Fault]:
     """What is wrong with whoever should receive a packet."""
-    home = trace.look.home(lost.name) if lost is not None and lost.name else None
-    if home is None or lost is None:
+    if lost is None or not lost.name:
+        return
+    home, state = trace.look.home(lost.name), trace.look.states.get(lost.name)
+    device = lost.place.partition(":")[2]
+    if home is None and state is not None and device in state.devices and not state.device(device).mtu:
+        yield _Fault(lost.place, "it is down", f"ovnlab exec {lost.name} -- ip link set {device} up")
+    if home is None:
         return
     node, bound = home
     if bound.mtu == 0 and bound.mac:
