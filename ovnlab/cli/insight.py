@@ -11,9 +11,10 @@ import click
 
 from ovnlab.cli import output
 from ovnlab.cli.options import bundle_option, complete_targets, complete_vms, json_option, lab_option, node_argument
-from ovnlab.errors import UsageError
+from ovnlab.errors import OvnlabError, UsageError
 
 if TYPE_CHECKING:
+    from ovnlab.cli.tracing import NamedCause
     from ovnlab.insight.lookup import Look
     from ovnlab.insight.question import Wish
     from ovnlab.lab import Lab
@@ -84,7 +85,8 @@ def trace(
 ) -> int:
     """What OVN means to do with a packet, what the switches do, what is seen on the wire, and whether they agree.
 
-    Exit code 0 where they agree, 4 where not.
+    An answer that is due and does not come is followed back. Exit code 0 where they agree, 4 where they do not, where
+    an answer is lost, and where it cannot be told.
 
     \b
     ovnlab trace vm1 vm2
@@ -107,17 +109,33 @@ def trace(
             logical_only=logical or bundle is not None,
         )
         judged = verdict(found)
+        causes = [] if judged.agrees or seen.lab is None else _causes(seen.lab, wish)
     if html is not None:
         from ovnlab.insight.page import page  # noqa: PLC0415
 
         output.write_text(Path(html), page(found, judged))
     if json:
-        output.as_json(**as_dict(found, judged))
+        output.as_json(**as_dict(found, judged), causes=[one.as_dict() for one in causes])
     else:
         from ovnlab.cli.tracing import show  # noqa: PLC0415
 
-        show(found, judged, how="summary" if summary else "detail" if detail else "")
+        show(found, judged, how="summary" if summary else "detail" if detail else "", causes=causes)
     return 0 if judged.agrees else 4
+
+
+def _causes(lab: Lab, wish: Wish) -> list[NamedCause]:
+    """Return what `ovnlab diagnose` says of a pair that a trace found something wrong with."""
+    from ovnlab.cli.tracing import NamedCause  # noqa: PLC0415
+    from ovnlab.diagnosis import Asked, diagnose  # noqa: PLC0415
+
+    try:
+        diagnosis = diagnose(lab, Asked(wish.source, wish.destination, tcp=wish.port if wish.protocol == "tcp" else 0))
+    except OvnlabError:  # of an address or a node that it does not take: the verdict stands alone
+        return []
+    named = [one for one in diagnosis.found if one.pairs or one.possibly] or list(diagnosis.found)
+    return [
+        NamedCause(one.finding.cause, one.finding.sentence, one.finding.remedy, one.finding.certainty) for one in named
+    ]
 
 
 def _wish(source: str, destination: str, icmp: bool, tcp: int | None, udp: int | None, expression: str) -> Wish:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ovnlab.cli import output
 from ovnlab.insight.decisions import place_of, row_of
@@ -17,8 +18,26 @@ from ovnlab.insight.verdict import Verdict
 _INDENT = "  "
 
 
-def show(trace: Trace, verdict: Verdict, *, how: str) -> None:
-    """All of it; `how` is summary, detail, or neither."""
+MOST_CAUSES = 3
+"""Causes that are named under a verdict; `ovnlab diagnose` names all."""
+
+
+@dataclass(frozen=True)
+class NamedCause:
+    """What `ovnlab diagnose` found on the way of a packet: the kind of cause, a sentence, what mends it, how sure."""
+
+    cause: str
+    said: str
+    remedy: str
+    certainty: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return it as plain data."""
+        return {"cause": self.cause, "said": self.said, "remedy": self.remedy, "certainty": self.certainty}
+
+
+def show(trace: Trace, verdict: Verdict, *, how: str, causes: Sequence[NamedCause] = ()) -> None:
+    """Print all of it; `how` is summary, detail, or neither."""
     asked = trace.question
     ends = f"{_end(asked.source.name, asked.source.ip)} → {_end(asked.destination.name, asked.destination.ip)}"
     output.line(f"{output.coloured('packet', 'dim')}   {ends}, {asked.protocol.upper()}")
@@ -41,6 +60,11 @@ def show(trace: Trace, verdict: Verdict, *, how: str) -> None:
     output.line(f"{output.coloured('verdict', 'bold')}  {output.coloured(verdict.sentence, colour)}")
     if verdict.hint:
         output.line(f"         {output.coloured('→', 'yellow')} {verdict.hint}")
+    for cause in causes[:MOST_CAUSES]:
+        sure = "" if cause.certainty == "certain" else f" ({cause.certainty})"
+        output.line(f"{output.coloured('cause', 'bold')}    {output.coloured(cause.said, 'red')}{sure}")
+        if cause.remedy:
+            output.line(f"         {output.coloured('→', 'yellow')} {cause.remedy}")
 
 
 def _end(name: str, ip: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from ovnlab.insight.observing import Hop
 from ovnlab.insight.question import End, Question, Wish, endpoint, question
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
+from ovnlab.topology.addresses import is_ip
 
 _REPLIES = {"icmp4.type": ("8", "0"), "icmp6.type": ("128", "129"), "tcp.flags": ("2", "0x12")}
 """Fields of a request and of its answer: echo request and reply, SYN and SYN with ACK."""
@@ -54,16 +56,8 @@ def is_for_many(asked: Question) -> bool:
 def is_for_one(asked: Question) -> bool:
     """Whether a packet goes from one address to another."""
     ends = [asked.fields.get(f"{ip}.{end}", "") for ip in ("ip4", "ip6") for end in ("src", "dst")]
-    known = [ipaddress.ip_address(end) for end in ends if _is_address(end)]
+    known = [ipaddress.ip_address(end) for end in ends if is_ip(end)]
     return len(known) == 2 and not any(end.is_unspecified or end.is_multicast for end in known)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def is_expected(found: Trace) -> bool:
@@ -79,7 +73,7 @@ def arrived(found: Trace, came: Hop) -> Answer:
     packet = came.packet
     said = packet.said if packet else ""
     sender = packet.source if packet else ""
-    if "TCP [" in said and "R" in said.partition("[")[2].partition("]")[0]:
+    if re.match(r"TCP \[[^]]*R", said):
         who = _name(found, sender)
         return Answer("refused", f"{who} refuses the connection: nothing listens on that TCP port", hop=came)
     if "unreachable" in said and "port" in said:

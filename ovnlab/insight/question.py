@@ -428,7 +428,7 @@ def _holders(look: Look, ip: str) -> set[str]:
         bound.mac
         for state in look.states.values()
         for bound in state.vms
-        if ip in (word.partition("/")[0] for word in bound.addresses)
+        if ip in (ip_of(word) for word in bound.addresses)
     }
 
 

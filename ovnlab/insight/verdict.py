@@ -245,10 +245,10 @@ def _owner(trace: Trace) -> str:
     address = _hop_asked_for(trace)
     look = trace.look
     for name, state in look.states.items():
-        if any(address == word.partition("/")[0] for d in state.devices.values() for word in d.addresses):
+        if any(address == ip_of(word) for d in state.devices.values() for word in d.addresses):
             return name
         for bound in state.vms:
-            if address in (word.partition("/")[0] for word in bound.addresses):
+            if address in (ip_of(word) for word in bound.addresses):
                 return bound.name
     return ""
 
