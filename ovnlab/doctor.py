@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ovnlab.errors import SurroundingsError
 from ovnlab.scratch import folder as scratch_folder
-from ovnlab.software import images, packages, toolchain
+from ovnlab.software import packages, toolchain
 from ovnlab.state import NEEDED_BYTES, cache_root, state_root
 
 
@@ -48,8 +47,8 @@ def require(finding: Finding) -> None:
         )
 
 
-def examine() -> list[Finding]:
-    """All that a local lab needs of this machine."""
+def examine(of_providers: Iterable[Finding] = ()) -> list[Finding]:
+    """Return all that a local lab needs of this machine, and what other providers need."""
     return [
         _python(),
         _programs(),
@@ -58,8 +57,7 @@ def examine() -> list[Finding]:
         *_folders(),
         _software(),
         _compiler(),
-        _machines(),
-        _vagrant(),
+        *of_providers,
     ]
 
 
@@ -229,38 +227,6 @@ def _compiler() -> Finding:
     else:
         instead, fix = "only topologies with software from source need it", ()
     return Finding("compiler", False, f"{lacking}: {instead}", fix, needs_root=True, optional=True)
-
-
-def _machines() -> Finding:
-    """What labs of virtual machines take. Nothing is installed for them unasked: it starts services."""
-    modules = [name for name in ("libvirt", "pycdlib") if importlib.util.find_spec(name) is None]
-    path = os.pathsep.join(packages.SEARCHED)
-    programs = [name for name in ("ssh", "virsh", *images.PROGRAMS) if shutil.which(name, path=path) is None]
-    why = ""
-    if modules or programs:
-        why = f"not there: {', '.join([*modules, *programs])}"
-    else:
-        import libvirt  # noqa: PLC0415  for those who have it
-
-        libvirt.registerErrorHandler(lambda *_: None, None)
-        try:
-            libvirt.openReadOnly("qemu:///system").close()
-        except libvirt.libvirtError as error:
-            why = f"libvirt does not answer at qemu:///system: {error.get_error_message()}"
-    if why:
-        return Finding("machines", False, f"no virtual machines, {why} (docs/machines.md)", optional=True)
-    return Finding("machines", True, "nodes can be virtual machines of libvirt")
-
-
-def _vagrant() -> Finding:
-    """What lets Vagrant make the machines."""
-    lacking = [] if shutil.which("vagrant") else ["vagrant"]
-    if importlib.util.find_spec("vagrant") is None:
-        lacking.append("the Python package python-vagrant")
-    if lacking:
-        why = f"no machines of Vagrant, not there: {', '.join(lacking)} (docs/machines.md)"
-        return Finding("vagrant", False, why, optional=True)
-    return Finding("vagrant", True, "Vagrant is there: whether it has vagrant-libvirt or VirtualBox, it knows itself")
 
 
 def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:

@@ -20,11 +20,12 @@ def doctor(fix: bool, json: bool) -> int:
     ovnlab doctor --fix
     """
     from ovnlab.doctor import examine, mend  # noqa: PLC0415
+    from ovnlab.providers.choice import findings_of_providers  # noqa: PLC0415
 
-    findings = examine()
+    findings = examine(findings_of_providers())
     if fix:
         mend(findings, lambda text: say(f"ovnlab: {text}"))
-        findings = examine()
+        findings = examine(findings_of_providers())
     if json:
         output.as_json(
             ok=all(finding.ok or finding.optional for finding in findings),

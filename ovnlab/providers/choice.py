@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ovnlab.errors import SurroundingsError
 from ovnlab.providers.base import Provider
 from ovnlab.providers.libvirt import saved
@@ -10,6 +12,9 @@ from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING, ProviderSpec
 from ovnlab.reporting import Reporter
 from ovnlab.state import Base, LabFolder
 from ovnlab.topology.resolved import Topology
+
+if TYPE_CHECKING:
+    from ovnlab.doctor import Finding
 
 
 def _local(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
@@ -43,8 +48,19 @@ def _libvirt(folder: LabFolder, topology: Topology | None, base: Base | None, re
     return LibvirtProvider(folder, topology, reporter)
 
 
+def _findings_of_libvirt() -> list[Finding]:
+    from ovnlab.providers.libvirt.requirements import findings  # noqa: PLC0415  for doctor
+
+    return findings()
+
+
+def _findings_of_vagrant() -> list[Finding]:
+    from ovnlab.providers.vagrant_requirements import findings  # noqa: PLC0415  for doctor
+
+    return findings()
+
+
 PROVIDERS = (
-    ProviderSpec("vagrant", _vagrant, traces=("vagrant",)),
     ProviderSpec(
         "libvirt",
         _libvirt,
@@ -52,7 +68,9 @@ PROVIDERS = (
         supports=(SUSPENDING, SNAPSHOTS, CONSOLES),
         keeps=saved.is_kept,
         kept=saved.kept,
+        findings=_findings_of_libvirt,
     ),
+    ProviderSpec("vagrant", _vagrant, traces=("vagrant",), findings=_findings_of_vagrant),
     ProviderSpec("ssh", _ssh, traces=("ssh.json",)),
     ProviderSpec("local", _local),
 )
@@ -67,6 +85,11 @@ def provider_of(folder: LabFolder, topology: Topology | None, base: Base | None,
     kind = topology.provider if topology else _left(folder)
     spec = next(found for found in PROVIDERS if found.name == kind)
     return spec.make(folder, topology, base, reporter)
+
+
+def findings_of_providers() -> list[Finding]:
+    """Return what `doctor` says of all providers."""
+    return [finding for spec in PROVIDERS for finding in spec.findings()]
 
 
 def supporting(what: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,6 +11,9 @@ from ovnlab.providers.base import Provider
 from ovnlab.reporting import Reporter
 from ovnlab.state import Base, LabFolder
 from ovnlab.topology.resolved import Topology
+
+if TYPE_CHECKING:
+    from ovnlab.doctor import Finding
 
 Make = Callable[[LabFolder, Topology | None, Base | None, Reporter], Provider]
 
@@ -30,7 +34,7 @@ class ProviderSpec(msgspec.Struct, frozen=True):
 
     `traces` are names in a lab's folder that only this provider leaves there, by which a lab is known whose topology is
     lost. `supports` are things that only some providers can do, in the words of errors. `keeps` tells whether something
-    of a lab is kept for the next `up`, `kept` names those of this user's labs.
+    of a lab is kept for the next `up`, `kept` names those of this user's labs. `findings` are what `doctor` says of it.
     """
 
     name: str
@@ -39,3 +43,4 @@ class ProviderSpec(msgspec.Struct, frozen=True):
     supports: tuple[str, ...] = ()
     keeps: Callable[[LabFolder], bool] = _nothing_is_kept
     kept: Callable[[], Iterable[str]] = tuple
+    findings: Callable[[], Iterable[Finding]] = tuple

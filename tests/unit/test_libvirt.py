@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ pytest.importorskip("pycdlib")
 
 from ovnlab.errors import OvnlabError, SurroundingsError, UsageError  # noqa: E402
 from ovnlab.parallel import Gate  # noqa: E402
-from ovnlab.providers.libvirt import definitions, hypervisor  # noqa: E402
+from ovnlab.providers.libvirt import definitions, hypervisor, requirements  # noqa: E402
 from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: E402
 from ovnlab.providers.libvirt.ways import jump_of, leads  # noqa: E402
 from ovnlab.software import packages  # noqa: E402
@@ -255,3 +256,15 @@ def test_nobody_makes_anything_after_it_was_taken_back() -> None:
     assert order == ["made", "closed"]
     with pytest.raises(OvnlabError, match="interrupted"), gate:
         pass
+
+
+def test_what_doctor_says_of_virtual_machines() -> None:
+    if lacking := [name for name in requirements.PROGRAMS if shutil.which(name) is None]:
+        pytest.skip(f"this machine lacks {', '.join(lacking)}")
+    (ready,) = requirements.findings(URI)
+    assert ready.ok
+    assert ready.message.endswith("no image yet: sudo ovnlab image build makes one")
+    (silent,) = requirements.findings("qemu+unix:///system?socket=/nowhere")
+    assert not silent.ok
+    assert "libvirt does not answer at qemu+unix" in silent.message
+    assert "start it: sudo " in silent.message or "install it: sudo " in silent.message
