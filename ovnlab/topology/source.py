@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +16,11 @@ from ovnlab.errors import Mistake, TopologyError
 
 MAX_REPEATED = 50_000
 """Values that stand in a file by its aliases: more is a mistake or an attack (the 'billion laughs')."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character beyond 16 bits, which an escape of YAML can write and UTF-8 cannot."""
+
+HALF = "invalid text: expected characters, found half of a surrogate pair"
 
 Key = str | int
 Where = tuple[Key, ...]
@@ -75,6 +82,7 @@ def parse_value(option: str, text: str) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReusedAnchorWarning)
             value: object = YAML(typ="safe", pure=True).load(text)
+        json.dumps(value, ensure_ascii=False, default=str).encode()  # has no halves of characters, and an end
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
         raise TopologyError(option, [Mistake(0, 0, f"{text!r} is not valid YAML")]) from None
     return text if value is None and text not in ("null", "~") else value
@@ -135,7 +143,13 @@ class _Index:
             self.fatal = True
             return
         self.values[where] = _mark(node)
+        if isinstance(node, ScalarNode) and _SURROGATE.search(node.value):
+            self.mistakes.append(Mistake(*_mark(node), HALF))
+            self.fatal = True
         for key, key_mark, child in self._children(node):
+            if isinstance(key, str) and _SURROGATE.search(key):
+                self.mistakes.append(Mistake(*(key_mark or _mark(node)), HALF))
+                self.fatal = True
             if key_mark:
                 self.keys[(*where, key)] = key_mark
             self.walk(child, (*where, key), above | {id(node)})

@@ -72,6 +72,27 @@ def test_no_text_of_a_file_holds_control_characters(place: str, control: str) ->
     assert "lab.yaml:2:" in refusal(place.format(f'"a{control}b"'))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'logical: {switches: {n: }, routers: {r: {ports: {n: {ip: "\\ud800"}}}}}',
+        'logical: {switches: {"\\ud800": }}',
+        '"\\udfff": 1',
+        'provider: "\\ud800"',
+    ],
+)
+def test_half_a_character_is_no_text(text: str) -> None:
+    """No message about it can be written."""
+    assert "found half of a surrogate pair" in refusal(text)
+    for setting in (
+        'machines.host="\\ud800"',
+        'logical={routers: {r: {ports: {n: {ip: "\\ud800"}}}}}',
+        "logical=&a [*a]",
+    ):
+        with pytest.raises(TopologyError, match="is not valid YAML"):
+            load_text("lab.yaml", NODES.encode(), settings=[setting])
+
+
 def test_every_text_of_the_grammar_has_a_validator() -> None:
     """A field that is plain `str` would take anything."""
     for part in (*model.Part.__subclasses__(), *model.Machine.__subclasses__()):
