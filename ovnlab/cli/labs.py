@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from ovnlab import interruption
-from ovnlab.cli import output
+from ovnlab.cli import output, streams
 from ovnlab.cli.options import (
     complete_labs,
     complete_targets,
@@ -283,7 +283,9 @@ def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: 
     paths = [
         path
         for path in sorted(folder.logs.rglob("*.log"))
-        if target in (None, path.relative_to(folder.logs).parts[0]) and daemon in (None, path.stem)
+        if target in (None, path.relative_to(folder.logs).parts[0])
+        and daemon in (None, path.stem)
+        and not path.is_symlink()  # a node writes there, and may mean another file of this machine
     ]
     if not paths:
         there = sorted({path.stem for path in folder.logs.rglob("*.log")})
@@ -296,11 +298,17 @@ def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: 
         output.as_json(lab=folder.name, logs=contents)
         return 0
     more = ["-F"] if follow else []
+    command = ["tail", "-v", f"-n{lines}", *more, *map(str, paths)]
     try:
-        return subprocess.run(["tail", "-v", f"-n{lines}", *more, *map(str, paths)], check=False).returncode
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="backslashreplace") as tail:
+            assert tail.stdout is not None  # noqa: S101  it is a pipe
+            for text in tail.stdout:
+                output.line(text.rstrip("\n"))
+                streams.flush()
     except KeyboardInterrupt:
         interruption.end()
         return 0
+    return tail.returncode
 
 
 def _log_folder(lab: str | None) -> LabFolder:
