@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.lab.harness import SERVERS, USERS_HOME, Account, Labs, this_python
+from tests.lab.harness import MADE, SERVERS, USERS_HOME, Account, Labs, this_python
 
 # Where tests are started in the background, a shell has them ignore SIGINT, and so would every lab that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,12 +51,19 @@ def scope_of(nodeid: str) -> str:
 ROOTS_HOME = "OVNLAB_TESTS_ROOTS_HOME"
 
 
+OWN_HOMES = pytest.StashKey[list[str]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make homes that all workers use: what one of them downloads or builds the others have."""
     if not hasattr(config, "workerinput"):
         os.environ[ROOTS_HOME] = tempfile.mkdtemp(prefix="ovnlab-tests-root-", dir="/var/tmp")
-        os.environ[USERS_HOME] = tempfile.mkdtemp(prefix="ovnlab-tests-user-", dir="/var/tmp")
-        Path(os.environ[USERS_HOME]).chmod(0o755)
+        config.stash[OWN_HOMES] = [ROOTS_HOME]
+        if USERS_HOME not in os.environ:  # whoever sets it keeps it, which saves half a minute each time
+            os.environ[USERS_HOME] = tempfile.mkdtemp(prefix="ovnlab-tests-user-", dir="/var/tmp")
+            Path(os.environ[USERS_HOME]).chmod(0o755)
+            config.stash[OWN_HOMES].append(USERS_HOME)
+        (Path(os.environ[USERS_HOME]) / MADE).unlink(missing_ok=True)
 
 
 def pytest_sessionfinish() -> None:
@@ -66,7 +73,7 @@ def pytest_sessionfinish() -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove them."""
     if not hasattr(config, "workerinput"):
-        for home in (ROOTS_HOME, USERS_HOME):
+        for home in config.stash[OWN_HOMES]:
             shutil.rmtree(os.environ.pop(home))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.harness import USERS_HOME, Account, Labs, checkout, interfaces
+from tests.lab.harness import MADE, USERS_HOME, Account, Labs, checkout, interfaces
 from tests.lab.shared import Share, sharing
 
 ORDINARY = os.environ.get("OVNLAB_TEST_USER", "nobody")
@@ -27,7 +27,7 @@ def make_lab() -> tuple[Account, subprocess.CompletedProcess[str]]:
     first worker that asks has it done for all.
     """
     folder = Path(os.environ[USERS_HOME])
-    result = folder / "make-lab.json"
+    result = folder / MADE
     home = folder / "home"
     name = ORDINARY if os.geteuid() == 0 else ""
     account = Account(name, str(home / "clone/.venv/bin/python"), home)
@@ -41,7 +41,11 @@ def make_lab() -> tuple[Account, subprocess.CompletedProcess[str]]:
 
 def _make_lab(account: Account) -> subprocess.CompletedProcess[str]:
     clone = account.home / "clone"
-    clone.mkdir(parents=True)
+    if clone.exists():  # its environment is kept, and nothing else
+        for path in clone.iterdir():
+            if path.name != ".venv":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    clone.mkdir(parents=True, exist_ok=True)
     checkout(clone)
     if account.name:
         subprocess.run(["chown", "-R", f"{account.name}:", str(account.home)], check=True)

@@ -27,6 +27,9 @@ FRESH = "OVNLAB_TESTS_FRESH"
 USERS_HOME = "OVNLAB_TESTS_USERS_HOME"
 """The environment variable with the folder in which the ordinary user of all workers has a home."""
 
+MADE = "make-lab.json"
+"""What `make lab` came to there, once it has been run for these tests."""
+
 ROOT = Path(__file__).parents[2]
 TOPOLOGIES = ROOT / "topologies"
 

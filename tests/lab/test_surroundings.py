@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,7 +234,12 @@ def test_doctor_finds_what_is_missing_and_mends_it(root_labs: Labs) -> None:
     assert "running: sh -c" in mended.stderr
     assert ("running: apt-get install -y gcc" in mended.stderr) == installs
     assert "ok    compiler: OVS and OVN can be built from source" in mended.stdout
-    assert root_labs.json("doctor") == before, "it was this machine that was mended"
+    assert without_room(root_labs.json("doctor")) == without_room(before), "it was this machine that was mended"
+
+
+def without_room(found: dict[str, Any]) -> str:
+    """What `doctor` says, but for how much is free: others write to disks, too."""
+    return re.sub(r"\d+ GiB", "* GiB", json.dumps(found))
 
 
 def test_doctor_of_an_ordinary_user_says_sudo(user_labs: Labs, root: Account) -> None:
