@@ -6,7 +6,10 @@ python -m benchmarks up bind         some
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import resource
 import shlex
 import shutil
 import statistics
@@ -14,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ovnlab.lab import Lab
@@ -60,14 +63,19 @@ def say(name: str, found: float, floor: float, floor_name: str, budget: str) -> 
     print(f"{name:34} {found * 1000:7.0f} ms   {ratio:42} budget: {budget}", flush=True)
 
 
-def _floor(scratch: Path, br_int: str = "first", nodes: int = 3) -> float:
+def _floor(scratch: Path, br_int: str = "first", nodes: int = 3, vms: int = 0) -> float:
     """Start the floor's lab, and end it again (not counted)."""
+    return _measured_floor(scratch, br_int, nodes, vms)[0]
+
+
+def _measured_floor(scratch: Path, br_int: str, nodes: int, vms: int) -> tuple[float, float]:
+    """The seconds that the floor's lab takes to start, and its CPU seconds."""
     os.environ["BR_INT"] = br_int
     tree = provide("packages", lambda _: None).tree
     folder = scratch / "floor"
     began = time.perf_counter()
     process = subprocess.Popen(
-        ["sh", str(HERE / "floor.sh"), str(folder), str(tree), str(nodes - 1)],
+        ["sh", str(HERE / "floor.sh"), str(folder), str(tree), str(nodes - 1), str(vms)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -75,11 +83,34 @@ def _floor(scratch: Path, br_int: str = "first", nodes: int = 3) -> float:
     assert process.stdout is not None
     answer = process.stdout.readline()
     taken = time.perf_counter() - began
+    cpu = _cpu(_below(process.pid))
     process.communicate("\n")
     shutil.rmtree(folder)
     if answer != "ready\n":
         sys.exit("the floor did not start")
-    return taken
+    return taken, cpu
+
+
+def _below(root: int) -> set[int]:
+    """A process and all that it started, and that they started."""
+    parents = {}
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def _cpu(pids: Iterable[int]) -> float:
+    """The CPU seconds of processes and of their children that have ended (proc_pid_stat(5), fields 14 to 17)."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _up() -> float:
@@ -138,24 +169,30 @@ def bench_commands(scratch: Path) -> None:
     say("bind, one fake VM", found["bind"], found["by_hand"], "by hand", "2 ×")
 
 
-def _memory(lab: str) -> float:
-    """The memory of a lab's processes in MiB, what they share counted once (proc(5), smaps_rollup, Pss)."""
+def _processes(lab: str) -> list[int]:
+    """The processes of a lab: those in the PID namespaces of its nodes."""
     script = str(Lab(lab, Silent()).folder.path)
     namespaces = {
         os.readlink(f"/proc/{path.name}/ns/user") + os.readlink(f"/proc/{path.name}/ns/pid")
         for path in Path("/proc").iterdir()
         if path.name.isdigit() and script in _arguments(path)
     }
-    total = 0
+    found = []
     for path in Path("/proc").iterdir():
-        if not path.name.isdigit():
-            continue
-        try:
-            inside = os.readlink(path / "ns/user") + os.readlink(path / "ns/pid") in namespaces
-            lines = (path / "smaps_rollup").read_text().splitlines() if inside else []
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        if path.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(path / "ns/user") + os.readlink(path / "ns/pid") in namespaces:
+                    found.append(int(path.name))
+    return found
+
+
+def _memory(pids: Iterable[int]) -> float:
+    """The memory of processes in MiB, what they share counted once (proc(5), smaps_rollup, Pss)."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024
 
 
@@ -167,17 +204,41 @@ def _arguments(path: Path) -> str:
     return argv if argv.startswith("sh\0") else ""
 
 
-def bench_many(scratch: Path) -> None:
-    """Many chassis: time and memory must grow with their number, and no faster."""
-    for count in (10, 25, 50):
-        nodes = "".join(f"  n{number}: {{}}\n" for number in range(count - 1))
+def many(count: int) -> str:
+    """A topology of that many chassis, each with a fake VM on one logical switch."""
+    names = ["central", *(f"n{number}" for number in range(1, count))]
+    nodes = "".join(f"  {name}: {'{role: central}' if name == 'central' else '{}'}\n" for name in names)
+    ports = "".join(f"        v-{name}: {{chassis: {name}}}\n" for name in names)
+    network = f"logical:\n  switches:\n    net:\n      subnet: 10.0.0.0/16\n      ports:\n{ports}"
+    return f"name: many{count}\nunderlay: {{subnet: 172.30.0.0/16}}\nnodes:\n{nodes}{network}"
+
+
+def bench_many(scratch: Path, counts: Sequence[int] = (10, 25, 50, 100)) -> None:
+    """Many chassis, each with a fake VM: seconds, CPU seconds and memory, and how they grow with the number.
+
+    The slope is the power of the number of chassis that the CPU seconds grow with, from one row to the next.
+    """
+    before: tuple[int, float] | None = None
+    for count in counts:
         path = scratch / f"many{count}.yaml"
-        path.write_text(f"name: many{count}\nnodes:\n  central: {{role: central}}\n{nodes}")
-        floor = _floor(scratch, nodes=count)
+        path.write_text(many(count))
+        floor, floor_cpu = _measured_floor(scratch, "first", count, count)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken = seconds(lambda path=path: ovnlab("up", str(path)))  # type: ignore[misc]
-        memory = _memory(f"many{count}") / count
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+        pids = _processes(f"many{count}")
+        cpu, memory = own + _cpu(pids), _memory(pids) / count
         ovnlab("down", f"many{count}")
-        say(f"up, {count} chassis, {memory:.0f} MiB each", taken, floor, "a plain script", "50 MiB, linear")
+        say(f"up, {count} chassis", taken, floor, "a plain script", "1.3 ×")
+        slope = f", slope {math.log(cpu / before[1]) / math.log(count / before[0]):.1f}" if before else ""
+        print(f"{'':34} {cpu:.1f} CPU s ({floor_cpu:.1f}), {memory:.0f} MiB each{slope}", flush=True)
+        before = count, cpu
+
+
+def bench_hundreds(scratch: Path) -> None:
+    """200 and 300 chassis: some minutes, and 10 GiB of memory."""
+    bench_many(scratch, (200, 300))
 
 
 BY_HAND = """set -eu
@@ -422,6 +483,9 @@ def bench_machines(scratch: Path) -> None:
     ovnlab("down", "--forget")
 
 
+BY_HAND_ONLY = {"hundreds": bench_hundreds}
+"""What is run where it is named."""
+
 BENCHMARKS = {
     "up": bench_up,
     "commands": bench_commands,
@@ -436,16 +500,16 @@ BENCHMARKS = {
 
 def main(names: Sequence[str]) -> None:
     """Run benchmarks by name, with a state folder of their own."""
-    unknown = set(names) - set(BENCHMARKS)
-    if unknown:
-        sys.exit(f"there is {', '.join(BENCHMARKS)}")
+    every = {**BENCHMARKS, **BY_HAND_ONLY}
+    if set(names) - set(every):
+        sys.exit(f"there is {', '.join(every)}")
     provide("packages", lambda _: None)
     with tempfile.TemporaryDirectory(prefix="ovnlab-bench-", dir="/var/tmp") as folder:
         os.environ["XDG_STATE_HOME"] = f"{folder}/state"
         os.environ["NO_COLOR"] = "1"
         try:
             for name in names or BENCHMARKS:
-                BENCHMARKS[name](Path(folder))
+                every[name](Path(folder))
         finally:
             ovnlab("down", "--all", "--forget")
 
