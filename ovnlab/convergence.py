@@ -12,7 +12,7 @@ from ovnlab.mending import ClusterMending
 from ovnlab.northbound import change
 from ovnlab.northbound.rows import wanted
 from ovnlab.parallel import for_each
-from ovnlab.plan import Plan, Seen
+from ovnlab.plan import Plan, Seen, second_claims
 from ovnlab.providers import base
 from ovnlab.reporting import Reporter
 from ovnlab.tasks import bind as binding
@@ -117,7 +117,12 @@ class Convergence(msgspec.Struct, frozen=True):
             self.reporter.node(node.name, "starting databases and switch" if node.central else "starting")
             if node.name in papers:
                 daemons.certify(context, node.name, papers[node.name])
-            how = daemons.Start(self.builds.get(node.name, ""), node.name in founders, node.name in converting)
+            mine = seen.nodes.get(node.name)
+            strange = daemons.strange_keys(topology, node, mine.external_ids) if mine is not None else ()
+            twins = second_claims(topology, seen, node.name)
+            how = daemons.Start(
+                self.builds.get(node.name, ""), node.name in founders, node.name in converting, tuple(strange), twins
+            )
             came = daemons.start_node(context, topology, node, how)
             for found in came.damage:
                 self.reporter.note(found.sentence(node.name, names))

@@ -80,8 +80,8 @@ class Diagnosis:
         return not self.found and not self.unexplained
 
 
-def diagnose(lab: Lab, asked: Asked | None = None) -> Diagnosis:
-    """Look at all of a lab, and try its pairs, or the one that is asked for.
+def diagnose(lab: Lab, asked: Asked | None = None, *, send: bool = True) -> Diagnosis:
+    """Look at all of a lab, and try its pairs, or the one that is asked for; `send` nothing where that is False.
 
     Raises OvnlabError where the lab is down, UsageError for a name that it does not have.
     """
@@ -93,7 +93,7 @@ def diagnose(lab: Lab, asked: Asked | None = None) -> Diagnosis:
         _known(lab, asked)
         tried, failing = _ask(snapshot, asked, notes)
     else:
-        tried, failing = _all(snapshot, notes)
+        tried, failing = _all(snapshot, notes) if send else (0, [])
     return _judged(lab, snapshot, tried, failing, notes, asked)
 
 

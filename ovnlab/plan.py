@@ -11,7 +11,7 @@ from ovnlab.errors import OvnlabError
 from ovnlab.northbound.change import Change, changes
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted
-from ovnlab.tasks.daemons import TransitSwitch, external_ids, has_ic
+from ovnlab.tasks.daemons import TransitSwitch, connected, external_ids, has_ic, strange_keys
 from ovnlab.tasks.databases import CERTIFICATE, NORTHBOUND, SOUTHBOUND, listening, of_zone, remotes
 from ovnlab.tasks.probe import BoundVM, NodeState
 from ovnlab.topology.addresses import ip_of
@@ -160,25 +160,39 @@ def _differences(topology: Topology, node: Node, seen: Seen, build: str) -> Iter
     if not node.chassis and "ovn-controller" in state.daemons:
         yield "ovn-controller runs, and it is no chassis"
     if "ovsdb-server" in state.daemons:
-        for key, value in external_ids(topology, node).items():
-            if state.external_ids.get(key, "") != value:
-                yield f"{key} is {state.external_ids.get(key, 'not set')} instead of {value or 'not set'}"
-        own = ("br-int", "br-eth1") if node.datapath == "netdev" else ("br-int",)
-        for bridge in (*own, *(nic.bridge for nic in node.nics)):
-            if bridge not in state.bridges:
-                yield f"there is no bridge {bridge}"
-        for bridge in _extra_bridges(topology, node, state):
-            yield f"there is a bridge {bridge}, of no physical network that it is on"
+        yield from _wrong_switch(topology, node, seen)
     yield from _wrong_databases(topology, node, state)
     yield from _wrong_arguments(topology, node, state)
     if "ovs-vswitchd" in state.daemons or not node.has_switch:
         yield from _wrong_devices(topology, node, state)
+        yield from _wrong_links(topology, node, state)
         yield from _missing_tunnels(topology, node, seen)
     wanted = {route.prefix: frozenset(route.nexthops) for route in node.routes}
     for prefix in {*wanted, *state.routes}:
         if wanted.get(prefix) != state.routes.get(prefix):
             via, meant = state.routes.get(prefix), wanted.get(prefix)
             yield f"the route to {prefix} goes {_via(via)} instead of {_via(meant)}"
+
+
+def _wrong_switch(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
+    """What the switch's own database has otherwise: keys for ovn-controller, bridges, the NICs in them, claims."""
+    state = seen.nodes[node.name]
+    for key, value in external_ids(topology, node).items():
+        if state.external_ids.get(key, "") != value:
+            yield f"{key} is {state.external_ids.get(key, 'not set')} instead of {value or 'not set'}"
+    for key in strange_keys(topology, node, state.external_ids):
+        yield f"{key} is {state.external_ids[key]} instead of not set"
+    own = ("br-int", "br-eth1") if node.datapath == "netdev" else ("br-int",)
+    for bridge in (*own, *(nic.bridge for nic in node.nics)):
+        if bridge not in state.bridges:
+            yield f"there is no bridge {bridge}"
+    for nic, bridge in _nics(node):
+        if bridge in state.bridges and state.ports.get(nic) != bridge:
+            yield f"{nic} is in {state.ports.get(nic, 'no bridge')} instead of {bridge}"
+    for interface in second_claims(topology, seen, node.name):
+        yield f"{interface} has the iface-id of a fake VM that another interface is"
+    for bridge in _extra_bridges(topology, node, state):
+        yield f"there is a bridge {bridge}, of no physical network that it is on"
 
 
 def _wrong_software(topology: Topology, node: Node, state: NodeState, build: str) -> Iterator[str]:
@@ -194,6 +208,32 @@ def _wrong_software(topology: Topology, node: Node, state: NodeState, build: str
 
 def _build(key: str) -> str:
     return f"build {key}" if key else "that of the packages"
+
+
+def _nics(node: Node) -> list[tuple[str, str]]:
+    """The NICs of a node that belong into a bridge, and that."""
+    own = [("eth1", "br-eth1")] if node.datapath == "netdev" else []
+    return [*own, *((nic.device, nic.bridge) for nic in node.nics if nic.bridge)]
+
+
+def second_claims(topology: Topology, seen: Seen, node: str) -> tuple[str, ...]:
+    """Return the interfaces of a node that claim a port which the file binds, and which are not the fake VM itself."""
+    if node not in seen.nodes:
+        return ()
+    everywhere = [(name, bound) for name, state in seen.nodes.items() for bound in state.vms]
+    found = []
+    for bound in seen.nodes[node].vms:
+        vm = topology.vm(bound.name)
+        others = [(name, other) for name, other in everywhere if other.name == bound.name and other is not bound]
+        if (
+            vm is not None
+            and vm.chassis
+            and others
+            and (node, bound.port) != (vm.chassis, vm.port)
+            and bound.vm is None
+        ):
+            found.append(bound.port)
+    return tuple(found)
 
 
 def _extra_bridges(topology: Topology, node: Node, state: NodeState) -> list[str]:
@@ -225,7 +265,22 @@ def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator
         if mac and device.mac != mac:
             yield f"{name} has MAC {device.mac or 'none'} instead of {mac}"
         if mtu and device.mtu != mtu:
-            yield f"{name} has MTU {device.mtu} instead of {mtu}"
+            yield f"{name} {f'has MTU {device.mtu} instead of {mtu}' if device.mtu else 'is down'}"
+
+
+def _wrong_links(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
+    """NICs in bridges that are down or have another MTU, and routes that the kernel made and somebody removed."""
+    if node.underlay_device == "br-eth1" and "eth1" in state.devices:
+        mtu = state.device("eth1").mtu
+        if mtu != topology.underlay.mtu:
+            yield f"eth1 {f'has MTU {mtu} instead of {topology.underlay.mtu}' if mtu else 'is down'}"
+    for network, name, address in connected(node):
+        own = {ip_of(word) for word in state.device(name).addresses} if state.device(name).mtu else set()
+        if address in own and (network, name) not in state.connected:
+            yield f"there is no route to {network} by {name}"
+    for nic in node.nics:
+        if nic.bridge and nic.device in state.devices and not state.device(nic.device).mtu:
+            yield f"{nic.device} is down"
 
 
 def _told(topology: Topology, mac: str) -> set[str]:

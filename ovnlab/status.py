@@ -28,7 +28,7 @@ class DaemonStatus(msgspec.Struct, frozen=True):
     """A daemon that runs, or that should.
 
     `build` is the key of the build that it is of, empty where it is of a package; `outdated` says that it is neither of
-    what its node has now.
+    what its node has now; `answers` is False for a process that is there and gives no answer.
     """
 
     name: str
@@ -37,6 +37,12 @@ class DaemonStatus(msgspec.Struct, frozen=True):
     version: str
     build: str = ""
     outdated: bool = False
+    answers: bool = True
+
+    @property
+    def works(self) -> bool:
+        """Return True if the daemon runs and answers."""
+        return self.running and self.answers
 
 
 class TunnelStatus(msgspec.Struct, frozen=True):
@@ -177,7 +183,7 @@ def _is_well(topology: Topology, wanted: TopologyNode, node: NodeStatus) -> bool
     tunnels = {tunnel.peer for tunnel in node.tunnels if tunnel.working}
     return (
         node.running
-        and all(daemon.running for daemon in node.daemons)
+        and all(daemon.works for daemon in node.daemons)
         and (node.registered or not wanted.chassis)
         and {peer.name for peer in topology.peers(wanted)} <= tunnels
     )
@@ -214,7 +220,13 @@ def _node(
 def daemon_status(daemon: Daemon, build: str) -> DaemonStatus:
     """A daemon that runs on a node with that build."""
     return DaemonStatus(
-        daemon.name, True, daemon.pid, daemon.version, build if daemon.built else "", outdated=daemon.outdated
+        daemon.name,
+        True,
+        daemon.pid,
+        daemon.version,
+        build if daemon.built else "",
+        outdated=daemon.outdated,
+        answers=bool(daemon.version) and not daemon.stopped,  # each was asked for its version, now or before
     )
 
 

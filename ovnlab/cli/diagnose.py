@@ -25,8 +25,17 @@ MOST_PAIRS = 6
 @lab_option
 @click.option("--size", "-s", metavar="BYTES", type=click.IntRange(0, 65507), help="Bytes of ICMP payload of the ping.")
 @click.option("--tcp", metavar="PORT", type=click.IntRange(1, 65535), help="Try a TCP connection to this port.")
+@click.option("--no-send", is_flag=True, help="Send nothing: only what can be read.")
 @json_option
-def diagnose(src: str | None, dst: str | None, lab: str | None, size: int | None, tcp: int | None, json: bool) -> int:
+def diagnose(
+    src: str | None,
+    dst: str | None,
+    lab: str | None,
+    size: int | None,
+    tcp: int | None,
+    no_send: bool,
+    json: bool,
+) -> int:
     """Say what is wrong with a lab: the object that is to blame, what was seen there, and what mends it.
 
     Reads all nodes and databases, each question with a limit of 3 s, tries pairs of fake VMs and the file's checks, and
@@ -37,6 +46,7 @@ def diagnose(src: str | None, dst: str | None, lab: str | None, size: int | None
     ovnlab diagnose
     ovnlab diagnose vm1 vm2
     ovnlab diagnose client 192.168.0.100 --tcp 80
+    ovnlab diagnose --no-send
     """
     from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.diagnosis import Asked, as_dict  # noqa: PLC0415
@@ -49,8 +59,10 @@ def diagnose(src: str | None, dst: str | None, lab: str | None, size: int | None
         raise UsageError("--size and --tcp are for a pair", hint="ovnlab diagnose SRC DST --size 1400")
     if size and tcp:
         raise UsageError("--size and --tcp exclude each other")
+    if src is not None and no_send:
+        raise UsageError("--no-send is for the whole lab: a pair is tried")
     asked = Asked(src, dst, size or 0, tcp or 0) if src and dst else None
-    found = look(find(lab, Quiet()), asked)
+    found = look(find(lab, Quiet()), asked, send=not no_send)
     if json:
         output.as_json(**as_dict(found))
         return 0 if found.ok else 4

@@ -143,7 +143,7 @@ def live_of(status: Status) -> Live:
 
 
 def _faults(node: NodeStatus) -> Iterator[str]:
-    stopped = [daemon.name for daemon in node.daemons if not daemon.running]
+    stopped = [daemon.name for daemon in node.daemons if not daemon.works]
     if stopped:
         yield f"not running: {', '.join(stopped)}"
     if not node.registered and any(daemon.name == "ovn-controller" for daemon in node.daemons):

@@ -61,7 +61,10 @@ def _behind(member: MemberStatus) -> str:
 
 def _node(node: NodeStatus) -> tuple[str, ...]:
     missing = [daemon.name for daemon in node.daemons if not daemon.running]
-    daemons = f"not running: {', '.join(missing)}" if missing else f"all {len(node.daemons)} running"
+    silent = [daemon.name for daemon in node.daemons if daemon.running and not daemon.answers]
+    wrong = [f"not running: {', '.join(missing)}"] if missing else []
+    wrong += [f"does not answer: {', '.join(silent)}"] if silent else []
+    daemons = "; ".join(wrong) or f"all {len(node.daemons)} running"
     if not node.daemons:
         daemons = "-"
     return (

@@ -53,7 +53,7 @@ SWITCH_TABLES = Question(
         "Port": ("_uuid", "name", "interfaces", "tag", "trunks", "vlan_mode", "external_ids", "qos"),
     },
 )  # fmt: skip
-"""What is read of a node's own database (ovs-vswitchd.conf.db(5)); the first three tables begin as probe.QUESTION."""
+"""What is read of a node's own database (ovs-vswitchd.conf.db(5)); these tables are in the order of probe.QUESTION."""
 
 NORTHBOUND_COLUMNS: Mapping[str, Sequence[str]] = {
     **live.QUESTION.columns,
@@ -136,6 +136,16 @@ class NodeSnapshot:
     def ids(self) -> Mapping[str, str]:
         """Open_vSwitch:external_ids."""
         return self.state.external_ids
+
+    @property
+    def has_no_switch(self) -> bool:
+        """Return True for a machine without Open vSwitch."""
+        return "ovsdb-server" not in self.state.daemons and "switch" in self.answers
+
+    @property
+    def listens(self) -> bool:
+        """Return True if both databases say where they listen."""
+        return all(self.answer(f"listens.{kind}").ok for kind in ("nb", "sb"))
 
     @functools.cached_property
     def interfaces(self) -> dict[str, Row]:
@@ -332,7 +342,28 @@ def _plan(lab: Lab, snapshot: Snapshot) -> Plan:
     read = all(zone.northbound for zone in snapshot.zones.values())
     seen = Seen(states, snapshot.rows if read else None, (), tuple(unread))
     builds = {name: node.state.build for name, node in snapshot.nodes.items()}
-    return plan(lab.topology, seen, known=lab.topology.nodes, builds=builds)
+    try:
+        found = plan(lab.topology, seen, known=lab.topology.nodes, builds=builds)
+    except OvnlabError:  # a row of somebody else's has a name that the lab needs: `up` says so
+        return Plan()
+    return _of_what_was_read(snapshot, found, northbound=read)
+
+
+def _of_what_was_read(snapshot: Snapshot, found: Plan, *, northbound: bool) -> Plan:
+    """The part of a plan that does not follow from silence."""
+    heard = {name for name, node in snapshot.nodes.items() if node.switch}
+    configure = {
+        name: tuple(reason for reason in reasons if "does not listen" not in reason or snapshot.nodes[name].listens)
+        for name, reasons in found.configure.items()
+        if name in heard or snapshot.nodes[name].has_no_switch
+    }
+    return msgspec.structs.replace(
+        found,
+        configure={name: reasons for name, reasons in configure.items() if reasons},
+        changes=found.changes if northbound else (),
+        bind={name: vms for name, vms in found.bind.items() if name in heard},
+        unbind={name: vms for name, vms in found.unbind.items() if name in heard},
+    )
 
 
 # ── a node ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -368,7 +399,7 @@ def _switch(answer: Answer) -> Tables:
 
 
 def _probed_tables(switch: Tables) -> Tables | None:
-    return {table: switch[table] for table in ("Open_vSwitch", "Bridge", "Interface")} if switch else None
+    return {table: switch[table] for table in ("Open_vSwitch", "Bridge", "Interface", "Port")} if switch else None
 
 
 def _as_probed(answers: Mapping[str, Answer]) -> list[str]:
@@ -377,6 +408,7 @@ def _as_probed(answers: Mapping[str, Answer]) -> list[str]:
     links, routes, _, _ = _arrays(answers.get("network", MISSING).text, 4)
     lines.append(f"links {json.dumps(links)}")
     lines.append(f"routes {json.dumps([route for route in routes if str(route.get('protocol')) == '201'])}")
+    lines.append(f"connected {json.dumps([route for route in routes if route.get('protocol') == 'kernel'])}")
     for db in ("nb", "sb"):
         lines += [f"connection {line}" for line in answers.get(f"listens.{db}", MISSING).text.splitlines()]
         lines += [f"cluster {db} {line}" for line in answers.get(f"cluster.{db}", MISSING).text.splitlines()]

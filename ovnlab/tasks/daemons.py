@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -57,17 +58,28 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
     }
 
 
+def strange_keys(topology: Topology, node: Node, found: Mapping[str, str]) -> list[str]:
+    """Return the keys for ovn-controller that somebody set by hand, beside those that the lab sets."""
+    if node.machine.adopt:  # they may be its owner's
+        return []
+    known = external_ids(topology, node)
+    return sorted(key for key in found if key.startswith("ovn-") and key not in known)
+
+
 class Start(msgspec.Struct, frozen=True):
     """How a node is started.
 
     `build` is the key of what was built for it, empty where it runs packages. Of a cluster's central nodes, the one
     that `founds` makes the cluster that the others join, and the one that `converts` is the last that gets the
-    software that all of them are to have.
+    software that all of them are to have. `strange` are keys for ovn-controller that have to go, `twins` interfaces
+    that claim the port of a fake VM.
     """
 
     build: str = ""
     founds: bool = True
     converts: bool = False
+    strange: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
 
 
 def node_script(topology: Topology, node: Node, how: Start) -> str:
@@ -84,9 +96,11 @@ def _switch_script(topology: Topology, node: Node, how: Start) -> str:
         lab=topology.name,
         mtu=topology.underlay.mtu,
         external_ids={key: value for key, value in ids.items() if value},
-        unset=[key for key, value in ids.items() if not value],
+        twins=how.twins,
+        unset=[*(key for key, value in ids.items() if not value), *how.strange],
         route_protocol=ROUTE_PROTOCOL,
         neighbours=_neighbours(topology, node),
+        connected=connected(node),
         tls_files=(databases.KEY, databases.CERTIFICATE, databases.AUTHORITY),
         **_central_values(topology, node, how),
     )
@@ -129,6 +143,16 @@ def _neighbours(topology: Topology, node: Node) -> list[tuple[str, str]]:
     ]
 
 
+def connected(node: Node) -> list[tuple[str, str, str]]:
+    """Return the network, device and address of each route that the kernel makes for a node's own addresses."""
+    if node.machine.host:
+        return []
+    pairs = [(node.underlay_device, node.cidr)] if node.underlay_device else []
+    pairs += [(nic.carrier, address) for nic in node.nics for address in nic.addresses]
+    found = [(device, ipaddress.ip_interface(address)) for device, address in pairs]
+    return [(str(own.network), device, str(own.ip)) for device, own in found if own.network.num_addresses > 1]
+
+
 def has_ic(topology: Topology, node: Node) -> bool:
     """Whether a node has the databases that join the zones."""
     return len(topology.zones) > 1 and node.name == topology.central.name
@@ -145,6 +169,7 @@ def _plain_script(topology: Topology, node: Node, build: str) -> str:
     return render(
         "node/plain.sh.j2",
         node=node,
+        connected=connected(node),
         build=build,
         devices=devices,
         route_protocol=ROUTE_PROTOCOL,

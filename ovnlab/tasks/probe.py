@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from ovnlab.ovsdb import Row, Tables, rows
+from ovnlab.ovsdb import Row, Tables, listed, rows
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import SWITCH, Question
@@ -27,8 +27,9 @@ QUESTION = Question(
     SWITCH,
     {
         "Open_vSwitch": ("external_ids",),
-        "Bridge": ("name", "other_config", "datapath_type", "external_ids"),
+        "Bridge": ("name", "other_config", "datapath_type", "external_ids", "ports"),
         "Interface": ("name", "type", "ofport", "options", "external_ids", "mac", "mtu_request"),
+        "Port": ("_uuid", "name"),
     },
 )
 """What a node's own database says of it."""
@@ -158,7 +159,10 @@ class ClusterMember(msgspec.Struct, frozen=True):
 
 
 class NodeState(msgspec.Struct, frozen=True):
-    """A node as it is. `build` is the key of the OVS and OVN that it runs, empty where those are of packages."""
+    """A node as it is. `build` is the key of the OVS and OVN that it runs, empty where those are of packages.
+
+    `ports` are the bridges of ports by their names, `connected` networks and devices of the kernel's own routes.
+    """
 
     daemons: dict[str, Daemon]
     external_ids: dict[str, str]
@@ -171,6 +175,8 @@ class NodeState(msgspec.Struct, frozen=True):
     routes: Mapping[str, frozenset[str]] = msgspec.field(default_factory=dict)
     asking: frozenset[str] = frozenset()
     build: str = ""
+    ports: Mapping[str, str] = msgspec.field(default_factory=dict)
+    connected: frozenset[tuple[str, str]] = frozenset()
 
     def device(self, name: str) -> Device:
         """A device; one without anything where it is not there."""
@@ -206,6 +212,7 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
     namespaces: dict[str, dict[str, list[Row]]] = {}
     clusters: dict[str, dict[str, str]] = {}
     routes: list[Row] = []
+    connected: list[Row] = []
     named: dict[str, set[str]] = {kind: set() for kind in ("serves", "asking", "outdated", "built", "stopped")}
     build = ""
     for line in printed.splitlines():
@@ -230,6 +237,8 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
             clusters.setdefault(database, {}).setdefault(key, said.strip())
         elif kind == "routes":
             routes = msgspec.json.decode(rest or "[]")
+        elif kind == "connected":
+            connected = msgspec.json.decode(rest or "[]")
         elif kind in named:
             named[kind].add(rest)
         elif kind == "links":
@@ -237,7 +246,8 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
         elif kind.startswith("vm-"):
             name, _, found = rest.partition(" ")
             namespaces.setdefault(name, {})[kind] = msgspec.json.decode(found or "[]")
-    chassis, bridges, interfaces = answers if len(answers) == len(QUESTION.columns) else ([], [], [])
+    chassis, bridges, interfaces, ports = answers if len(answers) == len(QUESTION.columns) else ([], [], [], [])
+    names = {row["_uuid"]: row["name"] for row in ports}
     outside = {link.get("ifname") for link in links}
     return NodeState(
         daemons={
@@ -259,6 +269,12 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
         build=build,
         clusters={database: _member(facts) for database, facts in clusters.items()},
         routes={_destination(route): _hops(route) for route in routes},
+        ports={names[uuid]: row["name"] for row in bridges for uuid in listed(row["ports"]) if uuid in names},
+        connected=frozenset(
+            (str(route["dst"]), str(route["dev"]))
+            for route in connected
+            if "dev" in route and "table" not in route and "type" not in route
+        ),
     )
 
 

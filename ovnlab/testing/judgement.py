@@ -16,6 +16,8 @@ def daemon_runs(node: NodeStatus, daemon: DaemonStatus) -> Finding:
         return failed("daemons", title, "running", f"{node.name} does not run", "ovnlab up")
     if not daemon.running:
         return failed("daemons", title, "running", "not running", f"ovnlab logs {node.name}")
+    if not daemon.answers:
+        return failed("daemons", title, "running", "does not answer", "ovnlab diagnose")
     if daemon.outdated:
         return failed("daemons", title, "of what its node has", f"{daemon.version}, of another build", "ovnlab up")
     return held("daemons", title, daemon.version or "running")

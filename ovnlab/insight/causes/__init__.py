@@ -45,11 +45,18 @@ CAUSES: tuple[Cause, ...] = (
 def of(snapshot: Snapshot, evidence: Evidence | None = None) -> tuple[Finding, ...]:
     """Return what is wrong with a lab, in the order of causes; what another finding has told as drift is left out."""
     found: dict[tuple[str, str, str], Finding] = {}
-    told: set[str] = set()
     for cause in CAUSES:
         for finding in cause.find(snapshot, evidence or Evidence()):
-            if finding.cause == "drift" and any(finding.drift[0].startswith(line) for line in told):
-                continue
             found.setdefault((finding.cause, finding.object, finding.problem), finding)
-        told.update(line for finding in found.values() for line in finding.drift)
-    return tuple(found.values())
+    told = {line for finding in found.values() if finding.cause not in DRIFT for line in finding.drift}
+    logical = {line for finding in found.values() if finding.cause != "drift" for line in finding.drift}
+    return tuple(
+        finding
+        for finding in found.values()
+        if finding.cause not in DRIFT
+        or not any(finding.drift[0].startswith(line) for line in (logical if finding.cause == "drift" else told))
+    )
+
+
+DRIFT = ("drift", "northbound-drift")
+"""Findings that say no more than that something differs from the file: left out where another says why."""

@@ -53,7 +53,10 @@ def _twice(snapshot: Snapshot, name: str, found: list[tuple[NodeSnapshot, Row]])
         f"ovnlab vsctl {second[0].name} remove Interface {second[1]['name']} external_ids iface-id",
         keys=frozenset({f"claim {name}"}),
         effects=(*_effects(name), *(f"claims {seen.name}" for seen, _ in found)),
-        drift=tuple(f"unbind {name} from {seen.name}" for seen, _ in found),
+        drift=(
+            *(f"unbind {name} from {seen.name}" for seen, _ in found),
+            *(f"configure {seen.name}: {row['name']} has the iface-id" for seen, row in found),
+        ),
     )
 
 

@@ -89,7 +89,7 @@ def _effects(snapshot: Snapshot, node: Node, daemon: str) -> tuple[tuple[str, ..
     alone = len(snapshot.topology.centrals(node.zone)) == 1
     behind = tuple(key for other in zone for key in (f"lag {other}", f"claims {other}", f"registered {other}"))
     if daemon == "ovs-vswitchd":
-        own = everything_on(name)
+        own = (*everything_on(name), f"nic {name} *", f"address {name}", f"route {name}", f"bridge {name} *")
         kernel = node.datapath == "system"
         return (own[2:], own[:2]) if kernel else (own, ())
     if daemon == "ovsdb-server":

@@ -32,6 +32,7 @@ def _tunnels(name: str) -> tuple[str, ...]:
         f"tunnel * {name}",
         f"size tunnel {name} *",
         f"size tunnel * {name}",
+        f"active {name}",
         f"bfd {name} *",
         f"bfd * {name}",
     )

@@ -47,6 +47,8 @@ def _change(snapshot: Snapshot, change: Change) -> Finding:
         f"switch {switch.name}" for switch in snapshot.topology.switches if _mentions(change.name, names, switch.name)
     ]
     effects += [f"balancer {balancer.name}" for balancer in snapshot.topology.load_balancers if balancer.name in names]
+    if change.verb == "add":
+        effects.append(f"refers {change.name}")
     broad = change.table in (
         "ACL",
         "QoS",
@@ -64,7 +66,7 @@ def _change(snapshot: Snapshot, change: Change) -> Finding:
         f"{said.get(change.verb, change.verb)} (changed by hand, or the file has changed)",
         (f"ovnlab up --dry-run: {change}",),
         "ovnlab up",
-        keys=frozenset({f"drift {change.table} {change.name}"}),
+        keys=frozenset({f"drift {change.table} {change.name}", *(f"refers {word}" for word in change.reason.split())}),
         drift=(str(change),),
         effects=() if broad else tuple(effects),
         may=(*effects, *(("pair *",) if broad else ())),

@@ -9,25 +9,13 @@ from ovnlab.insight.snapshot import Snapshot
 
 
 def everything_on(node: str) -> tuple[str, ...]:
-    """The keys of all that is on a node or passes it."""
-    return (
-        f"node {node}",
-        f"size node {node}",
-        f"tunnel {node} *",
-        f"tunnel * {node}",
-        f"size tunnel {node} *",
-        f"size tunnel * {node}",
-        f"lag {node}",
-        f"claims {node}",
-        f"daemon {node} *",
-        f"registered {node}",
-        f"connection {node}",
-        f"flows {node}",
-        f"bfd {node} *",
-        f"bfd * {node}",
-        f"active {node}",
-        f"serves {node} *",
-    )
+    """Return the keys of all that passes a node."""
+    patterns = (
+        "node {0}", "size node {0}", "tunnel {0} *", "tunnel * {0}", "size tunnel {0} *", "size tunnel * {0}",
+        "lag {0}", "claims {0}", "registered {0}", "connection {0}", "flows {0}",
+        "bfd {0} *", "bfd * {0}", "active {0}", "route {0}",
+    )  # fmt: skip
+    return tuple(pattern.format(node) for pattern in patterns)
 
 
 def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
@@ -43,7 +31,7 @@ def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
                 ("its machine is not there, or has ended",),
                 "ovnlab up",
                 keys=keys,
-                effects=everything_on(node.name),
+                effects=(*everything_on(node.name), f"daemon {node.name} *", f"serves {node.name} *"),
                 may=databases,
             )
         elif node.name in snapshot.unread:
@@ -54,7 +42,7 @@ def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
                 (snapshot.unread[node.name],),
                 f"ovnlab exec {node.name} -- true",
                 keys=keys,
-                effects=everything_on(node.name),
+                effects=(*everything_on(node.name), f"daemon {node.name} *", f"serves {node.name} *"),
                 may=databases,
             )
 

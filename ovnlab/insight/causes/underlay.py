@@ -75,7 +75,7 @@ def _device(node: Node, seen: NodeSnapshot, name: str, mtu: int, effects: tuple[
             f"ovnlab exec {node.name} -- ip link set {name} up",
             keys=keys,
             effects=effects,
-            drift=(f"configure {node.name}: {name} has MTU 0 instead of",),
+            drift=(f"configure {node.name}: {name} is down",),
         )
         return
     if "NO-CARRIER" in flags or link.get("operstate") == "LOWERLAYERDOWN":
@@ -117,7 +117,7 @@ def _address(node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
         (f"{node.name}: ip address show {device}",),
         "ovnlab up",
         keys=frozenset({f"address {node.name}"}),
-        effects=everything_on(node.name),
+        effects=(*everything_on(node.name), f"route {node.name}"),
         drift=(f"configure {node.name}: {device} has {', '.join(found) or 'no address'} instead of {node.cidr}",),
     )
 
@@ -365,7 +365,7 @@ def _no_route(nodes: Mapping[str, Node], at: str, address: str, route: Row | Non
         keys=frozenset({f"route {at}"}),
         drift=(
             f"configure {at}: the route to {network}",
-            f"configure {at}: there is no route to its network {network}",
+            f"configure {at}: there is no route to {network}",
         ),
     )
 

@@ -100,7 +100,7 @@ def _inside(
             problem,
             (f"{seen.name}: ip -n {name} route: default {f'via {found}' if found else 'none'}",),
             f"ovnlab exec {name} -- ip route replace default via {meant.split()[0]}" if meant else "ovnlab up",
-            keys=keys,
+            keys=keys | {f"gateway of {name}"},
             effects=(f"routed {name}",),
             drift=drift,
         )
@@ -197,7 +197,7 @@ def _other_addresses(
         (f"{seen.name}: ip -n {name} address: {told}",),
         "ovnlab up",
         keys=keys,
-        effects=(f"vm {name}", f"size vm {name}") if missing else (),
+        effects=(f"vm {name}", f"size vm {name}", f"gateway of {name}") if missing else (),
         drift=drift,
     )
 
