@@ -230,13 +230,17 @@ def list_labs(json: bool) -> int:
 
 
 @click.command("status")
+@click.option("--all", "everything", is_flag=True, help="Show every row of a large lab.")
 @lab_option
 @json_option
-def status(lab: str | None, json: bool) -> int:
+def status(everything: bool, lab: str | None, json: bool) -> int:
     """Show a lab: nodes, daemons, versions, chassis, tunnels, ports and where they are bound.
+
+    Of more than 30 nodes, tunnels or ports it shows how many there are, and those that are not as they should be.
 
     \b
     ovnlab status
+    ovnlab status --all
     ovnlab status --json
     """
     from ovnlab.cli import showing  # noqa: PLC0415  what looks at a lab is loaded by commands that do
@@ -248,7 +252,7 @@ def status(lab: str | None, json: bool) -> int:
     if json:
         output.as_json(**found.as_dict())
     else:
-        showing.show(found)
+        showing.show(found, everything=everything)
     return 0
 
 

@@ -2,42 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ovnlab.cli import output
 from ovnlab.status import MemberStatus, NodeStatus, PortStatus, Status, family, software_of
 
+MANY = 30
+"""Rows that are shown of a table; of more, how many there are, and those that are not as they should be."""
 
-def show(status: Status) -> None:
-    """Three tables: nodes, tunnels, ports."""
+
+def show(status: Status, *, everything: bool = False) -> None:
+    """Tables of nodes, tunnels, clusters and ports; of a large lab only what is wrong, unless `everything` is shown."""
     versions = sorted({f"{family(d.name)} {d.version}" for n in status.nodes for d in n.daemons if d.version})
-    several = {software_of(n.daemons) for n in status.nodes if n.daemons and n.running}
-    shows_software = len(several) > 1 or any(daemon.build for node in status.nodes for daemon in node.daemons)
     state = output.coloured(status.state, output.STATES[status.state])
     output.line(f"lab {output.coloured(status.lab, 'bold')} is {state} — {', '.join([status.provider, *versions])}")
-    output.line()
-    output.table(
-        ("NODE", "ROLE", "ADDRESS", "STATE", "CHASSIS", "ENCAP", "DAEMONS", *(["SOFTWARE"] if shows_software else [])),
-        [(*_node(node), *([software_of(node.daemons)] if shows_software else [])) for node in status.nodes],
-        colours=output.STATES,
-    )
-    tunnels = [row for node in status.nodes for row in _tunnels(node)]
-    if tunnels:
-        output.line()
-        output.table(("TUNNELS FROM", "TO", "ENCAP", "STATE"), tunnels, colours=output.STATES)
+    limit = None if everything else MANY
+    _show_nodes(status, limit)
+    _show_tunnels(status, limit)
     if status.clusters:
         output.line()
         members = [
             (m.database, m.node, m.role, str(m.term or "-"), m.leader or "-", _behind(m)) for m in status.clusters
         ]
         output.table(("CLUSTER", "MEMBER", "ROLE", "TERM", "LEADER", "BEHIND"), members, colours=output.STATES)
-    if status.ports:
+    _show_ports(status, limit)
+    if limit is not None and max(len(status.nodes), len(status.ports)) > limit:
         output.line()
-        output.table(
-            ("PORT", "SWITCH", "ADDRESSES", "STATE", "CHASSIS", "KEY"),
-            [_port(p) for p in status.ports],
-            colours=output.STATES,
+        output.line(output.coloured("`ovnlab status --all` shows every node, tunnel and port", "dim"))
+
+
+def _is_large(rows: Sequence[object], limit: int | None) -> bool:
+    return limit is not None and len(rows) > limit
+
+
+def _show_nodes(status: Status, limit: int | None) -> None:
+    several = {software_of(n.daemons) for n in status.nodes if n.daemons and n.running}
+    shows_software = len(several) > 1 or any(daemon.build for node in status.nodes for daemon in node.daemons)
+    shown = list(status.nodes)
+    output.line()
+    if _is_large(shown, limit):
+        chassis = [node for node in shown if node.is_chassis]
+        registered, running = sum(node.registered for node in chassis), sum(node.running for node in shown)
+        output.line(f"nodes: {running} of {len(shown)} running, {registered} of {len(chassis)} chassis registered")
+        shown = [node for node in shown if not _is_well(node)]
+        if not shown:
+            return
+    output.table(
+        ("NODE", "ROLE", "ADDRESS", "STATE", "CHASSIS", "ENCAP", "DAEMONS", *(["SOFTWARE"] if shows_software else [])),
+        [(*_node(node), *([software_of(node.daemons)] if shows_software else [])) for node in shown],
+        colours=output.STATES,
+    )
+
+
+def _is_well(node: NodeStatus) -> bool:
+    daemons = all(daemon.running and not daemon.outdated for daemon in node.daemons)
+    return node.running and daemons and (node.registered or not node.is_chassis)
+
+
+def _show_tunnels(status: Status, limit: int | None) -> None:
+    shown = [node for node in status.nodes if node.tunnels]
+    if not shown:
+        return
+    output.line()
+    if _is_large(shown, limit):
+        up = {node.name: sum(tunnel.working for tunnel in node.tunnels) for node in shown}
+        ends = sum(len(node.tunnels) for node in shown)
+        output.line(
+            f"tunnels: {sum(up.values())} of {ends} ends up, {min(up.values())} to {max(up.values())} a chassis"
         )
+        shown = [node for node in shown if up[node.name] < max(up.values()) or up[node.name] < len(node.tunnels)]
+        if not shown:
+            return
+    rows = [row for node in shown for row in _tunnels(node)]
+    output.table(("TUNNELS FROM", "TO", "ENCAP", "STATE"), rows, colours=output.STATES)
+
+
+def _show_ports(status: Status, limit: int | None) -> None:
+    shown = list(status.ports)
+    if not shown:
+        return
+    output.line()
+    if _is_large(shown, limit):
+        states = [_port_state(port) for port in shown]
+        totals = ", ".join(f"{states.count(state)} {state}" for state in ("up", "down", "unbound"))
+        output.line(f"ports: {len(shown)}, of which {totals}")
+        shown = [port for port in shown if _port_state(port) == "down"]
+        if not shown:
+            return
+    output.table(
+        ("PORT", "SWITCH", "ADDRESSES", "STATE", "CHASSIS", "KEY"),
+        [_port(port) for port in shown],
+        colours=output.STATES,
+    )
 
 
 MOST_NAMED = 6
@@ -78,7 +134,10 @@ def _node(node: NodeStatus) -> tuple[str, ...]:
     )
 
 
+def _port_state(port: PortStatus) -> str:
+    return "up" if port.up else "down" if port.chassis else "unbound"
+
+
 def _port(port: PortStatus) -> tuple[str, ...]:
-    state = "up" if port.up else "down" if port.chassis else "unbound"
     key = "" if port.tunnel_key is None else str(port.tunnel_key)
-    return (port.name, port.switch, "; ".join(port.addresses), state, port.chassis or "-", key)
+    return (port.name, port.switch, "; ".join(port.addresses), _port_state(port), port.chassis or "-", key)
