@@ -190,6 +190,12 @@ def judged(found: Trace, back: Trace, end: End) -> Answer:
         if is_own(found):
             return Answer("came", f"an answer of {end.name} would come: one was sent for it", back, came)
         return Answer("came", "it came when the packet was sent again, and not at first", back, came)
+    if back.question.mistaken:
+        hint = f"ovnlab exec {end.name} -- ip neigh"
+        place = f"{end.name}, its neighbour {back.question.next_hop}"
+        return Answer(
+            "none", f"its answer goes to the wrong MAC address: {back.question.mistaken}", back, None, place, hint
+        )
     if back.outcome in ("dropped", "rejected") and back.decision is not None:
         where = f" ({back.decision.place})" if back.decision.place else ""
         said = f"its answer is {back.outcome} by {back.decision.title}{where}"
@@ -210,12 +216,6 @@ def judged(found: Trace, back: Trace, end: End) -> Answer:
         said = f"{end.name} sends its answer to MAC address {to}, and {back.question.next_hop} has {wanted}"
         hint = f"ovnlab exec {end.name} -- ip neigh"
         return Answer("none", said, back, place=f"{end.name}, its neighbour {back.question.next_hop}", hint=hint)
-    if back.question.mistaken:
-        hint = f"ovnlab exec {end.name} -- ip neigh"
-        place = f"{end.name}, its neighbour {back.question.next_hop}"
-        return Answer(
-            "none", f"its answer goes to the wrong MAC address: {back.question.mistaken}", back, None, place, hint
-        )
     return Answer("none", "its answer is lost", back)
 
 
