@@ -69,6 +69,8 @@ What this version of ovnlab cannot do yet is valid, is named by `ovnlab validate
   most 63 characters. Nodes and fake VMs share one set of names.
 - A list of one may be written without its brackets: `ip: 10.0.0.1` or `ip: [10.0.0.1, "fd00::1"]`.
 - `nodes` and `physical` may be lists of names, or mappings.
+- Text is of one line and has no control characters. A `match` may stand on several lines, which become one.
+- A file has at most 4 MiB and 200,000 values. What it can make run or read: [security.md](security.md).
 """
 
 COMMANDS_HEAD = """# Commands

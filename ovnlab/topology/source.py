@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from ovnlab.errors import Mistake, TopologyError
+
+MAX_VALUES = 200_000
+"""Values in a file: some 20,000 ports with everything that they can have."""
 
 MAX_REPEATED = 50_000
 """Values that stand in a file by its aliases: more is a mistake or an attack (the 'billion laughs')."""
@@ -103,6 +107,7 @@ def _parse(path: str, text: str) -> Source:
     yaml.allow_duplicate_keys = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReusedAnchorWarning)  # valid (YAML 1.2, 7.1): the last one counts
+        _count_values(yaml.composer)
         root = yaml.compose(text)
     if root is None or (isinstance(root, ScalarNode) and not root.value):
         raise TopologyError(path, [Mistake(0, 0, "is empty", "a topology needs at least `nodes:`")])
@@ -115,6 +120,20 @@ def _parse(path: str, text: str) -> Source:
         raise TopologyError(path, index.mistakes)
     data = yaml.constructor.construct_document(root)
     return Source(path, data, index.keys, index.values, tuple(index.mistakes))
+
+
+def _count_values(composer: Composer) -> None:
+    """Let a composer refuse what has more than MAX_VALUES values while it composes: each takes a kilobyte."""
+    compose_node, left = composer.compose_node, iter(range(MAX_VALUES))
+
+    def counted(parent: Node | None, index: object) -> Node:
+        if next(left, None) is None:
+            mark = composer.parser.peek_event().start_mark
+            raise ComposerError(None, None, f"has more than {MAX_VALUES} values", mark)
+        node: Node = compose_node(parent, index)
+        return node
+
+    composer.compose_node = counted  # type: ignore[method-assign]  # of this composer alone
 
 
 def _mark(node: Node) -> tuple[int, int]:

@@ -85,6 +85,8 @@ def test_aliases_are_bounded_and_what_is_long_is_not() -> None:
     )
     with pytest.raises(TopologyError, match="too large once its aliases are expanded"):
         load_text("lab.yaml", laughs)
+    with pytest.raises(TopologyError, match=r"lab.yaml:1:\d+: .*has more than 200000 values"):
+        load_text("lab.yaml", b"nodes: [" + b"a," * 210_000 + b"]")
     ports = ", ".join(f"p{number}: *p" for number in range(3000))
     text = f"nodes: {{c: {{role: central}}}}\nlogical: {{switches: {{n: {{subnet: 10.0.0.0/16, ports: {{a: &p {{}}, {ports}}}}}}}}}"
     assert len(load_text("lab.yaml", text.encode()).topology.vms) == 3001
