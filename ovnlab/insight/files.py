@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import heapq
 import io
 import logging
 import os
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ovnlab import scratch
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.packets import Packet, packet
 
@@ -26,8 +29,23 @@ MAGIC = {b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\x
 LARGEST_DUMP = 16 * 2**20
 """Bytes of a hexadecimal dump, which is read into memory."""
 
+GZIP = b"\x1f\x8b"
+"""How a file begins that gzip(1) made (RFC 1952, 2.3.1)."""
+
+LARGEST_UNPACKED = 4 * 2**30
+"""Bytes that an unpacked file may have."""
+
+ARP = bytes.fromhex("000108000604")
+"""How ARP of Ethernet and IPv4 begins (RFC 826)."""
+
+ETHERTYPES = {b"\x08\x00", b"\x86\xdd", b"\x81\x00", b"\x88\xa8", b"\x08\x06"}
+"""What stands behind the addresses of an Ethernet frame that carries IP or ARP (IEEE 802)."""
+
+_QUOTED = re.compile(r"^[\s>|]*(?=(?:0x)?[0-9a-fA-F])")
+"""What mail and forums put before a line."""
+
 _DUMP = re.compile(
-    r"^\s*(?:0x)?([0-9a-fA-F]{4,8}):?\s+((?:[0-9a-fA-F]{2,4}[ -]+)*[0-9a-fA-F]{2,4})(?:\s{2,}.*|\s*\|.*)?$"
+    r"^(?:0x)?([0-9a-fA-F]{4,8}):?\s+((?:[0-9a-fA-F]{2,4}[ :-]+)*[0-9a-fA-F]{2,4})(?:\s{2,}.*|\s*\|.*)?$"
 )
 
 
@@ -61,6 +79,10 @@ def read(path: Path) -> Iterator[Recorded]:
     try:
         with path.open("rb") as file:
             start = file.read(4)
+            if start[:2] == GZIP:
+                file.seek(0)
+                yield from _unpacked(path, file)
+                return
             text = "" if start in MAGIC else (start + file.read(LARGEST_DUMP)).decode(errors="replace")
             is_large = start not in MAGIC and bool(file.read(1))
     except (OSError, ValueError) as error:
@@ -80,7 +102,50 @@ def read(path: Path) -> Iterator[Recorded]:
             hint="`tcpdump -w FILE` writes the one, `tcpdump -xx` prints the other",
         )
     for number, data in enumerate(frames, 1):
-        yield Recorded(number, None, "", data, len(data))
+        yield _as_recorded(number, data)
+
+
+def _unpacked(path: Path, file: IO[bytes]) -> Iterator[Recorded]:
+    """Read a file that gzip(1) made smaller."""
+    with scratch.folder("decoding-") as folder:
+        inside = folder / "unpacked"
+        try:
+            with gzip.open(file) as packed, inside.open("wb") as plain:
+                size = 0
+                while chunk := packed.read(2**20):
+                    size += len(chunk)
+                    if size > LARGEST_UNPACKED:
+                        most = f"{LARGEST_UNPACKED // 2**30} GiB"
+                        raise OvnlabError(f"is larger than {most} when it is unpacked", where=str(path))
+                    plain.write(chunk)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise OvnlabError(f"is damaged ({error})", where=str(path)) from None
+        with inside.open("rb") as plain:
+            if plain.read(2) == GZIP:
+                raise OvnlabError("is packed twice", where=str(path), hint="gunzip it first")
+        try:
+            yield from read(inside)
+        except OvnlabError as error:
+            raise OvnlabError(error.message, where=str(path), hint=error.hint) from None
+
+
+def _as_recorded(number: int, data: bytes) -> Recorded:
+    """Return a frame of a dump; `tcpdump -x` and `-X` leave its Ethernet header out, `-xx` and `-XX` do not."""
+    if _is_ip(data):
+        return Recorded(number, None, "", data, len(data), RAW[1])
+    if data.startswith(ARP):
+        data = bytes(12) + b"\x08\x06" + data
+    return Recorded(number, None, "", data, len(data))
+
+
+def _is_ip(data: bytes) -> bool:
+    """Return True if bytes begin with an IP header: its checksum (RFC 791, 3.1) or length (RFC 8200, 3) is right."""
+    if len(data) >= 20 and data[0] >> 4 == 4 and (length := (data[0] & 15) * 4) >= 20 and len(data) >= length:
+        total = int(sum(struct.unpack(f"!{length // 2}H", data[:length])))
+        return total % 0xFFFF == 0 and total > 0
+    if len(data) >= 40 and data[0] >> 4 == 6:
+        return int.from_bytes(data[4:6]) + 40 >= len(data) and data[12:14] not in ETHERTYPES
+    return False
 
 
 def _captured(path: Path) -> Iterator[Recorded]:
@@ -170,6 +235,7 @@ def dumped(text: str) -> list[bytes]:
     """The frames in a hexadecimal dump: tcpdump's with -xx, xxd's, or nothing but digits."""
     frames: list[bytes] = []
     current = bytearray()
+    text = "\n".join(_QUOTED.sub("", line) for line in text.splitlines())
     for line in text.splitlines():
         found = _DUMP.match(line)
         if found is None:
@@ -185,7 +251,7 @@ def dumped(text: str) -> list[bytes]:
         frames.append(bytes(current))
     if frames:
         return frames
-    digits = re.sub(r"\s+|0x", "", text)
+    digits = re.sub(r"[\s:.-]+|0x|\\x", "", text)
     if len(digits) >= 28 and len(digits) % 2 == 0 and re.fullmatch(r"[0-9a-fA-F]+", digits):
         return [bytes.fromhex(digits)]
     return []

@@ -199,6 +199,16 @@ def _ipv6(data: bytes, found: dict[str, Any], depth: int) -> None:
     _above(following, body, found, depth)
 
 
+PROTOCOLS = {
+    2: "IGMP", 4: "IP in IP", 41: "IPv6 in IP", 50: "ESP", 51: "AH", 89: "OSPF", 103: "PIM", 112: "VRRP", 132: "SCTP",
+}  # fmt: skip
+"""Protocols above IP that are called by name (IANA, Protocol Numbers)."""
+
+ERSPAN = {0x88BE: "ERSPAN", 0x22EB: "ERSPAN III"}
+GRE = {0x0800: "IPv4", 0x86DD: "IPv6", 0x6558: "Ethernet", **ERSPAN}
+"""What GRE carries (IANA, Ether Types)."""
+
+
 def _above(protocol: int, body: bytes, found: dict[str, Any], depth: int) -> None:
     found["payload"] = body
     found["fields"]["nw_proto"] = str(protocol)
@@ -210,8 +220,29 @@ def _above(protocol: int, body: bytes, found: dict[str, Any], depth: int) -> Non
         _tcp(body, found)
     elif protocol == 17:
         _udp(body, found, depth)
+    elif protocol == 47:
+        _gre(body, found)
     else:
-        found.update(protocol=str(protocol), said=f"protocol {protocol}, length {len(body)}")
+        said = PROTOCOLS.get(protocol, f"protocol {protocol}")
+        found.update(protocol=str(protocol), said=f"{said}, length {len(body)}")
+
+
+def _gre(body: bytes, found: dict[str, Any]) -> None:
+    """GRE (RFC 2784, RFC 2890), and the ERSPAN in it (draft-foschiano-erspan)."""
+    found["protocol"] = "gre"
+    flags, kind = _take(body, 0, "!HH", "GRE")
+    at = 4 + 4 * bool(flags & 0x8000)
+    words = [GRE.get(kind, f"protocol {kind:#06x}")]
+    if flags & 0x2000:
+        words.append(f"key {_take(body, at, '!I', 'GRE')[0]}")
+        at += 4
+    if flags & 0x1000:
+        words.append(f"seq {_take(body, at, '!I', 'GRE')[0]}")
+        at += 4
+    if kind in ERSPAN:
+        first, second = _take(body, at, "!HH", "ERSPAN")
+        words += [f"VLAN {first & 0xFFF}", f"session {second & 0x3FF}"]
+    found.update(said=f"GRE, {', '.join(words)}, length {len(body)}", payload=body[at:])
 
 
 def _icmp(body: bytes, found: dict[str, Any], name: str, title: str, kinds: dict[int, str]) -> None:
