@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,15 @@ def test_warnings_that_are_errors_are_none() -> None:
         assert done.returncode == (2 if command == "nonsense" else 0)
         assert "Traceback" not in done.stderr
         assert "Warning" not in done.stderr
+
+
+def test_streams_are_written_in_one_place() -> None:
+    """What is written elsewhere fails where a stream is closed, and sends control characters."""
+    package = Path(streams.__file__).parents[1]
+    written = re.compile(r"sys\.std(out|err)\.(write|flush)|^\s*print\(")
+    found = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if any(written.search(line) for line in path.read_text().splitlines())
+    ]
+    assert set(found) <= {"__main__.py", "cli/streams.py"}
