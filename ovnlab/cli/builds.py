@@ -33,6 +33,7 @@ def build(topology: str | None, settings: tuple[str, ...], listed: bool, prune: 
     ovnlab build --prune
     """
     from ovnlab.builds import in_use, obtain, wanted  # noqa: PLC0415
+    from ovnlab.cli.announcing import announce  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what builds is loaded by commands that do
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
     from ovnlab.software import artefacts, building  # noqa: PLC0415
@@ -47,6 +48,7 @@ def build(topology: str | None, settings: tuple[str, ...], listed: bool, prune: 
         else:
             path = find_topology(topology)
             lab, found = prepare(Request(path, settings), reporter)
+            announce(found, path, reporter)
             made = list(obtain(wanted(found).values(), reporter, lab.workshop).values())
     if prune:
         if json:

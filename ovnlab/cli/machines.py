@@ -281,6 +281,7 @@ def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -
     ovnlab image build built --for topologies/3node-distro-source.yaml
     """
     from ovnlab.builds import obtain, wanted  # noqa: PLC0415
+    from ovnlab.cli.announcing import announce  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
     from ovnlab.providers import copies  # noqa: PLC0415
@@ -290,7 +291,9 @@ def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -
         builds: list[Artefact] = []
         if built_for is not None:
             images.require(name, box=box)  # before minutes of building
-            lab, topology = prepare(Request(find_topology(built_for)), reporter)
+            path = find_topology(built_for)
+            lab, topology = prepare(Request(path), reporter)
+            announce(topology, path, reporter)
             builds += obtain(wanted(topology).values(), reporter, lab.workshop).values()
             if not builds:
                 raise UsageError(f"there is nothing to build: {topology.name} runs {topology.base}")

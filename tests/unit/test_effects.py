@@ -81,6 +81,17 @@ def test_the_first_up_tells_and_later_ones_when_it_changes(tmp_path: Path) -> No
     assert os.stat(tmp_path / "state/ovnlab").st_mode & 0o077 == 0
 
 
+def test_a_build_tells_too(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(NODES + "software: {ovs: {path: ./nothing}, ovn: packages}")
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    for command in (["build", path], ["up", "--dry-run", path]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ovnlab", *command], capture_output=True, text=True, env=environment, check=False
+        )
+        assert ("reaches beyond the lab" in done.stderr) == (command[0] == "build")
+
+
 def test_validate_tells_each_time(tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     path.write_text(NODES + "software: {ovs: {path: /src/ovs}}")
