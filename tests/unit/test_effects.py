@@ -85,7 +85,7 @@ def test_a_build_tells_too(tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
     path.write_text(NODES + "software: {ovs: {path: ./nothing}, ovn: packages}")
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
-    for command in (["build", path], ["up", "--dry-run", path]):
+    for command in (["build", str(path)], ["up", "--dry-run", str(path)]):
         done = subprocess.run(
             [sys.executable, "-m", "ovnlab", *command], capture_output=True, text=True, env=environment, check=False
         )
