@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import tarfile
@@ -84,6 +85,8 @@ def captures(scratch: Path) -> tuple[bytes, ...]:
         pcapng(scratch / "seed.pcapng"),
         dump.encode(),
         frame().hex().encode(),
+        f"'{frame().hex(':')}'".encode(),
+        gzip.compress(pcap([frame(), frame()]), mtime=0),
     )
 
 
