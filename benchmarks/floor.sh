@@ -50,7 +50,7 @@ if [ "$node" = central ]; then
         case $db in nb) schema=OVN_Northbound global=NB_Global port=6641 ;; sb) schema=OVN_Southbound global=SB_Global port=6642 ;; esac
         ovsdb-tool create "$folder/$node/$db.db" /usr/share/ovn/ovn-$db.ovsschema
         ovsdb-server --detach --no-chdir -vconsole:off --pidfile=/run/ovn/ovn${db}_db.pid --unixctl=/run/ovn/ovn${db}_db.ctl \
-            --log-file=/var/log/ovn/$db.log --remote=punix:/run/ovn/ovn${db}_db.sock --remote=ptcp:$port:0.0.0.0 \
+            --log-file=/var/log/ovn/$db.log --remote=punix:/run/ovn/ovn${db}_db.sock --remote=punix:"$folder/central/$db.sock" --remote=ptcp:$port:0.0.0.0 \
             --remote=db:$schema,$global,connections "$folder/$node/$db.db" 2>/dev/null
     done
     write_rows
@@ -141,12 +141,11 @@ for node in $nodes; do read -r _ <"$folder/$node.ready"; done
 [ "$workers" = 0 ] || python3 "$folder/neighbours.py" "$folder"
 for node in $nodes; do echo go >"$folder/$node.fifo"; done
 for node in $nodes; do read -r _ <"$folder/$node.started"; done
-on_central() { nsenter --net=/run/netns/central "$@"; }
-on_central ovn-sbctl --db=tcp:172.30.0.1:6642 --timeout=100 init $chassis
-on_central ovn-nbctl --db=tcp:172.30.0.1:6641 --timeout=100 --wait=hv sync
+ovn-sbctl --db=unix:"$folder/central/sb.sock" --timeout=100 init $chassis
+ovn-nbctl --db=unix:"$folder/central/nb.sock" --timeout=100 --wait=hv sync
 for node in $nodes; do echo go >"$folder/$node.fifo"; done
 for node in $nodes; do read -r _ <"$folder/$node.started"; done
-[ -z "$ports" ] || on_central ovn-nbctl --db=tcp:172.30.0.1:6641 --timeout=100 --wait=hv init $ports
+[ -z "$ports" ] || ovn-nbctl --db=unix:"$folder/central/nb.sock" --timeout=100 --wait=hv init $ports
 echo ready
 read -r _ || :
 END

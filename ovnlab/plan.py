@@ -318,6 +318,9 @@ def _wrong_arguments(topology: Topology, node: Node, state: NodeState) -> Iterat
         said = " ".join(daemon.arguments)
         if not all(word in said for word in told.get(name, ())):
             yield f"{name} was started for other databases"
+        threads = [word.partition("=")[2] for word in daemon.arguments if word.startswith("--n-threads=")] or ["1"]
+        if name == "ovn-northd" and threads != [str(topology.control.northd_threads)]:
+            yield f"ovn-northd was started with {threads[0]} threads instead of {topology.control.northd_threads}"
         if (CERTIFICATE in said) != topology.control.tls:
             yield f"{name} was started with{'' if CERTIFICATE in said else 'out'} the lab's certificates"
 

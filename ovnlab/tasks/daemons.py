@@ -47,6 +47,7 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
         "ovn-bridge": "br-int",
         "ovn-bridge-datapath-type": node.datapath,
         "ovn-remote-probe-interval": str(topology.control.probe_interval),
+        "ovn-transport-zones": ",".join(node.transport_zones),
         "ovn-monitor-all": "true" if topology.control.monitor_all else "",
         "ovn-bridge-mappings": ",".join(f"{nic.network}:{nic.bridge}" for nic in node.nics),
         "ovn-chassis-mac-mappings": ",".join(
@@ -122,6 +123,7 @@ def _central_values(topology: Topology, node: Node, how: Start) -> dict[str, obj
         "election_timer": topology.control.election_timer,
         "probe_interval": topology.control.probe_interval,
         "listening": [databases.listening(topology, node, port) for port in ports],
+        "transport_zones": {found.name: found.transport_zones for found in topology.chassis if found.transport_zones},
         "chassis": [
             (found.name, ",".join(found.encaps), found.ip) for found in topology.chassis if found.zone == node.zone
         ],
@@ -191,6 +193,7 @@ def controller_script(topology: Topology, node: Node) -> str:
         node=node,
         northbound=found.northbound_or_socket,
         southbound=found.southbound_or_socket,
+        threads=topology.control.northd_threads,
         ic=ic,
         tls=databases.TLS_OPTIONS if topology.control.tls else "",
     )

@@ -33,6 +33,22 @@ def advice(topology: Topology) -> Iterator[str]:
             if router.name in balancer.routers and not router.has_gateway:
                 yield f"{balancer.name} does nothing on {router.name}, which has neither a chassis nor a gateway port"
     yield from _gateways(topology)
+    yield from _mesh(topology)
+
+
+MESH = 100
+"""Chassis from which on it is said how many tunnel ports they have among them."""
+
+
+def _mesh(topology: Topology) -> Iterator[str]:
+    chassis = len(topology.chassis)
+    if chassis >= MESH:
+        ends = sum(len(topology.peers(node)) for node in topology.chassis)
+        if ends >= chassis * (MESH - 1):
+            yield (
+                f"{chassis} chassis have {ends:,} tunnel ports among them, which take most of the time and memory: "
+                "transport_zones of nodes makes them fewer"
+            )
 
 
 def _gateways(topology: Topology) -> Iterator[str]:

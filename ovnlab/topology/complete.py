@@ -57,6 +57,7 @@ def complete(file: model.TopologyFile, *, default_name: str, place: Place, folde
         control=Control(
             tls=file.tls,
             monitor_all=file.control.monitor_all,
+            northd_threads=file.control.northd_threads,
             probe_interval=_probe_interval(file),
             election_timer=file.control.election_timer,
         ),
@@ -122,6 +123,7 @@ def _nodes(lab: str, file: model.TopologyFile, folder: Folder) -> Iterator[Node]
             encaps=(node.encap or file.encap,) if node.encap or len(encaps) < 2 else encaps,
             segment=node.underlay or "underlay",
             zone=node.zone or "",
+            transport_zones=tuple(sorted(set(node.transport_zones))),
             nics=nics,
             routes=tuple(Route(route.prefix, tuple(route.nexthop)) for route in node.routes),
             software=software(node.software, folder, ("nodes", name, "software"), common),

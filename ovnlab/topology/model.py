@@ -339,6 +339,8 @@ class Control(Part):
 
     monitor_all: bool = False
     """Whether each chassis reads all of the Southbound database (ovn-monitor-all)."""
+    northd_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """The threads of ovn-northd that build logical flows (ovn-northd(8), --n-threads)."""
     probe_interval: Annotated[int, Field(ge=0, le=3_600_000)] | None = None
     """Milliseconds of silence after which a connection is probed; 0 never does. 180000 where nothing is said,
     10000 where another server can take over."""
@@ -443,6 +445,8 @@ class Node(Machine):
     """Its own routes. A host on several networks forwards between them."""
     encap: Encap | None = None
     """An encapsulation other than the lab's."""
+    transport_zones: list[Name] = []
+    """Zones that chassis have tunnels within (ovn-transport-zones): only chassis that share one, or have none, do."""
     chassis: bool = True
     """Whether a central runs an ovn-controller as well."""
     physical: Annotated[

@@ -67,6 +67,7 @@ class Control(msgspec.Struct, frozen=True):
 
     tls: bool = False
     monitor_all: bool = False
+    northd_threads: int = 1
     probe_interval: int = 180_000
     election_timer: int = 1000
 
@@ -217,6 +218,7 @@ class Node(msgspec.Struct, frozen=True):
     software: Software = Software()
     datapath: str = "netdev"
     machine: Machine = Machine()
+    transport_zones: tuple[str, ...] = ()
 
     @property
     def central(self) -> bool:
@@ -582,13 +584,18 @@ class Topology(msgspec.Struct, frozen=True):
         return tuple(node for node in self.nodes if node.chassis)
 
     def peers(self, node: Node) -> tuple[Node, ...]:
-        """The chassis that a chassis has tunnels to: all of its zone, and between gateways those of others."""
+        """The chassis that a chassis has tunnels to: all of its zone, and between gateways those of others.
+
+        Of its zone only those that share a transport zone with it, or have none as it has.
+        """
+        mine = set(node.transport_zones)
         return tuple(
             peer
             for peer in self.chassis
             if peer.name != node.name
             and node.chassis
             and (peer.zone == node.zone or peer.role == node.role == "gateway")
+            and (mine.intersection(peer.transport_zones) if mine else not peer.transport_zones)
         )
 
     def learned(self, zone: str) -> tuple[tuple[str, str], ...]:

@@ -70,3 +70,25 @@ def test_another_node_at_the_same_address_is_found(many: Labs) -> None:
     assert before != after
     assert ", 0% packet loss" in many.on("v-n5", "ping", "-c1", "-W2", ip_of(many, "v-other"))
     assert "nothing to do" in many.out("up", "scale.yaml")
+
+
+def test_transport_zones_and_threads_of_northd(user_labs: Labs) -> None:
+    """Chassis have tunnels within their transport zones only, from the start and when the file changes."""
+    text = (
+        "name: zones\ncontrol: {northd_threads: %d}\nnodes:\n"
+        "  central: {role: central, transport_zones: [a, b]}\n"
+        "  n1: {transport_zones: [a]}\n  n2: {transport_zones: [%s]}\n"
+    )
+    user_labs.run("up", user_labs.write("zones.yaml", text % (2, "b")))
+    assert peers_of(user_labs) == {"central": {"n1", "n2"}, "n1": {"central"}, "n2": {"central"}}
+    assert "--n-threads=2" in user_labs.on("central", "ps", "-o", "args", "-C", "ovn-northd")
+    assert "nothing to do" in user_labs.out("up", "zones.yaml")
+    user_labs.run("up", user_labs.write("zones.yaml", text % (1, "a")))
+    assert peers_of(user_labs) == {"central": {"n1", "n2"}, "n1": {"central", "n2"}, "n2": {"central", "n1"}}
+    assert "--n-threads" not in user_labs.on("central", "ps", "-o", "args", "-C", "ovn-northd")
+    assert "nothing to do" in user_labs.out("up", "zones.yaml")
+
+
+def peers_of(labs: Labs) -> dict[str, set[str]]:
+    nodes = labs.json("status")["nodes"]
+    return {node["name"]: {tunnel["peer"] for tunnel in node["tunnels"] if tunnel["working"]} for node in nodes}
