@@ -20,7 +20,7 @@ import pytest
 
 from ovnlab.waiting import wait_until
 from tests.lab import trees
-from tests.lab.harness import Account, Labs
+from tests.lab.harness import Account, Labs, Process
 from tests.vm.conftest import Everywhere, Inside, of_labs, virsh, vm_labs
 
 
@@ -101,13 +101,16 @@ def test_up_goes_on_with_machines_that_boot(machines: Labs, hypervisor: Account)
     machines.run("down", "one")
     assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
     process = begin(machines, path)
-    process.send_signal_inside(signal.SIGKILL)
-    process.ended()
-    assert machines.json("ls")["labs"][0]["state"] == "coming up"
-    status = machines.json("status")
-    assert (status["state"], status["nodes"][0]["state"]) == ("coming up", "coming up")
-    assert "is switched on, and does not answer" in machines.run("exec", "central", "--", "true", expect=1).stderr
-    assert "add node central: it is not running" in machines.out("up", path), "it is waited for"
+    with silent(machines, path, "central"):  # however quickly it boots
+        process.send_signal_inside(signal.SIGKILL)
+        process.ended()
+        assert machines.json("ls")["labs"][0]["state"] == "coming up"
+        status = machines.json("status")
+        assert (status["state"], status["nodes"][0]["state"]) == ("coming up", "coming up")
+        assert "is switched on, and does not answer" in machines.run("exec", "central", "--", "true", expect=1).stderr
+        process = Begun(machines.start("up", path, fresh=True))
+        assert "central: waiting for SSH on 10." in process.until("waiting for SSH")
+    assert process.ended() == 0, process.rest
     assert machines.json("ls")["labs"][0]["state"] == "up"
     assert machines.json("down")["kept"] == ["one"]
     assert [(lab["name"], lab["state"]) for lab in machines.json("ls")["labs"]] == [("one", "kept")]
@@ -115,11 +118,25 @@ def test_up_goes_on_with_machines_that_boot(machines: Labs, hypervisor: Account)
     assert not [name for name in of_labs(hypervisor) if name.startswith("ovnlab-one")]
 
 
+@contextlib.contextmanager
+def silent(machines: Labs, path: str, node: str) -> Iterator[None]:
+    """Let nobody on the hypervisor log in to a node of that file."""
+    nodes = machines.json("validate", path)["topology"]["nodes"]
+    address = next(found["machine"]["address"] for found in nodes if found["name"] == node)
+    rule = ("OUTPUT", "--destination", address, "--protocol", "tcp", "--dport", "22", "--jump", "REJECT")
+    iptables = [*machines.account.prefix, "iptables"]
+    subprocess.run([*iptables, "--insert", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*iptables, "--delete", *rule], check=True)
+
+
 @dataclass
 class Begun:
     """An `up` that has begun to boot a machine, with what it has said so far."""
 
-    process: subprocess.Popen[str]
+    process: Process
     rest: str = ""
 
     def send_signal_inside(self, number: int) -> None:
@@ -129,6 +146,7 @@ class Begun:
 
     def until(self, word: str) -> str:
         """Return what is said up to a line with that word, or to the end."""
+        assert isinstance(self.process, subprocess.Popen)
         assert self.process.stderr is not None
         said = ""
         for line in self.process.stderr:
@@ -139,14 +157,14 @@ class Begun:
 
     def ended(self) -> int:
         """Return the exit code; what was said since is in `rest`."""
-        self.rest = self.process.communicate(timeout=90)[1]
+        self.rest = self.process.communicate(timeout=300)[1]
+        assert self.process.returncode is not None
         return self.process.returncode
 
 
 def begin(machines: Labs, path: str) -> Begun:
     """Begin to bring lab one up, and return when its machine is on."""
     process = machines.start("up", path, fresh=True)
-    assert isinstance(process, subprocess.Popen)
     while "ovnlab-one-central" not in virsh(machines.account, "list", "--state-running", "--name"):
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
@@ -502,18 +520,11 @@ def test_a_lab_goes_on_after_it_was_suspended(virtual: Everywhere) -> None:
     assert running.json("ls")["labs"][0]["state"] == "suspended"
     assert not running_machines(running)
     # Whoever is busy takes a while to answer, which is not the same as never.
-    nodes = running.json("validate", virtual.write())["topology"]["nodes"]
-    address = next(node["machine"]["address"] for node in nodes if node["name"] == "worker1")
-    rule = ("OUTPUT", "--destination", address, "--protocol", "tcp", "--dport", "22", "--jump", "REJECT")
-    iptables = [*running.account.prefix, "iptables"]
-    subprocess.run([*iptables, "--insert", *rule], check=True)
-    try:
+    with silent(running, virtual.write(), "worker1"):
         resume = running.start("resume", "--json")
         wait_until("machines", lambda: len(running_machines(running)) == 3 or None, timeout=60)
         time.sleep(3)
         assert resume.poll() is None
-    finally:
-        subprocess.run([*iptables, "--delete", *rule], check=True)
     said, error = resume.communicate(timeout=120)
     assert resume.returncode == 0, error
     assert len(json.loads(said)["nodes"]) == 3
