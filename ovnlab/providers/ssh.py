@@ -41,8 +41,8 @@ SAID_BY = "OVNLAB_SSH_PASSWORD"
 
 KEYS = (
     "system-id", "hostname", "ovn-remote", "ovn-encap-type", "ovn-encap-ip", "ovn-bridge", "ovn-bridge-datapath-type",
-    "ovn-remote-probe-interval", "ovn-transport-zones", "ovn-monitor-all", "ovn-bridge-mappings", "ovn-chassis-mac-mappings",
-    "ovn-cms-options", "ovn-is-interconn", "ovnlab",
+    "ovn-remote-probe-interval", "ovn-transport-zones", "ovn-monitor-all", "ovn-bridge-mappings",
+    "ovn-chassis-mac-mappings", "ovn-cms-options", "ovn-is-interconn", "ovnlab",
 )  # fmt: skip
 """The external_ids that a lab sets on a host; a test holds them to those of tasks.daemons."""
 
