@@ -253,7 +253,11 @@ class Lab:
         unread: dict[str, OvnlabError] = {}
 
         def look_at(node: Node) -> None:
-            states[node.name] = probe(node.context, node.name)
+            try:
+                states[node.name] = probe(node.context, node.name)
+            except OvnlabError:
+                if node.name in self.provider.running():  # otherwise it has ended just now
+                    raise
 
         def read_rows(zone: str) -> None:
             for node in topology.centrals(zone):
@@ -276,7 +280,7 @@ class Lab:
             questions.append(functools.partial(read_transit, nodes[topology.central.name]))
         for_each(questions, lambda ask: ask())
         # In the order of the nodes, whoever answered first.
-        ordered = {name: states[name] for name in nodes}
+        ordered = {name: states[name] for name in nodes if name in states}
         return Seen(
             ordered, [row for found in rows for row in found] if rows else None, transit, tuple(unread.values())
         )

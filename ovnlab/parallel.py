@@ -21,6 +21,9 @@ CHECK_AFTER = 0.5
 LOOK_AFTER = 3.0
 """Seconds between two looks of a watch, at least."""
 
+GIVE_UP_TIME = 1.0
+"""Seconds that threads have to end what nobody waits for any more."""
+
 LOOK_SHARE = 10
 """A watch takes at most this part of the time: the next look waits for so many times what the last one took."""
 
@@ -70,6 +73,9 @@ def for_each(items: Iterable[Item], do: Callable[[Item], Result], *, workers: in
         _join(threads, watch)
     except BaseException:
         work.given_up.set()
+        deadline = CLOCK.monotonic() + GIVE_UP_TIME
+        for thread in threads:  # what they run on nodes would get in the way of whatever comes next
+            thread.join(max(0.0, deadline - CLOCK.monotonic()))
         raise
     finally:
         work.left.clear()

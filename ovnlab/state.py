@@ -101,6 +101,15 @@ class LabFolder:
         """A node's /var/log."""
         return self.logs / name
 
+    def logs_size(self) -> int:
+        """Return the bytes that the lab's logs hold."""
+        found = 0
+        for folder, _, files in os.walk(self.logs):
+            for name in files:
+                with contextlib.suppress(FileNotFoundError):
+                    found += Path(folder, name).stat().st_size
+        return found
+
     def stored(self) -> Stored | None:
         """The stored state, None where there is none or it is of no use."""
         try:

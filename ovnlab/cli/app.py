@@ -30,6 +30,7 @@ COMMANDS = {
     "files": ("validate", "schema", "topologies", "render"),
     "machines": ("ssh", "ssh-config", "inventory", "console", "suspend", "resume", "image", "snapshot"),
     "machine": ("doctor",),
+    "housekeeping": ("prune",),
     "shim": ("podman-shim",),
 }
 """The modules of this package that have commands, and the names of those, in the order of the help."""

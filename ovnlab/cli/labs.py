@@ -248,11 +248,14 @@ def status(everything: bool, lab: str | None, json: bool) -> int:
     from ovnlab.lab import find  # noqa: PLC0415
     from ovnlab.status import status as lab_status  # noqa: PLC0415
 
-    found = lab_status(find(lab, Quiet()))
+    the_lab = find(lab, Quiet())
+    found = lab_status(the_lab)
+    logs = the_lab.folder.logs_size()
     if json:
-        output.as_json(**found.as_dict())
+        output.as_json(**found.as_dict(), logs={"path": str(the_lab.folder.logs), "bytes": logs})
     else:
         showing.show(found, everything=everything)
+        output.line(f"logs: {output.size(logs)} in {the_lab.folder.logs}")
     return 0
 
 

@@ -20,12 +20,14 @@ def doctor(fix: bool, json: bool) -> int:
     ovnlab doctor --fix
     """
     from ovnlab.doctor import examine, mend  # noqa: PLC0415
+    from ovnlab.housekeeping import usage  # noqa: PLC0415
     from ovnlab.providers.choice import findings_of_providers  # noqa: PLC0415
 
     findings = examine(findings_of_providers())
     if fix:
         mend(findings, lambda text: say(f"ovnlab: {text}"))
         findings = examine(findings_of_providers())
+    taken = usage()
     if json:
         output.as_json(
             ok=all(finding.ok or finding.optional for finding in findings),
@@ -33,6 +35,7 @@ def doctor(fix: bool, json: bool) -> int:
                 {"name": f.name, "ok": f.ok, "optional": f.optional, "message": f.message, "fix": f.command or None}
                 for f in findings
             ],
+            disk=taken,
         )
     else:
         for finding in findings:
@@ -41,6 +44,10 @@ def doctor(fix: bool, json: bool) -> int:
             output.line(f"{mark}  {finding.name}: {finding.message}")
             if not finding.ok and finding.command:
                 output.line(f"      → {finding.command}")
+        shown = ", ".join(f"{name} {output.size(number)}" for name, number in taken.items() if number)
+        output.line(
+            f"{output.coloured('ok  ', 'green')}  disk: {shown or 'nothing yet'} (`ovnlab prune` looks for more room)"
+        )
     return 0 if all(finding.ok or finding.optional for finding in findings) else 3
 
 

@@ -91,6 +91,18 @@ def is_colourful(stream: Any) -> bool:
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def size(number: int) -> str:
+    """Return a number of bytes as a person reads it.
+
+    >>> size(1_300_000)
+    '1.2 MiB'
+    """
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number >= length:
+            return f"{number / length:.1f} {unit}"
+    return f"{number} B"
+
+
 def count(number: int, noun: str) -> str:
     """A number of things: `1 switch`, `2 switches`."""
     plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"

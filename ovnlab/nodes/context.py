@@ -20,7 +20,7 @@ from ovnlab.interruption import check
 from ovnlab.parallel import is_given_up
 from ovnlab.waiting import CLOCK
 
-GIVE_UP_AFTER = 0.5
+GIVE_UP_AFTER = 0.2
 """Seconds after which a command that nobody waits for any more is ended, at most."""
 
 Wrap = Callable[[Sequence[str]], Sequence[str]]

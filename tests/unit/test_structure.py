@@ -27,6 +27,7 @@ LAYERS = [
     ["binding", "looking", "watching", "mending"],
     ["convergence"],
     ["builds"],
+    ["housekeeping"],
     ["lab"],
     ["listing"],
     ["status", "insight", "podman"],

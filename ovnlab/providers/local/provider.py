@@ -32,6 +32,13 @@ from ovnlab.waiting import wait_until
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 END_TIMEOUT = 10.0
+
+MOST_OF_A_LOG, KEPT_OF_A_LOG = 16, 4
+"""MiB that a log may have, and that are kept of one that has more."""
+
+LOG_INTERVAL = 600
+"""Seconds between two looks at the logs of a lab that is up."""
+
 LARGEST_MTU = 65521
 
 
@@ -243,6 +250,9 @@ class LocalProvider:
             "rootless": os.geteuid() != 0,
             "tree": self.base.tree if self.base else None,
             "builds": self._builds,
+            "most_of_a_log": MOST_OF_A_LOG,
+            "kept_of_a_log": KEPT_OF_A_LOG,
+            "log_interval": LOG_INTERVAL,
             **walls.values(self.folder, self._builds),
         }
         return [(name, render(f"local/{name}.j2", **values)) for name in ("holder.sh", "lab.sh", "node.sh")]
