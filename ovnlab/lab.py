@@ -25,7 +25,7 @@ from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.ovsdb import Tables
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
-from ovnlab.providers.base import SUSPENDED, HasConsoles, Keeps, Node, Provider, Suspends, TakesSnapshots
+from ovnlab.providers.base import SUSPENDED, ForgetsHosts, HasConsoles, Keeps, Node, Provider, Suspends, TakesSnapshots
 from ovnlab.providers.choice import keeper_of, provider_of, supporting
 from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING
 from ovnlab.reporting import Reporter
@@ -783,10 +783,11 @@ class Lab:
 
     # ── going away ───────────────────────────────────────────────────────────────────────────────────
 
-    def down(self, *, forget: bool = False) -> Removal:
+    def down(self, *, forget: bool = False, forget_hosts: bool = False) -> Removal:
         """Remove the lab and every trace of it but its logs.
 
-        What is kept of it for the next `up` goes as well with `forget`.
+        What is kept of it for the next `up` goes as well with `forget`. With `forget_hosts`, hosts that do not answer
+        stay as they are, and a note says what stays there.
         """
         forget = forget and self.is_kept
         if not self.folder.exists() and not self.folder.lock_file.exists() and not forget:
@@ -798,7 +799,11 @@ class Lab:
             if there:
                 with contextlib.suppress(OvnlabError, OSError):  # what does not answer goes all the same
                     self.bring_logs()
-                self.provider.destroy()
+                if forget_hosts and isinstance(self.provider, ForgetsHosts):
+                    for sentence in self.provider.forget_hosts():
+                        self.reporter.note(sentence)
+                else:
+                    self.provider.destroy()
         return Removal(removed=there, forgot=forget)
 
     @contextlib.contextmanager

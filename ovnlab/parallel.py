@@ -72,6 +72,7 @@ def for_each(items: Iterable[Item], do: Callable[[Item], Result], *, workers: in
     try:
         _join(threads, watch)
     except BaseException:
+        work.left.clear()
         work.given_up.set()
         deadline = CLOCK.monotonic() + GIVE_UP_TIME
         for thread in threads:  # what they run on nodes would get in the way of whatever comes next

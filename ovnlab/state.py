@@ -91,7 +91,7 @@ class LabFolder:
 
     def exists(self) -> bool:
         """Whether anything of the lab is there."""
-        return self.path.is_dir()
+        return self.path.exists()
 
     def node(self, name: str) -> Path:
         """What a node writes, its logs excepted."""
@@ -114,7 +114,7 @@ class LabFolder:
         """The stored state, None where there is none or it is of no use."""
         try:
             stored = msgspec.json.decode((self.path / "lab.json").read_bytes(), type=Stored)
-        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, msgspec.DecodeError):
             return None
         return stored if stored.schema_version == SCHEMA_VERSION else None
 
@@ -134,6 +134,7 @@ class LabFolder:
 
     def store(self, stored: Stored) -> None:
         """Write the stored state, all of it or nothing."""
+        clear_folder(self.path / "lab.json")
         write_whole(self.path / "lab.json", msgspec.json.format(msgspec.json.encode(stored)))
 
     def create(self, *, afresh: bool) -> None:
@@ -145,6 +146,9 @@ class LabFolder:
             import shutil  # noqa: PLC0415  brings compression, and few commands remove anything
 
             shutil.rmtree(self.logs, ignore_errors=True)
+        for path in (self.path, self.path / "nodes", self.logs):
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                path.unlink()  # where a folder is to be
         for path in (self.root, self.root / "labs", self.path, self.path / "nodes", self.logs):
             _private_folder(path)
         disk = os.statvfs(self.path)
@@ -158,7 +162,10 @@ class LabFolder:
 
     def remove(self) -> None:
         """Remove everything of the lab but its logs and its lock."""
-        remove_tree(self.path)
+        if self.path.is_dir() and not self.path.is_symlink():
+            remove_tree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self, on_wait: Callable[[str], None], *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
@@ -184,6 +191,7 @@ class LabFolder:
 
     def _try_lock(self) -> int | None:
         """A descriptor that holds the lock. The file may be removed by who held it: then it is another one."""
+        clear_folder(self.lock_file)
         descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,6 +246,12 @@ def announced(key: str) -> bool:
         _private_folder(folder)
     write_whole(path, "")
     return False
+
+
+def clear_folder(path: Path) -> None:
+    """Remove a folder that somebody has put where a file of ovnlab's is to be."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
 
 
 def locks() -> list[str]:

@@ -123,9 +123,10 @@ def _stored_one(lab: str | None) -> Stored | None:
     is_flag=True,
     help="Also what is kept of virtual machines for the next `up`; without LAB, of the only lab that is kept.",
 )
+@click.option("--forget-hosts", is_flag=True, help="Also a lab whose hosts do not answer: says what stays on them.")
 @lab_option
 @json_option
-def down(labs: tuple[str, ...], every: bool, forget: bool, lab: str | None, json: bool) -> int:
+def down(labs: tuple[str, ...], every: bool, forget: bool, forget_hosts: bool, lab: str | None, json: bool) -> int:
     """Remove labs and every trace of them; their logs stay. Nothing there is success.
 
     \b
@@ -146,7 +147,9 @@ def down(labs: tuple[str, ...], every: bool, forget: bool, lab: str | None, json
     elif not names:
         names = _kept_one(there, list(kept_labs())) if forget else _only_one(there)
     with progress() as reporter:
-        gone = {name: Lab(name, reporter).down(forget=forget) for name in dict.fromkeys(names)}
+        gone = {
+            name: Lab(name, reporter).down(forget=forget, forget_hosts=forget_hosts) for name in dict.fromkeys(names)
+        }
     removed = [name for name, found in gone.items() if found.removed]
     forgotten = [name for name, found in gone.items() if found.forgot]
     still_kept = kept_labs()

@@ -145,3 +145,11 @@ class Keeps(Protocol):
 
     def discard(self) -> None:
         """Forget what is kept. What runs goes on."""
+
+
+@runtime_checkable
+class ForgetsHosts(Protocol):
+    """A provider whose machines are not its own: they may be gone for good while the lab is still there."""
+
+    def forget_hosts(self) -> list[str]:
+        """Remove the lab with the machines that answer; return what stays on each of the others, in a sentence."""

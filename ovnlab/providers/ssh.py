@@ -308,8 +308,41 @@ class SshProvider:
 
     def destroy(self) -> None:
         """Let all hosts leave the lab, and remove its files. Raises OvnlabError where one does not answer."""
-        self.remove(sorted(self.made()))
+        try:
+            self.remove(sorted(self.made()))
+        except OvnlabError as error:
+            forget = (
+                f"`ovnlab down {self.folder.name} --forget-hosts` removes the lab and leaves such hosts as they are"
+            )
+            error.hint = f"{error.hint}; {forget}" if error.hint else forget
+            raise
         self.folder.remove()
+
+    def forget_hosts(self) -> list[str]:
+        """Let the hosts leave that answer, and forget the others. Return what stays on each of those, in a sentence."""
+        staying = []
+        for name in sorted(self.made()):
+            noted = self._noted()[name]
+            try:
+                self.remove([name])
+            except OvnlabError as error:
+                staying.append(self._stays(noted, error))
+                self.keys.close(name)
+                self._note(noted.node, taken=None)
+        self.folder.remove()
+        return staying
+
+    def _stays(self, noted: Noted, error: OvnlabError) -> str:
+        node = noted.node
+        bridges = ["br-int", *(nic.bridge for nic in node.nics)] if node.has_switch else []
+        parts = [f"its daemons and {', '.join(bridges)}" if bridges else "its addresses"]
+        parts += ["the lab's key in ~/.ssh/authorized_keys"] if node.machine.password else []
+        where = f"{node.name} ({node.machine.user}@{node.machine.host}:{node.machine.port})"
+        if not noted.taken:
+            return f"{where} did not answer: {error.message}; whether anything was done there is not known"
+        return (
+            f"{where} did not answer: {error.message}; {' and '.join(parts)} stay there, as /var/lib/ovnlab there says"
+        )
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
         """What is run when hosts become part of the lab."""

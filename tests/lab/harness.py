@@ -231,6 +231,11 @@ class Labs:
         path.write_text(text)
         return str(path)
 
+    def give(self, path: Path) -> None:
+        """Make what the tests put somewhere the user's whose labs these are."""
+        if self.account.name:
+            subprocess.run(["chown", "-Rh", f"{self.account.name}:", str(path)], check=True)
+
     def holder(self, lab: str) -> int:
         return int((self.state / "ovnlab/labs" / lab / "holder.pid").read_text())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,19 +23,13 @@ logical: {switches: {net: {subnet: 10.0.0.0/24, ports: {vm1: {chassis: worker1}}
 MIB = 2**20
 
 
-def _give(labs: Labs, path: Path) -> None:
-    """Make a folder that the tests made the user's who runs the labs."""
-    if labs.account.name:
-        subprocess.run(["chown", "-Rh", f"{labs.account.name}:", str(path)], check=True)
-
-
 @pytest.fixture(scope="module")
 def two(ordinary: Account, session_folder: Path) -> Iterator[Labs]:
     for labs in labs_in(ordinary, session_folder / "housekeeping"):
         labs.cache = labs.state.parent / "cache"
         (labs.cache / "ovnlab").mkdir(parents=True)
         (labs.cache / "ovnlab/software").symlink_to(ordinary.home / "cache/ovnlab/software")
-        _give(labs, labs.cache)
+        labs.give(labs.cache)
         labs.run("up", labs.write("two.yaml", TWO))
         yield labs
 
@@ -104,7 +97,7 @@ def test_prune_removes_packages_that_were_superseded(two: Labs) -> None:
     old = software / "0123456789abcdef"
     old.mkdir()
     (old / "manifest.json").write_text("{}")
-    _give(two, software)
+    two.give(software)
     assert str(old) in two.out("prune")
     two.run("prune", "--yes")
     assert not old.exists()

@@ -23,7 +23,7 @@ from ovnlab.nodes.context import ProcessContext
 from ovnlab.ovsdb import connect
 from ovnlab.providers.local import processes, walls
 from ovnlab.providers.local.context import context_in, enter
-from ovnlab.state import Base, LabFolder, cache_root, remove_tree
+from ovnlab.state import Base, LabFolder, cache_root, clear_folder, remove_tree
 from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
 from ovnlab.topology import resolved
@@ -98,14 +98,14 @@ class LocalProvider:
         """The process number that the holder wrote down; None where that file is lost."""
         try:
             return int((self.folder.path / "holder.pid").read_text())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             return None
 
     def _is_held(self) -> bool:
         """Whether a holder lives. It inherits a lock, so there is no process number to mistake."""
         try:
             descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             # Somebody removed it: then only a look at all processes tells. PID 1 has no arguments any more while the
             # kernel ends what is below it; who started it waits for it.
             script = str(self.folder.path / "lab.sh")
@@ -263,6 +263,8 @@ class LocalProvider:
 
         doctor.require(doctor.tun())
         log = self.folder.logs / "lab.log"
+        for name in ("holder.pid", "holder.lock"):
+            clear_folder(self.folder.path / name)
         (self.folder.path / "holder.pid").unlink(missing_ok=True)
         descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
