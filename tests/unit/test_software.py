@@ -70,6 +70,14 @@ def test_the_command_line_puts_one_origin_in_the_place_of_another() -> None:
         of("", "software.ovn.path=/x", "software.ovn.distro=true")
 
 
+@pytest.mark.parametrize(
+    ("ref", "meant"), [("ABCDEF0123" * 4, "abcdef0123" * 4), ("Branch-3.7", "Branch-3.7"), ("ABCDEF", "ABCDEF")]
+)
+def test_a_commit_is_the_same_in_capital_letters_and_a_branch_is_not(ref: str, meant: str) -> None:
+    found = of(f"software: {{ovs: {{git: u, ref: {ref}}}, ovn: {{distro: true}}}}")["central"]
+    assert found.ovs == Origin("git", "u", meant)
+
+
 def test_what_a_node_leaves_out_is_as_the_lab_has_it() -> None:
     text = (
         "software: {ovs: {git: u}, ovn: {git: v}, ovn_library: {git: l}, cflags: -O3}\n"
