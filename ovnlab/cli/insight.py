@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,8 @@ def _look(lab: str | None, bundle: str | None) -> Iterator[Look]:
 @click.option(
     "--expr", "expression", metavar="MATCH", default="", help="Fields of an OVN expression that override others."
 )
+@click.option("--size", metavar="BYTES", type=click.IntRange(0, 9000), default=0, help="Bytes of its payload.")
+@click.option("--count", metavar="N", type=click.IntRange(1, 1000), default=1, help="Send N at once after it; count.")
 @click.option("--from-chassis", is_flag=True, help="Put the packet in at the chassis' switch, not in the fake VM.")
 @click.option("--no-send", is_flag=True, help="Send nothing: only what flows tell.")
 @click.option("--logical", is_flag=True, help="Only what OVN means to do.")
@@ -73,6 +76,8 @@ def trace(
     tcp: int | None,
     udp: int | None,
     expression: str,
+    size: int,
+    count: int,
     from_chassis: bool,
     no_send: bool,
     logical: bool,
@@ -91,6 +96,7 @@ def trace(
     \b
     ovnlab trace vm1 vm2
     ovnlab trace vm1 10.0.0.48 --tcp 80 --detail
+    ovnlab trace vm1 vm2 --size 1400 --count 5
     ovnlab trace vm1 vm2 --expr 'ip.ttl == 1' --no-send
     """
     from ovnlab.insight.told import as_dict  # noqa: PLC0415
@@ -99,7 +105,7 @@ def trace(
 
     if summary and detail:
         raise UsageError("--summary and --detail are two ways of showing it")
-    wish = _wish(source, destination, icmp, tcp, udp, expression)
+    wish = dataclasses.replace(_wish(source, destination, icmp, tcp, udp, expression), size=size)
     with _look(lab, bundle) as seen:
         found = traced(
             seen,
@@ -107,6 +113,7 @@ def trace(
             send=not no_send,
             from_chassis=from_chassis,
             logical_only=logical or bundle is not None,
+            copies=count,
         )
         judged = verdict(found)
         causes = [] if judged.agrees or seen.lab is None else _causes(seen.lab, wish)

@@ -52,6 +52,9 @@ def show(trace: Trace, verdict: Verdict, *, how: str, causes: Sequence[NamedCaus
         _show_hops(trace.hops)
     if trace.answer is not None:
         _show_answer(trace.answer)
+    if trace.counted is not None:
+        output.line(f"{output.coloured('count', 'dim')}    {trace.counted}")
+        output.line()
     for note in trace.notes:
         output.line(f"{output.coloured('note', 'yellow')}     {note}")
     if trace.notes:

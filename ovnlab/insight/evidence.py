@@ -63,6 +63,24 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """How many of several packets that were sent at once arrived, and were answered; None where none is answered."""
+
+    sent: int
+    arrived: int
+    answered: int | None = None
+
+    @property
+    def is_lossy(self) -> bool:
+        """Return True if some are missing."""
+        return self.arrived < self.sent or (self.answered is not None and self.answered < self.sent)
+
+    def __str__(self) -> str:
+        answered = "" if self.answered is None else f", {self.answered} were answered"
+        return f"of {self.sent} packets {self.arrived} arrived{answered}"
+
+
+@dataclass(frozen=True)
 class Trace:
     """All of it. `outcome` is delivered, answered (a router did), rejected, dropped, or left (the lab, by a NIC).
 
@@ -83,6 +101,7 @@ class Trace:
     came: Hop | None = None
     answer: Answer | None = None
     stopped: str = ""
+    counted: Counted | None = None
 
     @property
     def expected(self) -> TunnelNames | None:

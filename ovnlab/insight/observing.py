@@ -275,6 +275,33 @@ def observe(seen: Look, probe: Probe, ways: Sequence[Sequence[Watch]], also: Seq
     }
 
 
+def count(probe: Probe, watches: Sequence[Watch], copies: int) -> list[int]:
+    """Send a packet many times at once, and return how many of them were seen at each place."""
+    counts = [0] * len(watches)
+    arrived = threading.Condition()
+
+    def listen(number: int, tap: Tap) -> None:
+        for one in tap.packets():
+            if _is_probe(packet(one.data), probe.about or probe.question, watches[number]):
+                with arrived:
+                    counts[number] += 1
+                    arrived.notify_all()
+
+    with Taps([(watch.place, "") for watch in watches], snapshot=2048, tolerant=True) as taps:
+        threads = [
+            threading.Thread(target=listen, args=(number, tap), daemon=True) for number, tap in enumerate(taps.taps)
+        ]
+        for thread in threads:
+            thread.start()
+        probing.send(probe.question, probe.frame, from_chassis=False, copies=copies)
+        with arrived:
+            arrived.wait_for(lambda: all(number >= copies for number in counts), ARRIVAL_TIMEOUT)
+        taps.end()
+        for thread in threads:
+            thread.join(ARRIVAL_TIMEOUT)
+    return counts
+
+
 def _is_probe(found: Packet, asked: Question, watch: Watch) -> bool:
     """Whether a frame is the probe, or where it is an answer, that."""
     if watch.tunnelled != (found.tunnel is not None):

@@ -31,13 +31,16 @@ def frame(question: Question) -> bytes | None:
     if question.more or not set(fields) <= KNOWN:
         return None
     try:
-        return _built(fields, question.marker)
+        return _built(
+            fields, question.marker + bytes(max(question.size - len(question.marker), 0)), whole=bool(question.size)
+        )
     except (ValueError, OSError, OverflowError, struct.error) as error:
         said = str(error).splitlines()[0] if str(error) else "a value is out of its range"
         raise UsageError(f"no packet can be made of it: {said}", where=question.microflow) from None
 
 
-def _built(fields: Mapping[str, str], marker: bytes) -> bytes:
+def _built(fields: Mapping[str, str], marker: bytes, *, whole: bool) -> bytes:
+    """Return the packet with a payload; nobody may take it apart on the way if it has to stay `whole` (RFC 1191)."""
     logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
     from scapy.layers.inet import ICMP, IP, TCP, UDP  # noqa: PLC0415  takes 0.3 s
     from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6Unknown, IPv6  # noqa: PLC0415
@@ -63,6 +66,8 @@ def _built(fields: Mapping[str, str], marker: bytes) -> bytes:
         made /= IPv6(src=fields.get("ip6.src", "::"), dst=fields["ip6.dst"], hlim=ttl, tc=tos)
     elif "ip4.dst" in fields:
         made /= IP(src=fields.get("ip4.src", NOBODY), dst=fields["ip4.dst"], ttl=ttl, tos=tos)
+        if whole:
+            made.flags = "DF"
         if "ip.proto" in fields:
             made.proto = number("ip.proto", 0)
     else:
@@ -111,7 +116,7 @@ def changed(packet: bytes, headers: Mapping[str, Mapping[str, str]]) -> bytes:
     return bytes(made)
 
 
-def send(question: Question, packet: bytes, *, from_chassis: bool) -> None:
+def send(question: Question, packet: bytes, *, from_chassis: bool, copies: int = 1) -> None:
     """Send it from where it is said to come from: inside the fake VM, or at its port of the chassis' switch."""
     end = question.source
     if from_chassis or end.place is None:
@@ -125,5 +130,7 @@ def send(question: Question, packet: bytes, *, from_chassis: bool) -> None:
         script = render("node/inject.sh.j2", port=question.in_port, packet=packet.hex())
         run_script(place.context, script, where=f"{node}: sending a packet")
         return
-    script = render("node/send.sh.j2", namespace=end.place.vm or "", device=end.place.interface, packet=packet.hex())
+    script = render(
+        "node/send.sh.j2", namespace=end.place.vm or "", device=end.place.interface, packet=packet.hex(), copies=copies
+    )
     run_script(end.place.node.context, script, where=f"{end.name}: sending a packet")

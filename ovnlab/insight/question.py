@@ -62,7 +62,7 @@ class Question:
 
     `datapath` is where it enters, `chassis` on which one, `in_port` by which port of its br-int; `marker` bytes of its
     payload that no other packet has. `unsent` says why its source would not send it; `mistaken` that the source has
-    another MAC address for its next hop than that has.
+    another MAC address for its next hop than that has; `size` is that of the payload in bytes, 0 for the least.
     """
 
     source: End
@@ -78,6 +78,7 @@ class Question:
     next_hop: str = ""
     unsent: str = ""
     mistaken: str = ""
+    size: int = 0
 
     @property
     def microflow(self) -> str:
@@ -147,8 +148,18 @@ def question(look: Look, wish: Wish, *, strict: bool = True) -> Question:
     fields = {**_without_overridden(fields, given), **given}
     return Question(
         source, destination, wish.protocol, zone, port.datapath, chassis, in_port, fields, more,
-        secrets.token_bytes(16), hop, unsent, mistaken,
+        secrets.token_bytes(16), hop, unsent, mistaken, _fitting(source, version, wish),
     )  # fmt: skip
+
+
+def _fitting(source: End, version: int, wish: Wish) -> int:
+    """Return the size of a payload. Raises UsageError for more than the source's MTU lets out in one packet."""
+    headers = (20 if version == 4 else 40) + (20 if wish.protocol == "tcp" else 8)
+    mtu = source.bound.mtu if source.bound is not None else 0
+    if wish.size and mtu and wish.size + headers > mtu:
+        most = mtu - headers
+        raise UsageError(f"invalid --size {wish.size}: expected at most {most}, as {source.name} has MTU {mtu}")
+    return wish.size
 
 
 def _terms(expression: str) -> tuple[dict[str, str], str]:

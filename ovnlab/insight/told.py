@@ -37,6 +37,7 @@ def as_dict(trace: Trace, verdict: Verdict) -> dict[str, Any]:
         "tunnel": {"expected": tunnel(trace.expected), "observed": tunnel(trace.observed)},
         "hops": [_hop(hop) for hop in trace.hops],
         "answer": _answer(trace.answer),
+        "counted": dataclasses.asdict(trace.counted) if trace.counted else None,
         "sent": trace.sent,
         "notes": list(trace.notes),
         "agrees": verdict.agrees,

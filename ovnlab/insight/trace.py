@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import answers, probing, ways
 from ovnlab.insight.decisions import decider, outcome, place_of, row_of
-from ovnlab.insight.evidence import Answer, Decision, Trace
+from ovnlab.insight.evidence import Answer, Counted, Decision, Trace
 from ovnlab.insight.logical import LogicalTrace, Section
 from ovnlab.insight.lookup import Look, Zone, look
-from ovnlab.insight.observing import ARRIVAL_TIMEOUT, Hop, Probe, Watch, answer_watch, observe, watches
+from ovnlab.insight.observing import ARRIVAL_TIMEOUT, Hop, Probe, Watch, answer_watch, count, observe, watches
 from ovnlab.insight.path import Leg, legs
 from ovnlab.insight.physical import Physical, follow
 from ovnlab.insight.question import NoNextHop, Question, Wish, question
@@ -26,16 +26,24 @@ from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.waiting import CLOCK
 
-__all__ = ("Answer", "Decision", "Physical", "Trace", "decider", "place_of", "row_of", "trace")
+__all__ = ("Answer", "Counted", "Decision", "Physical", "Trace", "decider", "place_of", "row_of", "trace")
 
 NORTHD_SECONDS = 4
 """How long a central node may take to say how its ovn-northd is."""
 
 
 def trace(
-    seen: Look, wish: Wish, *, send: bool = True, from_chassis: bool = False, logical_only: bool = False
+    seen: Look,
+    wish: Wish,
+    *,
+    send: bool = True,
+    from_chassis: bool = False,
+    logical_only: bool = False,
+    copies: int = 1,
 ) -> Trace:
     """Trace one packet and its answer; `logical_only` asks no switch, and sends nothing.
+
+    Where there are to be more `copies` than one, and it arrives, that many are sent at once, and counted.
 
     Raises what `question` raises, and UsageError for what ovn-trace rejects.
     """
@@ -61,6 +69,8 @@ def trace(
         found = replace(found, answer=_answer(found, probe))
     if probe is not None and not wish.expression and not from_chassis and _is_answered(found):
         found = replace(found, answer=answers.confirmed(found) or found.answer)
+    if copies > 1 and probe is not None and found.arrived is not None and found.question.source.place is not None:
+        found = replace(found, counted=_counted(found, probe, plans, copies))
     if stopped:
         found = replace(found, stopped=stopped)
     return found
@@ -98,6 +108,18 @@ def _course(
     ended, decision = outcome(seen, asked, chosen.meant, chosen.legs)
     unique = tuple(dict.fromkeys(said))
     return Trace(asked, chosen.meant, chosen.legs, done, hops, ended, decision, probe is not None, unique, seen, came)
+
+
+def _counted(found: Trace, probe: Probe, plans: Sequence[Planned], copies: int) -> Counted | None:
+    """Send several packets at once: what limits rates lets only the first of them through."""
+    got, heard = found.arrived, answer_watch(found.question)
+    goal = next((w for plan in plans for w in plan.watches if got and w.hop.place == got.place), None)
+    if goal is None:
+        return None
+    is_answered = found.answer is not None and found.answer.state == "came" and found.question.protocol == "icmp"
+    watches = [goal, *([heard] if heard is not None and is_answered else [])]
+    counts = count(probe, watches, copies)
+    return Counted(copies, min(counts[0], copies), min(counts[1], copies) if len(counts) > 1 else None)
 
 
 def _is_answered(found: Trace) -> bool:

@@ -43,6 +43,8 @@ class _Fault:
 
 def verdict(trace: Trace) -> Verdict:
     """What a trace comes to."""
+    if told := _too_large(trace):
+        return Verdict(True, told)
     agreed = _as_intended(trace)
     if not agreed:
         fault = _fault(trace)
@@ -61,6 +63,14 @@ def verdict(trace: Trace) -> Verdict:
         sentence = f"cannot be told, because {trace.stopped}; by that it is {agreed}"
         return Verdict(False, sentence, "ovn-northd", trace.stopped, "ovnlab appctl central -t ovn-northd status")
     return _with_answer(trace, agreed)
+
+
+def _too_large(trace: Trace) -> str:
+    """Who says that a packet is too large; empty where nobody does (RFC 1191, RFC 8201)."""
+    packet = trace.came.packet if trace.came is not None and trace.question.size else None
+    if packet is None or not any(word in packet.said for word in ("fragmentation needed", "packet too big")):
+        return ""
+    return f"not delivered, as it is too large: {packet.source} says so ({packet.said.partition(',')[0]})"
 
 
 def _unsent(trace: Trace) -> Verdict:
@@ -115,6 +125,11 @@ def _leads_to(vm: VM, ip: str) -> bool:
 def _with_answer(trace: Trace, agreed: str) -> Verdict:
     """The verdict of a packet that went as it is meant to, with what came of its answer."""
     answer = trace.answer
+    if trace.counted is not None and trace.counted.is_lossy and not (answer and answer.is_lost):
+        hint = f"what limits its rate: ovnlab nbctl list QoS, ovnlab explain {trace.question.source.name}"
+        return Verdict(
+            False, f"the first packet is delivered, and {trace.counted}", "the rate", str(trace.counted), hint
+        )
     if answer is None:
         return Verdict(True, agreed)
     if answer.is_lost:
@@ -170,7 +185,13 @@ def _as_intended(trace: Trace) -> str:
     if _arrived_otherwise(trace):
         return "delivered as intended, by another way than ovn-trace tells: it takes every port as resident everywhere"
     ended = trace.outcome in ("dropped", "rejected") and any(one.missing for one in trace.physical)
-    if wrong or any(_other_header(trace, hop) for hop in trace.hops) or (broken and not trace.sent) or ended:
+    astray = any(True for leg in trace.legs for _ in _neighbour_faults(trace, leg))
+    if (
+        wrong
+        or any(_other_header(trace, hop) for hop in trace.hops)
+        or ((broken or astray) and not trace.sent)
+        or ended
+    ):
         return ""
     if trace.logical.asks_for_mac:
         return "" if _owner(trace) else f"dropped as intended: nobody answers for {_hop_asked_for(trace)}"
@@ -335,7 +356,8 @@ def _fault(trace: Trace) -> _Fault:
             return _Fault(hop.place, f"the header is {hop.tunnel}, and {meant} was meant")
     for port in _homeless(trace):
         return _Fault(port, "OVN delivers it to that port, which is bound to no chassis", f"ovnlab bind {port} NODE")
-    for fault in _asking_faults(trace):
+    neighbours = [fault for leg in trace.legs for fault in _neighbour_faults(trace, leg)]
+    for fault in (*_asking_faults(trace), *_size_faults(trace), *neighbours):
         return fault
     lost = next((hop for hop in trace.hops if hop.wanted and hop.seen is False), None)
     if lost is not None and lost.what == "sent":
@@ -344,6 +366,16 @@ def _fault(trace: Trace) -> _Fault:
         hint = f"ovnlab exec {trace.question.source.name} -- ip link"
         return _Fault(lost.place, f"the packet never left {trace.question.source.name}", hint)
     return _on_the_way(trace, lost)
+
+
+def _size_faults(trace: Trace) -> Iterator[_Fault]:
+    """A packet of some size, and devices of the underlay on its way that are smaller than that is."""
+    if not trace.question.size:
+        return
+    for device, mtu, wanted in answers.small_mtus(trace):
+        node, _, name = device.partition(":")
+        hint = f"ovnlab exec {node} -- ip link set {name} mtu {wanted}"
+        yield _Fault(device, f"it has MTU {mtu}, and the underlay has {wanted}: large packets are lost there", hint)
 
 
 def _asking_faults(trace: Trace) -> Iterator[_Fault]:
