@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,19 @@ def test_an_earlier_one_is_waited_for(tmp_path: Path) -> None:
         other.kill()
 
 
-def test_the_one_that_is_started_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_one_is_started_after_it_and_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vagrant").write_text("#!/bin/sh\necho $$\n")
     (tmp_path / "vagrant").chmod(0o755)
     monkeypatch.setattr("vagrant.which", lambda _: str(tmp_path / "vagrant"))
     said: list[str] = []
     driver = Driver(tmp_path, tmp_path / "log", said.append)
-    driver._call_vagrant_command(["up"])
+    with subprocess.Popen(["sleep", "100"], cwd=tmp_path) as earlier:
+        (tmp_path / "vagrant.pid").write_text(str(earlier.pid))
+        later = threading.Thread(target=driver._call_vagrant_command, args=(["up"],))
+        later.start()
+        later.join(0.3)
+        assert (later.is_alive(), said) == (True, []), "it has not begun"
+        earlier.kill()
+        earlier.wait()
+        later.join(20)
     assert (tmp_path / "vagrant.pid").read_text() == said[0]
