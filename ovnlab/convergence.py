@@ -276,7 +276,11 @@ class Convergence(msgspec.Struct, frozen=True):
         topology = self.topology
         self.reporter.step("waiting for ports to be up")
         running = base.Running(self.provider.nodes())
-        for_each(bound.items(), lambda item: binding.await_flows(running[item[0]].context, item[0], item[1]))
+        timeout = daemons.ready_timeout(len(topology.chassis))
+        for_each(
+            bound.items(),
+            lambda item: binding.await_flows(running[item[0]].context, item[0], item[1], timeout=timeout),
+        )
         # Only now: of a fake VM that has moved, the database still says that it is up where it was.
         zones: dict[str, list[VM]] = {}
         for name, vms in bound.items():
@@ -288,7 +292,7 @@ class Convergence(msgspec.Struct, frozen=True):
             names = [vm.name for vm in vms]
             checked = [(vm.name, port) for vm in vms for port in vm.serves if topology.has_health_checks]
             found = databases.of_zone(topology, zone)
-            binding.await_up(self.central(zone).context, found, names, checked=checked)
+            binding.await_up(self.central(zone).context, found, names, checked=checked, timeout=timeout)
 
         for_each(zones.items(), wait)
         asking = [(name, found) for name, vms in bound.items() if (found := binding.askers(None, vms))]

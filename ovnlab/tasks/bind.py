@@ -70,10 +70,10 @@ def ask(context: Context, node: str, found: Sequence[Asker]) -> None:
     run_script(context, ask_script(node, found), where=f"{node}: asking for addresses", timeout=timeout)
 
 
-def await_flows(context: Context, node: str, vms: Sequence[VM]) -> None:
+def await_flows(context: Context, node: str, vms: Sequence[VM], *, timeout: int = READY_TIMEOUT) -> None:
     """Return when the flows of fake VMs are installed on their node."""
-    script = render("node/bound.sh.j2", node=node, vms=vms, timeout=READY_TIMEOUT)
-    run_script(context, script, where=f"{node}: waiting for flows", timeout=READY_TIMEOUT + 10)
+    script = render("node/bound.sh.j2", node=node, vms=vms, timeout=timeout)
+    run_script(context, script, where=f"{node}: waiting for flows", timeout=timeout + 10)
 
 
 def await_up(

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 READY_TIMEOUT = 60
 """Seconds that chassis, tunnels and ports may take."""
 
+READY_TIMEOUT_EACH = 2
+"""Seconds for each chassis that these may take in a large lab: two processors work out what each does for each other."""
+
+
+def ready_timeout(chassis: int) -> int:
+    """Return the seconds that chassis, tunnels and ports of a lab with that many chassis may take."""
+    return max(READY_TIMEOUT, READY_TIMEOUT_EACH * chassis)
+
+
 LEAVE_TIMEOUT = 10
 """Seconds that leaving a cluster may take; whoever stays goes on without it then."""
 
@@ -206,13 +215,14 @@ def certificate_script(node: str, files: Mapping[str, str]) -> str:
 
 def registered_script(found: Databases, chassis: Sequence[str]) -> str:
     """Waits, on a central node, for chassis to register and for `--wait=hv sync`."""
-    return render("node/registered.sh.j2", databases=found, chassis=chassis, timeout=READY_TIMEOUT, synced=True)
+    timeout = ready_timeout(len(chassis))
+    return render("node/registered.sh.j2", databases=found, chassis=chassis, timeout=timeout, synced=True)
 
 
 def tunnels_script(topology: Topology, node: Node) -> str:
     """Waits until a chassis has a working tunnel port to every peer."""
     peers = [peer.ip for peer in topology.peers(node)]
-    return render("node/tunnels.sh.j2", node=node.name, peers=peers, timeout=READY_TIMEOUT)
+    return render("node/tunnels.sh.j2", node=node.name, peers=peers, timeout=ready_timeout(len(peers)))
 
 
 def announce_script(node: Node) -> str:
@@ -274,7 +284,8 @@ def make_transit(central: Context, add: Sequence[str], remove: Sequence[str], la
 def await_registered(central: Context, found: Databases, chassis: Sequence[str]) -> None:
     """Return when chassis are registered and have caught up with the Northbound database."""
     script = registered_script(found, chassis)
-    run_script(central, script, where="central: waiting for the chassis", timeout=READY_TIMEOUT * 2 + 10)
+    timeout = ready_timeout(len(chassis)) * 2 + 10
+    run_script(central, script, where="central: waiting for the chassis", timeout=timeout)
 
 
 def await_sync(central: Context, found: Databases, timeout: int) -> None:
@@ -303,7 +314,9 @@ def recompute(context: Context, node: str) -> None:
 def await_tunnels(context: Context, topology: Topology, node: Node) -> None:
     """Return when the node has all its tunnels."""
     script = tunnels_script(topology, node)
-    run_script(context, script, where=f"{node.name}: waiting for tunnels", timeout=READY_TIMEOUT + 10)
+    run_script(
+        context, script, where=f"{node.name}: waiting for tunnels", timeout=ready_timeout(len(topology.chassis)) + 10
+    )
 
 
 def announce(context: Context, node: Node) -> None:
