@@ -23,7 +23,7 @@ READY_TIMEOUT = 60
 """Seconds that chassis, tunnels and ports may take."""
 
 READY_TIMEOUT_EACH = 2
-"""Seconds for each chassis that these may take in a large lab: two processors work out what each does for each other."""
+"""Seconds for each chassis that these may take in a large lab, where each has work with each other."""
 
 
 def ready_timeout(chassis: int) -> int:
