@@ -143,7 +143,7 @@ def kill_daemons(labs: Labs, count: int, chance: random.Random) -> Tally:
     tally = Tally()
     for number in range(count):
         program = DAEMONS[number % len(DAEMONS)]
-        when = ("a new lab", "an edited lab", "at rest")[number // len(DAEMONS) % 3]
+        when = chance.choice(("a new lab", "an edited lab", "at rest"))
         if when == "a new lab":
             labs.run("down", "two", expect=None)
         else:
@@ -173,7 +173,7 @@ def kill_daemons(labs: Labs, count: int, chance: random.Random) -> Tally:
         if process.returncode:
             tally.slowest = max(tally.slowest, took)
             tally.expect(f"{what}: said so after {took:.1f} s", took <= SLOWEST_TO_SAY, said)
-            names = [word for word in found[0].split() if word not in ("of", "the", "lab")]
+            names = [word for word in found[0].split() if word not in ("of", "the", "lab")] or ["node", "lab"]
             tally.unnamed += not any(name in said.splitlines()[-1] or name in said for name in names)
             tally.expect(f"{what}: internal error", "mistake in ovnlab" not in said, said)
         _recover(labs, tally, what, down=number % 5 == 4)
