@@ -42,8 +42,9 @@ def test_the_next_one_is_started_after_it_and_is_noted(tmp_path: Path, monkeypat
         later = threading.Thread(target=driver._call_vagrant_command, args=(["up"],))
         later.start()
         later.join(0.3)
-        assert (later.is_alive(), said) == (True, []), "it has not begun"
+        waited, so_far = later.is_alive(), list(said)
         earlier.kill()
         earlier.wait()
         later.join(20)
+    assert (waited, so_far) == (True, []), "it had not begun"
     assert (tmp_path / "vagrant.pid").read_text() == said[0]
