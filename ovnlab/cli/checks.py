@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ from ovnlab.cli.options import json_option, lab_option
 from ovnlab.errors import ChecksFailed
 
 if TYPE_CHECKING:
+    from ovnlab.diagnosis import Diagnosis
     from ovnlab.testing.examination import Examination
 
 SAMPLE = 1000
@@ -63,10 +64,12 @@ def run_checks(
         output.require_writable(path)
     with progress() as reporter:
         examined = examine(find(lab, reporter), reporter, sample=sample, seed=seed)
+    found = _diagnosed(lab) if examined.failures else None
     if json:
-        output.as_json(**report.as_dict(examined))
+        output.as_json(**report.as_dict(examined), diagnosis=_as_dict(found))
     else:
         _show(examined, everything=everything)
+        _show_diagnosis(found)
     if junit is not None:
         output.write_text(junit, report.junit(examined))
     if html is not None:
@@ -77,6 +80,36 @@ def run_checks(
         total = len(examined.findings)
         raise ChecksFailed(f"{len(examined.failures)} of {total} checks of lab {examined.lab} did not hold")
     return 0
+
+
+def _diagnosed(lab: str | None) -> Diagnosis | None:
+    """Return what is to blame for what failed; None where that cannot be looked for."""
+    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.diagnosis import diagnose  # noqa: PLC0415
+    from ovnlab.errors import OvnlabError  # noqa: PLC0415
+    from ovnlab.lab import find  # noqa: PLC0415
+
+    try:
+        return diagnose(find(lab, Quiet()))
+    except OvnlabError:
+        return None
+
+
+def _as_dict(found: Diagnosis | None) -> dict[str, Any] | None:
+    from ovnlab.diagnosis import as_dict  # noqa: PLC0415
+
+    return as_dict(found) if found is not None else None
+
+
+def _show_diagnosis(found: Diagnosis | None) -> None:
+    """Print the findings that explain what failed."""
+    from ovnlab.cli.diagnose import lines  # noqa: PLC0415
+
+    if found is None or found.ok:
+        return
+    output.line()
+    for line in lines(found):
+        output.line(line)
 
 
 def _show(examined: Examination, *, everything: bool) -> None:

@@ -420,8 +420,9 @@ def _neighbours(snapshot: Snapshot, owners: Mapping[str, _Owner]) -> Iterator[Fi
                     or mac.lower() == owner.mac.lower()
                 ):
                     continue
-                if "FAILED" in row.get("state", ()):
-                    continue
+                route = _route(seen, ip)
+                if "FAILED" in row.get("state", ()) or route is None or any(gateway for gateway, _ in _hops(route)):
+                    continue  # what is beyond a router has that one's MAC
                 drop = (
                     f"ovnlab exec {seen.name} -- ip neigh del {ip} dev {row.get('dev')}"
                     if row
