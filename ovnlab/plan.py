@@ -340,10 +340,12 @@ def bindings(
 ) -> tuple[dict[str, tuple[BoundVM, ...]], dict[str, tuple[VM, ...]]]:
     """Which fake VMs leave which node, and which are bound, anew or again, to which.
 
-    A fake VM that the file does not bind stays where it is; one that `ovnlab bind` made as well.
+    A fake VM that the file does not bind stays where it is; so does one that `ovnlab bind` made, or whose port somebody
+    else made.
     """
     switches = {switch.name for switch in topology.switches}
     foreign = {row.name for row in rows if row.table == "Logical_Switch" and row.mark is None}
+    by_hand = {row.name for row in rows if row.table == "Logical_Switch_Port" and row.mark is None and not row.by_bind}
     by_bind = {row.name for row in rows if row.by_bind and row.parent in switches | foreign}
     unbind: dict[str, list[BoundVM]] = {}
     bind: dict[str, list[VM]] = {}
@@ -360,7 +362,7 @@ def bindings(
         for bound in state.vms:
             if bound.vm is None:
                 continue
-            wanted_here = homes.get(bound.name) == name or (bound.name not in homes and bound.name in by_bind)
+            wanted_here = homes.get(bound.name) == name or (bound.name not in homes and bound.name in by_bind | by_hand)
             if not wanted_here:
                 unbind.setdefault(name, []).append(bound)
             elif bound.name not in homes and not bound.is_as(bound.vm):

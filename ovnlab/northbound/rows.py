@@ -98,7 +98,7 @@ def _switch_port(port: SwitchPort, switch: str, zone: str, mark: tuple[str, str]
         "options": port.options,
         "tag": (port.tag,) if port.tag else (),
         "parent_name": (port.parent,) if port.parent else (),
-        "port_security": port.addresses if port.port_security else (),
+        "port_security": (" ".join([*port.addresses, *port.virtual_ips]),) if port.port_security else (),
         "dhcpv4_options": _optional(port.dhcpv4),
         "dhcpv6_options": _optional(port.dhcpv6),
         "ha_chassis_group": _optional(port.ha_chassis_group),

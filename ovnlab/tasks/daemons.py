@@ -221,7 +221,7 @@ def registered_script(found: Databases, chassis: Sequence[str]) -> str:
 
 def tunnels_script(topology: Topology, node: Node) -> str:
     """Waits until a chassis has a working tunnel port to every peer."""
-    peers = [peer.ip for peer in topology.peers(node)]
+    peers = [(peer.name, peer.ip) for peer in topology.peers(node)]
     return render("node/tunnels.sh.j2", node=node.name, peers=peers, timeout=ready_timeout(len(peers)))
 
 

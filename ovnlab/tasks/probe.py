@@ -15,7 +15,7 @@ from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.tasks.tables import SWITCH, Question
 from ovnlab.templating import render
-from ovnlab.topology.addresses import is_mac
+from ovnlab.topology.addresses import ip_of, is_mac
 from ovnlab.topology.resolved import NAME, VM, interface_name, trunk_bridge
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ class BoundVM(msgspec.Struct, frozen=True):
         What it asks for is not for us to say, only that there is something.
         """
         asked = {4 if kind == "dhcp4" else 6 for kind in vm.asks}
-        own = [address for address in self.addresses if _version(address) not in asked]
+        virtual = set(vm.virtual_ips) - {ip_of(address) for address in vm.addresses}
+        mine = [address for address in self.addresses if ip_of(address) not in virtual]
+        own = [address for address in mine if _version(address) not in asked]
         gateways = [gateway for gateway in self.gateways if _version(gateway) not in asked]
         missing = asked - {_version(address) for address in self.addresses}
         compared = {

@@ -34,6 +34,8 @@ def advice(topology: Topology) -> Iterator[str]:
                 yield f"{balancer.name} does nothing on {router.name}, which has neither a chassis nor a gateway port"
     yield from _gateways(topology)
     yield from _mesh(topology)
+    yield from _floating(topology)
+    yield from _alone(topology)
 
 
 MESH = 100
@@ -49,6 +51,34 @@ def _mesh(topology: Topology) -> Iterator[str]:
                 f"{chassis} chassis have {ends:,} tunnel ports among them, which take most of the time and memory: "
                 "transport_zones of nodes makes them fewer"
             )
+
+
+def _floating(topology: Topology) -> Iterator[str]:
+    """Distributed floating IPs of fake VMs whose chassis is not on the physical network that they are to answer on."""
+    for router in topology.routers:
+        outside = [topology.switch(port.switch) for port in router.ports if port.centralized]
+        networks = [switch.physical_network for switch in outside if switch is not None and switch.physical_network]
+        for nat in router.nat:
+            vm = topology.vm(nat.port) if nat.port else None
+            node = topology.node(vm.chassis) if vm is not None and vm.chassis else None
+            if node is None or not networks or any(node.nic(network) for network in networks):
+                continue
+            yield (
+                f"nobody answers for {nat.external}, the distributed floating IP of {nat.port}: "
+                f"its chassis {node.name} is not on {', '.join(networks)}"
+            )
+
+
+def _alone(topology: Topology) -> Iterator[str]:
+    """Router ports on switches that nothing else is on."""
+    ports = [(router, port) for router in topology.routers for port in router.ports]
+    for router, port in ports:
+        switch = topology.switch(port.switch)
+        others = [other for _, other in ports if other.switch == port.switch and other.name != port.name]
+        if switch is None or switch.ports or switch.physical_network or switch.transit:
+            continue
+        if not others:
+            yield f"{port.name} of {router.name} leads nowhere: nothing else is on {port.switch}"
 
 
 def _gateways(topology: Topology) -> Iterator[str]:

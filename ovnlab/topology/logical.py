@@ -50,7 +50,9 @@ def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Wher
             for name, members in network.ha_chassis_groups.items()
         ),
     )
-    ports = {name: tuple(_ports(topology, name, switch)) for name, switch in network.switches.items()}
+    ports = {
+        name: _with_virtual_ips(tuple(_ports(topology, name, switch))) for name, switch in network.switches.items()
+    }
     vlans = _vlans(topology, network, ports)
     topology = msgspec.structs.replace(
         topology,
@@ -168,6 +170,15 @@ def _ports(topology: Topology, switch_name: str, switch: model.Switch) -> Iterat
         )
 
 
+def _with_virtual_ips(ports: tuple[SwitchPort, ...]) -> tuple[SwitchPort, ...]:
+    """Ports, each with the addresses of the virtual ports that it is a parent of."""
+    parents: dict[str, list[str]] = {}
+    for port in ports:
+        for parent in filter(None, port.options.get("virtual-parents", "").split(",")):
+            parents.setdefault(parent, []).append(port.options["virtual-ip"])
+    return tuple(msgspec.structs.replace(port, virtual_ips=tuple(parents.get(port.name, ()))) for port in ports)
+
+
 def _mac_of_host(topology: Topology, switch: model.Switch, port: model.Port) -> str | None:
     node = topology.node(port.host) if port.host else None
     nic = node.nic(switch.physical_network or "") if node else None
@@ -224,6 +235,7 @@ def _vm(topology: Topology, switch_name: str, switch: model.Switch, port: Switch
         vlans=tuple(vlans),
         serves=tuple(wanted.serve),
         answers=tuple(ip for ip in (*port.ips, *topology.gateways(switch_name)) if asks and ip not in wanted.ip),
+        virtual_ips=port.virtual_ips,
         prefix6=next((net.prefixlen for net in map(ipaddress.ip_network, switch.subnet) if net.version == 6), 64),
         ignores_advertisements=_is_advertised(topology, switch_name) and not {"slaac", "dhcp6"} & set(asks),
     )

@@ -298,7 +298,8 @@ class VM(msgspec.Struct, frozen=True):
 
     `addresses` carry a prefix length; `gateways` has at most one address of each family; `chassis` is
     the node that the file binds it to, None where that is left to `ovnlab bind`. What it `asks` for itself
-    (dhcp4, dhcp6, slaac) is not in `addresses`; the `answers` are what it should be told.
+    (dhcp4, dhcp6, slaac) is not in `addresses`; the `answers` are what it should be told. `virtual_ips` are those of
+    virtual ports that it is a parent of, which it may have.
     """
 
     name: str
@@ -313,6 +314,7 @@ class VM(msgspec.Struct, frozen=True):
     ignores_advertisements: bool = False
     prefix6: int = 64
     answers: tuple[str, ...] = ()
+    virtual_ips: tuple[str, ...] = ()
 
     @property
     def interface(self) -> str:
@@ -369,6 +371,7 @@ class SwitchPort(msgspec.Struct, frozen=True):
     parent: str = ""
     tag: int = 0
     port_security: bool = False
+    virtual_ips: tuple[str, ...] = ()
     dhcpv4: str = ""
     dhcpv6: str = ""
     ha_chassis_group: str = ""
