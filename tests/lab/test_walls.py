@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +117,20 @@ def test_what_the_lab_keeps_of_a_node_survives_the_node(two: Labs) -> None:
     two.run("down")
     two.run("up", two.write("two.yaml", TWO))
     two.run("ping", "vm1", "vm2")
+
+
+def test_without_a_user_namespace_root_has_walls_all_the_same(root_labs: Labs) -> None:
+    """And the lab's log says what it lacks."""
+    programs = root_labs.scratch / "bin"
+    programs.mkdir()
+    real = shutil.which("unshare")
+    (programs / "unshare").write_text(f'#!/bin/sh\n[ "$1 $2" != "--user sleep" ] || exit 1\nexec {real} "$@"\n')
+    (programs / "unshare").chmod(0o755)
+    root_labs.extra_environment["PATH"] = f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    root_labs.run("up", root_labs.write("two.yaml", TWO))
+    assert "no user namespaces" in (root_labs.state / "ovnlab/logs/two/lab.log").read_text()
+    root_labs.on("worker1", "touch", f"/{MARK}")
+    assert not Path(f"/{MARK}").exists()
+    root_labs.run("exec", "worker1", "--", "sh", "-c", "true >/proc/sys/kernel/core_pattern", expect=2)
+    root_labs.run("exec", "worker1", "--", "sh", "-c", "true >/sys/power/state", expect=2)
+    root_labs.run("ping", "vm1", "vm2")
