@@ -12,7 +12,9 @@ from ovnlab.cli.options import json_option
 @click.option("--yes", is_flag=True, help="Remove it.")
 @json_option
 def prune(yes: bool, json: bool) -> int:
-    """Say what nothing uses any more, and with --yes remove it: logs of labs that are gone, old packages and builds.
+    """Say what nothing uses any more, and with --yes remove it.
+
+    This is logs of labs that are gone, old packages and builds, and images in storage pools that no disk is backed by.
 
     \b
     ovnlab prune
@@ -20,25 +22,34 @@ def prune(yes: bool, json: bool) -> int:
     """
     from ovnlab import housekeeping  # noqa: PLC0415  walks through all that ovnlab has
     from ovnlab.cli.progress import progress  # noqa: PLC0415
+    from ovnlab.providers import copies  # noqa: PLC0415
     from ovnlab.software import artefacts  # noqa: PLC0415
 
     found = housekeeping.leftovers()
-    if yes:
-        with progress() as reporter, artefacts.claimed(reporter.note):
-            for leftover in found:
-                housekeeping.remove(leftover)
-    total = sum(leftover.size for leftover in found)
+    with progress() as reporter:
+        images = copies.unused(reporter.note)
+        if yes:
+            with artefacts.claimed(reporter.note):
+                for leftover in found:
+                    housekeeping.remove(leftover)
+            images, _ = copies.remove([image.name for image in images], reporter.note)
+    rows = [(item.what, str(item.path), item.size) for item in found]
+    rows += [
+        (f"an image in storage pool {i.pool} that no disk is backed by", f"{i.name} of {i.uri}", i.bytes)
+        for i in images
+    ]
+    total = sum(size for _, _, size in rows)
     if json:
         output.as_json(
             removed=yes,
             bytes=total,
-            leftovers=[{"what": item.what, "path": str(item.path), "bytes": item.size} for item in found],
+            leftovers=[{"what": what, "path": path, "bytes": size} for what, path, size in rows],
         )
-    elif not found:
+    elif not rows:
         output.line("nothing to remove")
     else:
-        for item in found:
-            output.line(f"{output.size(item.size):>9}  {item.what}: {item.path}")
+        for what, path, size in rows:
+            output.line(f"{output.size(size):>9}  {what}: {path}")
         output.line(
             f"removed {output.size(total)}" if yes else f"{output.size(total)} (`ovnlab prune --yes` removes it)"
         )

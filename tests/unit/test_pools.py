@@ -13,6 +13,7 @@ libvirt = pytest.importorskip("libvirt")
 
 import msgspec  # noqa: E402
 
+from ovnlab.cli import app  # noqa: E402
 from ovnlab.providers.libvirt import pools  # noqa: E402
 from ovnlab.providers.libvirt.hypervisor import make_volume  # noqa: E402
 from ovnlab.software import images  # noqa: E402
@@ -109,3 +110,18 @@ def test_nobody_removes_what_machines_are_being_made_of(pool: Any) -> None:
         assert f"ovnlab-{OLD}.qcow2" in volumes(pool)
     remover.join(10)
     assert volumes(pool) == set()
+
+
+def test_prune_removes_what_no_disk_is_backed_by(
+    pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    make_image("debian", NEW)
+    bring(pool, f"ovnlab-{OLD}.qcow2", f"ovnlab-{NEW}.qcow2")
+    assert app.run(["prune"]) == 0
+    line = f"an image in storage pool default-pool that no disk is backed by: ovnlab-{OLD}.qcow2 of {URI}"
+    assert line in capsys.readouterr().out
+    assert f"ovnlab-{OLD}.qcow2" in volumes(pool)
+    assert app.run(["prune", "--yes"]) == 0
+    assert line in capsys.readouterr().out
+    assert volumes(pool) == {f"ovnlab-{NEW}.qcow2", f"ovnlab-{NEW}.qcow2.ok"}
