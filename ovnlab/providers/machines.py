@@ -173,7 +173,7 @@ class Machine:
             subprocess.run(command, capture_output=True, timeout=CONNECT_TIMEOUT, check=False)
         return connect(here)
 
-    def answers(self) -> bool:
+    def answers(self, banner: float | None = None) -> bool:
         """Whether the machine answers: over the connection that ssh keeps, or else by the banner of its SSH server.
 
         The server starts itself anew for each banner, which takes 0.2 s of an emulated CPU.
@@ -185,7 +185,7 @@ class Machine:
                 found.shutdown(socket.SHUT_WR)
                 if not found.recv(1) and _answers(self.control):  # ended by the machine, and not because ssh has
                     return True
-        return self.is_listening()
+        return self.is_listening(banner=banner)
 
     def require_jump(self) -> None:
         """Log in to the host that the machine is reached through, if there is one. Raises OvnlabError."""
@@ -340,10 +340,11 @@ def owner_of(folder: LabFolder, identity: str) -> str:
         return identity
 
 
-def answering(machines: Iterable[Machine]) -> dict[str, bool]:
-    """Whether machines answer, by their names."""
+def answering(machines: Iterable[Machine], banner: float | None = None) -> dict[str, bool]:
+    """Return whether machines answer, by their names; `banner` is the patience with one that takes a connection."""
     asked = list(machines)
-    return dict(zip((found.name for found in asked), for_each(asked, lambda found: found.answers()), strict=True))
+    found = for_each(asked, lambda machine: machine.answers(banner))
+    return dict(zip((machine.name for machine in asked), found, strict=True))
 
 
 MEETING = "letting nodes know one another; OVS and OVN are installed where they are not"

@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ pytest.importorskip("pycdlib")
 
 from ovnlab.errors import OvnlabError, SurroundingsError, UsageError  # noqa: E402
 from ovnlab.parallel import Gate  # noqa: E402
+from ovnlab.providers import machines  # noqa: E402
 from ovnlab.providers.libvirt import definitions, hypervisor, requirements  # noqa: E402
 from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: E402
 from ovnlab.providers.libvirt.ways import jump_of, leads  # noqa: E402
@@ -164,6 +166,7 @@ def answering_ssh(address: str) -> Iterator[int]:
 
         def serve() -> None:
             with contextlib.suppress(OSError), server.accept()[0] as client:
+                time.sleep(machines.ANSWER_TIMEOUT + 1)  # as on a busy emulated machine
                 client.sendall(b"SSH-2.0-test\r\n")
 
         thread = threading.Thread(target=serve)

@@ -42,7 +42,7 @@ from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_
 from ovnlab.providers.libvirt.saved import Saved, SavedLab, key_of, snapshot_of
 from ovnlab.providers.libvirt.ways import jump_of, require_route
 from ovnlab.providers.machines import MEETING, Keys, Machine, answering, introduce, owner_of, set_clocks
-from ovnlab.providers.reach import Reach
+from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach
 from ovnlab.reporting import Reporter, slowly
 from ovnlab.software import packages
 from ovnlab.software.images import identity
@@ -163,7 +163,7 @@ class LibvirtProvider:
             return active
         nodes = [node for node in self.topology.nodes if node.name in active]
         unknown = [self._machine(node) for node in nodes if node.name not in self._answering]
-        self._answering |= answering(unknown)
+        self._answering |= answering(unknown, CONNECT_TIMEOUT)  # an emulated machine is slow, on a busy one very slow
         return frozenset(node.name for node in nodes if self._answering[node.name])
 
     def made(self) -> frozenset[str]:
