@@ -18,7 +18,7 @@ from ovnlab import __version__, builds, credentials
 from ovnlab.binding import Specs, unknown
 from ovnlab.convergence import Convergence, founder
 from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, TopologyError, UsageError
-from ovnlab.looking import ask
+from ovnlab.looking import ask, ask_once
 from ovnlab.northbound import change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted as wanted_rows
@@ -34,7 +34,7 @@ from ovnlab.tasks import bind as binding
 from ovnlab.tasks import daemons, databases
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
-from ovnlab.tasks.probe import PORTS, NodeState, fake_vms, probe, versions_script
+from ovnlab.tasks.probe import PORTS, QUESTION, NodeState, fake_vms, probe, versions_script
 from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -254,7 +254,7 @@ class Lab:
 
         def look_at(node: Node) -> None:
             try:
-                states[node.name] = probe(node.context, node.name)
+                states[node.name] = probe(node.context, node.name, ask_once(node, QUESTION))
             except OvnlabError:
                 if node.name in self.provider.running():  # otherwise it has ended just now
                     raise

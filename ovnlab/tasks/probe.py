@@ -185,10 +185,11 @@ class NodeState(msgspec.Struct, frozen=True):
         return self.devices.get(name, Device())
 
 
-def probe(context: Context, node: str) -> NodeState:
-    """Look at a node."""
-    script = render("node/probe.sh.j2", question=QUESTION, route_protocol=ROUTE_PROTOCOL)
-    return parse(run_script(context, script, where=f"{node}: looking"))
+def probe(context: Context, node: str, tables: Tables | None = None) -> NodeState:
+    """Look at a node; `tables` are what its own database answers to QUESTION, where that was asked already."""
+    question = QUESTION if tables is None else None
+    script = render("node/probe.sh.j2", question=question, route_protocol=ROUTE_PROTOCOL)
+    return parse(run_script(context, script, where=f"{node}: looking"), tables)
 
 
 def running(context: Context, node: str) -> frozenset[str]:
