@@ -21,6 +21,9 @@ CHECK_AFTER = 0.5
 LOOK_AFTER = 3.0
 """Seconds between two looks of a watch, at least."""
 
+LOOK_WITHIN = 6.0
+"""Seconds between two looks at most, where a look takes less than half of that."""
+
 GIVE_UP_TIME = 1.0
 """Seconds that threads have to end what nobody waits for any more."""
 
@@ -94,7 +97,8 @@ def _join(threads: Sequence[threading.Thread], watch: Watch | None) -> None:
                 with watched(None):  # its own questions need no watch
                     watch()
                 ended = CLOCK.monotonic()
-                look_at = ended + max(LOOK_AFTER, LOOK_SHARE * (ended - began))
+                took = ended - began
+                look_at = ended + max(LOOK_AFTER, min(LOOK_SHARE * took, max(LOOK_WITHIN, 2 * took)))
 
 
 class _Work(Generic[Item, Result]):

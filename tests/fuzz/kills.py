@@ -152,6 +152,7 @@ def kill_daemons(labs: Labs, count: int, chance: random.Random) -> Tally:
         began = time.monotonic()
         if when == "at rest":
             process.communicate()
+            began = time.monotonic()
         time.sleep(chance.uniform(0.0, 1.2))
         found = None
         while found is None and time.monotonic() < began + 30:
