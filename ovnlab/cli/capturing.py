@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import signal
@@ -15,8 +16,9 @@ from typing import Any
 
 from ovnlab import scratch
 from ovnlab.cli import output, streams
+from ovnlab.errors import UsageError
 from ovnlab.insight import files
-from ovnlab.insight.capture import Line, Wanted, capture, capture_into
+from ovnlab.insight.capture import Line, Wanted, capture, capture_into, capture_to
 from ovnlab.insight.names import Names, TunnelNames
 from ovnlab.insight.packets import Packet
 from ovnlab.insight.taps import Place
@@ -129,7 +131,13 @@ def as_object(time: int | None, length: int, found: Packet, tunnel: TunnelNames 
 
 
 def into_file(lab: Lab, wanted: Wanted, into: str, *, json: bool) -> int:
-    """Capture into a file, and say what came of it."""
+    """Capture into a file, and say what came of it; `-` is standard output, which others read as packets come."""
+    if into == "-":
+        if json:
+            raise UsageError("--json and -w - would both be on standard output")
+        with _until_interrupted() as stop, contextlib.suppress(BrokenPipeError):
+            capture_to(lab, wanted, sys.stdout.buffer, _begun, stop)
+        return 0
     with _until_interrupted() as stop:
         written = capture_into(lab, wanted, Path(into), _begun, stop)
     if json:

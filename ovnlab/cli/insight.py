@@ -161,12 +161,13 @@ def _wish(source: str, destination: str, icmp: bool, tcp: int | None, udp: int |
     metavar="[TARGET]...",
     nargs=-1,
     shell_complete=complete_targets,
-    help="Fake VMs and nodes; all of the lab if omitted.",
+    help="Fake VMs, nodes, and devices of nodes as NODE:DEVICE; all of the lab if omitted.",
 )
-@click.option("--write", "-w", "into", metavar="FILE", help="Write a pcapng file instead of lines.")
+@click.option("--write", "-w", "into", metavar="FILE", help="Write pcapng to a file, or to standard output for -.")
 @click.option("--filter", "expression", metavar="EXPR", default="", help="Only what matches (pcap-filter(7)).")
 @click.option("--inner", is_flag=True, help="On nodes, what tunnels carry, without their header.")
 @click.option("--outer", is_flag=True, help="On nodes only, packets with their tunnel header.")
+@click.option("--bfd", is_flag=True, help="Show the BFD of tunnels, too.")
 @click.option("--count", "-c", metavar="N", type=click.IntRange(min=0), default=0, help="End after N packets.")
 @click.option("--seconds", metavar="S", type=click.FloatRange(min=0), help="End after S seconds.")
 @lab_option
@@ -177,6 +178,7 @@ def capture(
     expression: str,
     inner: bool,
     outer: bool,
+    bfd: bool,
     count: int,
     seconds: float | None,
     lab: str | None,
@@ -184,18 +186,19 @@ def capture(
 ) -> int:
     """Capture at several places at once, by time, with the names of what tunnels carry. Ctrl-C ends it.
 
-    On a node that is its NIC of the underlay, and tunnels there unless --filter says otherwise; in a fake VM its
-    interface. With --json, an object a line.
+    On a node that is its NIC of the underlay, and tunnels there unless --filter says otherwise, which is also asked of
+    what they carry; in a fake VM its interface. With --json, an object a line.
 
     \b
     ovnlab capture vm1 worker1 worker2
     ovnlab capture --inner worker1 --filter icmp -c 10
     ovnlab capture -w lab.pcapng --seconds 5
+    ovnlab capture gw1:eth2 worker1 -w - | wireshark -k -i -
     """
     from ovnlab.cli.capturing import into_file, lines  # noqa: PLC0415
     from ovnlab.insight.capture import Wanted  # noqa: PLC0415
 
-    wanted = Wanted(targets, expression, inner, outer, count, seconds)
+    wanted = Wanted(targets, expression, inner, outer, count, seconds, bfd)
     found = _find(lab)
     if into is not None:
         return into_file(found, wanted, into, json=json)

@@ -185,7 +185,8 @@ def meant_back(back: Question, found: Trace) -> LogicalTrace:
 
 def judged(found: Trace, back: Trace, end: End) -> Answer:
     """What the way of an answer that did not come at first says."""
-    came = next((hop for hop in reversed(back.hops) if hop.name == found.question.source.name and hop.seen), None)
+    ends = [hop for hop in back.hops if hop.name == found.question.source.name and hop.what != "sent"]
+    came = next((hop for hop in reversed(ends) if hop.seen), None)
     if came is not None:
         if is_own(found):
             return Answer("came", f"an answer of {end.name} would come: one was sent for it", back, came)

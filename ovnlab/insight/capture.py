@@ -21,7 +21,7 @@ from ovnlab.insight.observing import tunnel_filter, underlay
 from ovnlab.insight.packets import Packet, packet
 from ovnlab.insight.question import endpoint
 from ovnlab.insight.taps import END_TIMEOUT, Caught, Place, Tap, Taps
-from ovnlab.insight.tunnels import Tunnel
+from ovnlab.insight.tunnels import GENEVE_PORT, VXLAN_PORT, Tunnel
 from ovnlab.lab import Lab
 from ovnlab.topology.resolved import interface_name
 from ovnlab.waiting import CLOCK
@@ -32,6 +32,9 @@ HOLD = 0.25
 REFRESH = 1.0
 """Seconds between two looks at the Southbound database for a key that nobody knew."""
 
+BFD = 3784
+"""The UDP port of BFD, with which chassis try their tunnels (RFC 5881, 4)."""
+
 KERNEL_DEVICES = ("genev_sys_6081", "vxlan_sys_4789")
 """What the kernel's datapath has for tunnels, where packets pass without their header (ovs-vswitchd(8))."""
 
@@ -40,7 +43,7 @@ KERNEL_DEVICES = ("genev_sys_6081", "vxlan_sys_4789")
 class Wanted:
     """What is captured: places by name, all where there are none; before or after encapsulation on nodes.
 
-    `count` is 0 and `seconds` None for no end.
+    `count` is 0 and `seconds` None for no end; `bfd` says that the probes of tunnels are wanted as well.
     """
 
     targets: tuple[str, ...] = ()
@@ -49,6 +52,7 @@ class Wanted:
     outer: bool = False
     count: int = 0
     seconds: float | None = None
+    bfd: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,13 @@ def _everywhere(seen: Look, wanted: Wanted) -> list[str]:
 
 
 def _place(seen: Look, wanted: Wanted, name: str) -> tuple[Place, str]:
+    where, separator, device = name.partition(":")
+    if separator and seen.topology.node(where) is not None and not wanted.inner:  # as `ovnlab trace` names places
+        state = seen.states.get(where)
+        if state is not None and device not in state.devices:
+            known = ", ".join(sorted(state.devices))
+            raise UsageError(f"unknown device {device}", where=where, hint=f"available: {known}")
+        return Place(where, device, seen.node(where).command, where), wanted.expression
     if seen.topology.node(name) is None:
         end = endpoint(seen, name)  # raises for a name that the lab does not have
         if end.place is None:
@@ -119,12 +130,21 @@ def _place(seen: Look, wanted: Wanted, name: str) -> tuple[Place, str]:
         return Place(name, found or "", node.command, name), wanted.expression
     place = underlay(seen, name)
     if place is not None:
-        return place, wanted.expression or tunnel_filter()
+        return place, _in_tunnels(seen, name, wanted.expression) if wanted.expression else tunnel_filter()
     host = seen.topology.node(name)
     devices = [nic.carrier for nic in host.nics] if host else []
     if not devices:
         raise OvnlabError("has no device of the lab's", where=name)
     return Place(name, devices[0], node.command, name), wanted.expression
+
+
+def _in_tunnels(seen: Look, node: str, expression: str) -> str:
+    """Return an expression that matches what a node's tunnels carry as well (pcap-filter(7), geneve and vxlan)."""
+    kinds = {encap.type for encap in seen.zone_of(node).names.encaps if encap.chassis == node}
+    kind = "vxlan" if kinds == {"vxlan"} else "geneve"
+    return (
+        f"({expression}) or (udp port {GENEVE_PORT if kind == 'geneve' else VXLAN_PORT} and {kind} and ({expression}))"
+    )
 
 
 def capture(
@@ -143,9 +163,37 @@ def capture(
         for thread in threads:
             thread.start()
         begun([place for place, _ in wished])
-        for caught in itertools.islice(_ordered(arrived, taps, threads, wanted, stop), wanted.count or None):
-            found = packet(caught.data)
+        every = ((caught, packet(caught.data)) for caught in _ordered(arrived, taps, threads, wanted, stop))
+        shown = ((caught, found) for caught, found in every if _is_wanted(wanted, found))
+        for caught, found in itertools.islice(shown, wanted.count or None):
             yield Line(caught, found, lookup.named(caught.place.node, found))
+
+
+def _is_wanted(wanted: Wanted, found: Packet) -> bool:
+    """Return False for the probes with which tunnels are tried all the time, unless they are asked for."""
+    return wanted.bfd or found.innermost.destination_port != BFD
+
+
+def capture_to(
+    lab: Lab, wanted: Wanted, stream: IO[bytes], begun: Callable[[Sequence[Place]], None], stop: threading.Event
+) -> int:
+    """Write packets as pcapng to a stream as they come, and return how many: `wireshark -k -i -` shows them."""
+    writer: files.Writer | None = None
+    count = 0
+
+    def started(found: Sequence[Place]) -> None:
+        nonlocal writer
+        writer = files.Writer(stream, [place.title for place in found])
+        stream.flush()
+        begun(found)
+
+    for line in capture(lab, wanted, started, stop):
+        if writer is not None:
+            caught = line.caught
+            writer.write(caught.time, caught.place.title, caught.data, caught.length)
+            stream.flush()
+            count += 1
+    return count
 
 
 def _pass_on(tap: Tap, arrived: queue.SimpleQueue[Caught]) -> None:

@@ -44,9 +44,18 @@ def decider(seen: Look, section: Section, stage: Stage) -> str:
 def deciding(seen: Look, way: Sequence[Leg]) -> list[Decision]:
     """The policies, routes, NAT and load balancers that made a packet's way what it is, in order."""
     kinds = ("Logical_Router_Policy", "Logical_Router_Static_Route", "NAT", "Load_Balancer")
-    found = [decision(seen, way, section, stage) for leg in way for section in leg.sections for stage in section.stages]
-    kept = {one.row.uuid: one for one in found if one.row is not None and one.row.table in kinds}
+    every = [decision(seen, way, section, stage) for leg in way for section in leg.sections for stage in section.stages]
+    kept = {
+        one.row.uuid if one.row else one.stage.uuid: one
+        for one in every
+        if (one.row is not None and one.row.table in kinds) or is_policy(one.stage)
+    }
     return list(kept.values())
+
+
+def is_policy(stage: Stage) -> bool:
+    """Whether a stage is that of a router's policy, not the default that has none."""
+    return stage.name == "lr_in_policy" and stage.match != "1"
 
 
 def row_of(seen: Look, uuid: str) -> LiveRow | None:

@@ -311,6 +311,23 @@ IF_NAME, IF_TSRESOL = 2, 9
 NO_OPTION = struct.pack("<HH", 0, 0)
 
 
+class Writer:
+    """Writes pcapng, its times in nanoseconds, with an interface for each place."""
+
+    def __init__(self, file: IO[bytes], places: Sequence[str]) -> None:
+        self._file = file
+        self._numbers = {place: number for number, place in enumerate(places)}
+        file.write(_block(SECTION, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
+        for place in places:
+            options = _option(IF_NAME, place.encode()) + _option(IF_TSRESOL, b"\x09") + NO_OPTION
+            file.write(_block(INTERFACE, struct.pack("<HHI", ETHERNET, 0, 0) + options))
+
+    def write(self, time: int, place: str, data: bytes, length: int) -> None:
+        """Write a frame that was seen at a place."""
+        head = struct.pack("<IIIII", self._numbers[place], time >> 32, time & 0xFFFFFFFF, len(data), length)
+        self._file.write(_block(PACKET, head + _padded(data)))
+
+
 def write(path: Path, places: Sequence[str], frames: Iterable[tuple[int, str, bytes, int]]) -> int:
     """Write a pcapng file, its times in nanoseconds, with an interface for each place; the number of frames.
 
@@ -320,14 +337,9 @@ def write(path: Path, places: Sequence[str], frames: Iterable[tuple[int, str, by
     count = 0
     try:
         with scratch.open("wb") as file:
-            file.write(_block(SECTION, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)))
-            for place in places:
-                options = _option(IF_NAME, place.encode()) + _option(IF_TSRESOL, b"\x09") + NO_OPTION
-                file.write(_block(INTERFACE, struct.pack("<HHI", ETHERNET, 0, 0) + options))
-            numbers = {place: number for number, place in enumerate(places)}
-            for time, place, data, length in frames:
-                head = struct.pack("<IIIII", numbers[place], time >> 32, time & 0xFFFFFFFF, len(data), length)
-                file.write(_block(PACKET, head + _padded(data)))
+            writer = Writer(file, places)
+            for frame in frames:
+                writer.write(*frame)
                 count += 1
         scratch.replace(path)
     except OSError as error:

@@ -322,6 +322,8 @@ def _is_probe(found: Packet, asked: Question, watch: Watch) -> bool:
 
 def _is_answer(found: Packet, asked: Question) -> bool:
     """Whether a packet answers the probe without its payload: a TCP connection, an ICMP error."""
+    if "arp.tpa" in asked.fields:
+        return found.fields.get("arp_op") == "2" and found.fields.get("arp_spa") == asked.fields["arp.tpa"]
     ports = asked.fields.get("tcp.src"), asked.fields.get("udp.src")
     mine = {int(port, 0) for port in ports if port}
     if found.said.startswith(ANSWERS) and "reply" not in found.said:  # it brings the beginning of what it is about

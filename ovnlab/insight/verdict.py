@@ -154,8 +154,8 @@ def _unanswered(trace: Trace, agreed: str) -> Verdict:
     """Where the answer to a packet that arrived is lost."""
     answer = trace.answer
     assert answer is not None  # noqa: S101  asked by who calls
-    if rerouted := answers.rerouted(trace):
-        return Verdict(True, f"{agreed}; no answer came: it is not for whom it goes to ({rerouted})")
+    if answers.rerouted(trace):
+        return Verdict(True, f"{agreed}; no answer came, as it is not for whom it goes to")
     place, cause, hint = answer.place, answer.said, answer.hint
     if answer.back is not None and place and answer.back.outcome == "dropped":
         cause += reason(answer.back)
