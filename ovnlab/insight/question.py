@@ -146,6 +146,9 @@ def question(look: Look, wish: Wish, *, strict: bool = True) -> Question:
         **_above(wish, source.ip, destination.ip, version),
     }
     fields = {**_without_overridden(fields, given), **given}
+    if any(key.startswith("arp.") for key in fields):  # as the packet is made, so it is asked about
+        fields.setdefault("arp.op", "1")
+        fields.setdefault("arp.sha", source.mac)
     return Question(
         source, destination, wish.protocol, zone, port.datapath, chassis, in_port, fields, more,
         secrets.token_bytes(16), hop, unsent, mistaken, _fitting(source, version, wish),

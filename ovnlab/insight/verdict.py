@@ -217,7 +217,7 @@ def _as_intended(trace: Trace) -> str:
 def _said_by_router(trace: Trace) -> str:
     """What a router answered, where that is not simply a reply."""
     hop = next((hop for hop in trace.hops if hop.what == "answered" and hop.packet), None)
-    if hop is None or hop.packet is None or "reply" in hop.packet.said:
+    if hop is None or hop.packet is None or not hop.packet.source or "reply" in hop.packet.said:
         return ""
     return f": {hop.packet.said.partition(',')[0]}, from {hop.packet.source}"
 
