@@ -120,6 +120,9 @@ def _judged(
         again = observe(lab)
         keys = {(finding.cause, finding.object) for finding in causes.of(again, Evidence(tuple(failing)))}
         found = tuple(finding for finding in found if (finding.cause, finding.object) in keys)
+    failing = [
+        pair for pair in failing if pair.observed != NO_ROUTE or any(finding.explains(pair.keys) for finding in found)
+    ]
     found, unexplained = _traced(snapshot, found, failing, notes)
     notes += [f"{what} could not be read: {why}" for what, why in snapshot.unread.items()]
     grouped = _grouped([_addressed(lab, finding) for finding in found], failing)
@@ -165,7 +168,29 @@ def _all(snapshot: Snapshot, notes: list[str]) -> tuple[int, list[FailingPair]]:
     answered = [pair for pair, outcome in zip(chosen, observed, strict=True) if outcome == "reachable"]
     failing += _large(snapshot, answered)
     failing += _checked(snapshot, {(pair.source, pair.target) for pair in failing})
+    unsent = [(number, intent) for number, intent in zip(lost, meant, strict=True) if _lacks_route(intent)]
+    failing += [
+        _failing(
+            snapshot,
+            chosen[number].source.name,
+            chosen[number].target.name,
+            str(chosen[number].address),
+            NO_ROUTE,
+            intent,
+        )
+        for number, intent in unsent
+    ]
     return len(chosen), failing
+
+
+NO_ROUTE = "no answer, or no route for one"
+"""What is observed of a pair that fails only if something is wrong with its ends: fake VMs may be meant to be alone."""
+
+
+def _lacks_route(intent: Intent) -> bool:
+    """Return True if a packet, or its answer, cannot be sent, or nobody knows whether it can."""
+    lacking = intent.outcome == "not sent" or intent.reason.endswith("has no route")
+    return lacking or (intent.is_hopeful and intent.unanswered)
 
 
 def _try(pair: Pair) -> Try:
