@@ -124,6 +124,12 @@ def _escaped(value: object) -> str:
     return html.escape(str(value))
 
 
+def _mapped(values: Iterable[Any], name: str, **of: str) -> Iterator[Any]:
+    """Yield an attribute of each value, or what the filter with that name makes of it."""
+    for value in values:
+        yield FILTERS[name](value) if name else attribute(value, of["attribute"])
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     **QUOTING,
     "e": _escaped,
@@ -131,11 +137,11 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "join": lambda _, values, between="": between.join(map(str, values)),
     "length": len,
     "list": lambda _, values: list(values),
-    "map": lambda _, values, **of: (attribute(value, of["attribute"]) for value in values),
+    "map": lambda _, values, name="", **of: _mapped(values, name, **of),
     "rejectattr": lambda _, values, name: (value for value in values if not attribute(value, name)),
     "replace": lambda _, text, old, new: str(text).replace(old, new),
     "selectattr": lambda _, values, name: (value for value in values if attribute(value, name)),
-    "sum": lambda _, values, name: sum(attribute(value, name) for value in values),
+    "sum": lambda _, values, name="": sum(attribute(value, name) if name else value for value in values),
     "upper": lambda text: str(text).upper(),
 }
 """The filters of templates: those that quote, and the part of Jinja's own that is used."""

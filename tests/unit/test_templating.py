@@ -16,7 +16,7 @@ from ovnlab.cli.progress import Quiet
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
 from ovnlab.shipped import TEMPLATES, TOPOLOGIES, VAGRANTFILE
-from ovnlab.templating import compiler, quoting
+from ovnlab.templating import compiler, quoting, runtime
 from ovnlab.templating.runtime import Context, Environment
 from ovnlab.topology.load import load
 
@@ -65,6 +65,26 @@ def test_scripts_are_what_jinja_renders(
 @pytest.mark.parametrize("name", NAMES)
 def test_every_template_compiles(name: str) -> None:
     assert "def root(" in compiler.compiled(name, templating.source_of(name).read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words", "of"),
+    [
+        ("map", [[1], [2, 3]], ("length",), {}),
+        ("map", [{"a": 1}, {"a": 2}], (), {"attribute": "a"}),
+        ("sum", [1, 2], (), {}),
+        ("sum", [{"a": 1}, {"a": 2}], ("a",), {}),
+    ],
+)
+def test_filters_of_lists_take_what_those_of_jinja_take(
+    name: str, values: list[Any], words: tuple[str, ...], of: dict[str, str]
+) -> None:
+    environment = jinja2.Environment()  # noqa: S701  there is no HTML
+    theirs, ours = FILTERS[name], runtime.FILTERS[name]
+    meant = theirs(environment.from_string("").new_context(), values, *words, **of) if name == "map" else None
+    expected = list(meant) if meant is not None else theirs(environment, values, *words, **of)
+    found = ours(None, values, *words, **of)
+    assert (list(found) if name == "map" else found) == expected
 
 
 def test_a_filter_that_is_not_there_is_refused_when_a_template_is_compiled() -> None:

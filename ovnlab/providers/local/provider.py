@@ -69,6 +69,10 @@ PROGRAMS = {
 """What nodes see below /usr in place of the ordinary programs."""
 
 
+ENDING = 10.0
+"""Seconds in which the kernel ends a lab whose holder was killed."""
+
+
 class LocalProvider:
     """One lab on this machine."""
 
@@ -119,6 +123,14 @@ class LocalProvider:
             os.close(descriptor)
         return False
 
+    def _is_ending(self) -> bool:
+        """Return True once a holder that has no lab has gone, as one whose `up` was killed; False where it has one."""
+
+        def look() -> bool | None:
+            return False if self._lab_init() is not None else True if not self._is_held() else None
+
+        return wait_until("the end of what holds the lab", look, timeout=ENDING)
+
     def is_up(self) -> bool:
         """Whether the lab's holder lives."""
         return self._is_held()
@@ -160,14 +172,15 @@ class LocalProvider:
     def add(self, topology: Topology, names: Sequence[str]) -> None:
         """Make nodes, and the lab around them where it is not there."""
         self._write_files(topology, names)
-        if not self._is_held():
+        if not self._is_held() or self._is_ending():
             if not names:
                 return
             self._start_holder(topology)
         self._show_builds()
         init = self._lab_init()
         if init is None:
-            raise OvnlabError("the lab ended while nodes were being added", where=self.folder.name)
+            hint = f"{self.folder.up_command()} starts it again"
+            raise OvnlabError("the lab ended while nodes were being added", where=self.folder.name, hint=hint)
         script = self._nodes_script(topology, names, here=[*names, *self.pids()])
         try:
             run_script(context_in(init), script, where=f"{self.folder.name}: adding nodes")
