@@ -60,6 +60,15 @@ def test_the_dump_of_the_post_says_what_the_post_says() -> None:
     assert found.problem == ""
 
 
+def test_keys_of_ports_have_all_their_bits() -> None:
+    """15 of the ingress port, 16 of the egress port; the first bit is reserved (ovn-architecture(7))."""
+    option = bytes.fromhex("0102800100010002")
+    for keys, ingress, egress in ((0x7FFFFFFF, 0x7FFF, 0xFFFF), (0x10012001, 0x1001, 0x2001), (0x80010002, 1, 2)):
+        found = packet(GENEVE.replace(option, option[:4] + struct.pack("!I", keys))).tunnel
+        assert found is not None
+        assert (found.ingress_key, found.egress_key) == (ingress, egress)
+
+
 def test_names_stand_for_numbers() -> None:
     names = Names(
         {

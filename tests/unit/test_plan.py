@@ -17,6 +17,8 @@ from ovnlab.northbound.live import QUESTION, LiveRow, Parent, rows_in
 from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, WantedRow, wanted
 from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb import listed, rows, value
+from ovnlab.plan import Seen, plan
+from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import failure
 from ovnlab.templating import render
@@ -263,3 +265,17 @@ def test_a_failed_script_says_which_command_it_was() -> None:
     assert error.exit_code == 1
     full = failure("worker1", 1, "ovsdb-tool: write failed (No space left on device)\n")
     assert (full.exit_code, full.message) == (3, "the disk is full")
+
+
+MACHINES = b"provider: libvirt\nnodes: {c: {role: central, memory: %s}}\n"
+
+
+def test_a_node_with_other_hardware_is_made_anew() -> None:
+    before, now = (load_text("lab.yaml", MACHINES % size).topology for size in (b"512M", b"1G"))
+    assert plan(now, Seen({}, ()), known=before.nodes).remove == {"c": "it becomes another machine"}
+    assert plan(before, Seen({}, ()), known=before.nodes).remove == {}
+
+
+def test_only_transit_switches_of_this_lab_are_removed() -> None:
+    seen = Seen({}, (), transit=(TransitSwitch("ours", TOPOLOGY.name), TransitSwitch("theirs", "another")))
+    assert plan(TOPOLOGY, seen).stale_transit == ("ours",)
