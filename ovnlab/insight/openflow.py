@@ -238,14 +238,17 @@ class _Reader:
         self.unread: list[str] = []
         self.steps: list[Step] = []
         self.flow, self.resumes, self.translated = "", "", False
-        self.first = bridge
+        self.first = self.frozen = bridge
         self.bridges = [(bridge, 0)]
 
     def line(self, text: str, depth: int) -> None:
         if text.startswith("Flow:"):
             self.flow, self.steps = text.removeprefix("Flow:").strip(), []
             before = [step.bridge for one in self.passes[-1:] for step in one.steps] if self.resumes else []
-            self.bridges = [(before[-1] if before else self.first, 0)]
+            self.frozen = before[-1] if before else self.first
+            self.bridges = [(self.frozen, 0)]
+        elif text.startswith("Resuming from table"):
+            self.bridges = [(self.frozen, 0)]  # what stands above it is the bridge that the trace began in
         elif text.startswith("Datapath actions:"):
             actions = text.removeprefix("Datapath actions:").strip()
             self.passes.append(Pass(self.flow, tuple(self.steps), actions, self.resumes, self.translated))

@@ -146,3 +146,52 @@ def test_the_kernels_datapath_sets_a_tunnel_instead_of_pushing_a_header() -> Non
     assert tunnelled.tunnel == openflow.Header("geneve", "192.168.50.101", 8, 2, 1)
     assert tunnelled.port == "genev_sys_6081"
     assert (plain.port, plain.tunnel) == ("eth2", None)
+
+
+RESUMED = """Flow: icmp,in_port=1
+
+bridge("br-ex")
+---------------
+ 0. priority 0
+    NORMAL
+     -> forwarding to learned port
+
+bridge("br-int")
+----------------
+ 0. in_port=3, priority 100
+    ct(table=13,zone=1)
+     -> A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table 13.
+
+Final flow: unchanged
+Megaflow: recirc_id=0,icmp
+Datapath actions: ct(zone=2),recirc(0x6)
+
+===============================================================================
+recirc(0x6) - resume conntrack with default ct_state=trk|new (use --ct-next to customize)
+===============================================================================
+
+Flow: recirc_id=0x6,icmp
+
+bridge("br-ex")
+---------------
+    thaw
+        Resuming from table 13
+13. metadata=0x3, priority 0, cookie 0x7ccf8d92
+    output:4
+
+bridge("br-ex")
+---------------
+     0. priority 0
+        NORMAL
+
+Final flow: unchanged
+Megaflow: recirc_id=0x6,icmp
+Datapath actions: 1
+"""
+"""A packet from a NIC: where it goes on after conntrack, ofproto/trace shows the bridge that the trace began in."""
+
+
+def test_a_packet_goes_on_in_the_bridge_whose_flow_sent_it_through_conntrack() -> None:
+    first, second = openflow.parse("gw1", RESUMED, "br-ex").passes
+    assert [step.bridge for step in first.steps] == ["br-ex", "br-int"]
+    assert [(step.bridge, step.table) for step in second.steps] == [("br-int", 13), ("br-ex", 0)]
