@@ -422,7 +422,7 @@ def _meant(snapshot: Snapshot, pair: FailingPair) -> Finding | None:
     what = "the answer" if answer else "the packet"
     verb = "is rejected" if pair.meant == "rejected" else "is dropped" if pair.meant == "dropped" else "cannot be sent"
     reason = pair.reason.removeprefix("its answer: ")
-    row = next((row for row in snapshot.rows if row.uuid[:8] in reason.split()), None)
+    row = _row_of(snapshot, reason)
     evidence = [f"ovn-trace: {what} of {pair.title} {verb} by {reason}"]
     by_hand = row is not None and row.mark is None
     if row is not None:
@@ -444,6 +444,11 @@ def _meant(snapshot: Snapshot, pair: FailingPair) -> Finding | None:
         frozenset({f"meant {reason}"}),
         (pair.key,),
     )
+
+
+def _row_of(snapshot: Snapshot, reason: str) -> LiveRow | None:
+    """Return the row that the beginning of its UUID names in a reason, such as `ACL 50340e10`."""
+    return next((row for row in snapshot.rows if row.uuid[:8] in reason.split()), None)
 
 
 def _removal(row: LiveRow) -> str:
@@ -469,6 +474,10 @@ def _by_trace(snapshot: Snapshot, pair: FailingPair, notes: list[str]) -> Findin
     if said.agrees or not said.place:
         notes.append(f"ovnlab trace {pair.source} {pair.target}: {said.sentence}")
         return None
+    if _row_of(snapshot, said.place) is not None:  # OVN means it, and what it means is known after tracing only
+        reason = f"its answer: {said.place}" if said.cause.startswith("its answer") else said.place
+        outcome = "rejected" if "rejected" in said.cause else "dropped"
+        return _meant(snapshot, dataclasses.replace(pair, meant=outcome, reason=reason))
     return Finding(
         "traced",
         said.place,

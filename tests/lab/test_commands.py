@@ -112,6 +112,10 @@ def test_status_needs_none_of_the_tools_where_a_socket_answers(labs: Labs) -> No
     labs.on("central", "kill", "-STOP", pid)
     without = labs.json("status")
     labs.on("central", "kill", "-CONT", pid)
+    assert without["state"] == "degraded"
+    stopped = without["nodes"][0]["daemons"][0]
+    assert (stopped["name"], stopped["answers"]) == ("ovnnb_db", False)
+    stopped["answers"] = True
     assert (without["nodes"], without["ports"]) == (whole["nodes"], [])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -111,7 +112,8 @@ def _killed_up(labs: Labs, seconds: float) -> None:
     """`up`, killed after a while, with all of ovnlab's own processes but none of the lab's."""
     process = labs.start("up", str(labs.scratch / "two.yaml"))
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it was quicker, which is a moment as well
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.communicate()
 
@@ -131,7 +133,7 @@ def test_up_killed_at_a_random_moment(labs: Labs, number: int) -> None:
     """Two moments as root and two as an ordinary user, ten each with `make test-all`. `down` leaves nothing, and `up` succeeds."""
     path = labs.write("two.yaml", TWO)
     labs.run("validate", path)
-    moment = random.Random(f"{labs.account.name}{number}").uniform(0.1, 1.1)  # noqa: S311  any moment will do
+    moment = random.Random(f"{labs.account.name}{number}").uniform(0.02, 0.8)  # noqa: S311  any moment will do
     _killed_up(labs, moment)
     labs.run("down", "two")
     assert _settled(labs) == [], f"left by an `up` killed after {moment:.3f} s"
