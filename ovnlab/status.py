@@ -11,7 +11,7 @@ import msgspec
 
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
-from ovnlab.listing import COMING_UP, is_coming_up, is_complete, state_of_silent
+from ovnlab.listing import COMING_UP, is_coming_up, state_of_silent
 from ovnlab.looking import look
 from ovnlab.northbound import live, southbound
 from ovnlab.northbound.southbound import Southbound
@@ -144,7 +144,7 @@ def status(lab: Lab) -> Status:
     silent = [node.name for node in topology.nodes if node.name not in nodes]
     resting = dict(lab.provider.resting(silent) if silent else {})
     words = {name: "running" if name in states else DOES_NOT_ANSWER for name in nodes} | resting
-    if not is_complete(lab):
+    if is_coming_up(lab):
         words = {name: COMING_UP if word == DOES_NOT_ANSWER else word for name, word in words.items()}
     found = tuple(
         _node(topology, node, words.get(node.name, "not running"), states.get(node.name), southern)

@@ -35,7 +35,8 @@ class Decision:
         if self.row is None:
             return f"{self.stage.name} of {self.datapath}"
         kind = _KINDS.get(self.row.table, self.row.table.replace("_", " ").lower())
-        name = self.row.columns.get("name") or self.row.name or ()
+        # A rule without a name of its own is known by what it says, which stands elsewhere.
+        name = self.row.columns.get("name") or ("" if self.row.table in ("ACL", "QoS") else self.row.name) or ()
         named = f" {next(iter(name))}" if name and not isinstance(name, str) else f" {name}" if name else ""
         return f"{kind}{named} {self.row.uuid[:8]}"
 

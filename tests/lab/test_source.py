@@ -78,7 +78,8 @@ def running(labs: Labs, node: str, daemon: str = "ovs-vswitchd") -> tuple[str, s
     """The file that a daemon runs, and its SHA-256 sum."""
     script = f"exe=/proc/$(cat /run/openvswitch/{daemon}.pid)/exe; readlink $exe; sha256sum <$exe"
     path, total = labs.on(node, "sh", "-c", script).splitlines()
-    return path, total.split()[0]
+    # A node has this machine's folder of builds below /opt/ovnlab/machine, and links to it.
+    return path.replace("/opt/ovnlab/machine/builds/", "/opt/ovnlab/builds/"), total.split()[0]
 
 
 def software(labs: Labs) -> dict[str, str]:

@@ -569,7 +569,8 @@ def test_status_asks_databases_over_the_kept_connection(virtual: Everywhere) -> 
         "vm3": "worker2",
     }
     sockets = [path for path in Path(config).parent.glob("@*.*") if path.is_socket()]
-    assert 0 < len(sockets) <= 5, sockets
+    # Five of databases, and one of each machine that it is asked by whether it answers.
+    assert 0 < len(sockets) <= 8, sockets
     # Whoever finds no connection leaves one.
     assert ssh("-O", "exit", "central") == 0
     assert running.json("status") == whole
