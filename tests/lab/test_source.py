@@ -74,9 +74,9 @@ def user_labs(builder: Labs, ordinary: Account, session_folder: Path) -> Iterato
     yield from labs_in(ordinary, session_folder / "source")
 
 
-def running(labs: Labs, node: str, daemon: str = "ovs-vswitchd") -> tuple[str, str]:
-    """The file that a daemon runs, and its SHA-256 sum."""
-    script = f"exe=/proc/$(cat /run/openvswitch/{daemon}.pid)/exe; readlink $exe; sha256sum <$exe"
+def running(labs: Labs, node: str, pidfile: str = "openvswitch/ovs-vswitchd") -> tuple[str, str]:
+    """The file that a daemon runs, by its pidfile below /run, and its SHA-256 sum."""
+    script = f"exe=/proc/$(cat /run/{pidfile}.pid)/exe; readlink $exe; sha256sum <$exe"
     path, total = labs.on(node, "sh", "-c", script).splitlines()
     # A node has this machine's folder of builds below /opt/ovnlab/machine, and links to it.
     return path.replace("/opt/ovnlab/machine/builds/", "/opt/ovnlab/builds/"), total.split()[0]
@@ -260,10 +260,9 @@ def test_all_nodes_are_upgraded_chassis_first(user_labs: Labs, tree: Path) -> No
     steps = labs.json("upgrade", "--all", "--software", f"ovs.path={tree}")["steps"]
     assert [step["node"] for step in steps] == ["worker1", "worker2", "central"]
     assert set(software(labs).values()) == {VERSION}
-    path, _ = running(labs, "central", "ovsdb-server")
-    assert path.startswith("/opt/ovnlab/builds/")
-    northbound = labs.on("central", "sh", "-c", "readlink /proc/$(cat /run/ovn/ovnnb_db.pid)/exe")
-    assert northbound.startswith("/opt/ovnlab/builds/")
+    for pidfile in ("openvswitch/ovsdb-server", "ovn/ovnnb_db"):
+        path, _ = running(labs, "central", pidfile)
+        assert path.startswith("/opt/ovnlab/builds/")
     assert labs.json("test")["failed"] == 0
     # What was upgraded is remembered by what comes next, and `up` makes it what the file says.
     labs.run("bind", "vm3=worker1", "--network", "network1")
