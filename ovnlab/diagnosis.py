@@ -18,8 +18,8 @@ from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.insight import causes
 from ovnlab.insight.causes.finding import CERTAIN, Evidence, FailingPair, Finding
 from ovnlab.insight.causes.passes import is_address, passes
-from ovnlab.insight.intent import Intent, intents
-from ovnlab.insight.question import Wish
+from ovnlab.insight.expected_reachability import Intent, intents
+from ovnlab.insight.probe_packet import Wish
 from ovnlab.insight.snapshot import Snapshot, observe
 from ovnlab.insight.trace import trace
 from ovnlab.insight.verdict import verdict

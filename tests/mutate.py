@@ -84,11 +84,11 @@ DEFECTS = (
     Defect("software/packages.py", "system = installed()\n            report", "raise\n            report", (lab("surroundings"),), "without_network"),
     Defect("software/workingtree.py", 'f"{name}\\0{file.kind}\\0{file.digest}\\0"', 'f"{name}\\0{file.digest}\\0"', (unit("software"), lab("building")), "tree"),
     # insight
-    Defect("insight/tunnels.py", "keys >> 16 & 0x7FFF", "keys >> 16 & 0xFFF", (unit("packets"),)),
-    Defect("insight/tunnels.py", "Tunnel(\"vxlan\", vni, vni & 0xFFF, None, vni >> 12", "Tunnel(\"vxlan\", vni, vni >> 12, None, vni & 0xFFF", (unit("packets"), lab("trace")), "vxlan"),
+    Defect("insight/encapsulation.py", "keys >> 16 & 0x7FFF", "keys >> 16 & 0xFFF", (unit("packets"),)),
+    Defect("insight/encapsulation.py", "Tunnel(\"vxlan\", vni, vni & 0xFFF, None, vni >> 12", "Tunnel(\"vxlan\", vni, vni >> 12, None, vni & 0xFFF", (unit("packets"), lab("trace")), "vxlan"),
     Defect("insight/verdict.py", "unwanted = [hop for hop in trace.hops if hop.seen and not hop.wanted]", "unwanted = []", (lab("trace"), unit("traces")), "acl"),
     Defect("insight/verdict.py", "(hop.tunnel.vni, hop.tunnel.ingress_key, hop.tunnel.egress_key) in keys", "True", (unit("traces"), lab("trace"), lab("insight"))),
-    Defect("insight/openflow.py", 'return "controller(" in self.actions', "return False", (unit("traces"), lab("trace"))),
+    Defect("insight/ofproto_trace.py", 'return "controller(" in self.actions', "return False", (unit("traces"), lab("trace"))),
     Defect("insight/causes/tunnels.py", 'row["bfd_status"].get("state") != "up"', 'row["bfd_status"].get("state") == "up"', (unit("southbound"), lab("insight"))),
     # testing, diagnosis, status
     Defect("testing/judgement.py", "if (chassis and port.chassis != chassis) or not port.up:", "if chassis and port.chassis != chassis:", (unit("looking"), lab("checks"))),

@@ -17,11 +17,11 @@ from typing import Any
 from ovnlab import scratch
 from ovnlab.cli import output, streams
 from ovnlab.errors import UsageError
-from ovnlab.insight import files
+from ovnlab.insight import pcap
 from ovnlab.insight.capture import Line, Wanted, capture, capture_into, capture_to
+from ovnlab.insight.dissection import Packet
 from ovnlab.insight.names import Names, TunnelNames
-from ovnlab.insight.packets import Packet
-from ovnlab.insight.taps import Place
+from ovnlab.insight.tcpdump import Place
 from ovnlab.lab import Lab
 
 
@@ -167,7 +167,7 @@ def decoded(file: str, names: Sequence[Names], *, json: bool) -> int:
 
 def packets(path: Path, names: Sequence[Names]) -> Iterator[dict[str, Any]]:
     """Yield the packets of a file as plain data."""
-    for recorded in files.read(path):
+    for recorded in pcap.read(path):
         found = recorded.packet
         about = {"number": recorded.number, "place": recorded.place or None}
         yield {**about, **as_object(recorded.time, recorded.length, found, _tunnel(names, found))}
@@ -176,7 +176,7 @@ def packets(path: Path, names: Sequence[Names]) -> Iterator[dict[str, Any]]:
 def _show(path: Path, names: Sequence[Names]) -> None:
     """Print the packets of a file, a line each."""
     width = 0
-    for recorded in files.read(path):
+    for recorded in pcap.read(path):
         found, shown = recorded.packet, output.shown(recorded.place)
         width = max(width, len(shown))
         place = f"{shown.ljust(width)}  " if width else ""

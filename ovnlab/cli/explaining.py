@@ -10,7 +10,7 @@ from ovnlab.cli import output
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.bundle import write
 from ovnlab.insight.explain import explain
-from ovnlab.insight.lookup import Look
+from ovnlab.insight.lab_view import Look
 from ovnlab.lab import Lab
 from ovnlab.waiting import now_ns
 

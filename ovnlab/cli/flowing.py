@@ -11,8 +11,8 @@ from ovnlab import interruption
 from ovnlab.binding import unknown
 from ovnlab.cli import output, streams
 from ovnlab.errors import UsageError
-from ovnlab.insight.flows import Filter, Flow, Teller, Told, sample
-from ovnlab.insight.lookup import Look, look
+from ovnlab.insight.flow_tables import Filter, Flow, Teller, Told, sample
+from ovnlab.insight.lab_view import Look, look
 from ovnlab.lab import Lab
 
 INTERVAL = 1.0

@@ -16,8 +16,8 @@ from ovnlab.errors import OvnlabError, UsageError
 
 if TYPE_CHECKING:
     from ovnlab.cli.tracing import NamedCause
-    from ovnlab.insight.lookup import Look
-    from ovnlab.insight.question import Wish
+    from ovnlab.insight.lab_view import Look
+    from ovnlab.insight.probe_packet import Wish
     from ovnlab.lab import Lab
 
 
@@ -32,7 +32,7 @@ def _find(lab: str | None) -> Lab:
 def _look(lab: str | None, bundle: str | None) -> Iterator[Look]:
     """A lab that runs, or one in a bundle."""
     if bundle is None:
-        from ovnlab.insight.lookup import look  # noqa: PLC0415
+        from ovnlab.insight.lab_view import look  # noqa: PLC0415
 
         yield look(_find(lab))
         return
@@ -99,8 +99,8 @@ def trace(
     ovnlab trace vm1 vm2 --size 1400 --count 5
     ovnlab trace vm1 vm2 --expr 'ip.ttl == 1' --no-send
     """
-    from ovnlab.insight.told import as_dict  # noqa: PLC0415
     from ovnlab.insight.trace import trace as traced  # noqa: PLC0415
+    from ovnlab.insight.trace_json import as_dict  # noqa: PLC0415
     from ovnlab.insight.verdict import verdict  # noqa: PLC0415
 
     if summary and detail:
@@ -118,7 +118,7 @@ def trace(
         judged = verdict(found)
         causes = [] if judged.agrees or seen.lab is None else _causes(seen.lab, wish)
     if html is not None:
-        from ovnlab.insight.page import page  # noqa: PLC0415
+        from ovnlab.insight.trace_html import page  # noqa: PLC0415
 
         output.write_text(Path(html), page(found, judged))
     if json:
@@ -146,7 +146,7 @@ def _causes(lab: Lab, wish: Wish) -> list[NamedCause]:
 
 
 def _wish(source: str, destination: str, icmp: bool, tcp: int | None, udp: int | None, expression: str) -> Wish:
-    from ovnlab.insight.question import Wish  # noqa: PLC0415
+    from ovnlab.insight.probe_packet import Wish  # noqa: PLC0415
 
     chosen = [name for name, given in (("--icmp", icmp), ("--tcp", tcp), ("--udp", udp)) if given]
     if len(chosen) > 1:
@@ -244,7 +244,7 @@ def flows(node: str, active: bool, port: str, table: str, follow: bool, lab: str
     ovnlab flows worker2 --follow
     """
     from ovnlab.cli.flowing import flows as shown  # noqa: PLC0415
-    from ovnlab.insight.flows import Filter  # noqa: PLC0415
+    from ovnlab.insight.flow_tables import Filter  # noqa: PLC0415
 
     return shown(_find(lab), node, Filter(active or follow, port, table), follow=follow, json=json)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from ovnlab.cli import output
 from ovnlab.insight.decisions import place_of, row_of
 from ovnlab.insight.evidence import Answer, Trace
-from ovnlab.insight.logical import Section, Stage
-from ovnlab.insight.observing import Hop
-from ovnlab.insight.page import tells
-from ovnlab.insight.physical import Physical
-from ovnlab.insight.told import stage_of
+from ovnlab.insight.ovn_trace import Section, Stage
+from ovnlab.insight.physical_path import Physical
+from ovnlab.insight.probe_capture import Hop
+from ovnlab.insight.trace_html import tells
+from ovnlab.insight.trace_json import stage_of
 from ovnlab.insight.verdict import Verdict
 
 _INDENT = "  "

@@ -24,7 +24,7 @@ import msgspec
 from ovnlab import __version__, scratch
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.explain import INTERFACE
-from ovnlab.insight.lookup import Look, Zone, look
+from ovnlab.insight.lab_view import Look, Zone, look
 from ovnlab.insight.names import Names
 from ovnlab.lab import Lab
 from ovnlab.nodes.context import ProcessContext

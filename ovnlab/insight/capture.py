@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import IO
 
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.insight import files
-from ovnlab.insight.lookup import Look, look
+from ovnlab.insight import pcap
+from ovnlab.insight.dissection import Packet, packet
+from ovnlab.insight.encapsulation import GENEVE_PORT, VXLAN_PORT, Tunnel
+from ovnlab.insight.lab_view import Look, look
 from ovnlab.insight.names import Names, TunnelNames
-from ovnlab.insight.observing import tunnel_filter, underlay
-from ovnlab.insight.packets import Packet, packet
-from ovnlab.insight.question import endpoint
-from ovnlab.insight.taps import END_TIMEOUT, Caught, Place, Tap, Taps
-from ovnlab.insight.tunnels import GENEVE_PORT, VXLAN_PORT, Tunnel
+from ovnlab.insight.probe_capture import tunnel_filter, underlay
+from ovnlab.insight.probe_packet import endpoint
+from ovnlab.insight.tcpdump import END_TIMEOUT, Caught, Place, Tap, Taps
 from ovnlab.lab import Lab
 from ovnlab.topology.resolved import interface_name
 from ovnlab.waiting import CLOCK
@@ -178,12 +178,12 @@ def capture_to(
     lab: Lab, wanted: Wanted, stream: IO[bytes], begun: Callable[[Sequence[Place]], None], stop: threading.Event
 ) -> int:
     """Write packets as pcapng to a stream as they come, and return how many: `wireshark -k -i -` shows them."""
-    writer: files.Writer | None = None
+    writer: pcap.Writer | None = None
     count = 0
 
     def started(found: Sequence[Place]) -> None:
         nonlocal writer
-        writer = files.Writer(stream, [place.title for place in found])
+        writer = pcap.Writer(stream, [place.title for place in found])
         stream.flush()
         begun(found)
 
@@ -265,8 +265,8 @@ def capture_into(
             lost = sum(tap.lost for tap in taps.taps)
         for part in parts:
             part.seek(0)
-        frames = files.merged(list(zip(titles, parts, strict=True)))
-        count = files.write(path, titles, itertools.islice(frames, wanted.count or None))
+        frames = pcap.merged(list(zip(titles, parts, strict=True)))
+        count = pcap.write(path, titles, itertools.islice(frames, wanted.count or None))
     except OSError as error:
         raise OvnlabError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
     finally:
@@ -279,7 +279,7 @@ def _wait(
     wanted: Wanted, parts: Sequence[IO[bytes]], stop: threading.Event, running: Sequence[Callable[[], bool]]
 ) -> None:
     """Return when one of the limits is reached, or `stop` is set."""
-    counters = [files.Counter(part.fileno()) for part in parts]
+    counters = [pcap.Counter(part.fileno()) for part in parts]
     end = CLOCK.monotonic() + wanted.seconds if wanted.seconds is not None else None
     while not stop.is_set():  # not `wait`, which holds a lock that a signal's handler would wait for
         CLOCK.sleep(0.1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ovnlab.insight.evidence import Decision
-from ovnlab.insight.logical import LogicalTrace, Section, Stage
-from ovnlab.insight.lookup import Look
-from ovnlab.insight.observing import is_answer
-from ovnlab.insight.path import Leg
-from ovnlab.insight.question import Question
+from ovnlab.insight.lab_view import Look
+from ovnlab.insight.logical_path import Leg
+from ovnlab.insight.ovn_trace import LogicalTrace, Section, Stage
+from ovnlab.insight.probe_capture import is_answer
+from ovnlab.insight.probe_packet import Question
 from ovnlab.northbound.live import LiveRow
 from ovnlab.topology.resolved import Acl, Topology
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ovnlab.insight.logical import LogicalTrace, Stage
-from ovnlab.insight.lookup import Look
+from ovnlab.insight.lab_view import Look
+from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import TunnelNames
-from ovnlab.insight.observing import Hop
-from ovnlab.insight.path import Leg
-from ovnlab.insight.physical import Physical
-from ovnlab.insight.question import Question
+from ovnlab.insight.ovn_trace import LogicalTrace, Stage
+from ovnlab.insight.physical_path import Physical
+from ovnlab.insight.probe_capture import Hop
+from ovnlab.insight.probe_packet import Question
 from ovnlab.northbound.live import LiveRow
 
 _KINDS = {"ACL": "ACL", "NAT": "NAT", "QoS": "QoS rule"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ovnlab.binding import unknown
 from ovnlab.insight.decisions import place_of
-from ovnlab.insight.lookup import Look, Zone
+from ovnlab.insight.lab_view import Look, Zone
 from ovnlab.insight.names import Port
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row, listed, rows

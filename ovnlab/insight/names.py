@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ovnlab.insight.tunnels import Tunnel
+from ovnlab.insight.encapsulation import Tunnel
 from ovnlab.ovsdb import Row, listed
 from ovnlab.topology.addresses import ip_of, is_mac
 

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from ovnlab.errors import CommandFailed, OvnlabError
-from ovnlab.insight.lookup import FLOWS, Look, Zone
+from ovnlab.insight.lab_view import FLOWS, Look, Zone
 from ovnlab.insight.names import COLUMNS, Names
-from ovnlab.insight.reading import Flow, flows_in, interfaces_in, port_states_in
+from ovnlab.insight.tool_output import Flow, flows_in, interfaces_in, port_states_in
 from ovnlab.lab import Lab
 from ovnlab.northbound import live
 from ovnlab.northbound.live import LiveRow

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight import answers, probing, ways
+from ovnlab.insight import alternatives, packet_expression, replies
 from ovnlab.insight.decisions import decider, outcome, place_of, row_of
 from ovnlab.insight.evidence import Answer, Counted, Decision, Trace
-from ovnlab.insight.logical import LogicalTrace, Section
-from ovnlab.insight.lookup import Look, Zone, look
-from ovnlab.insight.observing import ARRIVAL_TIMEOUT, Hop, Probe, Watch, answer_watch, count, observe, watches
-from ovnlab.insight.path import Leg, legs
-from ovnlab.insight.physical import Physical, follow
-from ovnlab.insight.question import NoNextHop, Question, Wish, question
+from ovnlab.insight.lab_view import Look, Zone, look
+from ovnlab.insight.logical_path import Leg, legs
+from ovnlab.insight.ovn_trace import LogicalTrace, Section
+from ovnlab.insight.physical_path import Physical, follow
+from ovnlab.insight.probe_capture import ARRIVAL_TIMEOUT, Hop, Probe, Watch, answer_watch, count, observe, watches
+from ovnlab.insight.probe_packet import NoNextHop, Question, Wish, question
 from ovnlab.parallel import for_each
 from ovnlab.providers.base import Node
 from ovnlab.tasks.script import run_script
@@ -53,8 +53,8 @@ def trace(
         raise OvnlabError("is not bound to a node: nothing can be sent from it", where=asked.source.name, hint=hint)
     stopped = northd(seen, asked.zone.name)
     notes = [stopped] if stopped else []
-    meant = ways.meant(asked)
-    frame = None if logical_only else probing.frame(asked)
+    meant = alternatives.meant(asked)
+    frame = None if logical_only else packet_expression.frame(asked)
     sent = send and frame is not None and not asked.unsent
     if meant.asks_for_mac and sent and frame is not None:
         # It asks for the MAC address, and learns it from the answer: what is traced is the way that comes after that.
@@ -62,13 +62,13 @@ def trace(
         notes.append(learnt)
     if frame is None and not logical_only:
         notes.append("no packet can be made of that expression: nothing is sent, and the switches are not asked")
-    plans = [_planned(seen, asked, one) for one in ways.ways(seen, asked, meant)]
+    plans = [_planned(seen, asked, one) for one in alternatives.ways(seen, asked, meant)]
     probe = Probe(asked, frame, from_chassis) if sent and frame is not None else None
     found = _course(seen, asked, plans, frame, probe, notes)
-    if probe is not None and answers.is_expected(found):
+    if probe is not None and replies.is_expected(found):
         found = replace(found, answer=_answer(found, probe))
     if probe is not None and not wish.expression and not from_chassis and _is_answered(found):
-        found = replace(found, answer=answers.confirmed(found) or found.answer)
+        found = replace(found, answer=replies.confirmed(found) or found.answer)
     if copies > 1 and probe is not None and found.arrived is not None and found.question.source.place is not None:
         found = replace(found, counted=_counted(found, probe, plans, copies))
     if stopped:
@@ -92,7 +92,7 @@ def _course(
     hops = tuple(watch.hop for watch in chosen.watches)
     came = None
     if probe is not None:
-        heard = answer_watch(asked) if not back and answers.can_be(asked, chosen.meant) else None
+        heard = answer_watch(asked) if not back and replies.can_be(asked, chosen.meant) else None
         observed = observe(seen, probe, [one.watches for one in plans], [heard] if heard else [])
         chosen = _taken(plans, observed)
         hops = tuple(observed[watch] for watch in chosen.watches if watch in observed)
@@ -141,7 +141,7 @@ def _taken(plans: Sequence[Planned], observed: Mapping[Watch, Hop]) -> Planned:
 
 
 def _choice(plans: Sequence[Planned], chosen: Planned) -> Iterator[str]:
-    if len(plans) > 1 and (said := ways.choice(chosen.meant)):
+    if len(plans) > 1 and (said := alternatives.choice(chosen.meant)):
         yield f"of {len(plans)} ways that OVN may choose it took this: {said}"
 
 
@@ -149,33 +149,33 @@ def _answer(found: Trace, probe: Probe) -> Answer:
     """What came back of a packet that was delivered; where nothing did, the way of the answer is followed."""
     came = found.came
     if came is not None and came.seen:
-        return answers.arrived(found, came)
-    receiver = answers.receiver(found)
+        return replies.arrived(found, came)
+    receiver = replies.receiver(found)
     if receiver is None:
-        return Answer("unknown", answers.beyond(found))
+        return Answer("unknown", replies.beyond(found))
     seen = found.look
     try:
-        back = answers.reverse(seen, found, receiver)
+        back = replies.reverse(seen, found, receiver)
     except NoNextHop as error:
         hint = f"ovnlab exec {receiver.name} -- ip route"
         return Answer("none", f"{receiver.name} {error.message}", place=receiver.name, hint=hint)
     except OvnlabError as error:
         return Answer("unknown", f"what is meant of its answer is not known: {error}")
-    first = answers.meant_back(back, found)
-    translated = answers.is_translated(found)
+    first = replies.meant_back(back, found)
+    translated = replies.is_translated(found)
     plans = [
         _planned(seen, back, one)
-        for one in ([first] if translated else ways.ways(seen, back, first, tracked="est,rpl"))
+        for one in ([first] if translated else alternatives.ways(seen, back, first, tracked="est,rpl"))
     ]
-    frame = probing.frame(back)
+    frame = packet_expression.frame(back)
     about = found.question
-    if answers.is_own(found):  # its kernel will not answer: what it would say is sent for it
+    if replies.is_own(found):  # its kernel will not answer: what it would say is sent for it
         resent = Probe(back, frame, about=about) if frame is not None else None
     else:
         resent = replace(probe, about=about)
     plans = [replace(plan, watches=tuple(_of_answer(about, watch) for watch in plan.watches)) for plan in plans]
     way = _course(seen, back, plans, frame, resent, (), back=True, translated=translated)
-    return answers.judged(found, way, receiver)
+    return replies.judged(found, way, receiver)
 
 
 def _of_answer(asked: Question, watch: Watch) -> Watch:
@@ -227,7 +227,7 @@ def _beyond(
     if zone is None or zone.names.ports[remote].datapath != last.datapath:
         return None
     fields = {**asked.fields, **meant.rewritten(asked.fields), "inport": f'"{last.inport}"'}
-    there = ways.meant(replace(asked, zone=zone, datapath=last.datapath, fields=fields))
+    there = alternatives.meant(replace(asked, zone=zone, datapath=last.datapath, fields=fields))
     following = [section for section in there.sent if not _is_ingress(section, last.datapath)]
     rest = legs(following, zone.names, way[-1].chassis)
     joined = replace(way[-1], sections=(*way[-1].sections[:-1], *rest[0].sections))
@@ -277,11 +277,11 @@ def _after_learning(
     seen: Look, asked: Question, meant: LogicalTrace, frame: bytes, *, from_chassis: bool
 ) -> tuple[Look, LogicalTrace, str]:
     """Send one packet so that the router learns the next hop's MAC address, and trace again once it has."""
-    probing.send(asked, frame, from_chassis=from_chassis)
+    packet_expression.send(asked, frame, from_chassis=from_chassis)
     deadline = CLOCK.monotonic() + ARRIVAL_TIMEOUT
     while meant.asks_for_mac and CLOCK.monotonic() < deadline:
         CLOCK.sleep(0.05)
-        meant = ways.meant(asked)
+        meant = alternatives.meant(asked)
     if meant.asks_for_mac:
         return (
             seen,

@@ -8,15 +8,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight import answers
+from ovnlab.insight import replies
 from ovnlab.insight.evidence import Trace
-from ovnlab.insight.lookup import Look
+from ovnlab.insight.lab_view import Look
+from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import TunnelNames
-from ovnlab.insight.observing import Hop
-from ovnlab.insight.openflow import Header
-from ovnlab.insight.path import Leg
-from ovnlab.insight.physical import Physical, decapsulation, elsewhere, flow_title, foreign, network_exit, nic_bridge
-from ovnlab.insight.question import bridge_mappings
+from ovnlab.insight.ofproto_trace import Header
+from ovnlab.insight.physical_path import (
+    Physical,
+    decapsulation,
+    elsewhere,
+    flow_title,
+    foreign,
+    network_exit,
+    nic_bridge,
+)
+from ovnlab.insight.probe_capture import Hop
+from ovnlab.insight.probe_packet import bridge_mappings
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import ip_of
@@ -154,7 +162,7 @@ def _unanswered(trace: Trace, agreed: str) -> Verdict:
     """Where the answer to a packet that arrived is lost."""
     answer = trace.answer
     assert answer is not None  # noqa: S101  asked by who calls
-    if answers.rerouted(trace):
+    if replies.rerouted(trace):
         return Verdict(True, f"{agreed}; no answer came, as it is not for whom it goes to")
     place, cause, hint = answer.place, answer.said, answer.hint
     if answer.back is not None and place and answer.back.outcome == "dropped":
@@ -209,7 +217,7 @@ def _as_intended(trace: Trace) -> str:
         return f"answered as intended{_said_by_router(trace)}{how}"
     if trace.outcome == "left":
         return f"left the lab as intended, at {_exit_place(trace)}{how}"
-    if rerouted := answers.rerouted(trace):
+    if rerouted := replies.rerouted(trace):
         return f"delivered {rerouted}{how}"
     return f"delivered as intended{how}"
 
@@ -372,7 +380,7 @@ def _size_faults(trace: Trace) -> Iterator[_Fault]:
     """A packet of some size, and devices of the underlay on its way that are smaller than that is."""
     if not trace.question.size:
         return
-    for device, mtu, wanted in answers.small_mtus(trace):
+    for device, mtu, wanted in replies.small_mtus(trace):
         node, _, name = device.partition(":")
         hint = f"ovnlab exec {node} -- ip link set {name} mtu {wanted}"
         yield _Fault(device, f"it has MTU {mtu}, and the underlay has {wanted}: large packets are lost there", hint)

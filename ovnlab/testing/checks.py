@@ -14,9 +14,9 @@ it does not:
 from __future__ import annotations
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight.lookup import look
+from ovnlab.insight.lab_view import look
 from ovnlab.insight.names import TunnelNames
-from ovnlab.insight.question import Wish
+from ovnlab.insight.probe_packet import Wish
 from ovnlab.insight.trace import Trace, trace
 from ovnlab.insight.verdict import verdict
 from ovnlab.lab import Lab

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight.intent import Intent, intents
-from ovnlab.insight.lookup import Look, look
-from ovnlab.insight.question import Wish
+from ovnlab.insight.expected_reachability import Intent, intents
+from ovnlab.insight.lab_view import Look, look
+from ovnlab.insight.probe_packet import Wish
 from ovnlab.lab import Lab, Target
 from ovnlab.parallel import for_each
 from ovnlab.reporting import Reporter

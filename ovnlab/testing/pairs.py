@@ -8,9 +8,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ovnlab.insight.intent import Intent, intents
-from ovnlab.insight.lookup import Look
-from ovnlab.insight.question import End, Wish, distance, endpoint
+from ovnlab.insight.expected_reachability import Intent, intents
+from ovnlab.insight.lab_view import Look
+from ovnlab.insight.probe_packet import End, Wish, distance, endpoint
 from ovnlab.lab import Target
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.testing.findings import Finding, failed, held

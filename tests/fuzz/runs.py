@@ -22,7 +22,7 @@ from ovnlab.cli.progress import Quiet
 from ovnlab.errors import OvnlabError
 from ovnlab.graph.portray import portray
 from ovnlab.graph.svg import svg
-from ovnlab.insight import bundle, files
+from ovnlab.insight import bundle, pcap
 from ovnlab.lab import Lab
 from ovnlab.providers.local.provider import hosts
 from ovnlab.providers.ssh import reach_of
@@ -74,7 +74,7 @@ def capture(number: int, scratch: Path) -> str:
     path = scratch / "capture"
     path.write_bytes(damaged(chance.choice(given), chance, (), given))
     try:
-        for recorded in files.read(path):
+        for recorded in pcap.read(path):
             found = recorded.packet
             line = shown(f"{clock(recorded.time)} {recorded.place} {told(found, None)}")
             assert line.isprintable() or not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", line), line

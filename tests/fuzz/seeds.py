@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ovnlab.insight.bundle import Manifest
-from ovnlab.insight.files import write
+from ovnlab.insight.pcap import write
 from ovnlab.topology.load import load_text
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ovnlab.insight.files import read
+from ovnlab.insight.pcap import read
 from tests.lab.conftest import labs_in
 from tests.lab.harness import Account, Labs
 

@@ -19,7 +19,7 @@ from ovnlab.cli import output
 from ovnlab.cli.capturing import clock
 from ovnlab.errors import OvnlabError, TopologyError, UsageError
 from ovnlab.insight import bundle
-from ovnlab.insight.files import LARGEST_DUMP, read
+from ovnlab.insight.pcap import LARGEST_DUMP, read
 from ovnlab.shipped import find_topology
 from ovnlab.topology.file import LARGEST
 from ovnlab.topology.file import read as read_topology

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight.files import read
-from ovnlab.insight.packets import packet
+from ovnlab.insight.dissection import packet
+from ovnlab.insight.pcap import read
 from tests.unit.test_packets import GENEVE, POSTED
 
 ARP = bytes.fromhex("ffffffffffff52540000000108060001080006040001525400000001c0a8320a000000000000c0a83264")

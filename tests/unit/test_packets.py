@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight.files import Counter, dumped, merged, read, write
+from ovnlab.insight.dissection import packet
 from ovnlab.insight.names import Names
-from ovnlab.insight.packets import packet
+from ovnlab.insight.pcap import Counter, dumped, merged, read, write
 
 POSTED = """
 17:02:13.403229 52:54:00:13:e0:a2 > 52:54:00:ac:67:5b, ethertype IPv4 (0x0800), length 156: [...] Geneve, Flags [C]

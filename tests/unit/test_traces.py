@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovnlab.insight import logical, openflow
+from ovnlab.insight import ofproto_trace, ovn_trace
+from ovnlab.insight.logical_path import legs
 from ovnlab.insight.names import Names
-from ovnlab.insight.path import legs
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = sorted(path.name for path in GOLDEN.iterdir())
@@ -35,7 +35,7 @@ def test_there_are_several_versions() -> None:
 
 
 def test_a_routed_packet(version: str) -> None:
-    found = logical.parse(of(version, "routed.ovn-trace"))
+    found = ovn_trace.parse(of(version, "routed.ovn-trace"))
     assert found.unread == ()
     assert found.flow.startswith("icmp,reg14=0x")
     pipelines = [(one.pipeline, one.datapath, one.inport, one.outport) for one in found.sections if one.pipeline]
@@ -63,7 +63,7 @@ def test_a_routed_packet(version: str) -> None:
 
 
 def test_a_dropped_packet_is_dropped_by_the_acl_that_says_so(version: str) -> None:
-    found = logical.parse(of(version, "dropped.ovn-trace"))
+    found = ovn_trace.parse(of(version, "dropped.ovn-trace"))
     assert found.unread == ()
     assert found.outputs == ()
     assert found.drop is not None
@@ -73,7 +73,7 @@ def test_a_dropped_packet_is_dropped_by_the_acl_that_says_so(version: str) -> No
 
 
 def test_a_rejected_packet_is_rejected_by_the_acl_that_says_so(version: str) -> None:
-    found = logical.parse(of(version, "rejected.ovn-trace"))
+    found = ovn_trace.parse(of(version, "rejected.ovn-trace"))
     assert found.unread == ()
     assert found.refusal is not None
     _, stage = found.refusal
@@ -83,7 +83,7 @@ def test_a_rejected_packet_is_rejected_by_the_acl_that_says_so(version: str) -> 
 
 
 def test_what_floods_goes_to_several(version: str) -> None:
-    found = logical.parse(of(version, "flooded.ovn-trace"))
+    found = ovn_trace.parse(of(version, "flooded.ovn-trace"))
     assert found.unread == ()
     assert any(section.pipeline == "multicast" for section in found.sections)
     flooded = [section for section in found.sections if section.depth and section.pipeline == "egress"]
@@ -92,8 +92,8 @@ def test_what_floods_goes_to_several(version: str) -> None:
 
 
 def test_what_a_switch_does_with_the_routed_packet(version: str) -> None:
-    meant = logical.parse(of(version, "routed.ovn-trace"))
-    found = openflow.parse("worker1", of(version, "routed.ofproto-trace"))
+    meant = ovn_trace.parse(of(version, "routed.ovn-trace"))
+    found = ofproto_trace.parse("worker1", of(version, "routed.ofproto-trace"))
     assert found.not_understood == ()
     assert found.is_followed, found.reason
     assert [bool(one.resumes) for one in found.passes] == [False, True]
@@ -110,8 +110,8 @@ def test_what_a_switch_does_with_the_routed_packet(version: str) -> None:
 
 
 def test_what_a_switch_does_with_the_dropped_packet(version: str) -> None:
-    meant = logical.parse(of(version, "dropped.ovn-trace"))
-    found = openflow.parse("worker1", of(version, "dropped.ofproto-trace"))
+    meant = ovn_trace.parse(of(version, "dropped.ovn-trace"))
+    found = ofproto_trace.parse("worker1", of(version, "dropped.ofproto-trace"))
     assert found.exits == ()
     assert found.is_followed
     assert meant.drop is not None
@@ -123,15 +123,15 @@ def test_what_is_not_understood_is_kept(version: str, place: int, text: str) -> 
     """Whatever stands between the lines of a trace: nothing raises, and words are not lost."""
     lines = of(version, "routed.ovn-trace").splitlines()
     lines.insert(place, text)
-    assert logical.parse("\n".join(lines)).sections
-    openflow.parse("worker1", "\n".join([*of(version, "routed.ofproto-trace").splitlines()[:place], text]))
+    assert ovn_trace.parse("\n".join(lines)).sections
+    ofproto_trace.parse("worker1", "\n".join([*of(version, "routed.ofproto-trace").splitlines()[:place], text]))
 
 
 def test_lines_that_nobody_knows_are_told() -> None:
-    found = logical.parse(of(VERSIONS[0], "routed.ovn-trace") + "\nsomething that no version prints yet\n")
+    found = ovn_trace.parse(of(VERSIONS[0], "routed.ovn-trace") + "\nsomething that no version prints yet\n")
     assert found.unread == ("something that no version prints yet",)
     strange = of(VERSIONS[0], "routed.ofproto-trace").replace("set(ipv4(ttl=63))", "teleport(mars)")
-    assert openflow.parse("worker1", strange).not_understood == ("datapath action teleport",)
+    assert ofproto_trace.parse("worker1", strange).not_understood == ("datapath action teleport",)
 
 
 KERNEL = (
@@ -142,8 +142,8 @@ KERNEL = (
 
 
 def test_the_kernels_datapath_sets_a_tunnel_instead_of_pushing_a_header() -> None:
-    tunnelled, plain = openflow.parse("worker1", KERNEL).exits
-    assert tunnelled.tunnel == openflow.Header("geneve", "192.168.50.101", 8, 2, 1)
+    tunnelled, plain = ofproto_trace.parse("worker1", KERNEL).exits
+    assert tunnelled.tunnel == ofproto_trace.Header("geneve", "192.168.50.101", 8, 2, 1)
     assert tunnelled.port == "genev_sys_6081"
     assert (plain.port, plain.tunnel) == ("eth2", None)
 
@@ -192,6 +192,6 @@ Datapath actions: 1
 
 
 def test_a_packet_goes_on_in_the_bridge_whose_flow_sent_it_through_conntrack() -> None:
-    first, second = openflow.parse("gw1", RESUMED, "br-ex").passes
+    first, second = ofproto_trace.parse("gw1", RESUMED, "br-ex").passes
     assert [step.bridge for step in first.steps] == ["br-ex", "br-int"]
     assert [(step.bridge, step.table) for step in second.steps] == [("br-int", 13), ("br-ex", 0)]

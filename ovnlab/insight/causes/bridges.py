@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
-from ovnlab.insight.question import bridge_mappings
+from ovnlab.insight.probe_packet import bridge_mappings
 from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
 from ovnlab.ovsdb import listed
 from ovnlab.topology.resolved import Node

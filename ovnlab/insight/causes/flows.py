@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, FailingPair, Finding
 from ovnlab.insight.causes.nodes import everything_on
-from ovnlab.insight.lookup import DIGITS
-from ovnlab.insight.reading import Flow
+from ovnlab.insight.lab_view import DIGITS
 from ovnlab.insight.snapshot import NodeSnapshot, Snapshot, ZoneSnapshot
+from ovnlab.insight.tool_output import Flow
 from ovnlab.ovsdb import Row, listed
 from ovnlab.topology.resolved import Node
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.names import Port
-from ovnlab.insight.question import bridge_mappings
+from ovnlab.insight.probe_packet import bridge_mappings
 from ovnlab.insight.snapshot import Snapshot, ZoneSnapshot
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row

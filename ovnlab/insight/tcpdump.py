@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import IO, Self
 
 from ovnlab.errors import CommandFailed, OvnlabError, Timeout
-from ovnlab.insight.files import pcap
+from ovnlab.insight.pcap import pcap
 from ovnlab.parallel import for_each
 from ovnlab.tasks.script import tail
 from ovnlab.templating import render

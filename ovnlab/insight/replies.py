@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight import ways
+from ovnlab.insight import alternatives
 from ovnlab.insight.decisions import decider, deciding
 from ovnlab.insight.evidence import Answer, Trace
-from ovnlab.insight.logical import CONNECTIONS, LogicalTrace, run
-from ovnlab.insight.lookup import Look
-from ovnlab.insight.observing import Hop
-from ovnlab.insight.question import End, Question, Wish, endpoint, question
+from ovnlab.insight.lab_view import Look
+from ovnlab.insight.ovn_trace import CONNECTIONS, LogicalTrace, run
+from ovnlab.insight.probe_capture import Hop
+from ovnlab.insight.probe_packet import End, Question, Wish, endpoint, question
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import is_ip
@@ -157,7 +157,7 @@ def meant_back(back: Question, found: Trace) -> LogicalTrace:
     ovn-trace knows no entries of connection tracking: where a router translates the address back that a packet was
     sent from, the rest is asked for again with the address that it has then (ovn-trace(8), Stateful Actions).
     """
-    first = ways.meant(back, tracked="est,rpl")
+    first = alternatives.meant(back, tracked="est,rpl")
     fields = found.question.fields
     ip = "ip6" if "ip6.src" in fields else "ip4"
     original = fields.get(f"{ip}.src", "")
@@ -318,7 +318,7 @@ def unresolved(seen: Look, asked: Question) -> str:
         "arp.tha": "00:00:00:00:00:00",
     }
     try:
-        meant = ways.meant(replace(asked, fields=fields, more=""))
+        meant = alternatives.meant(replace(asked, fields=fields, more=""))
     except OvnlabError:
         return ""
     if meant.refusal is None and meant.drop is None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from ovnlab.insight.decisions import place_of, row_of
 from ovnlab.insight.evidence import Answer, Trace
-from ovnlab.insight.logical import Section, Stage
+from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import TunnelNames
-from ovnlab.insight.observing import Hop
-from ovnlab.insight.openflow import Exit
-from ovnlab.insight.path import Leg
-from ovnlab.insight.physical import Physical
+from ovnlab.insight.ofproto_trace import Exit
+from ovnlab.insight.ovn_trace import Section, Stage
+from ovnlab.insight.physical_path import Physical
+from ovnlab.insight.probe_capture import Hop
 from ovnlab.insight.verdict import Verdict
 
 

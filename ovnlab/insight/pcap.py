@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from ovnlab import scratch
 from ovnlab.errors import OvnlabError
-from ovnlab.insight.packets import Packet, packet
+from ovnlab.insight.dissection import Packet, packet
 
 ETHERNET, RAW, COOKED = 1, (12, 101, 228, 229), {113: (14, 16), 276: (0, 20)}
 """Link types (pcap-linktype(7)): Ethernet, IP alone, and what Linux's `any` device has: where in its header the

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight import logical
+from ovnlab.insight import ovn_trace
 from ovnlab.insight.decisions import decider
-from ovnlab.insight.logical import LogicalTrace, Section, Stage
-from ovnlab.insight.lookup import Look, Zone
-from ovnlab.insight.observing import is_answer
-from ovnlab.insight.question import NoRoute, Question, Wish, question
+from ovnlab.insight.lab_view import Look, Zone
+from ovnlab.insight.ovn_trace import LogicalTrace, Section, Stage
+from ovnlab.insight.probe_capture import is_answer
+from ovnlab.insight.probe_packet import NoRoute, Question, Wish, question
 from ovnlab.insight.trace import trace
 from ovnlab.parallel import for_each
 
@@ -173,7 +173,7 @@ def _traced(asked: Sequence[Question], tracked: str) -> list[LogicalTrace | None
     for zone, numbers in zones.values():
         for batch in _batches(numbers):
             packets = [(asked[number].datapath, asked[number].microflow) for number in batch]
-            found.update(zip(batch, logical.run_all(zone.context, zone.databases, packets, tracked), strict=True))
+            found.update(zip(batch, ovn_trace.run_all(zone.context, zone.databases, packets, tracked), strict=True))
     return [found[number] for number in range(len(asked))]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovnlab.errors import UsageError
-from ovnlab.insight.question import Question
+from ovnlab.insight.probe_packet import Question
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import ip_of

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ovnlab.insight.lookup import Look
+from ovnlab.insight.lab_view import Look
 from ovnlab.insight.names import Names
-from ovnlab.insight.openflow import split
+from ovnlab.insight.ofproto_trace import split
 from ovnlab.insight.trace import place_of
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row

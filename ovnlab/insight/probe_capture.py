@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight import probing
-from ovnlab.insight.logical import LogicalTrace
-from ovnlab.insight.lookup import Look
+from ovnlab.insight import packet_expression
+from ovnlab.insight.dissection import UNREACHABLE, Packet, packet
+from ovnlab.insight.encapsulation import PORTS
+from ovnlab.insight.lab_view import Look
+from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import TunnelNames
-from ovnlab.insight.packets import UNREACHABLE, Packet, packet
-from ovnlab.insight.path import Leg
-from ovnlab.insight.question import Question, endpoint
-from ovnlab.insight.taps import Caught, Place, Tap, Taps
-from ovnlab.insight.tunnels import PORTS
+from ovnlab.insight.ovn_trace import LogicalTrace
+from ovnlab.insight.probe_packet import Question, endpoint
+from ovnlab.insight.tcpdump import Caught, Place, Tap, Taps
 from ovnlab.lab import Target
 from ovnlab.topology.addresses import ip_of
 
@@ -258,7 +258,7 @@ def observe(seen: Look, probe: Probe, ways: Sequence[Sequence[Watch]], also: Seq
         ]
         for thread in threads:
             thread.start()
-        probing.send(probe.question, probe.frame, from_chassis=probe.from_chassis)
+        packet_expression.send(probe.question, probe.frame, from_chassis=probe.from_chassis)
         with arrived:
             arrived.wait_for(
                 lambda: any(all(n in caught for n in way) for way in wanted) and all(n in caught for n in besides),
@@ -293,7 +293,7 @@ def count(probe: Probe, watches: Sequence[Watch], copies: int) -> list[int]:
         ]
         for thread in threads:
             thread.start()
-        probing.send(probe.question, probe.frame, from_chassis=False, copies=copies)
+        packet_expression.send(probe.question, probe.frame, from_chassis=False, copies=copies)
         with arrived:
             arrived.wait_for(lambda: all(number >= copies for number in counts), ARRIVAL_TIMEOUT)
         taps.end()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ovnlab.insight.logical import INSIDE, Output, Section
 from ovnlab.insight.names import Names, Port, TunnelNames
+from ovnlab.insight.ovn_trace import INSIDE, Output, Section
 
 
 @dataclass(frozen=True)

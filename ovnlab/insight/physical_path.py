@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ovnlab.errors import OvnlabError
-from ovnlab.insight import openflow, probing
-from ovnlab.insight.logical import CONNECTIONS, LogicalTrace, Section, Stage
-from ovnlab.insight.lookup import Look
+from ovnlab.insight import ofproto_trace, packet_expression
+from ovnlab.insight.dissection import packet
+from ovnlab.insight.encapsulation import PORTS
+from ovnlab.insight.lab_view import Look
+from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import Port
-from ovnlab.insight.openflow import Header, PhysicalTrace, Step
-from ovnlab.insight.packets import packet
-from ovnlab.insight.path import Leg
-from ovnlab.insight.question import Question, bridge_mappings
-from ovnlab.insight.tunnels import PORTS
+from ovnlab.insight.ofproto_trace import Header, PhysicalTrace, Step
+from ovnlab.insight.ovn_trace import CONNECTIONS, LogicalTrace, Section, Stage
+from ovnlab.insight.probe_packet import Question, bridge_mappings
 
 _RESIDENT = re.compile(r'is_chassis_resident\("([^"]+)"\)')
 _OWN = re.compile(r"(?:reg10|recirc_id)=[^,]*")
@@ -104,7 +104,7 @@ def follow(
         exits = [out for out in one.trace.exits if following[0].localnet is not None or out.tunnel == header]
         changed = next((out.changed for out in exits), None)
         if one.followed and changed is not None:
-            current = probing.changed(current, changed)
+            current = packet_expression.changed(current, changed)
         else:
             current = meant_frame(asked, way[: number + 1])
     return tuple(found)
@@ -113,7 +113,7 @@ def follow(
 def meant_frame(asked: Question, way: Sequence[Leg]) -> bytes | None:
     """The packet as OVN means it to be behind those legs."""
     before = LogicalTrace("", tuple(section for leg in way for section in leg.sections))
-    return probing.frame(replace(asked, fields={**asked.fields, **before.rewritten(asked.fields)}))
+    return packet_expression.frame(replace(asked, fields={**asked.fields, **before.rewritten(asked.fields)}))
 
 
 def _first(seen: Look, asked: Question) -> Entry | None:
@@ -148,7 +148,7 @@ def _asked(seen: Look, leg: Leg, entry: Entry, frame: bytes, arrival: PhysicalTr
     context = seen.nodes[leg.chassis].context
     try:
         flow = f"{entry.flow},{packet(frame).flow}"
-        traced = openflow.run(context, leg.chassis, flow, bridge=entry.bridge, tracked=answers)
+        traced = ofproto_trace.run(context, leg.chassis, flow, bridge=entry.bridge, tracked=answers)
     except OvnlabError as error:
         nothing = PhysicalTrace(leg.chassis, ())
         return Physical(leg, nothing, followed=False, reason=error.message, arrival=arrival, answered=False)
@@ -225,7 +225,7 @@ def network_exit(seen: Look, chassis: str, port: Port) -> Physical | None:
     tagged = f",dl_vlan={port.tag}" if port.tag else ""
     flow = f"in_port=patch-{port.name}-to-br-int{tagged},dl_type=0x0806,dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1"
     try:
-        traced = openflow.run(seen.nodes[chassis].context, chassis, flow, bridge=bridge)
+        traced = ofproto_trace.run(seen.nodes[chassis].context, chassis, flow, bridge=bridge)
     except OvnlabError:
         return None
     out = Section(
@@ -264,7 +264,7 @@ def decapsulation(seen: Look, leg: Leg, header: Header) -> PhysicalTrace | None:
     }
     flow = ",".join(f"{key}={value}" for key, value in words.items() if value)
     try:
-        return openflow.run(seen.nodes[leg.chassis].context, leg.chassis, flow, bridge=bridge)
+        return ofproto_trace.run(seen.nodes[leg.chassis].context, leg.chassis, flow, bridge=bridge)
     except OvnlabError:
         return None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ovnlab.insight.evidence import Trace
-from ovnlab.insight.logical import Stage
-from ovnlab.insight.told import as_dict
+from ovnlab.insight.ovn_trace import Stage
+from ovnlab.insight.trace_json import as_dict
 from ovnlab.insight.verdict import Verdict
 from ovnlab.templating import render
 

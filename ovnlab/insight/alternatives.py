@@ -10,10 +10,10 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from ovnlab.insight import logical
-from ovnlab.insight.logical import CONNECTIONS, LogicalTrace
-from ovnlab.insight.lookup import Look
-from ovnlab.insight.question import Question
+from ovnlab.insight import ovn_trace
+from ovnlab.insight.lab_view import Look
+from ovnlab.insight.ovn_trace import CONNECTIONS, LogicalTrace
+from ovnlab.insight.probe_packet import Question
 from ovnlab.parallel import for_each
 
 MOST = 8
@@ -28,7 +28,7 @@ _OUTPORT = re.compile(r'outport = "([^"]+)";')
 def meant(asked: Question, *options: str, tracked: str = "new") -> LogicalTrace:
     """What ovn-trace says of a packet, where connection tracking answers `tracked` each time."""
     words = [word for _ in range(CONNECTIONS) for word in ("--ct", tracked)]
-    return logical.run(
+    return ovn_trace.run(
         asked.zone.context, asked.zone.databases, asked.datapath, asked.microflow, options=[*words, *options]
     )
 

@@ -13,7 +13,7 @@ import msgspec
 
 from ovnlab.binding import unknown
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.insight.lookup import Look, Zone
+from ovnlab.insight.lab_view import Look, Zone
 from ovnlab.insight.names import Port
 from ovnlab.lab import Target
 from ovnlab.tasks.probe import BoundVM
