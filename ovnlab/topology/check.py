@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,11 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from ovnlab.topology.addresses import Endpoint, ip_of, is_ip, is_mac, parse_endpoint, split_port
 from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
+from ovnlab.topology.findings import Finding, unknown
 from ovnlab.topology.model import Build, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
 from ovnlab.topology.resolved import DEFAULT_URI, RESERVED, Software, free_addresses, is_reserved
 from ovnlab.topology.source import Where
 
-Finding = tuple[Where, str]
 AnyNetwork = IPv4Network | IPv6Network
 
 
@@ -52,7 +51,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
 def _hosts(file: TopologyFile) -> Iterator[Finding]:
     """Machines that are there already have addresses already, and are entered with a key."""
     for network in file.machines.nics if file.provider == "ssh" else ():
-        yield from _unknown(("machines", "nics", network), network, "physical network", file.physical_networks)
+        yield from unknown(("machines", "nics", network), network, "physical network", file.physical_networks)
     for name, node in file.nodes.items() if file.provider == "ssh" else ():
         lacking = ["its address on the underlay as ip"] if not node.ip and node.role != "host" else []
         agent = node.agent if "agent" in node.model_fields_set else file.machines.agent
@@ -82,7 +81,7 @@ def _nics(file: TopologyFile, name: str, node: Node) -> Iterator[Finding]:
             used[nic] = network
     for network in node.nics:
         if network not in file.physical_networks:
-            yield from _unknown(("nodes", name, "nics", network), network, "physical network", file.physical_networks)
+            yield from unknown(("nodes", name, "nics", network), network, "physical network", file.physical_networks)
         elif network not in node.physical:
             yield ("nodes", name, "nics", network), f"{name} is not on {network} by `physical`"
 
@@ -152,7 +151,7 @@ def _software(file: TopologyFile) -> Iterator[Finding]:
             if file.provider == "local":
                 yield at, "local nodes are on this machine, which builds by itself: leave build_on out"
             else:
-                yield from _unknown(at, given.build_on, "node", file.nodes)
+                yield from unknown(at, given.build_on, "node", file.nodes)
         words = [origin.kind for origin in (found.ovs, found.ovn) if not origin.is_source]
         first = first or next(iter(words), "")
         if any(word != first for word in words):
@@ -198,15 +197,6 @@ def _keys(value: object) -> list[str]:
     return [key for key in value if isinstance(key, str)] if isinstance(value, dict | list) else []
 
 
-def _unknown(where: Where, name: str, kind: str, known: Iterable[str]) -> Iterator[Finding]:
-    known = list(known)
-    if name in known:
-        return
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known) or 'none'}"
-    yield where, f"there is no {kind} {name!r} ({hint})"
-
-
 def _roles(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     if not names.misspelt_role and not any(node.role == "central" for node in file.nodes.values()):
         example = next(iter(file.nodes), "central")
@@ -224,7 +214,7 @@ def _underlay(file: TopologyFile, names: _Names) -> Iterator[Finding]:
         network = file.physical_networks.get(node.underlay) if node.underlay else None
         if node.underlay is not None:
             at: Where = ("nodes", name, "underlay")
-            yield from _unknown(at, node.underlay, "physical network", names.physical_networks)
+            yield from unknown(at, node.underlay, "physical network", names.physical_networks)
             if network is not None and not network.subnet:
                 yield at, f"{node.underlay} has no subnet that {name} could have an address of"
             if node.underlay in node.physical:
@@ -419,7 +409,7 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
         at: Where = (*where, "ports", name)
         yield from _special_port(file, at, switch, port, names)
         if port.chassis is not None:
-            yield from _unknown((*at, "chassis"), port.chassis, "node", names.nodes)
+            yield from unknown((*at, "chassis"), port.chassis, "node", names.nodes)
             node = file.nodes.get(port.chassis)
             if node is not None and (not node.chassis or node.role == "host"):
                 yield (*at, "chassis"), f"{port.chassis} is no chassis: it runs no ovn-controller"
@@ -453,7 +443,7 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
             yield (*where, "subnet"), f"{subnet} has too few addresses for the ports of {where[-1]}"
     if switch.physical_network is not None:
         at = (*where, "physical_network")
-        yield from _unknown(at, switch.physical_network, "physical network", names.physical_networks)
+        yield from unknown(at, switch.physical_network, "physical network", names.physical_networks)
     elif switch.vlan is not None:
         yield (*where, "vlan"), "a vlan needs a physical_network that it is on"
 
@@ -468,7 +458,7 @@ def _slaac(file: TopologyFile, where: Where, switch: str, subnets: list[AnyNetwo
 def _special_port(file: TopologyFile, where: Where, switch: Switch, port: Port, names: _Names) -> Iterator[Finding]:
     """Ports that are not simply a fake VM's: children, external and virtual ones."""
     if port.parent is not None:
-        yield from _unknown((*where, "parent"), port.parent, "port", names.vms)
+        yield from unknown((*where, "parent"), port.parent, "port", names.vms)
         parent = next((s.ports[port.parent] for s in file.logical.switches.values() if port.parent in s.ports), None)
         if parent is not None and (parent.parent or parent.type):
             yield (*where, "parent"), f"{port.parent} is no fake VM that could have a VLAN device"
@@ -481,14 +471,14 @@ def _special_port(file: TopologyFile, where: Where, switch: Switch, port: Port, 
     if port.type == "virtual" and not port.ip and not switch.subnet:
         yield where, f"{where[-1]} needs an ip, or {where[2]} a subnet"
     for number, parent_name in enumerate(port.parents):
-        yield from _unknown((*where, "parents", number), parent_name, "port", list(switch.ports))
+        yield from unknown((*where, "parents", number), parent_name, "port", list(switch.ports))
     if port.type == "external" and switch.physical_network is None:
         yield (*where, "type"), f"an external port needs a physical_network on {where[2]}"
     if port.ha_chassis_group is not None:
         at = (*where, "ha_chassis_group")
-        yield from _unknown(at, port.ha_chassis_group, "HA chassis group", names.ha_chassis_groups)
+        yield from unknown(at, port.ha_chassis_group, "HA chassis group", names.ha_chassis_groups)
     if port.host is not None:
-        yield from _unknown((*where, "host"), port.host, "node", names.nodes)
+        yield from unknown((*where, "host"), port.host, "node", names.nodes)
         node = file.nodes.get(port.host)
         if node is not None and (node.role != "host" or switch.physical_network not in node.physical):
             yield (*where, "host"), f"{port.host} is no host on {switch.physical_network or 'a physical network'}"
@@ -507,7 +497,7 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
     networks: list[tuple[str, AnyNetwork]] = []
     for name, port in router.ports.items():
         at: Where = (*where, "ports", name)
-        yield from _unknown(at, name, "switch", names.switches)
+        yield from unknown(at, name, "switch", names.switches)
         here = [(f"{ip} on {name}", ipaddress.ip_interface(ip).network) for ip in port.ip]
         yield from _overlapping_ports(at, here, networks)
         networks.extend(here)
@@ -529,7 +519,7 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
                 yield (*at, "gateway_chassis", number), f"{chassis} stands here twice"
         if port.ha_chassis_group is not None:
             at_group = (*at, "ha_chassis_group")
-            yield from _unknown(at_group, port.ha_chassis_group, "HA chassis group", names.ha_chassis_groups)
+            yield from unknown(at_group, port.ha_chassis_group, "HA chassis group", names.ha_chassis_groups)
         if router.chassis is not None and (port.gateway_chassis or port.ha_chassis_group):
             yield at, f"all of {where[-1]} is on {router.chassis}: a port of it has no gateways of its own"
         if port.ipv6_ra and all(ipaddress.ip_interface(ip).version == 4 for ip in port.ip):
@@ -548,13 +538,13 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
                 yield at, f"the route to {route.prefix} by {hop} stands here twice"
             routes.append((route.prefix, hop))
         if route.port is not None:
-            yield from _unknown((*where, "routes", number, "port"), route.port, "port", router.ports)
+            yield from unknown((*where, "routes", number, "port"), route.port, "port", router.ports)
     ports = {name: port for switch in file.logical.switches.values() for name, port in switch.ports.items()}
     yield from _nat(where, router, networks, names, ports)
 
 
 def _gateway(file: TopologyFile, where: Where, name: str, names: _Names) -> Iterator[Finding]:
-    yield from _unknown(where, name, "node", names.nodes)
+    yield from unknown(where, name, "node", names.nodes)
     node = file.nodes.get(name)
     if node is not None and node.role != "gateway":
         yield where, f"{name} is no gateway (`role: gateway`)"
@@ -570,7 +560,7 @@ def _nat(
     for number, nat in enumerate(router.nat):
         at: Where = (*where, "nat", number)
         if nat.port is not None:
-            yield from _unknown((*at, "port"), nat.port, "port", names.vms)
+            yield from unknown((*at, "port"), nat.port, "port", names.vms)
             if nat.type != "dnat_and_snat":
                 yield (*at, "port"), "only dnat_and_snat can be distributed"
             given = ports[nat.port].ip if nat.port in ports else []
@@ -630,7 +620,7 @@ def _physical(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     for name, node in file.nodes.items():
         for network_name, ips in node.physical.items():
             where: Where = ("nodes", name, "physical", network_name)
-            yield from _unknown(where, network_name, "physical network", names.physical_networks)
+            yield from unknown(where, network_name, "physical network", names.physical_networks)
             found = file.physical_networks.get(network_name)
             if "dhcp" in ips and node.role != "host":
                 yield where, f"only a host asks for its address, and {name} is a {node.role}"
@@ -658,7 +648,7 @@ def _groups(file: TopologyFile, names: _Names) -> Iterator[Finding]:
             yield where, f"the gateways of {name} are in several zones"
     for name, group in file.logical.port_groups.items():
         for number, port in enumerate(group.ports):
-            yield from _unknown(("logical", "port_groups", name, "ports", number), port, "port", names.vms)
+            yield from unknown(("logical", "port_groups", name, "ports", number), port, "port", names.vms)
         if name in file.logical.address_sets:
             yield ("logical", "port_groups", name), f"{name!r} is the name of an address set already"
 
@@ -668,9 +658,9 @@ def _acls(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     for number, acl in enumerate(file.logical.acls):
         where: Where = ("logical", "acls", number)
         if acl.switch is not None:
-            yield from _unknown((*where, "switch"), acl.switch, "switch", names.switches)
+            yield from unknown((*where, "switch"), acl.switch, "switch", names.switches)
         if acl.port_group is not None:
-            yield from _unknown((*where, "port_group"), acl.port_group, "port group", names.port_groups)
+            yield from unknown((*where, "port_group"), acl.port_group, "port group", names.port_groups)
         key = (acl.switch, acl.port_group, acl.direction, acl.priority, acl.match)
         if key in seen:
             yield where, "the same rule stands here twice"
@@ -680,7 +670,7 @@ def _acls(file: TopologyFile, names: _Names) -> Iterator[Finding]:
 def _qos(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     seen = []
     for number, rule in enumerate(file.logical.qos):
-        yield from _unknown(("logical", "qos", number, "switch"), rule.switch, "switch", names.switches)
+        yield from unknown(("logical", "qos", number, "switch"), rule.switch, "switch", names.switches)
         key = (rule.switch, rule.direction, rule.priority, rule.match)
         if key in seen:
             yield ("logical", "qos", number), "the same rule stands here twice"
@@ -704,9 +694,9 @@ def _balancers(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     for name, balancer in file.logical.load_balancers.items():
         where: Where = ("logical", "load_balancers", name)
         for number, switch in enumerate(balancer.switches):
-            yield from _unknown((*where, "switches", number), switch, "switch", names.switches)
+            yield from unknown((*where, "switches", number), switch, "switch", names.switches)
         for number, router in enumerate(balancer.routers):
-            yield from _unknown((*where, "routers", number), router, "router", names.routers)
+            yield from unknown((*where, "routers", number), router, "router", names.routers)
         vip = parse_endpoint(balancer.vip)
         for place in (*balancer.switches, *balancer.routers):
             for other, other_place, other_vip, other_protocol in taken:
@@ -733,8 +723,8 @@ def _checks(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     targets = [*names.nodes, *names.vms]
     for number, check in enumerate(file.checks):
         where: Where = ("checks", number)
-        yield from _unknown((*where, "from"), check.source, "node or fake VM", targets)
+        yield from unknown((*where, "from"), check.source, "node or fake VM", targets)
         target = check.ping or split_port(check.tcp or "")[0]
         if not is_ip(target):
             key = "ping" if check.ping is not None else "tcp"
-            yield from _unknown((*where, key), target, "node or fake VM", targets)
+            yield from unknown((*where, key), target, "node or fake VM", targets)

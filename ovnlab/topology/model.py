@@ -6,258 +6,52 @@ in `unsupported`. What has to agree between parts of the file is in `check`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    GetJsonSchemaHandler,
-    Tag,
-    WithJsonSchema,
-    model_validator,
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from ovnlab.topology.grammar import (
+    LIST_OF_NAMES,
+    CompilerFlags,
+    DeviceXml,
+    Encap,
+    Endpoint,
+    GitRef,
+    GitUrl,
+    Host,
+    Interface,
+    InterfaceName,
+    Ip,
+    IpOrAsked,
+    IpOrDhcp,
+    IpOrNetwork,
+    Jump,
+    LabName,
+    LibvirtUri,
+    Mac,
+    MachineMemory,
+    Match,
+    MayBeEmpty,
+    Memory,
+    Name,
+    Network,
+    OneOrMore,
+    OneOrNone,
+    Options,
+    Or,
+    Part,
+    Path,
+    SetMember,
+    SetName,
+    Sha256,
+    TcpPort,
+    Text,
+    User,
+    Vip,
+    names_or_mapping,
+    true_is_default,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
-
-from ovnlab import scalars
-from ovnlab.topology import addresses
-from ovnlab.topology.resolved import LAB_NAME, NAME
-
-GIT_SCHEMES = ("https", "http", "ssh", "git", "file")
-"""How git repositories are reached. Helpers such as ext::COMMAND run what a URL says."""
-
-LEAST_MEMORY = 128
-"""Megabytes that a machine needs to boot a Debian kernel; with 64 it hangs before it says a word."""
-
-
-def _text(example: str, check: Callable[[str], str]) -> Any:
-    """A validator for text: refuses what is no text, then lets `check` return it in its usual form."""
-
-    def validate(value: object) -> str:
-        if not isinstance(value, str):
-            raise PydanticCustomError("text", "must be text such as {example}", {"example": example})
-        try:
-            return check(value)
-        except ValueError as error:
-            raise PydanticCustomError("text", "{problem}", {"problem": str(error)}) from None
-
-    return BeforeValidator(validate)
-
-
-def _name(value: str) -> str:
-    if len(value) > 63:
-        raise ValueError(f"a name has at most 63 characters, this one has {len(value)}")
-    if not NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is no name: letters, digits, '.', '_' and '-', a letter or digit first")
-    return value
-
-
-def _lab_name(value: str) -> str:
-    if not 1 <= len(value) <= 32:
-        raise ValueError(f"the name of a lab has 1 to 32 characters, this one has {len(value)}")
-    if not LAB_NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is no name for a lab: lower-case letters, digits and '-', no '-' first")
-    return value
-
-
-def _ip_or_dhcp(value: str) -> str:
-    return value if value == "dhcp" else addresses.parse_ip(value)
-
-
-def _ip_or_asked(value: str) -> str:
-    return value if value in ("dhcp", "slaac") else addresses.parse_ip(value)
-
-
-def _set_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_.][A-Za-z0-9_.]{0,62}", value):
-        raise ValueError(f"{value!r} cannot stand in a match: letters, digits, '_' and '.', no digit first")
-    return value
-
-
-def _option_key(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.:-]+", value):
-        raise ValueError(f"{value!r} is no option: letters, digits, '.', ':', '_' and '-'")
-    return value
-
-
-def _set_member(value: str) -> str:
-    return value.lower() if addresses.is_mac(value) else _ip_or_network(value)
-
-
-def _ip_or_network(value: str) -> str:
-    return addresses.parse_network(value) if "/" in value else addresses.parse_ip(value)
-
-
-def _interface_name(value: str) -> str:
-    if not NAME.fullmatch(value) or len(value) > 15:
-        raise ValueError(f"{value!r} is no interface name: at most 15 letters, digits, '.', '_' and '-'")
-    return value
-
-
-def _endpoint(value: str) -> str:
-    try:
-        host, port = addresses.split_port(value)
-        if not port and host == value:  # IPv6 without brackets: a port must follow, so it is the last part
-            host, _, last = value.rpartition(":")
-            port = addresses.split_port(f"-:{last}")[1]
-    except ValueError:
-        host, port = value, 0
-    host = addresses.host_of(host)
-    if not port or not (NAME.fullmatch(host) or addresses.is_ip(host)):
-        raise ValueError(f"{value!r} must be NAME:PORT or ADDRESS:PORT")
-    return f"{addresses.bracketed(host)}:{port}"
-
-
-def _vip(value: str) -> str:
-    if addresses.is_mac(value):
-        raise ValueError(f"{value!r} is a MAC address, not ADDRESS or ADDRESS:PORT")
-    return str(addresses.parse_endpoint(value))
-
-
-def _memory(value: str) -> str:
-    if not re.fullmatch(r"[1-9][0-9]*[MG]", value):
-        raise ValueError(f"{value!r} is no amount of memory such as 512M or 2G")
-    return value
-
-
-def _machine_memory(value: str) -> str:
-    megabytes = int(_memory(value)[:-1]) * (1024 if value.endswith("G") else 1)
-    if megabytes < LEAST_MEMORY:
-        raise ValueError(f"invalid value {value!r}: expected at least {LEAST_MEMORY}M, with less no machine boots")
-    return value
-
-
-def _sha256(value: str) -> str:
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
-        raise ValueError("must be the 64 hex digits of a SHA-256 sum")
-    return value.lower()
-
-
-def _git_ref(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./@+-]*", value) or ".." in value:
-        raise ValueError(f"{value!r} is no branch, tag or commit")
-    return value
-
-
-def _git_url(value: str) -> str:
-    scheme = re.match(r"([A-Za-z0-9+.-]+)(::|://(?P<host>[^/]*))", value)
-    odd = any(character.isspace() or scalars.is_control(character) for character in value)
-    if value.startswith("-") or odd or (scheme and scheme[2].startswith("::")):
-        raise ValueError(f"{value!r} is no URL of a git repository")
-    if scheme and (scheme[1] not in GIT_SCHEMES or (scheme["host"].rpartition("@")[2]).startswith("-")):
-        raise ValueError(f"invalid URL {value!r}: expected {', '.join(GIT_SCHEMES)}, or a path")
-    return value
-
-
-def _string(description: str, **more: object) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "description": description, **more})
-
-
-Name = Annotated[str, _text("worker1", _name), _string("a name", pattern=f"^{NAME.pattern}$")]
-LabName = Annotated[str, _text("3node", _lab_name), _string("a lab's name", pattern=f"^{LAB_NAME.pattern}$")]
-Mac = Annotated[
-    str, _text("0a:00:00:00:00:01", addresses.parse_mac), _string("a MAC address", pattern=f"^{addresses.MAC.pattern}$")
-]
-Ip = Annotated[str, _text("192.168.0.11", addresses.parse_ip), _string("an IPv4 or IPv6 address")]
-IpOrDhcp = Annotated[str, _text("192.168.0.11", _ip_or_dhcp), _string("an address, or dhcp")]
-IpOrAsked = Annotated[str, _text("192.168.0.11", _ip_or_asked), _string("an address, dhcp or slaac")]
-SetName = Annotated[str, _text("web_servers", _set_name), _string("a name that a match can hold")]
-SetMember = Annotated[str, _text("192.168.0.0/24", _set_member), _string("an address, a subnet or a MAC address")]
-IpOrNetwork = Annotated[str, _text("192.168.0.0/24", _ip_or_network), _string("an address or a subnet")]
-Network = Annotated[str, _text("192.168.0.0/24", addresses.parse_network), _string("a subnet with prefix length")]
-Interface = Annotated[str, _text("192.168.0.1/24", addresses.parse_interface), _string("an address with prefix length")]
-InterfaceName = Annotated[str, _text("br-ex", _interface_name), _string("an interface", maxLength=15)]
-Endpoint = Annotated[str, _text("vm2:22", _endpoint), _string("NAME:PORT or ADDRESS:PORT")]
-Vip = Annotated[str, _text("192.168.0.100:80", _vip), _string("ADDRESS or ADDRESS:PORT")]
-Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
-MachineMemory = Annotated[str, _text("512M", _machine_memory), _string("memory, in M or G")]
-Jump = Annotated[str, _text("admin@gate:22", scalars.jump), _string("USER@HOST:PORT")]
-Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
-GitRef = Annotated[str, _text("v3.5.0", _git_ref), _string("a branch, tag or commit")]
-GitUrl = Annotated[str, _text("https://github.com/openvswitch/ovs", _git_url), _string("the URL of a git repository")]
-Text = Annotated[str, _text("a word", scalars.printable), _string("text of one line")]
-Match = Annotated[str, _text("ip4", scalars.match_expression), _string("an OVN match expression")]
-Path = Annotated[str, _text("./file", scalars.file_path), _string("a path or URL")]
-Host = Annotated[str, _text("gw1.example.org", scalars.host), _string("a host name or an address")]
-User = Annotated[str, _text("admin", scalars.user), _string("a user")]
-CompilerFlags = Annotated[str, _text("-O2 -g", scalars.compiler_flags), _string("compiler flags")]
-LibvirtUri = Annotated[str, _text("qemu:///system", scalars.libvirt_uri), _string("a libvirt URI")]
-DeviceXml = Annotated[str, _text("<watchdog/>", scalars.device_elements), _string("libvirt device elements")]
-Encap = Literal["geneve", "vxlan"]
-OptionKey = Annotated[str, _text("requested-tnl-key", _option_key), _string("the name of an option")]
-Options = dict[OptionKey, Text]
-TcpPort = Annotated[int, Field(ge=1, le=65535)]
-
-
-class _Or:
-    """Adds a further form to the JSON schema of a type, one that a validator turns into the first."""
-
-    def __init__(self, *forms: dict[str, object]) -> None:
-        self.forms = forms
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"anyOf": [handler(core), *self.forms]}
-
-
-class _OrItem:
-    """Adds to the JSON schema of a list that one item may stand alone."""
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler(core)
-        return {"anyOf": [schema["items"], schema]}
-
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
-def _listed_or_none(value: object) -> object:
-    return [] if value is None else _listed(value)
-
-
-def _empty_is_default(value: object) -> object:
-    return {} if value is None else value
-
-
-def _true_is_default(value: object) -> object:
-    return {} if value is True else None if value is False else value
-
-
-def _names_or_mapping(value: object) -> object:
-    """A list of names means entries with nothing said about them."""
-    if not isinstance(value, list):
-        return value
-    names = [name for name in value if isinstance(name, str)]
-    if len(names) != len(value):
-        raise PydanticCustomError("names", "must be a list of names, or a mapping")
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise PydanticCustomError("names", "{name} stands here twice", {"name": repr(twice)})
-    return dict.fromkeys(names)
-
-
-_LIST_OF_NAMES: dict[str, object] = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
-_OneOrMore = (BeforeValidator(_listed), _OrItem())
-_OneOrNone = (BeforeValidator(_listed_or_none), _OrItem(), _Or({"type": "null"}))
-_MayBeEmpty = (BeforeValidator(_empty_is_default), _Or({"type": "null"}))
-
-
-class Part(BaseModel):
-    """A mapping of the file: unknown keys are mistakes, and nothing is converted silently."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, defer_build=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_default(cls, data: Any) -> Any:
-        """A key with nothing behind it is as good as left out."""
-        if not isinstance(data, dict):
-            return data
-        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
 
 
 class Origin(Part):
@@ -351,7 +145,7 @@ class Control(Part):
 class PhysicalNetwork(Part):
     """A provider network: a further NIC, and on chassis a bridge and a bridge mapping."""
 
-    subnet: Annotated[list[Network], *_OneOrMore] = []
+    subnet: Annotated[list[Network], *OneOrMore] = []
     """Hosts on it without an address get one from here."""
     bridge: InterfaceName | None = None
     """The bridge that carries it on each chassis; br- and its name where nothing is said."""
@@ -365,7 +159,7 @@ class NodeRoute(Part):
 
     prefix: Network
     """What it leads to."""
-    nexthop: Annotated[list[Ip], Field(min_length=1), *_OneOrMore]
+    nexthop: Annotated[list[Ip], Field(min_length=1), *OneOrMore]
     """The router that it goes through; several share the traffic (ECMP)."""
 
 
@@ -450,7 +244,7 @@ class Node(Machine):
     chassis: bool = True
     """Whether a central runs an ovn-controller as well."""
     physical: Annotated[
-        dict[Name, Annotated[list[IpOrDhcp], *_OneOrNone]], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)
+        dict[Name, Annotated[list[IpOrDhcp], *OneOrNone]], BeforeValidator(names_or_mapping), Or(LIST_OF_NAMES)
     ] = {}
     """The physical networks that it is on, and its address on each; dhcp asks for one."""
     software: Software | None = None
@@ -481,7 +275,7 @@ class Port(Part):
     share."""
     mac: Mac | None = None
     """Its MAC address; chosen and kept where nothing is said."""
-    ip: Annotated[list[IpOrAsked], *_OneOrMore] = []
+    ip: Annotated[list[IpOrAsked], *OneOrMore] = []
     """Its addresses; one of each of the switch's subnets where nothing is said; dhcp asks OVN for them, slaac
     makes an IPv6 address of what a router advertises."""
     chassis: Name | None = None
@@ -554,13 +348,13 @@ class Switch(Part):
     """The availability zone that has it, where the lab has several."""
     transit: bool = False
     """Whether it joins all availability zones."""
-    subnet: Annotated[list[Network], *_OneOrMore] = []
+    subnet: Annotated[list[Network], *OneOrMore] = []
     """Ports without an ip get one from here, in order; its first address is left for a router."""
     dhcp: DhcpOrFlag = False
     """OVN's own DHCP, and fake VMs ask it."""
-    dns: dict[Text, Annotated[list[Ip], *_OneOrMore]] = {}
+    dns: dict[Text, Annotated[list[Ip], *OneOrMore]] = {}
     """Names that OVN resolves for its ports, and their addresses."""
-    ports: dict[Name, Annotated[Port, *_MayBeEmpty]] = {}
+    ports: dict[Name, Annotated[Port, *MayBeEmpty]] = {}
     """Its ports by name: the fake VMs."""
     physical_network: Name | None = None
     """The physical network that a localnet port joins it to."""
@@ -573,7 +367,7 @@ class Switch(Part):
 class RouterPort(Part):
     """A logical router port, on the switch that it is named for."""
 
-    ip: Annotated[list[Interface], Field(min_length=1), *_OneOrMore]
+    ip: Annotated[list[Interface], Field(min_length=1), *OneOrMore]
     """Its addresses with prefix length."""
     mac: Mac | None = None
     """Its MAC address; chosen and kept where nothing is said."""
@@ -602,7 +396,7 @@ class Route(Part):
 
     prefix: Network
     """What it leads to."""
-    nexthop: Annotated[list[Ip], Field(min_length=1), *_OneOrMore]
+    nexthop: Annotated[list[Ip], Field(min_length=1), *OneOrMore]
     """The router that it goes through; several share the traffic (ECMP)."""
     port: Name | None = None
     """The switch whose router port it leaves by."""
@@ -735,7 +529,7 @@ class LoadBalancer(Part):
     """Switches that have it."""
     routers: list[Name] = []
     """Routers that have it."""
-    health_check: Annotated[HealthCheck | None, BeforeValidator(_true_is_default), _Or({"type": "boolean"})] = None
+    health_check: Annotated[HealthCheck | None, BeforeValidator(true_is_default), Or({"type": "boolean"})] = None
     """true, or how it finds out which of its backends live."""
     options: Options = {}
     """Further options of the Load_Balancer (ovn-nb(5))."""
@@ -744,15 +538,15 @@ class LoadBalancer(Part):
 class Logical(Part):
     """The logical network."""
 
-    switches: dict[Name, Annotated[Switch, *_MayBeEmpty]] = {}
+    switches: dict[Name, Annotated[Switch, *MayBeEmpty]] = {}
     """Logical switches by name."""
-    routers: dict[Name, Annotated[Router, *_MayBeEmpty]] = {}
+    routers: dict[Name, Annotated[Router, *MayBeEmpty]] = {}
     """Logical routers by name."""
     acls: list[Acl] = []
     """Access rules."""
-    port_groups: dict[SetName, Annotated[PortGroup, *_MayBeEmpty]] = {}
+    port_groups: dict[SetName, Annotated[PortGroup, *MayBeEmpty]] = {}
     """Port groups by name."""
-    address_sets: dict[SetName, Annotated[list[SetMember], *_OneOrMore]] = {}
+    address_sets: dict[SetName, Annotated[list[SetMember], *OneOrMore]] = {}
     """Sets of addresses by name, as $NAME in a match."""
     ha_chassis_groups: dict[Name, list[Name]] = {}
     """Groups of gateways by name, the preferred first."""
@@ -798,19 +592,19 @@ class TopologyFile(Part):
     """ssl: everywhere, with a CA of the lab's own."""
     software: Software = "packages"
     """How OVS and OVN get onto the nodes."""
-    control: Annotated[Control, *_MayBeEmpty] = Control()
+    control: Annotated[Control, *MayBeEmpty] = Control()
     """How databases and chassis talk to each other."""
-    underlay: Annotated[Underlay, *_MayBeEmpty] = Underlay()
+    underlay: Annotated[Underlay, *MayBeEmpty] = Underlay()
     """The network between the nodes."""
-    physical_networks: dict[Name, Annotated[PhysicalNetwork, *_MayBeEmpty]] = {}
+    physical_networks: dict[Name, Annotated[PhysicalNetwork, *MayBeEmpty]] = {}
     """Provider networks by name."""
-    machines: Annotated[Machine, *_MayBeEmpty] = Machine()
+    machines: Annotated[Machine, *MayBeEmpty] = Machine()
     """What holds for all nodes that do not say otherwise."""
-    libvirt: Annotated[Libvirt, *_MayBeEmpty] = Libvirt()
+    libvirt: Annotated[Libvirt, *MayBeEmpty] = Libvirt()
     """What all nodes share where they are libvirt's."""
-    nodes: Annotated[dict[Name, Annotated[Node, *_MayBeEmpty]], BeforeValidator(_names_or_mapping), _Or(_LIST_OF_NAMES)]
+    nodes: Annotated[dict[Name, Annotated[Node, *MayBeEmpty]], BeforeValidator(names_or_mapping), Or(LIST_OF_NAMES)]
     """The machines: a list of names, or a mapping."""
-    logical: Annotated[Logical, *_MayBeEmpty] = Logical()
+    logical: Annotated[Logical, *MayBeEmpty] = Logical()
     """The logical network."""
     checks: list[Check] = []
     """What `ovnlab test` tries."""

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from ovnlab.cli.app import app
-from ovnlab.topology import model
+from ovnlab.topology import grammar, model
 from tests.lab.test_documentation import console
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -24,7 +24,7 @@ def test_generated_pages_are_up_to_date(name: str) -> None:
 
 def test_every_part_of_the_format_has_its_section() -> None:
     described = {part for _, part, _ in runpy.run_path(str(DOCS / "generate.py"))["PARTS"]}
-    assert described == {*model.Part.__subclasses__(), *model.Machine.__subclasses__()}
+    assert described == {*grammar.Part.__subclasses__(), *model.Machine.__subclasses__()}
 
 
 @pytest.mark.parametrize(("name", "least"), [("machines.md", 15)])
