@@ -19,8 +19,8 @@ from ovnlab.insight import causes
 from ovnlab.insight.causes.finding import CERTAIN, Evidence, FailingPair, Finding
 from ovnlab.insight.causes.passes import is_address, passes
 from ovnlab.insight.expected_reachability import Intent, intents
-from ovnlab.insight.probe_packet import Wish
-from ovnlab.insight.snapshot import Snapshot, observe
+from ovnlab.insight.probe_packet import TraceRequest
+from ovnlab.insight.snapshot import LabSnapshot, observe
 from ovnlab.insight.trace import trace
 from ovnlab.insight.verdict import verdict
 from ovnlab.lab import Lab, Target
@@ -97,7 +97,7 @@ def diagnose(lab: Lab, asked: Asked | None = None, *, send: bool = True) -> Diag
     return _judged(lab, snapshot, tried, failing, notes, asked)
 
 
-def explain(lab: Lab, snapshot: Snapshot, failing: Sequence[FailingPair], tried: int) -> Diagnosis:
+def explain(lab: Lab, snapshot: LabSnapshot, failing: Sequence[FailingPair], tried: int) -> Diagnosis:
     """Return the diagnosis of pairs that have been tried already."""
     return _judged(lab, snapshot, tried, failing, [], None)
 
@@ -113,7 +113,7 @@ def _known(lab: Lab, asked: Asked) -> None:
 
 
 def _judged(
-    lab: Lab, snapshot: Snapshot, tried: int, failing: Sequence[FailingPair], notes: list[str], asked: Asked | None
+    lab: Lab, snapshot: LabSnapshot, tried: int, failing: Sequence[FailingPair], notes: list[str], asked: Asked | None
 ) -> Diagnosis:
     found = causes.of(snapshot, Evidence(tuple(failing)))
     if found:  # what is just changing is no fault: only what is there twice is told
@@ -132,7 +132,7 @@ def _judged(
 # ── packets ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _all(snapshot: Snapshot, notes: list[str]) -> tuple[int, list[FailingPair]]:
+def _all(snapshot: LabSnapshot, notes: list[str]) -> tuple[int, list[FailingPair]]:
     """Try pairs of fake VMs, the largest packet between chassis, and the file's checks."""
     try:
         look = snapshot.look
@@ -197,12 +197,12 @@ def _try(pair: Pair) -> Try:
     return Try(pair.source.target, str(pair.address), device=pair.source.device)
 
 
-def _sent(snapshot: Snapshot, tries: Sequence[Try]) -> list[str]:
+def _sent(snapshot: LabSnapshot, tries: Sequence[Try]) -> list[str]:
     del snapshot
     return outcomes(tries, [False] * len(tries)) if tries else []
 
 
-def _large(snapshot: Snapshot, answered: Sequence[Pair]) -> list[FailingPair]:
+def _large(snapshot: LabSnapshot, answered: Sequence[Pair]) -> list[FailingPair]:
     """Try the largest packet of fake VMs between each two chassis, in both directions."""
     chosen: dict[tuple[str, str], tuple[Pair, int]] = {}
     for pair in answered:
@@ -219,7 +219,7 @@ def _large(snapshot: Snapshot, answered: Sequence[Pair]) -> list[FailingPair]:
     ]
 
 
-def _mtu(snapshot: Snapshot, target: Target) -> int:
+def _mtu(snapshot: LabSnapshot, target: Target) -> int:
     seen = snapshot.nodes.get(target.node.name)
     for bound in seen.state.vms if seen is not None else ():
         if bound.name == (target.vm or target.name) and target.interface in bound.devices:
@@ -227,7 +227,7 @@ def _mtu(snapshot: Snapshot, target: Target) -> int:
     return 0
 
 
-def _checked(snapshot: Snapshot, known: set[tuple[str, str]]) -> list[FailingPair]:
+def _checked(snapshot: LabSnapshot, known: set[tuple[str, str]]) -> list[FailingPair]:
     """Try the file's checks. One that should be answered and is not fails; so does the opposite."""
     there = _targets(snapshot)
     checks = [check for check in snapshot.topology.checks if check.source in there]
@@ -237,7 +237,7 @@ def _checked(snapshot: Snapshot, known: set[tuple[str, str]]) -> list[FailingPai
         same = outcome == check.expect or (check.source, check.target) in known or not outcome
         if same or (check.expect == "unreachable" and outcome == "refused"):
             continue
-        wish = Wish(check.source, check.target, "tcp" if check.kind == "tcp" else "icmp", check.port)
+        wish = TraceRequest(check.source, check.target, "tcp" if check.kind == "tcp" else "icmp", check.port)
         intent = intents(snapshot.look, [wish])[0]
         where = address(check.target, there, there[check.source]) or check.target
         what = f"TCP port {check.port}" if check.kind == "tcp" else "ping"
@@ -268,7 +268,7 @@ def _observed(checks: Sequence[Check], there: dict[str, Target], size: int = 0) 
     return [found.get(number, "") for number in range(len(checks))]
 
 
-def _targets(snapshot: Snapshot) -> dict[str, Target]:
+def _targets(snapshot: LabSnapshot) -> dict[str, Target]:
     """Nodes, fake VMs and their VLANs, as places that packets are sent from."""
     found = {}
     for name, seen in snapshot.nodes.items():
@@ -302,7 +302,7 @@ def _targets(snapshot: Snapshot) -> dict[str, Target]:
     return found
 
 
-def _ask(snapshot: Snapshot, asked: Asked, notes: list[str]) -> tuple[int, list[FailingPair]]:
+def _ask(snapshot: LabSnapshot, asked: Asked, notes: list[str]) -> tuple[int, list[FailingPair]]:
     """Try the one pair that is asked for."""
     there = _targets(snapshot)
     if asked.source not in there:
@@ -321,7 +321,7 @@ def _ask(snapshot: Snapshot, asked: Asked, notes: list[str]) -> tuple[int, list[
             return 1, []
     intent = Intent("unknown")
     try:
-        wish = Wish(asked.source, asked.target, "tcp" if asked.tcp else "icmp", asked.tcp)
+        wish = TraceRequest(asked.source, asked.target, "tcp" if asked.tcp else "icmp", asked.tcp)
         intent = intents(snapshot.look, [wish])[0]
     except OvnlabError as error:
         notes.append(f"OVN's logic could not be asked: {error}")
@@ -335,7 +335,7 @@ def _ask(snapshot: Snapshot, asked: Asked, notes: list[str]) -> tuple[int, list[
     ]
 
 
-def _address_of(snapshot: Snapshot, name: str) -> str:
+def _address_of(snapshot: LabSnapshot, name: str) -> str:
     """The address of a logical port that no interface has."""
     for zone in snapshot.zones.values():
         if name in zone.names.ports:
@@ -344,7 +344,7 @@ def _address_of(snapshot: Snapshot, name: str) -> str:
 
 
 def _failing(
-    snapshot: Snapshot,
+    snapshot: LabSnapshot,
     source: str,
     target: str,
     where: str,
@@ -376,7 +376,7 @@ def _failing(
     return dataclasses.replace(pair, keys=keys | {pair.key, "logic"} if not size else keys | {pair.key})
 
 
-def _own_addresses(snapshot: Snapshot, name: str) -> tuple[str, ...]:
+def _own_addresses(snapshot: LabSnapshot, name: str) -> tuple[str, ...]:
     return tuple(
         ip_of(word)
         for seen in snapshot.nodes.values()
@@ -390,7 +390,7 @@ def _own_addresses(snapshot: Snapshot, name: str) -> tuple[str, ...]:
 
 
 def _traced(
-    snapshot: Snapshot, found: tuple[Finding, ...], failing: Sequence[FailingPair], notes: list[str]
+    snapshot: LabSnapshot, found: tuple[Finding, ...], failing: Sequence[FailingPair], notes: list[str]
 ) -> tuple[tuple[Finding, ...], list[FailingPair]]:
     """Add findings of OVN's own logic, and of traces, for pairs that no finding explains."""
     more: dict[tuple[str, str, str], Finding] = {}
@@ -414,7 +414,7 @@ def _traced(
     return (*found, *more.values()), unexplained
 
 
-def _meant(snapshot: Snapshot, pair: FailingPair) -> Finding | None:
+def _meant(snapshot: LabSnapshot, pair: FailingPair) -> Finding | None:
     """The rule by which OVN means a packet, or its answer, to be lost."""
     if pair.meant not in ("dropped", "rejected", "not sent") or not pair.reason:
         return None
@@ -446,7 +446,7 @@ def _meant(snapshot: Snapshot, pair: FailingPair) -> Finding | None:
     )
 
 
-def _row_of(snapshot: Snapshot, reason: str) -> LiveRow | None:
+def _row_of(snapshot: LabSnapshot, reason: str) -> LiveRow | None:
     """Return the row that the beginning of its UUID names in a reason, such as `ACL 50340e10`."""
     return next((row for row in snapshot.rows if row.uuid[:8] in reason.split()), None)
 
@@ -459,13 +459,13 @@ def _removal(row: LiveRow) -> str:
     return f"ovnlab nbctl remove {held.table} {held.name} {held.column} {row.uuid}"
 
 
-def _by_trace(snapshot: Snapshot, pair: FailingPair, notes: list[str]) -> Finding | None:
+def _by_trace(snapshot: LabSnapshot, pair: FailingPair, notes: list[str]) -> Finding | None:
     """Where a trace of the pair says that logic and reality part."""
     protocol, port = ("tcp", int(pair.what.rpartition(" ")[2])) if pair.what.startswith("TCP") else ("icmp", 0)
     try:
         done = trace(
             snapshot.look,
-            Wish(pair.source, pair.target, protocol, port, ip=pair.address if is_address(pair.address) else ""),
+            TraceRequest(pair.source, pair.target, protocol, port, ip=pair.address if is_address(pair.address) else ""),
         )
         said = verdict(done)
     except OvnlabError as error:

@@ -43,7 +43,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Step:
+class UpgradeStep:
     """One node that has other software now: what its daemons were of before and are of after, by their own account."""
 
     node: str
@@ -72,7 +72,7 @@ def order(topology: Topology, names: Sequence[str], *, every: bool) -> list[str]
 
 def upgrade(
     lab: Lab, names: Sequence[str], software: Callable[[Software], Software], traffic: tuple[str, str] | None
-) -> list[Step]:
+) -> list[UpgradeStep]:
     """Give nodes other software, one after the other; each is in sync before the next.
 
     `software` says what a node is to have, by what it has. Everything is built before anything is changed. Raises
@@ -93,9 +93,9 @@ def _upgraded(
     wanted: Mapping[str, Software],
     keys: Mapping[str, str],
     traffic: tuple[str, str] | None,
-) -> list[Step]:
+) -> list[UpgradeStep]:
     with _watched(lab, traffic) as watch:
-        steps: list[tuple[Step, int, int]] = []
+        steps: list[tuple[UpgradeStep, int, int]] = []
         for name in names:
             lab.reporter.step(f"upgrading {name}")
             began, before = CLOCK.monotonic(), _software(lab, name)
@@ -108,12 +108,12 @@ def _upgraded(
                 error.detail = "\n".join(filter(None, [error.detail, *done]))
                 raise
             seconds = CLOCK.monotonic() - began
-            steps.append((Step(name, before, _software(lab, name), round(seconds, 3), None), start_ns, now_ns()))
+            steps.append((UpgradeStep(name, before, _software(lab, name), round(seconds, 3), None), start_ns, now_ns()))
         if watch is None:
             return [step for step, _, _ in steps]
         answers = watch.answers()
     return [
-        Step(step.node, step.before, step.after, step.seconds, answers.within(start_ns, end_ns))
+        UpgradeStep(step.node, step.before, step.after, step.seconds, answers.within(start_ns, end_ns))
         for step, start_ns, end_ns in steps
     ]
 
@@ -130,7 +130,7 @@ _NONE = re.compile(r"^\[(?P<time>[0-9.]+)\] (?:no answer yet for|From .*) icmp_s
 
 
 @dataclass(frozen=True)
-class Answers:
+class PingReplies:
     """When packets were sent, which of them were answered and when, and until when that was watched.
 
     All times are in seconds since 1970.
@@ -149,7 +149,7 @@ class Answers:
         return Loss(len(mine), sum(number not in self.answered for number in mine), round(1000 * longest))
 
 
-def parse(printed: str, ended: float = 0) -> Answers:
+def parse(printed: str, ended: float = 0) -> PingReplies:
     """What `ping -D -O` printed until it ended. Its numbers begin again after 65535."""
     sent: dict[int, float] = {}
     answered: dict[int, float] = {}
@@ -167,10 +167,10 @@ def parse(printed: str, ended: float = 0) -> Answers:
             answered[number] = when
         else:
             sent.setdefault(number, when - INTERVAL)
-    return Answers(sent, answered, ended or max(answered.values(), default=0))
+    return PingReplies(sent, answered, ended or max(answered.values(), default=0))
 
 
-class Watch:
+class TrafficWatch:
     """A ping that goes on from one fake VM to another, as long as this is entered."""
 
     def __init__(self, source: Target, target: Target) -> None:
@@ -204,18 +204,18 @@ class Watch:
         self._process.wait()
         self._printed.close()
 
-    def _answers(self) -> Answers:
+    def _answers(self) -> PingReplies:
         self._printed.seek(0)
         return parse(self._printed.read(), now_ns() / 1e9)
 
-    def answers(self) -> Answers:
+    def answers(self) -> PingReplies:
         """What came of its packets until now."""
         CLOCK.sleep(SETTLING)
         return self._answers()
 
 
 @contextlib.contextmanager
-def _watched(lab: Lab, traffic: tuple[str, str] | None) -> Iterator[Watch | None]:
+def _watched(lab: Lab, traffic: tuple[str, str] | None) -> Iterator[TrafficWatch | None]:
     if traffic is None:
         yield None
         return
@@ -223,5 +223,5 @@ def _watched(lab: Lab, traffic: tuple[str, str] | None) -> Iterator[Watch | None
     for name in traffic:
         if name not in places:
             raise OvnlabError("is not bound to a node", where=name, hint=f"ovnlab bind {name} NODE")
-    with Watch(places[traffic[0]], places[traffic[1]]) as watch:
+    with TrafficWatch(places[traffic[0]], places[traffic[1]]) as watch:
         yield watch

@@ -14,7 +14,7 @@ from ovnlab.shipped import find_topology
 
 if TYPE_CHECKING:
     from ovnlab.software.artefacts import Artefact
-    from ovnlab.upgrading import Step
+    from ovnlab.upgrading import UpgradeStep
 
 
 @click.command("build")
@@ -152,7 +152,7 @@ def upgrade(
     return 0
 
 
-def _step(step: Step) -> tuple[str, ...]:
+def _step(step: UpgradeStep) -> tuple[str, ...]:
     row = (step.node, step.before, step.after, f"{step.seconds:.1f} s")
     if step.loss is None:
         return row

@@ -18,10 +18,10 @@ from ovnlab import scratch
 from ovnlab.cli import output, streams
 from ovnlab.errors import UsageError
 from ovnlab.insight import pcap
-from ovnlab.insight.capture import Line, Wanted, capture, capture_into, capture_to
+from ovnlab.insight.capture import CaptureRequest, PacketLine, capture, capture_into, capture_to
 from ovnlab.insight.dissection import Packet
 from ovnlab.insight.names import Names, TunnelNames
-from ovnlab.insight.tcpdump import Place
+from ovnlab.insight.tcpdump import CapturePoint
 from ovnlab.lab import Lab
 
 
@@ -37,7 +37,7 @@ def _until_interrupted() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _begun(places: Sequence[Place]) -> None:
+def _begun(places: Sequence[CapturePoint]) -> None:
     """Say on the terminal where it is listened."""
     if sys.stderr.isatty():
         shown = ", ".join(place.title for place in places[:6]) + (" …" if len(places) > 6 else "")
@@ -45,12 +45,12 @@ def _begun(places: Sequence[Place]) -> None:
         streams.say(output.shown(text))
 
 
-def lines(lab: Lab, wanted: Wanted, *, json: bool) -> int:
+def lines(lab: Lab, wanted: CaptureRequest, *, json: bool) -> int:
     """Show packets as they come."""
     width = 0
     with _until_interrupted() as stop:
 
-        def begun(places: Sequence[Place]) -> None:
+        def begun(places: Sequence[CapturePoint]) -> None:
             nonlocal width
             width = max(len(place.title) for place in places)
             _begun(places)
@@ -94,7 +94,7 @@ def numbers(found: Packet) -> TunnelNames | None:
     return Names({}).named(found.tunnel, found.source, found.destination) if found.tunnel else None
 
 
-def _object(line: Line) -> dict[str, Any]:
+def _object(line: PacketLine) -> dict[str, Any]:
     caught = line.caught
     where = {"place": caught.place.title, "node": caught.place.node, "device": caught.place.device}
     return {**where, **as_object(caught.time, caught.length, line.packet, line.tunnel)}
@@ -130,7 +130,7 @@ def as_object(time: int | None, length: int, found: Packet, tunnel: TunnelNames 
     }
 
 
-def into_file(lab: Lab, wanted: Wanted, into: str, *, json: bool) -> int:
+def into_file(lab: Lab, wanted: CaptureRequest, into: str, *, json: bool) -> int:
     """Capture into a file, and say what came of it; `-` is standard output, which others read as packets come."""
     if into == "-":
         if json:

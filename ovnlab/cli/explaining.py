@@ -10,12 +10,12 @@ from ovnlab.cli import output
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.bundle import write
 from ovnlab.insight.explain import explain
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.lab_view import LabView
 from ovnlab.lab import Lab
 from ovnlab.waiting import now_ns
 
 
-def show(seen: Look, name: str, *, json: bool) -> int:
+def show(seen: LabView, name: str, *, json: bool) -> int:
     """All about a port."""
     found = explain(seen, name)
     if json:

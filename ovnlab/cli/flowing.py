@@ -11,8 +11,8 @@ from ovnlab import interruption
 from ovnlab.binding import unknown
 from ovnlab.cli import output, streams
 from ovnlab.errors import UsageError
-from ovnlab.insight.flow_tables import Filter, Flow, Teller, Told, sample
-from ovnlab.insight.lab_view import Look, look
+from ovnlab.insight.flow_tables import DescribedFlow, Filter, Flow, FlowFormatter, sample
+from ovnlab.insight.lab_view import LabView, look
 from ovnlab.lab import Lab
 
 INTERVAL = 1.0
@@ -34,7 +34,7 @@ def flows(lab: Lab, node: str, which: Filter, *, follow: bool, json: bool) -> in
     return 0
 
 
-def _check(seen: Look, node: str, which: Filter) -> None:
+def _check(seen: LabView, node: str, which: Filter) -> None:
     found = seen.topology.node(node)
     if found is None:
         raise unknown(seen.topology, node)
@@ -44,37 +44,37 @@ def _check(seen: Look, node: str, which: Filter) -> None:
         raise UsageError(f"there is no logical port {which.port!r}", hint="`ovnlab sbctl list Port_Binding` has all")
 
 
-def _show(seen: Look, node: str, which: Filter, *, json: bool, following: bool) -> None:
+def _show(seen: LabView, node: str, which: Filter, *, json: bool, following: bool) -> None:
     found = sample(seen, node, interval=INTERVAL)
-    teller = Teller(seen, node, found)
-    if which.table and not any(which.table in (str(t), *name.split(", ")) for t, name in teller.tables.items()):
-        names = sorted({part for name in teller.tables.values() for part in name.split(", ") if part})
+    formatter = FlowFormatter(seen, node, found)
+    if which.table and not any(which.table in (str(t), *name.split(", ")) for t, name in formatter.tables.items()):
+        names = sorted({part for name in formatter.tables.values() for part in name.split(", ") if part})
         raise UsageError(f"there is no table {which.table!r}", hint=f"there is {', '.join(names)}")
-    wanted = teller.wanted(found, which)
+    wanted = formatter.wanted(found, which)
     if json and following:
-        output.object_line(node=node, flows=[_object(teller.told(flow)) for flow in wanted])
+        output.object_line(node=node, flows=[_object(formatter.describe(flow)) for flow in wanted])
     elif json:
-        output.as_json(node=node, flows=[_object(teller.told(flow)) for flow in wanted])
+        output.as_json(node=node, flows=[_object(formatter.describe(flow)) for flow in wanted])
     else:
         if following and output.is_colourful(sys.stdout):
             streams.write("\x1b[H\x1b[2J")
-        for line in _lines(node, teller, wanted, len(found)):
+        for line in _lines(node, formatter, wanted, len(found)):
             output.line(line)
         if following:
             output.line()
     streams.flush()
 
 
-def _lines(node: str, teller: Teller, wanted: Sequence[Flow], everything: int) -> Iterator[str]:
+def _lines(node: str, formatter: FlowFormatter, wanted: Sequence[Flow], everything: int) -> Iterator[str]:
     yield output.coloured(f"{node}: {len(wanted)} of {output.count(everything, 'flow')}", "bold")
     rates = [_rate(flow) for flow in wanted]
     width = max(map(len, rates), default=0)
     packets = max((len(str(flow.packets)) for flow in wanted), default=0)
     for table, group in itertools.groupby(wanted, key=lambda flow: flow.table):
-        name = teller.tables.get(table, "")
+        name = formatter.tables.get(table, "")
         yield f"{output.coloured(f'table {table}', 'blue')}  {name}"
         for flow in group:
-            told = teller.told(flow)
+            told = formatter.describe(flow)
             rate = output.coloured(_rate(flow).rjust(width), "green" if flow.rate else "dim")
             yield f"  {rate}  {flow.packets:>{packets}}  {flow.priority:>5}  {told.match}"
             yield f"  {' ' * (width + packets + 9)}  {output.coloured(told.actions, 'dim')}{_of(told)}"
@@ -84,7 +84,7 @@ def _rate(flow: Flow) -> str:
     return f"{flow.rate:.1f}/s" if flow.rate else "-"
 
 
-def _of(told: Told) -> str:
+def _of(told: DescribedFlow) -> str:
     if told.northbound is not None:
         row = told.northbound
         name = told.place or row.name or row.uuid[:8]
@@ -94,7 +94,7 @@ def _of(told: Told) -> str:
     return ""
 
 
-def _object(told: Told) -> dict[str, Any]:
+def _object(told: DescribedFlow) -> dict[str, Any]:
     flow, row = told.flow, told.northbound
     return {
         "table": flow.table,

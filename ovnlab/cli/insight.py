@@ -16,8 +16,8 @@ from ovnlab.errors import OvnlabError, UsageError
 
 if TYPE_CHECKING:
     from ovnlab.cli.tracing import NamedCause
-    from ovnlab.insight.lab_view import Look
-    from ovnlab.insight.probe_packet import Wish
+    from ovnlab.insight.lab_view import LabView
+    from ovnlab.insight.probe_packet import TraceRequest
     from ovnlab.lab import Lab
 
 
@@ -29,7 +29,7 @@ def _find(lab: str | None) -> Lab:
 
 
 @contextlib.contextmanager
-def _look(lab: str | None, bundle: str | None) -> Iterator[Look]:
+def _look(lab: str | None, bundle: str | None) -> Iterator[LabView]:
     """A lab that runs, or one in a bundle."""
     if bundle is None:
         from ovnlab.insight.lab_view import look  # noqa: PLC0415
@@ -130,7 +130,7 @@ def trace(
     return 0 if judged.agrees else 4
 
 
-def _causes(lab: Lab, wish: Wish) -> list[NamedCause]:
+def _causes(lab: Lab, wish: TraceRequest) -> list[NamedCause]:
     """Return what `ovnlab diagnose` says of a pair that a trace found something wrong with."""
     from ovnlab.cli.tracing import NamedCause  # noqa: PLC0415
     from ovnlab.diagnosis import Asked, diagnose  # noqa: PLC0415
@@ -145,14 +145,14 @@ def _causes(lab: Lab, wish: Wish) -> list[NamedCause]:
     ]
 
 
-def _wish(source: str, destination: str, icmp: bool, tcp: int | None, udp: int | None, expression: str) -> Wish:
-    from ovnlab.insight.probe_packet import Wish  # noqa: PLC0415
+def _wish(source: str, destination: str, icmp: bool, tcp: int | None, udp: int | None, expression: str) -> TraceRequest:
+    from ovnlab.insight.probe_packet import TraceRequest  # noqa: PLC0415
 
     chosen = [name for name, given in (("--icmp", icmp), ("--tcp", tcp), ("--udp", udp)) if given]
     if len(chosen) > 1:
         raise UsageError(f"a packet is one of {' and '.join(chosen)}")
     protocol = "tcp" if tcp else "udp" if udp else "icmp"
-    return Wish(source, destination, protocol, tcp or udp or 0, expression)
+    return TraceRequest(source, destination, protocol, tcp or udp or 0, expression)
 
 
 @click.command("capture")
@@ -196,9 +196,9 @@ def capture(
     ovnlab capture gw1:eth2 worker1 -w - | wireshark -k -i -
     """
     from ovnlab.cli.capturing import into_file, lines  # noqa: PLC0415
-    from ovnlab.insight.capture import Wanted  # noqa: PLC0415
+    from ovnlab.insight.capture import CaptureRequest  # noqa: PLC0415
 
-    wanted = Wanted(targets, expression, inner, outer, count, seconds, bfd)
+    wanted = CaptureRequest(targets, expression, inner, outer, count, seconds, bfd)
     found = _find(lab)
     if into is not None:
         return into_file(found, wanted, into, json=json)

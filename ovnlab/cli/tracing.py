@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ovnlab.cli import output
 from ovnlab.insight.decisions import place_of, row_of
-from ovnlab.insight.evidence import Answer, Trace
+from ovnlab.insight.evidence import Reply, Trace
 from ovnlab.insight.ovn_trace import Section, Stage
-from ovnlab.insight.physical_path import Physical
+from ovnlab.insight.physical_path import SwitchTrace
 from ovnlab.insight.probe_capture import Hop
 from ovnlab.insight.trace_html import tells
 from ovnlab.insight.trace_json import stage_of
@@ -157,14 +157,14 @@ def _paren(name: str) -> str:
     return f" ({name})" if name else ""
 
 
-def _tables(one: Physical) -> str:
+def _tables(one: SwitchTrace) -> str:
     steps = [step for step in one.trace.steps if step.found and step.bridge == "br-int"]
     if not steps:
         return output.coloured("not asked", "dim")
     return f"{len(steps)} tables, {steps[0].table} … {steps[-1].table}"
 
 
-def _steps(trace: Trace, one: Physical) -> Iterator[str]:
+def _steps(trace: Trace, one: SwitchTrace) -> Iterator[str]:
     for step in one.trace.steps:
         if not step.found:
             continue
@@ -175,7 +175,7 @@ def _steps(trace: Trace, one: Physical) -> Iterator[str]:
             yield f"    {output.coloured(action, 'dim')}"
 
 
-def _show_answer(answer: Answer) -> None:
+def _show_answer(answer: Reply) -> None:
     """What came back, and where an answer that did not was seen."""
     if answer.back is not None and answer.back.hops:
         _heading("ANSWER", "what came back, or should have")

@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 
 from ovnlab.insight import ovn_trace
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.ovn_trace import CONNECTIONS, LogicalTrace
-from ovnlab.insight.probe_packet import Question
+from ovnlab.insight.probe_packet import ProbePacket
 from ovnlab.parallel import for_each
 
 MOST = 8
@@ -25,7 +25,7 @@ _NEXT_HOP = re.compile(r"reg0 = ([0-9a-f.:]+);|xxreg0 = ([0-9a-f.:]+);")
 _OUTPORT = re.compile(r'outport = "([^"]+)";')
 
 
-def meant(asked: Question, *options: str, tracked: str = "new") -> LogicalTrace:
+def meant(asked: ProbePacket, *options: str, tracked: str = "new") -> LogicalTrace:
     """What ovn-trace says of a packet, where connection tracking answers `tracked` each time."""
     words = [word for _ in range(CONNECTIONS) for word in ("--ct", tracked)]
     return ovn_trace.run(
@@ -33,7 +33,7 @@ def meant(asked: Question, *options: str, tracked: str = "new") -> LogicalTrace:
     )
 
 
-def ways(seen: Look, asked: Question, first: LogicalTrace, *, tracked: str = "new") -> list[LogicalTrace]:
+def ways(seen: LabView, asked: ProbePacket, first: LogicalTrace, *, tracked: str = "new") -> list[LogicalTrace]:
     """All that OVN may do with a packet; `first` is one of them."""
     members = _members(first)
     backends = _backends(seen, asked) if _balances(first) else []
@@ -78,7 +78,7 @@ def _balances(trace: LogicalTrace) -> bool:
     return any(section.title.startswith("ct_lb") for section in trace.sections)
 
 
-def _backends(seen: Look, asked: Question) -> list[str]:
+def _backends(seen: LabView, asked: ProbePacket) -> list[str]:
     """The backends of the virtual addresses that a packet goes to."""
     port = asked.fields.get("tcp.dst") or asked.fields.get("udp.dst")
     ip = asked.fields.get("ip4.dst") or asked.fields.get("ip6.dst") or asked.destination.ip

@@ -24,7 +24,7 @@ import msgspec
 from ovnlab import __version__, scratch
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.explain import INTERFACE
-from ovnlab.insight.lab_view import Look, Zone, look
+from ovnlab.insight.lab_view import LabView, ZoneView, look
 from ovnlab.insight.names import Names
 from ovnlab.lab import Lab
 from ovnlab.nodes.context import ProcessContext
@@ -72,7 +72,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Written:
+class BundleResult:
     """An archive: its size in bytes, and the nodes that are not in it."""
 
     path: Path
@@ -80,7 +80,7 @@ class Written:
     missing: Mapping[str, str]
 
 
-def write(lab: Lab, path: Path) -> Written:
+def write(lab: Lab, path: Path) -> BundleResult:
     """Put a lab into an archive. What of it does not answer is named in it, and no reason to leave out the rest."""
     topology = lab.topology
     missing: dict[str, str] = {}
@@ -112,7 +112,7 @@ def write(lab: Lab, path: Path) -> Written:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OvnlabError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
-    return Written(path, path.stat().st_size, missing)
+    return BundleResult(path, path.stat().st_size, missing)
 
 
 def _collected(node: Node) -> bytes:
@@ -134,7 +134,7 @@ def _collected(node: Node) -> bytes:
     return done.stdout
 
 
-def _databases(seen: Look) -> Iterator[tuple[str, bytes]]:
+def _databases(seen: LabView) -> Iterator[tuple[str, bytes]]:
     """What tracing and explaining read, as they read it."""
     for zone in seen.zones.values():
         yield f"zones/{zone.name or '-'}/southbound.json", _json(zone.tables)
@@ -168,7 +168,7 @@ def _pack(path: Path, lab: str, parts: Mapping[str, bytes], archives: Mapping[st
 
 
 @contextlib.contextmanager
-def opened(path: Path, report: Report) -> Iterator[Look]:
+def opened(path: Path, report: Report) -> Iterator[LabView]:
     """The lab in an archive, as insight sees a lab. Raises OvnlabError for what is none.
 
     OVN's tools, where they are needed, are those of this machine's packages, which `report` tells of.
@@ -288,7 +288,7 @@ def _part(path: Path, root: Path, name: str, kind: Any) -> Any:
         raise OvnlabError(f"its {name} cannot be understood: {error}", where=str(path)) from None
 
 
-def _look(path: Path, root: Path, report: Report) -> Look:
+def _look(path: Path, root: Path, report: Report) -> LabView:
     manifest = _part(path, root, "manifest.json", Manifest)
     topology = _topology(path, root)
     zones = {}
@@ -298,8 +298,8 @@ def _look(path: Path, root: Path, report: Report) -> Look:
         )
         central = next((node.name for node in topology.centrals(zone) if (_database(root, node.name)).exists()), "")
         context = ProcessContext(functools.partial(_with_database, _database(root, central), report))
-        zones[zone] = Zone(zone, context, Databases(zone), Names(tables), tables)
-    return Look(
+        zones[zone] = ZoneView(zone, context, Databases(zone), Names(tables), tables)
+    return LabView(
         manifest.lab,
         topology,
         {},

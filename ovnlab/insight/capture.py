@@ -16,12 +16,12 @@ from typing import IO
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.insight import pcap
 from ovnlab.insight.dissection import Packet, packet
-from ovnlab.insight.encapsulation import GENEVE_PORT, VXLAN_PORT, Tunnel
-from ovnlab.insight.lab_view import Look, look
+from ovnlab.insight.encapsulation import GENEVE_PORT, VXLAN_PORT, TunnelHeader
+from ovnlab.insight.lab_view import LabView, look
 from ovnlab.insight.names import Names, TunnelNames
 from ovnlab.insight.probe_capture import tunnel_filter, underlay
 from ovnlab.insight.probe_packet import endpoint
-from ovnlab.insight.tcpdump import END_TIMEOUT, Caught, Place, Tap, Taps
+from ovnlab.insight.tcpdump import END_TIMEOUT, Capture, CapturedPacket, CapturePoint, Captures
 from ovnlab.lab import Lab
 from ovnlab.topology.resolved import interface_name
 from ovnlab.waiting import CLOCK
@@ -40,7 +40,7 @@ KERNEL_DEVICES = ("genev_sys_6081", "vxlan_sys_4789")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CaptureRequest:
     """What is captured: places by name, all where there are none; before or after encapsulation on nodes.
 
     `count` is 0 and `seconds` None for no end; `bfd` says that the probes of tunnels are wanted as well.
@@ -56,18 +56,18 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Line:
+class PacketLine:
     """A packet with where it was seen, and what its tunnel's numbers stand for."""
 
-    caught: Caught
+    caught: CapturedPacket
     packet: Packet
     tunnel: TunnelNames | None
 
 
-class Lookup:
+class NameLookup:
     """The names of a lab's numbers, read again when one is not known."""
 
-    def __init__(self, lab: Lab, first: Look) -> None:
+    def __init__(self, lab: Lab, first: LabView) -> None:
         self._lab, self._look = lab, first
         self._next = 0.0
 
@@ -78,7 +78,7 @@ class Lookup:
         names = self._known(self._look.zone_of(node).names, node, found.tunnel)
         return names.named(found.tunnel, found.source, found.destination)
 
-    def _known(self, names: Names, node: str, tunnel: Tunnel) -> Names:
+    def _known(self, names: Names, node: str, tunnel: TunnelHeader) -> Names:
         datapath = names.datapath(tunnel.datapath_key)
         known = datapath is not None and bool(names.port(datapath.name, tunnel.egress_key))
         if known or CLOCK.monotonic() < self._next:
@@ -91,7 +91,7 @@ class Lookup:
         return self._look.zone_of(node).names
 
 
-def places(seen: Look, wanted: Wanted) -> list[tuple[Place, str]]:
+def places(seen: LabView, wanted: CaptureRequest) -> list[tuple[CapturePoint, str]]:
     """Where to listen, each with tcpdump's expression. Raises UsageError for names that the lab does not have."""
     if wanted.inner and wanted.outer:
         raise UsageError("--inner and --outer are the two sides of a tunnel: one of them")
@@ -101,7 +101,7 @@ def places(seen: Look, wanted: Wanted) -> list[tuple[Place, str]]:
     return [_place(seen, wanted, name) for name in dict.fromkeys(names)]
 
 
-def _everywhere(seen: Look, wanted: Wanted) -> list[str]:
+def _everywhere(seen: LabView, wanted: CaptureRequest) -> list[str]:
     chassis = [node.name for node in seen.topology.chassis if node.name in seen.nodes]
     if wanted.inner or wanted.outer:
         return chassis
@@ -109,25 +109,25 @@ def _everywhere(seen: Look, wanted: Wanted) -> list[str]:
     return [*chassis, *vms]
 
 
-def _place(seen: Look, wanted: Wanted, name: str) -> tuple[Place, str]:
+def _place(seen: LabView, wanted: CaptureRequest, name: str) -> tuple[CapturePoint, str]:
     where, separator, device = name.partition(":")
     if separator and seen.topology.node(where) is not None and not wanted.inner:  # as `ovnlab trace` names places
         state = seen.states.get(where)
         if state is not None and device not in state.devices:
             known = ", ".join(sorted(state.devices))
             raise UsageError(f"unknown device {device}", where=where, hint=f"available: {known}")
-        return Place(where, device, seen.node(where).command, where), wanted.expression
+        return CapturePoint(where, device, seen.node(where).command, where), wanted.expression
     if seen.topology.node(name) is None:
         end = endpoint(seen, name)  # raises for a name that the lab does not have
         if end.place is None:
             raise UsageError(f"{name} is nowhere that could be listened at")
         device = end.place.interface or interface_name(name)
-        return Place(name, device, end.place.command, end.place.node.name), wanted.expression
+        return CapturePoint(name, device, end.place.command, end.place.node.name), wanted.expression
     node = seen.node(name)
     if wanted.inner:
         state = seen.states.get(name)
         found = next((device for device in KERNEL_DEVICES if state and device in state.devices), None)
-        return Place(name, found or "", node.command, name), wanted.expression
+        return CapturePoint(name, found or "", node.command, name), wanted.expression
     place = underlay(seen, name)
     if place is not None:
         return place, _in_tunnels(seen, name, wanted.expression) if wanted.expression else tunnel_filter()
@@ -135,10 +135,10 @@ def _place(seen: Look, wanted: Wanted, name: str) -> tuple[Place, str]:
     devices = [nic.carrier for nic in host.nics] if host else []
     if not devices:
         raise OvnlabError("has no device of the lab's", where=name)
-    return Place(name, devices[0], node.command, name), wanted.expression
+    return CapturePoint(name, devices[0], node.command, name), wanted.expression
 
 
-def _in_tunnels(seen: Look, node: str, expression: str) -> str:
+def _in_tunnels(seen: LabView, node: str, expression: str) -> str:
     """Return an expression that matches what a node's tunnels carry as well (pcap-filter(7), geneve and vxlan)."""
     kinds = {encap.type for encap in seen.zone_of(node).names.encaps if encap.chassis == node}
     kind = "vxlan" if kinds == {"vxlan"} else "geneve"
@@ -148,17 +148,17 @@ def _in_tunnels(seen: Look, node: str, expression: str) -> str:
 
 
 def capture(
-    lab: Lab, wanted: Wanted, begun: Callable[[Sequence[Place]], None], stop: threading.Event
-) -> Iterator[Line]:
+    lab: Lab, wanted: CaptureRequest, begun: Callable[[Sequence[CapturePoint]], None], stop: threading.Event
+) -> Iterator[PacketLine]:
     """The packets of all places as they come, by time, until one of the limits, or until `stop` is set.
 
     `begun` is told when all places are listened at.
     """
     seen = look(lab, flows=False)
     wished = places(seen, wanted)
-    lookup = Lookup(lab, seen)
-    arrived: queue.SimpleQueue[Caught] = queue.SimpleQueue()
-    with Taps(wished) as taps:
+    lookup = NameLookup(lab, seen)
+    arrived: queue.SimpleQueue[CapturedPacket] = queue.SimpleQueue()
+    with Captures(wished) as taps:
         threads = [threading.Thread(target=_pass_on, args=(tap, arrived), daemon=True) for tap in taps.taps]
         for thread in threads:
             thread.start()
@@ -166,22 +166,26 @@ def capture(
         every = ((caught, packet(caught.data)) for caught in _ordered(arrived, taps, threads, wanted, stop))
         shown = ((caught, found) for caught, found in every if _is_wanted(wanted, found))
         for caught, found in itertools.islice(shown, wanted.count or None):
-            yield Line(caught, found, lookup.named(caught.place.node, found))
+            yield PacketLine(caught, found, lookup.named(caught.place.node, found))
 
 
-def _is_wanted(wanted: Wanted, found: Packet) -> bool:
+def _is_wanted(wanted: CaptureRequest, found: Packet) -> bool:
     """Return False for the probes with which tunnels are tried all the time, unless they are asked for."""
     return wanted.bfd or found.innermost.destination_port != BFD
 
 
 def capture_to(
-    lab: Lab, wanted: Wanted, stream: IO[bytes], begun: Callable[[Sequence[Place]], None], stop: threading.Event
+    lab: Lab,
+    wanted: CaptureRequest,
+    stream: IO[bytes],
+    begun: Callable[[Sequence[CapturePoint]], None],
+    stop: threading.Event,
 ) -> int:
     """Write packets as pcapng to a stream as they come, and return how many: `wireshark -k -i -` shows them."""
     writer: pcap.Writer | None = None
     count = 0
 
-    def started(found: Sequence[Place]) -> None:
+    def started(found: Sequence[CapturePoint]) -> None:
         nonlocal writer
         writer = pcap.Writer(stream, [place.title for place in found])
         stream.flush()
@@ -196,17 +200,20 @@ def capture_to(
     return count
 
 
-def _pass_on(tap: Tap, arrived: queue.SimpleQueue[Caught]) -> None:
+def _pass_on(tap: Capture, arrived: queue.SimpleQueue[CapturedPacket]) -> None:
     for one in tap.packets():
         arrived.put(one)
 
 
 def _ordered(
-    arrived: queue.SimpleQueue[Caught], taps: Taps, threads: Sequence[threading.Thread], wanted: Wanted,
+    arrived: queue.SimpleQueue[CapturedPacket],
+    taps: Captures,
+    threads: Sequence[threading.Thread],
+    wanted: CaptureRequest,
     stop: threading.Event,
-) -> Iterator[Caught]:  # fmt: skip
+) -> Iterator[CapturedPacket]:
     """Packets by time: each waits a little for those that were seen before it and come later."""
-    waiting: list[tuple[int, int, float, Caught]] = []
+    waiting: list[tuple[int, int, float, CapturedPacket]] = []
     numbers = itertools.count()
     end = CLOCK.monotonic() + wanted.seconds if wanted.seconds is not None else None
 
@@ -235,7 +242,7 @@ def _ordered(
 
 
 @dataclass(frozen=True)
-class Written:
+class CaptureResult:
     """What a capture into a file came to: packets written, and those that the kernel had no room for."""
 
     packets: int
@@ -244,8 +251,8 @@ class Written:
 
 
 def capture_into(
-    lab: Lab, wanted: Wanted, path: Path, begun: Callable[[Sequence[Place]], None], stop: threading.Event
-) -> Written:
+    lab: Lab, wanted: CaptureRequest, path: Path, begun: Callable[[Sequence[CapturePoint]], None], stop: threading.Event
+) -> CaptureResult:
     """Capture into a pcapng file with an interface for each place.
 
     tcpdump writes into files of its own, and nothing of ours is between it and the disk: at the end they become one.
@@ -258,7 +265,7 @@ def capture_into(
     try:
         # They have no names: whatever happens, they go with us.
         parts.extend(tempfile.TemporaryFile(dir=path.parent) for _ in wished)  # noqa: SIM115  closed below
-        with Taps(wished, into=parts) as taps:
+        with Captures(wished, into=parts) as taps:
             begun([place for place, _ in wished])
             _wait(wanted, parts, stop, [tap.is_running for tap in taps.taps])
             taps.close()
@@ -272,11 +279,11 @@ def capture_into(
     finally:
         for part in parts:
             part.close()
-    return Written(count, lost, len(wished))
+    return CaptureResult(count, lost, len(wished))
 
 
 def _wait(
-    wanted: Wanted, parts: Sequence[IO[bytes]], stop: threading.Event, running: Sequence[Callable[[], bool]]
+    wanted: CaptureRequest, parts: Sequence[IO[bytes]], stop: threading.Event, running: Sequence[Callable[[], bool]]
 ) -> None:
     """Return when one of the limits is reached, or `stop` is set."""
     counters = [pcap.Counter(part.fileno()) for part in parts]

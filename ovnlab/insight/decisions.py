@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ovnlab.insight.evidence import Decision
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.ovn_trace import LogicalTrace, Section, Stage
 from ovnlab.insight.probe_capture import is_answer
-from ovnlab.insight.probe_packet import Question
+from ovnlab.insight.probe_packet import ProbePacket
 from ovnlab.northbound.live import LiveRow
 from ovnlab.topology.resolved import Acl, Topology
 
 
-def outcome(seen: Look, asked: Question, meant: LogicalTrace, way: Sequence[Leg]) -> tuple[str, Decision | None]:
+def outcome(seen: LabView, asked: ProbePacket, meant: LogicalTrace, way: Sequence[Leg]) -> tuple[str, Decision | None]:
     """What OVN means to come of the packet, and what decided where it is dropped."""
     if meant.refusal is not None:
         return "rejected", decision(seen, way, *meant.refusal)
@@ -27,7 +27,7 @@ def outcome(seen: Look, asked: Question, meant: LogicalTrace, way: Sequence[Leg]
     return "dropped", decision(seen, way, *where) if where else None
 
 
-def decision(seen: Look, way: Sequence[Leg], section: Section, stage: Stage) -> Decision:
+def decision(seen: LabView, way: Sequence[Leg], section: Section, stage: Stage) -> Decision:
     """A stage that decided something, with the row that it is of."""
     chassis = next((leg.chassis for leg in way if section in leg.sections), "")
     row = row_of(seen, stage.uuid)
@@ -35,13 +35,13 @@ def decision(seen: Look, way: Sequence[Leg], section: Section, stage: Stage) -> 
     return Decision(chassis, section.datapath, pipeline, stage, row, place_of(seen.topology, row))
 
 
-def decider(seen: Look, section: Section, stage: Stage) -> str:
+def decider(seen: LabView, section: Section, stage: Stage) -> str:
     """What decided, in words, with its line in the file where it has one."""
     found = decision(seen, (), section, stage)
     return f"{found.title} ({found.place})" if found.place else found.title
 
 
-def deciding(seen: Look, way: Sequence[Leg]) -> list[Decision]:
+def deciding(seen: LabView, way: Sequence[Leg]) -> list[Decision]:
     """The policies, routes, NAT and load balancers that made a packet's way what it is, in order."""
     kinds = ("Logical_Router_Policy", "Logical_Router_Static_Route", "NAT", "Load_Balancer")
     every = [decision(seen, way, section, stage) for leg in way for section in leg.sections for stage in section.stages]
@@ -58,7 +58,7 @@ def is_policy(stage: Stage) -> bool:
     return stage.name == "lr_in_policy" and stage.match != "1"
 
 
-def row_of(seen: Look, uuid: str) -> LiveRow | None:
+def row_of(seen: LabView, uuid: str) -> LiveRow | None:
     """The Northbound row that a logical flow is of (ovn-sb(5), Logical_Flow external_ids:stage-hint)."""
     flow = seen.flow(uuid)
     return seen.northbound_row(flow["external_ids"].get("stage-hint", "")) if flow else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ovnlab.insight.encapsulation import PORTS, Tunnel, read
+from ovnlab.insight.encapsulation import PORTS, TunnelHeader, read
 
 VLANS = (0x8100, 0x88A8, 0x9100)
 """EtherTypes of 802.1Q and 802.1ad tags."""
@@ -55,7 +55,7 @@ class Packet:
     said: str = ""
     length: int = 0
     payload: bytes = b""
-    tunnel: Tunnel | None = None
+    tunnel: TunnelHeader | None = None
     inner: Packet | None = None
     problem: str = ""
 

@@ -17,7 +17,7 @@ OVN_CLASS, OVN_TYPE = 0x0102, 0x80
 
 
 @dataclass(frozen=True)
-class Tunnel:
+class TunnelHeader:
     """The header of a tunnel.
 
     `datapath_key` is the tunnel key of the logical datapath, `ingress_key` and `egress_key` those of the logical ports,
@@ -40,12 +40,12 @@ class Tunnel:
         return self.protocol == ETHERNET
 
 
-def read(encap: str, payload: bytes) -> tuple[Tunnel | None, bytes]:
+def read(encap: str, payload: bytes) -> tuple[TunnelHeader | None, bytes]:
     """The header of a UDP payload and what follows it; None where it is cut off."""
     return _geneve(payload) if encap == "geneve" else _vxlan(payload)
 
 
-def _geneve(payload: bytes) -> tuple[Tunnel | None, bytes]:
+def _geneve(payload: bytes) -> tuple[TunnelHeader | None, bytes]:
     """Version and length of options, flags, protocol, VNI (RFC 8926, 3.4)."""
     if len(payload) < 8:
         return None, b""
@@ -72,15 +72,15 @@ def _geneve(payload: bytes) -> tuple[Tunnel | None, bytes]:
         else:
             remarks.append(f"option class 0x{kind:04x} type 0x{number:02x} data {data.hex() or 'none'}")
         at += 4 + size
-    found = Tunnel("geneve", vni, vni, ingress, egress, option, protocol, tuple(remarks))
+    found = TunnelHeader("geneve", vni, vni, ingress, egress, option, protocol, tuple(remarks))
     return found, payload[end:]
 
 
-def _vxlan(payload: bytes) -> tuple[Tunnel | None, bytes]:
+def _vxlan(payload: bytes) -> tuple[TunnelHeader | None, bytes]:
     """Flags and VNI. Between chassis OVN has 12 bits of it for the datapath and 12 for the egress port."""
     if len(payload) < 8:
         return None, b""
     flags, last = struct.unpack_from("!B3xI", payload)
     vni = last >> 8
     remarks = () if flags & 0x08 else ("no VNI is valid",)
-    return Tunnel("vxlan", vni, vni & 0xFFF, None, vni >> 12, remarks=remarks), payload[8:]
+    return TunnelHeader("vxlan", vni, vni & 0xFFF, None, vni >> 12, remarks=remarks), payload[8:]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.ovn_trace import LogicalTrace, Stage
-from ovnlab.insight.physical_path import Physical
+from ovnlab.insight.physical_path import SwitchTrace
 from ovnlab.insight.probe_capture import Hop
-from ovnlab.insight.probe_packet import Question
+from ovnlab.insight.probe_packet import ProbePacket
 from ovnlab.northbound.live import LiveRow
 
 _KINDS = {"ACL": "ACL", "NAT": "NAT", "QoS": "QoS rule"}
@@ -42,7 +42,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What came back of a packet, or why nothing did.
 
     `state` is `came`, `refused` (the receiver said that nothing listens), `none` (an answer was due, and is lost),
@@ -64,7 +64,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Counted:
+class ProbeCount:
     """How many of several packets that were sent at once arrived, and were answered; None where none is answered."""
 
     sent: int
@@ -89,20 +89,20 @@ class Trace:
     be what the Northbound database says.
     """
 
-    question: Question
+    question: ProbePacket
     logical: LogicalTrace
     legs: tuple[Leg, ...]
-    physical: tuple[Physical, ...]
+    physical: tuple[SwitchTrace, ...]
     hops: tuple[Hop, ...]
     outcome: str
     decision: Decision | None
     sent: bool
     notes: tuple[str, ...]
-    look: Look = field(repr=False)
+    look: LabView = field(repr=False)
     came: Hop | None = None
-    answer: Answer | None = None
+    answer: Reply | None = None
     stopped: str = ""
-    counted: Counted | None = None
+    counted: ProbeCount | None = None
 
     @property
     def expected(self) -> TunnelNames | None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import ovn_trace
 from ovnlab.insight.decisions import decider
-from ovnlab.insight.lab_view import Look, Zone
+from ovnlab.insight.lab_view import LabView, ZoneView
 from ovnlab.insight.ovn_trace import LogicalTrace, Section, Stage
 from ovnlab.insight.probe_capture import is_answer
-from ovnlab.insight.probe_packet import NoRoute, Question, Wish, question
+from ovnlab.insight.probe_packet import NoRoute, ProbePacket, TraceRequest, question
 from ovnlab.insight.trace import trace
 from ovnlab.parallel import for_each
 
@@ -55,13 +55,13 @@ class Intent:
         return self.outcome == "unknown" or observed == "unreachable"
 
 
-def intents(seen: Look, wishes: Sequence[Wish]) -> list[Intent]:
+def intents(seen: LabView, wishes: Sequence[TraceRequest]) -> list[Intent]:
     """What OVN means for each of many packets, and for the answers to them.
 
     A packet that cannot be made sense of has an unknown intent.
     """
 
-    def ask(wish: Wish) -> Question | Intent:
+    def ask(wish: TraceRequest) -> ProbePacket | Intent:
         try:
             return question(seen, wish)
         except NoRoute:
@@ -69,7 +69,7 @@ def intents(seen: Look, wishes: Sequence[Wish]) -> list[Intent]:
         except OvnlabError as error:
             return Intent("unknown", str(error))
 
-    def answer(number: int) -> Question | Intent:
+    def answer(number: int) -> ProbePacket | Intent:
         try:
             back = _answer(seen, asked[number])
         except NoRoute:
@@ -78,13 +78,13 @@ def intents(seen: Look, wishes: Sequence[Wish]) -> list[Intent]:
 
     prepared = for_each(wishes, ask)  # a machine that sends is asked for its routes, a round trip for each packet
     found = [one if isinstance(one, Intent) else None for one in prepared]
-    asked = {number: one for number, one in enumerate(prepared) if isinstance(one, Question)}
+    asked = {number: one for number, one in enumerate(prepared) if isinstance(one, ProbePacket)}
     for number, meant in zip(asked, _traced(list(asked.values()), "new"), strict=True):
         found[number] = _intent(seen, wishes[number], asked[number], meant)
     delivered = [number for number in asked if found[number] == Intent("delivered")]
-    answers: dict[int, Question] = {}
+    answers: dict[int, ProbePacket] = {}
     for number, back in zip(delivered, for_each(delivered, answer), strict=True):
-        if isinstance(back, Question):
+        if isinstance(back, ProbePacket):
             answers[number] = back
         else:
             found[number] = back
@@ -96,7 +96,7 @@ def intents(seen: Look, wishes: Sequence[Wish]) -> list[Intent]:
     return [intent or Intent("unknown") for intent in found]
 
 
-def _intent(seen: Look, wish: Wish, asked: Question, meant: LogicalTrace | None) -> Intent:
+def _intent(seen: LabView, wish: TraceRequest, asked: ProbePacket, meant: LogicalTrace | None) -> Intent:
     if meant is None:
         return Intent("unknown", "ovn-trace makes no sense of it")
     if meant.asks_for_mac:
@@ -120,10 +120,10 @@ def _intent(seen: Look, wish: Wish, asked: Question, meant: LogicalTrace | None)
     return Intent("dropped", f"it goes to {', '.join(sorted(outputs))} instead")
 
 
-def _across_zones(seen: Look, wish: Wish, asked: Question) -> Intent:
+def _across_zones(seen: LabView, wish: TraceRequest, asked: ProbePacket) -> Intent:
     """Of a packet that goes on in another zone, whose databases are asked for the rest, and for the answer."""
     outcome = trace(seen, wish, send=False, logical_only=True).outcome
-    back = Wish(asked.destination.name, asked.source.name, ip=asked.source.ip)
+    back = TraceRequest(asked.destination.name, asked.source.name, ip=asked.source.ip)
     back = dataclasses.replace(back, expression=_ACROSS[6 if ":" in asked.source.ip else 4])
     try:
         answered = wish.protocol == "icmp" and trace(seen, back, send=False, logical_only=True).outcome == "delivered"
@@ -132,17 +132,17 @@ def _across_zones(seen: Look, wish: Wish, asked: Question) -> Intent:
     return Intent(outcome, "in another zone", unanswered=not answered)
 
 
-def _reaches(meant: LogicalTrace, asked: Question) -> bool:
+def _reaches(meant: LogicalTrace, asked: ProbePacket) -> bool:
     port = asked.destination.port
     return port is not None and port.name in {output.port for output in meant.outputs}
 
 
-def _reason(seen: Look, meant: LogicalTrace) -> str:
+def _reason(seen: LabView, meant: LogicalTrace) -> str:
     where: tuple[Section, Stage] | None = meant.drop
     return decider(seen, *where) if where else "nothing is done with it"
 
 
-def _answer(seen: Look, asked: Question) -> Question | None:
+def _answer(seen: LabView, asked: ProbePacket) -> ProbePacket | None:
     """The answer to a packet, where fake VMs are at both ends; None where it cannot be known.
 
     Raises NoRoute where none can be sent.
@@ -150,7 +150,9 @@ def _answer(seen: Look, asked: Question) -> Question | None:
     if asked.destination.bound is None or asked.source.bound is None or asked.protocol == "udp":
         return None
     try:
-        back = question(seen, Wish(asked.destination.name, asked.source.name, asked.protocol, ip=asked.source.ip))
+        back = question(
+            seen, TraceRequest(asked.destination.name, asked.source.name, asked.protocol, ip=asked.source.ip)
+        )
     except NoRoute:
         raise
     except OvnlabError:
@@ -164,10 +166,10 @@ def _answer(seen: Look, asked: Question) -> Question | None:
     return dataclasses.replace(back, fields=fields)
 
 
-def _traced(asked: Sequence[Question], tracked: str) -> list[LogicalTrace | None]:
+def _traced(asked: Sequence[ProbePacket], tracked: str) -> list[LogicalTrace | None]:
     """What ovn-trace says of each, in order; None of what it makes no sense of."""
     found: dict[int, LogicalTrace | None] = {}
-    zones: dict[str, tuple[Zone, list[int]]] = {}
+    zones: dict[str, tuple[ZoneView, list[int]]] = {}
     for number, one in enumerate(asked):
         zones.setdefault(one.zone.name, (one.zone, []))[1].append(number)
     for zone, numbers in zones.values():

@@ -10,8 +10,8 @@ from typing import Any
 
 from ovnlab.binding import unknown
 from ovnlab.insight.decisions import place_of
-from ovnlab.insight.lab_view import Look, Zone
-from ovnlab.insight.names import Port
+from ovnlab.insight.lab_view import LabView, ZoneView
+from ovnlab.insight.names import LogicalPort
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row, listed, rows
 from ovnlab.tasks.probe import BoundVM
@@ -24,7 +24,7 @@ INTERFACE = ("name", "type", "ofport", "error", "mac_in_use", "mtu", "external_i
 
 
 @dataclass(frozen=True)
-class Rule:
+class AppliedRule:
     """A row that has to do with the port: what it is, what it says, and its line in the topology's file."""
 
     kind: str
@@ -34,17 +34,17 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Explained:
+class PortExplanation:
     """A port, each fact with what it is called."""
 
     name: str
     facts: tuple[tuple[str, str], ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[AppliedRule, ...]
     up: bool
     problems: tuple[str, ...]
 
 
-def explain(look: Look, name: str) -> Explained:
+def explain(look: LabView, name: str) -> PortExplanation:
     """All about a logical switch port. Raises UsageError for a name that none has."""
     row = next((row for row in look.northbound if row.table == "Logical_Switch_Port" and row.name == name), None)
     zone = next((zone for zone in look.zones.values() if name in zone.names.ports), None)
@@ -55,14 +55,14 @@ def explain(look: Look, name: str) -> Explained:
     interface = _interface(look, *home) if home else None
     if row is None and port is not None and port.type:
         facts = [("northbound", f"no logical switch port: a port of type {port.type}")]
-        return Explained(name, (*facts, *(_southbound(zone, port) if zone else ())), (), True, ())
+        return PortExplanation(name, (*facts, *(_southbound(zone, port) if zone else ())), (), True, ())
     facts = [
         *_northbound(look, row),
         *(_southbound(zone, port) if zone and port else ()),
         *(_bound(home[0], home[1], interface) if home else [("bound", "on no node")]),
     ]
     up = bool(row and row.columns.get("up") is True)
-    return Explained(
+    return PortExplanation(
         name,
         tuple(facts),
         tuple(_rules(look, row, home[1] if home else None)),
@@ -74,7 +74,7 @@ def explain(look: Look, name: str) -> Explained:
 # ── facts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _northbound(look: Look, row: LiveRow | None) -> Iterator[tuple[str, str]]:
+def _northbound(look: LabView, row: LiveRow | None) -> Iterator[tuple[str, str]]:
     if row is None:
         yield "northbound", "no logical switch port: somebody removed it"
         return
@@ -100,7 +100,7 @@ def _northbound(look: Look, row: LiveRow | None) -> Iterator[tuple[str, str]]:
                 yield "DHCP" if version == "dhcpv4_options" else "DHCPv6", f"{found.columns['cidr']}: {options}"
 
 
-def _southbound(zone: Zone, port: Port) -> Iterator[tuple[str, str]]:
+def _southbound(zone: ZoneView, port: LogicalPort) -> Iterator[tuple[str, str]]:
     datapath = zone.names.datapaths.get(port.datapath)
     yield "port binding", port.uuid
     yield "datapath", f"{port.datapath}, tunnel key {datapath.key if datapath else '?'}"
@@ -129,7 +129,7 @@ def _bound(node: str, bound: BoundVM, interface: Row | None) -> Iterator[tuple[s
     yield "MTU", str(bound.mtu or "down")
 
 
-def interfaces(look: Look, node: str) -> Sequence[Row]:
+def interfaces(look: LabView, node: str) -> Sequence[Row]:
     """The interfaces of a node's switch."""
     if node in look.nodes:
         script = render("node/interfaces.sh.j2", columns=INTERFACE)
@@ -137,14 +137,14 @@ def interfaces(look: Look, node: str) -> Sequence[Row]:
     return look.interfaces.get(node, ())
 
 
-def _interface(look: Look, node: str, bound: BoundVM) -> Row | None:
+def _interface(look: LabView, node: str, bound: BoundVM) -> Row | None:
     return next((row for row in interfaces(look, node) if row["name"] == bound.port), None)
 
 
 # ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _rules(look: Look, row: LiveRow | None, bound: BoundVM | None) -> Iterator[Rule]:
+def _rules(look: LabView, row: LiveRow | None, bound: BoundVM | None) -> Iterator[AppliedRule]:
     if row is None:
         return
     ips = [word for address in row.columns["addresses"] for word in address.split()[1:]]
@@ -156,18 +156,18 @@ def _rules(look: Look, row: LiveRow | None, bound: BoundVM | None) -> Iterator[R
         if item.table in ("ACL", "QoS") and _is_held(item, row, groups) and _may_match(columns["match"], row, groups):
             name = f" {columns['name'][0]}" if item.table == "ACL" and columns["name"] else ""
             what = f"{columns['direction']} {columns['priority']} {columns['match']} {columns['action']}"
-            yield Rule(f"{item.table}{name}", what, item.uuid, place_of(look.topology, item))
+            yield AppliedRule(f"{item.table}{name}", what, item.uuid, place_of(look.topology, item))
         elif item.table == "NAT" and _translates(columns, row.name, ips):
             what = f"{columns['type']} {columns['external_ip']} ↔ {columns['logical_ip']} on {item.parent}"
-            yield Rule("NAT", what, item.uuid)
+            yield AppliedRule("NAT", what, item.uuid)
         elif item.table == "Load_Balancer":
             for vip, behind in columns["vips"].items():
                 if any(host_of(backend) in ips for backend in behind.split(",")):
-                    yield Rule("load balancer", f"{item.name}: {vip} → {behind}", item.uuid)
+                    yield AppliedRule("load balancer", f"{item.name}: {vip} → {behind}", item.uuid)
         elif item.table == "DNS":
             for domain, addresses in columns["records"].items():
                 if set(addresses.split()) & set(ips):
-                    yield Rule("DNS", f"{domain} → {addresses}", item.uuid)
+                    yield AppliedRule("DNS", f"{domain} → {addresses}", item.uuid)
 
 
 def _is_held(rule: LiveRow, port: LiveRow, groups: set[str]) -> bool:
@@ -198,7 +198,11 @@ def _translates(columns: Mapping[str, Any], port: str, ips: Sequence[str]) -> bo
 
 
 def _problems(
-    look: Look, row: LiveRow | None, port: Port | None, home: tuple[str, BoundVM] | None, interface: Row | None
+    look: LabView,
+    row: LiveRow | None,
+    port: LogicalPort | None,
+    home: tuple[str, BoundVM] | None,
+    interface: Row | None,
 ) -> Iterator[str]:
     if row is None:
         yield "its logical switch port is gone: `ovnlab up` makes it again"
@@ -220,7 +224,7 @@ def _problems(
     yield from _inside(row, bound)
 
 
-def _claim(look: Look, row: LiveRow, port: Port, node: str) -> Iterator[str]:
+def _claim(look: LabView, row: LiveRow, port: LogicalPort, node: str) -> Iterator[str]:
     """Why the chassis does not claim it."""
     wanted = row.columns["options"].get("requested-chassis", "")
     if wanted and node not in wanted.split(","):

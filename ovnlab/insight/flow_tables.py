@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.names import Names
 from ovnlab.insight.ofproto_trace import split
 from ovnlab.insight.trace import place_of
@@ -61,7 +61,7 @@ class Flow:
 
 
 @dataclass(frozen=True)
-class Told:
+class DescribedFlow:
     """A flow with names: what it matches, what it does, and the rows that it is of."""
 
     flow: Flow
@@ -91,7 +91,7 @@ class Sample:
     flows: Mapping[tuple[int, int, str], Flow] = field(default_factory=dict)
 
 
-def sample(look: Look, node: str, *, times: int = 2, interval: float = 1.0) -> list[Flow]:
+def sample(look: LabView, node: str, *, times: int = 2, interval: float = 1.0) -> list[Flow]:
     """The flows of a node's br-int; looked at twice, with their rates between."""
     script = render("node/flows.sh.j2", times=times, interval=interval)
     printed = run_script(look.node(node).context, script, where=f"{node}: its flows", timeout=TIMEOUT + interval)
@@ -135,10 +135,10 @@ def parse(line: str) -> Flow | None:
     )
 
 
-class Teller:
+class FlowFormatter:
     """Tells flows of one chassis with the names of its zone."""
 
-    def __init__(self, look: Look, node: str, flows: Sequence[Flow]) -> None:
+    def __init__(self, look: LabView, node: str, flows: Sequence[Flow]) -> None:
         self._look, self._node = look, node
         self._zone = look.zone_of(node)
         self._names: Names = self._zone.names
@@ -147,7 +147,7 @@ class Teller:
             by_table.setdefault(flow.table, []).append(flow)
         self.tables = {table: self._meaning(table, found) for table, found in by_table.items()}
 
-    def told(self, flow: Flow) -> Told:
+    def describe(self, flow: Flow) -> DescribedFlow:
         """A flow with names."""
         datapath = self._datapath(flow.match)
         kind, row = self._zone.rows.get(flow.uuid, ("", {}))
@@ -156,7 +156,7 @@ class Teller:
             logical = str(row["match"])
             northbound = self._look.northbound_row(row["external_ids"].get("stage-hint", ""))
         match = ",".join(self._term(term, datapath) for term in split(flow.match)) or "any"
-        return Told(
+        return DescribedFlow(
             flow,
             self.tables.get(flow.table, ""),
             match,

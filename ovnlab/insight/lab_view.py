@@ -40,7 +40,7 @@ DIGITS = 8
 
 
 @dataclass(frozen=True)
-class Zone:
+class ZoneView:
     """The databases of an availability zone. `context` is where OVN's tools reach them."""
 
     name: str
@@ -61,14 +61,14 @@ class Zone:
 
 
 @dataclass(frozen=True)
-class Look:
+class LabView:
     """A lab at one moment: one that runs, or one that was put into a bundle, which has no `lab` and no `nodes`."""
 
     name: str
     topology: Topology
     nodes: Mapping[str, Node]
     states: Mapping[str, NodeState]
-    zones: Mapping[str, Zone]
+    zones: Mapping[str, ZoneView]
     northbound: Sequence[LiveRow] = ()
     lab: Lab | None = None
     interfaces: Mapping[str, Sequence[Row]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Look:
             raise OvnlabError("does not run", where=name, hint="`ovnlab up` starts what is missing")
         return self.nodes[name]
 
-    def zone_of(self, node: str) -> Zone:
+    def zone_of(self, node: str) -> ZoneView:
         """The zone of a node. Raises OvnlabError where its databases could not be read."""
         found = self.topology.node(node)
         zone = self.zones.get(found.zone if found else "") or next(iter(self.zones.values()), None)
@@ -108,7 +108,7 @@ class Look:
         return next((row for row in self.northbound if row.uuid.startswith(hint)), None)
 
 
-def look(lab: Lab, *, flows: bool = True, states: bool = True) -> Look:
+def look(lab: Lab, *, flows: bool = True, states: bool = True) -> LabView:
     """Read what there is of a lab; `flows` those tables as well that only tracing needs.
 
     Raises OvnlabError where the lab is down or no Southbound database answers.
@@ -117,7 +117,7 @@ def look(lab: Lab, *, flows: bool = True, states: bool = True) -> Look:
     central = lab.central()  # raises where the lab is down
     nodes = lab.nodes()
     found: dict[str, NodeState] = {}
-    zones: dict[str, Zone] = {}
+    zones: dict[str, ZoneView] = {}
     rows: list[LiveRow] = []
     unread: list[OvnlabError] = []
     columns = {**COLUMNS, **(FLOWS if flows else {})}
@@ -135,7 +135,7 @@ def look(lab: Lab, *, flows: bool = True, states: bool = True) -> Look:
             except OvnlabError as error:
                 unread.append(error)
                 continue
-            zones[zone] = Zone(zone, node.context, databases, Names(tables), tables)
+            zones[zone] = ZoneView(zone, node.context, databases, Names(tables), tables)
             return
 
     def read_northbound(zone: str) -> None:
@@ -154,4 +154,4 @@ def look(lab: Lab, *, flows: bool = True, states: bool = True) -> Look:
     for_each(questions, lambda ask: ask())
     if not zones:
         raise unread[0] if unread else OvnlabError("runs no Southbound database", where=central.name)
-    return Look(lab.name, topology, nodes, found, zones, tuple(rows), lab)
+    return LabView(lab.name, topology, nodes, found, zones, tuple(rows), lab)

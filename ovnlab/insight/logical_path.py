@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ovnlab.insight.names import Names, Port, TunnelNames
-from ovnlab.insight.ovn_trace import INSIDE, Output, Section
+from ovnlab.insight.names import LogicalPort, Names, TunnelNames
+from ovnlab.insight.ovn_trace import INSIDE, PortOutput, Section
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Leg:
     chassis: str
     sections: tuple[Section, ...] = ()
     tunnel: TunnelNames | None = None
-    localnet: Port | None = None
+    localnet: LogicalPort | None = None
     origin: str = ""
 
     @property
-    def outputs(self) -> tuple[Output, ...]:
+    def outputs(self) -> tuple[PortOutput, ...]:
         """The logical ports where the packet leaves the logical network here."""
         return tuple(output for section in self.sections for output in section.outputs if output.type not in INSIDE)
 
@@ -62,7 +62,9 @@ def legs(sections: Sequence[Section], names: Names, chassis: str) -> tuple[Leg, 
     return tuple(found)
 
 
-def _arriving(names: Names, section: Section, port: Port | None, source: str, destination: str, group: str) -> Leg:
+def _arriving(
+    names: Names, section: Section, port: LogicalPort | None, source: str, destination: str, group: str
+) -> Leg:
     """The next leg: through a tunnel, or where the logical switch is on a physical network, through that."""
     if source == destination:
         return Leg(destination, origin=source)
@@ -77,14 +79,14 @@ def _arriving(names: Names, section: Section, port: Port | None, source: str, de
     return Leg(destination, tunnel=tunnel, origin=source)
 
 
-def _home(port: Port | None) -> str | None:
+def _home(port: LogicalPort | None) -> str | None:
     """The chassis where the egress pipeline to a port runs; None where that is wherever the packet is."""
     if port is None or port.type in ("patch", "localnet", "localport"):
         return None
     return port.chassis
 
 
-def _tunnel(names: Names, section: Section, port: Port | None, source: str, destination: str) -> TunnelNames:
+def _tunnel(names: Names, section: Section, port: LogicalPort | None, source: str, destination: str) -> TunnelNames:
     """What the header between two chassis must say, for what runs next."""
     datapath = names.datapaths.get(section.datapath)
     inport = names.ports.get(section.inport)

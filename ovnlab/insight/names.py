@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ovnlab.insight.encapsulation import Tunnel
+from ovnlab.insight.encapsulation import TunnelHeader
 from ovnlab.ovsdb import Row, listed
 from ovnlab.topology.addresses import ip_of, is_mac
 
@@ -32,7 +32,7 @@ class Datapath:
 
 
 @dataclass(frozen=True)
-class Port:
+class LogicalPort:
     """A port binding. `chassis` is where it is bound, `addresses` are MAC and IP addresses as one string each."""
 
     uuid: str
@@ -118,15 +118,15 @@ class Names:
         """The chassis whose tunnels end at an address; empty where there is none."""
         return next((encap.chassis for encap in self.encaps if encap.ip == ip), "")
 
-    def ports_of(self, datapath: str) -> Iterable[Port]:
+    def ports_of(self, datapath: str) -> Iterable[LogicalPort]:
         """The ports of a datapath."""
         return (port for port in self.ports.values() if port.datapath == datapath)
 
-    def peer(self, port: Port) -> Port | None:
+    def peer(self, port: LogicalPort) -> LogicalPort | None:
         """The other end of a patch port, or of a router's port."""
         return self.ports.get(port.options.get("peer", ""))
 
-    def named(self, tunnel: Tunnel, source: str = "", destination: str = "") -> TunnelNames:
+    def named(self, tunnel: TunnelHeader, source: str = "", destination: str = "") -> TunnelNames:
         """What a tunnel's header stands for."""
         datapath = self.datapath(tunnel.datapath_key)
         name = datapath.name if datapath else ""
@@ -181,8 +181,8 @@ def _datapath(row: Row) -> Datapath:
     return Datapath(row["_uuid"], name_of(row), row["tunnel_key"], kind)
 
 
-def _port(row: Row, datapaths: Mapping[str, str], chassis: Mapping[str, str]) -> Port:
-    return Port(
+def _port(row: Row, datapaths: Mapping[str, str], chassis: Mapping[str, str]) -> LogicalPort:
+    return LogicalPort(
         uuid=row["_uuid"],
         name=row["logical_port"],
         key=row["tunnel_key"],

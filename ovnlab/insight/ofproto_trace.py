@@ -47,7 +47,7 @@ _GENEVE = re.compile(r"class=0x102,type=0x80,len=4,(0x[0-9a-f]+)")
 
 
 @dataclass(frozen=True)
-class Step:
+class FlowStep:
     """An OpenFlow flow that matched, in a table of a bridge; none did where `found` is false."""
 
     bridge: str
@@ -100,7 +100,7 @@ class Pass:
     """
 
     flow: str
-    steps: tuple[Step, ...]
+    steps: tuple[FlowStep, ...]
     actions: str = ""
     resumes: str = ""
     translated: bool = False
@@ -136,7 +136,7 @@ class PhysicalTrace:
     unread: tuple[str, ...] = ()
 
     @property
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[FlowStep]:
         """Every step of every pass."""
         return (step for one in self.passes for step in one.steps)
 
@@ -169,7 +169,7 @@ class PhysicalTrace:
         return any("tnl_pop(" in one.actions for one in self.passes)
 
     @property
-    def ending(self) -> Step | None:
+    def ending(self) -> FlowStep | None:
         """The step where a packet that leaves nowhere ends: the last one that matched."""
         matched = [step for step in self.steps if step.found]
         dropping = [step for step in matched if "drop" in step.actions]
@@ -193,7 +193,7 @@ class PhysicalTrace:
         return not self.reason
 
     @property
-    def last(self) -> Step | None:
+    def last(self) -> FlowStep | None:
         """The last step in br-int."""
         inside = [step for step in self.steps if step.bridge == "br-int" and step.found]
         return inside[-1] if inside else None
@@ -236,7 +236,7 @@ class _Reader:
     def __init__(self, bridge: str) -> None:
         self.passes: list[Pass] = []
         self.unread: list[str] = []
-        self.steps: list[Step] = []
+        self.steps: list[FlowStep] = []
         self.flow, self.resumes, self.translated = "", "", False
         self.first = self.frozen = bridge
         self.bridges = [(bridge, 0)]
@@ -277,9 +277,9 @@ class _Reader:
         if found:
             table, match, priority, cookie = found.groups()
             number = int(cookie or "0", 16) & 0xFFFFFFFF
-            self.steps.append(Step(bridge, int(table), match or "", int(priority), number, depth=depth))
+            self.steps.append(FlowStep(bridge, int(table), match or "", int(priority), number, depth=depth))
         elif nothing:
-            self.steps.append(Step(bridge, int(nothing[1]), found=False, depth=depth))
+            self.steps.append(FlowStep(bridge, int(nothing[1]), found=False, depth=depth))
         return bool(found or nothing)
 
     def _action(self, text: str) -> None:

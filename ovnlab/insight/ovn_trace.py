@@ -71,7 +71,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Output:
+class PortOutput:
     """A logical port that a pipeline hands the packet to."""
 
     port: str
@@ -112,9 +112,9 @@ class Section:
         return tuple(stage for stage in self.stages if not _TRACKED.search(stage.match))
 
     @property
-    def outputs(self) -> tuple[Output, ...]:
+    def outputs(self) -> tuple[PortOutput, ...]:
         """The ports that it hands the packet to."""
-        return tuple(Output(*found.groups()) for line in self.text if (found := _OUTPUT.search(line)))
+        return tuple(PortOutput(*found.groups()) for line in self.text if (found := _OUTPUT.search(line)))
 
     @property
     def is_omitted(self) -> bool:
@@ -151,7 +151,7 @@ class LogicalTrace:
         return "/* No MAC binding. */" in self.text or any(section.title in ASKING for section in self.sections)
 
     @property
-    def outputs(self) -> tuple[Output, ...]:
+    def outputs(self) -> tuple[PortOutput, ...]:
         """The ports where it leaves the logical network: of fake VMs, localnet, and of other zones."""
         return tuple(output for section in self.sent for output in section.outputs if output.type not in INSIDE)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovnlab.errors import UsageError
-from ovnlab.insight.probe_packet import Question
+from ovnlab.insight.probe_packet import ProbePacket
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import ip_of
@@ -24,7 +24,7 @@ KNOWN = {
 NOBODY = "0.0.0.0"  # noqa: S104  the sender where none is given, and nothing listens on it
 
 
-def frame(question: Question) -> bytes | None:
+def frame(question: ProbePacket) -> bytes | None:
     """The packet's bytes, with its marker at the end; None where it has something that none can be made of."""
     fields = dict(question.fields)
     fields.pop("inport", None)
@@ -116,7 +116,7 @@ def changed(packet: bytes, headers: Mapping[str, Mapping[str, str]]) -> bytes:
     return bytes(made)
 
 
-def send(question: Question, packet: bytes, *, from_chassis: bool, copies: int = 1) -> None:
+def send(question: ProbePacket, packet: bytes, *, from_chassis: bool, copies: int = 1) -> None:
     """Send it from where it is said to come from: inside the fake VM, or at its port of the chassis' switch."""
     end = question.source
     if from_chassis or end.place is None:

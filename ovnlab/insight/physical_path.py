@@ -10,12 +10,12 @@ from ovnlab.errors import OvnlabError
 from ovnlab.insight import ofproto_trace, packet_expression
 from ovnlab.insight.dissection import packet
 from ovnlab.insight.encapsulation import PORTS
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.logical_path import Leg
-from ovnlab.insight.names import Port
-from ovnlab.insight.ofproto_trace import Header, PhysicalTrace, Step
+from ovnlab.insight.names import LogicalPort
+from ovnlab.insight.ofproto_trace import FlowStep, Header, PhysicalTrace
 from ovnlab.insight.ovn_trace import CONNECTIONS, LogicalTrace, Section, Stage
-from ovnlab.insight.probe_packet import Question, bridge_mappings
+from ovnlab.insight.probe_packet import ProbePacket, bridge_mappings
 
 _RESIDENT = re.compile(r'is_chassis_resident\("([^"]+)"\)')
 _OWN = re.compile(r"(?:reg10|recirc_id)=[^,]*")
@@ -23,7 +23,7 @@ _OWN = re.compile(r"(?:reg10|recirc_id)=[^,]*")
 
 
 @dataclass(frozen=True)
-class Physical:
+class SwitchTrace:
     """What the switch of a chassis does, beside what OVN means to be done there.
 
     `arrival` is how the packet passes the bridge of the NIC that it comes in by, None where that was not asked or is
@@ -49,7 +49,7 @@ class Physical:
         return bool(self.arrival.passes) and not self.arrival.decapsulates
 
     @property
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[FlowStep]:
         """Every step, of the NIC's bridge first."""
         if self.arrival is not None:
             yield from self.arrival.steps
@@ -65,14 +65,14 @@ class Entry:
 
 
 def follow(
-    seen: Look, asked: Question, way: Sequence[Leg], frame: bytes, *, tracked: str = "", translated: bool = False
-) -> tuple[Physical, ...]:
+    seen: LabView, asked: ProbePacket, way: Sequence[Leg], frame: bytes, *, tracked: str = "", translated: bool = False
+) -> tuple[SwitchTrace, ...]:
     """ofproto/trace on each chassis of the way, each with what the one before sends it.
 
     `tracked` is what connection tracking answers, as for a new connection where it is empty. `translated` says that it
     makes another packet of it on the way by what it remembers, which ofproto/trace does not know.
     """
-    found: list[Physical] = []
+    found: list[SwitchTrace] = []
     current: bytes | None = frame
     entry: Entry | None = _first(seen, asked)
     header: Header | None = None
@@ -110,13 +110,13 @@ def follow(
     return tuple(found)
 
 
-def meant_frame(asked: Question, way: Sequence[Leg]) -> bytes | None:
+def meant_frame(asked: ProbePacket, way: Sequence[Leg]) -> bytes | None:
     """The packet as OVN means it to be behind those legs."""
     before = LogicalTrace("", tuple(section for leg in way for section in leg.sections))
     return packet_expression.frame(replace(asked, fields={**asked.fields, **before.rewritten(asked.fields)}))
 
 
-def _first(seen: Look, asked: Question) -> Entry | None:
+def _first(seen: LabView, asked: ProbePacket) -> Entry | None:
     port = asked.source.port
     if port is not None and port.type == "localnet":
         return _from_network(seen, asked.chassis, port.options.get("network_name", ""), port.name, port.tag)
@@ -124,7 +124,7 @@ def _first(seen: Look, asked: Question) -> Entry | None:
     return Entry("br-int", f"in_port={asked.in_port}" + (f",dl_vlan={tagged}" if tagged else ""))
 
 
-def _arriving(seen: Look, leg: Leg, header: Header | None) -> tuple[Entry | None, PhysicalTrace | None]:
+def _arriving(seen: LabView, leg: Leg, header: Header | None) -> tuple[Entry | None, PhysicalTrace | None]:
     """How a packet comes into a chassis that is not the first: where, and how it passes the NIC's bridge."""
     if leg.localnet is not None:
         network = leg.localnet.options.get("network_name", "")
@@ -135,15 +135,17 @@ def _arriving(seen: Look, leg: Leg, header: Header | None) -> tuple[Entry | None
     return (Entry("br-int", flow) if flow else None), decapsulation(seen, leg, header)
 
 
-def _not_in(leg: Leg, entry: Entry | None, arrival: PhysicalTrace | None) -> Physical:
+def _not_in(leg: Leg, entry: Entry | None, arrival: PhysicalTrace | None) -> SwitchTrace:
     nothing = PhysicalTrace(leg.chassis, ())
     if arrival is not None and not arrival.decapsulates:
-        return Physical(leg, nothing, arrival=arrival)
+        return SwitchTrace(leg, nothing, arrival=arrival)
     reason = "" if entry is not None else f"{leg.chassis} has no tunnel port to {leg.origin}"
-    return Physical(leg, nothing, followed=False, reason=reason, arrival=arrival, answered=False)
+    return SwitchTrace(leg, nothing, followed=False, reason=reason, arrival=arrival, answered=False)
 
 
-def _asked(seen: Look, leg: Leg, entry: Entry, frame: bytes, arrival: PhysicalTrace | None, tracked: str) -> Physical:
+def _asked(
+    seen: LabView, leg: Leg, entry: Entry, frame: bytes, arrival: PhysicalTrace | None, tracked: str
+) -> SwitchTrace:
     answers = [tracked] * CONNECTIONS if tracked else []
     context = seen.nodes[leg.chassis].context
     try:
@@ -151,9 +153,9 @@ def _asked(seen: Look, leg: Leg, entry: Entry, frame: bytes, arrival: PhysicalTr
         traced = ofproto_trace.run(context, leg.chassis, flow, bridge=entry.bridge, tracked=answers)
     except OvnlabError as error:
         nothing = PhysicalTrace(leg.chassis, ())
-        return Physical(leg, nothing, followed=False, reason=error.message, arrival=arrival, answered=False)
+        return SwitchTrace(leg, nothing, followed=False, reason=error.message, arrival=arrival, answered=False)
     missing = tuple(uuid for uuid in resident(seen, leg) if uuid not in traced.uuids) if traced.is_followed else ()
-    return Physical(leg, traced, missing, traced.is_followed, traced.reason, arrival)
+    return SwitchTrace(leg, traced, missing, traced.is_followed, traced.reason, arrival)
 
 
 def _translates_back(leg: Leg) -> bool:
@@ -164,7 +166,7 @@ def _translates_back(leg: Leg) -> bool:
     )
 
 
-def _strays(seen: Look, leg: Leg, following: Sequence[Leg], traced: PhysicalTrace) -> tuple[str, ...]:
+def _strays(seen: LabView, leg: Leg, following: Sequence[Leg], traced: PhysicalTrace) -> tuple[str, ...]:
     """The chassis that a packet is sent to in a tunnel and that are on no way of it."""
     names = seen.zone_of(leg.chassis).names
     ips = [out.tunnel.remote_ip for out in traced.exits if out.tunnel is not None]
@@ -172,7 +174,7 @@ def _strays(seen: Look, leg: Leg, following: Sequence[Leg], traced: PhysicalTrac
     return tuple(dict.fromkeys(who for ip in ips if (who := names.chassis_at(ip) or ip) not in wanted))
 
 
-def _header(seen: Look, traced: PhysicalTrace, following: Leg) -> Header | None:
+def _header(seen: LabView, traced: PhysicalTrace, following: Leg) -> Header | None:
     """The tunnel's header that a packet goes on in: as the switch says, or as it is meant where that cannot be told."""
     names = seen.zone_of(following.origin).names
     remotes = [encap.ip for encap in names.encaps if encap.chassis == following.chassis]
@@ -185,7 +187,7 @@ def _header(seen: Look, traced: PhysicalTrace, following: Leg) -> Header | None:
     return Header(meant.encap, remotes[0], meant.vni, meant.ingress_key, meant.egress_key)
 
 
-def elsewhere(seen: Look, leg: Leg) -> list[Stage]:
+def elsewhere(seen: LabView, leg: Leg) -> list[Stage]:
     """Stages that hold only where another port is resident: ovn-trace takes each as resident everywhere."""
     return [
         stage
@@ -196,7 +198,7 @@ def elsewhere(seen: Look, leg: Leg) -> list[Stage]:
     ]
 
 
-def resident(seen: Look, leg: Leg) -> list[str]:
+def resident(seen: LabView, leg: Leg) -> list[str]:
     """The logical flows that a switch has to match on a chassis."""
     others = {stage.uuid for stage in elsewhere(seen, leg)}
     return [uuid for uuid in leg.uuids if uuid not in others]
@@ -205,7 +207,7 @@ def resident(seen: Look, leg: Leg) -> list[str]:
 # ── bridges of NICs ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _from_network(seen: Look, chassis: str, network: str, port: str, tag: int) -> Entry:
+def _from_network(seen: LabView, chassis: str, network: str, port: str, tag: int) -> Entry:
     """Where packets of a physical network come in: by the NIC of its bridge, otherwise by the localnet's patch port."""
     tagged = f",dl_vlan={tag}" if tag else ""
     state, node = seen.states.get(chassis), seen.topology.node(chassis)
@@ -216,7 +218,7 @@ def _from_network(seen: Look, chassis: str, network: str, port: str, tag: int) -
     return Entry("br-int", f"in_port=patch-br-int-to-{port}{tagged}")
 
 
-def network_exit(seen: Look, chassis: str, port: Port) -> Physical | None:
+def network_exit(seen: LabView, chassis: str, port: LogicalPort) -> SwitchTrace | None:
     """How the bridge of a physical network takes a broadcast of a localnet port on; None where that cannot be asked."""
     state, network = seen.states.get(chassis), port.options.get("network_name", "")
     bridge = bridge_mappings(state.external_ids.get("ovn-bridge-mappings", "")).get(network, "") if state else ""
@@ -231,10 +233,10 @@ def network_exit(seen: Look, chassis: str, port: Port) -> Physical | None:
     out = Section(
         "", "egress", port.datapath, "", port.name, notes=(f'/* output to "{port.name}", type "localnet" */',)
     )
-    return Physical(Leg(chassis, (out,)), traced)
+    return SwitchTrace(Leg(chassis, (out,)), traced)
 
 
-def nic_bridge(seen: Look, chassis: str) -> tuple[str, str] | None:
+def nic_bridge(seen: LabView, chassis: str) -> tuple[str, str] | None:
     """The bridge of a chassis' underlay NIC and that NIC; None where tunnels are the kernel's, and there is none."""
     node, state = seen.topology.node(chassis), seen.states.get(chassis)
     if node is None or state is None or not node.underlay_device.startswith("br-"):
@@ -243,7 +245,7 @@ def nic_bridge(seen: Look, chassis: str) -> tuple[str, str] | None:
     return (bridge, bridge.removeprefix("br-")) if bridge in state.bridges else None
 
 
-def decapsulation(seen: Look, leg: Leg, header: Header) -> PhysicalTrace | None:
+def decapsulation(seen: LabView, leg: Leg, header: Header) -> PhysicalTrace | None:
     """How an encapsulated packet passes the bridge of the NIC that it comes in by."""
     found = nic_bridge(seen, leg.chassis)
     source = next((e.ip for e in seen.zone_of(leg.origin).names.encaps if e.chassis == leg.origin), "")
@@ -269,7 +271,7 @@ def decapsulation(seen: Look, leg: Leg, header: Header) -> PhysicalTrace | None:
         return None
 
 
-def _arrival(seen: Look, source: str, destination: str, header: Header) -> str:
+def _arrival(seen: LabView, source: str, destination: str, header: Header) -> str:
     """A flow of what arrives in a tunnel: the port that it comes in by, and the header's keys."""
     state = seen.states.get(destination)
     sender = {encap.ip for encap in seen.zone_of(source).names.encaps if encap.chassis == source}
@@ -293,7 +295,7 @@ def _arrival(seen: Look, source: str, destination: str, header: Header) -> str:
 # ── flows that are not OVN's ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def foreign(seen: Look, one: Physical) -> list[Step]:
+def foreign(seen: LabView, one: SwitchTrace) -> list[FlowStep]:
     """The steps of flows that OVN did not install, or whose row is gone.
 
     ovn-controller gives its flows the first digits of their Southbound row as cookie, but for a few of its own; and in
@@ -304,7 +306,7 @@ def foreign(seen: Look, one: Physical) -> list[Step]:
     return [step for step in one.steps if step.found and _is_foreign(step, rows, bridges)]
 
 
-def _is_foreign(step: Step, rows: Mapping[str, object], bridges: set[str]) -> bool:
+def _is_foreign(step: FlowStep, rows: Mapping[str, object], bridges: set[str]) -> bool:
     if step.bridge in bridges:
         return step.priority > 0 or "drop" in step.actions
     if step.bridge != "br-int":
@@ -315,7 +317,7 @@ def _is_foreign(step: Step, rows: Mapping[str, object], bridges: set[str]) -> bo
     return step.priority > 0 and not is_of_tunnel and not _OWN.fullmatch(step.match)
 
 
-def _nic_bridges(seen: Look, chassis: str) -> Iterator[str]:
+def _nic_bridges(seen: LabView, chassis: str) -> Iterator[str]:
     underlay, state = nic_bridge(seen, chassis), seen.states.get(chassis)
     if underlay is not None:
         yield underlay[0]
@@ -323,7 +325,7 @@ def _nic_bridges(seen: Look, chassis: str) -> Iterator[str]:
         yield from bridge_mappings(state.external_ids.get("ovn-bridge-mappings", "")).values()
 
 
-def flow_title(step: Step) -> str:
+def flow_title(step: FlowStep) -> str:
     """A flow, as `ovs-ofctl dump-flows` tells it from others."""
     bridge = "" if step.bridge == "br-int" else f"{step.bridge}, "
     cookie = f", cookie {step.cookie:#x}" if step.cookie else ""

@@ -10,12 +10,12 @@ from ovnlab.errors import OvnlabError
 from ovnlab.insight import packet_expression
 from ovnlab.insight.dissection import UNREACHABLE, Packet, packet
 from ovnlab.insight.encapsulation import PORTS
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.ovn_trace import LogicalTrace
-from ovnlab.insight.probe_packet import Question, endpoint
-from ovnlab.insight.tcpdump import Caught, Place, Tap, Taps
+from ovnlab.insight.probe_packet import ProbePacket, endpoint
+from ovnlab.insight.tcpdump import Capture, CapturedPacket, CapturePoint, Captures
 from ovnlab.lab import Target
 from ovnlab.topology.addresses import ip_of
 
@@ -62,7 +62,7 @@ class Hop:
 
 
 @dataclass(frozen=True)
-class Watch:
+class WatchPoint:
     """A hop, the device to listen on, and how to tell the probe there.
 
     `answer` says that its answer is meant, `mac` whom it must be for, `not_from` who must not have sent it, `ends`
@@ -70,7 +70,7 @@ class Watch:
     """
 
     hop: Hop
-    place: Place
+    place: CapturePoint
     tunnelled: bool
     answer: bool = False
     mac: str = ""
@@ -78,9 +78,9 @@ class Watch:
     ends: tuple[frozenset[str], ...] = ()
 
 
-def watches(seen: Look, asked: Question, way: Sequence[Leg], meant: LogicalTrace) -> list[Watch]:
+def watches(seen: LabView, asked: ProbePacket, way: Sequence[Leg], meant: LogicalTrace) -> list[WatchPoint]:
     """Where the probe has to pass, in order, and at the end where it is meant for, should it come there or not."""
-    found: list[Watch] = []
+    found: list[WatchPoint] = []
     source = asked.source
     if source.place is not None:
         found.append(_at(source.place, source.name, "sent", wanted=not asked.unsent))
@@ -112,7 +112,7 @@ def watches(seen: Look, asked: Question, way: Sequence[Leg], meant: LogicalTrace
     return found
 
 
-def is_answer(asked: Question, meant: LogicalTrace) -> bool:
+def is_answer(asked: ProbePacket, meant: LogicalTrace) -> bool:
     """Whether what leaves at the end is an answer that OVN itself makes: of a router, or for DHCP, DNS, ARP and ND."""
     goes_on = bool(meant.outputs) or any(output.type == "remote" for output in meant.sections[-1].outputs)
     if not goes_on:
@@ -127,7 +127,7 @@ def is_answer(asked: Question, meant: LogicalTrace) -> bool:
     return asked.source.name in {output.port for output in meant.outputs}  # ARP, or Ethernet alone
 
 
-def _between(seen: Look, leg: Leg) -> list[Watch]:
+def _between(seen: LabView, leg: Leg) -> list[WatchPoint]:
     """Where a packet passes between two chassis: their NICs, in a tunnel or on a physical network."""
     found = []
     for chassis, what in ((leg.origin, f"to {leg.chassis}"), (leg.chassis, f"from {leg.origin}")):
@@ -140,30 +140,30 @@ def _between(seen: Look, leg: Leg) -> list[Watch]:
             continue
         if place is not None:
             hop = Hop(place.title, what, chassis, wanted=True)
-            found.append(Watch(hop, place, tunnelled=leg.tunnel is not None, ends=ends))
+            found.append(WatchPoint(hop, place, tunnelled=leg.tunnel is not None, ends=ends))
     return found
 
 
-def _encap_ips(seen: Look, chassis: str) -> frozenset[str]:
+def _encap_ips(seen: LabView, chassis: str) -> frozenset[str]:
     return frozenset(encap.ip for encap in seen.zone_of(chassis).names.encaps if encap.chassis == chassis)
 
 
-def _nic(seen: Look, chassis: str, network: str) -> Place | None:
+def _nic(seen: LabView, chassis: str, network: str) -> CapturePoint | None:
     """A chassis' NIC on a physical network."""
     node = seen.topology.node(chassis)
     nic = node.nic(network) if node else None
     if nic is None or chassis not in seen.nodes:
         return None
-    return Place(chassis, nic.device, seen.nodes[chassis].command, chassis)
+    return CapturePoint(chassis, nic.device, seen.nodes[chassis].command, chassis)
 
 
-def _at(place: Target, name: str, what: str, *, wanted: bool, answer: bool = False) -> Watch:
-    listened = Place(name, place.interface or "eth1", place.command, place.node.name)
+def _at(place: Target, name: str, what: str, *, wanted: bool, answer: bool = False) -> WatchPoint:
+    listened = CapturePoint(name, place.interface or "eth1", place.command, place.node.name)
     hop = Hop(listened.title, what, place.node.name, wanted, name=name)
-    return Watch(hop, listened, tunnelled=False, answer=answer)
+    return WatchPoint(hop, listened, tunnelled=False, answer=answer)
 
 
-def answer_watch(asked: Question) -> Watch | None:
+def answer_watch(asked: ProbePacket) -> WatchPoint | None:
     """Where an answer is to be seen: at whoever asked."""
     if asked.source.place is None:
         return None
@@ -171,7 +171,7 @@ def answer_watch(asked: Question) -> Watch | None:
     return replace(watch, not_from=asked.fields.get("eth.src", ""))
 
 
-def _output(seen: Look, asked: Question, leg: Leg, port: str, kind: str) -> Watch | None:
+def _output(seen: LabView, asked: ProbePacket, leg: Leg, port: str, kind: str) -> WatchPoint | None:
     """Where a logical port's packets can be seen: in the fake VM, or on the NIC of a physical network."""
     if kind == "localnet":
         ports = seen.zone_of(leg.chassis).names.ports
@@ -183,7 +183,7 @@ def _output(seen: Look, asked: Question, leg: Leg, port: str, kind: str) -> Watc
             return None  # it is for that chassis itself, and goes no further
         sender = asked.fields.get("eth.src", "") if asked.source.port and asked.source.port.type == "localnet" else ""
         hop = Hop(place.title, f"to {name}", leg.chassis, wanted=True)
-        return Watch(hop, place, tunnelled=False, not_from=sender)
+        return WatchPoint(hop, place, tunnelled=False, not_from=sender)
     try:
         target = endpoint(seen, port).place
     except OvnlabError:  # it is bound nowhere, or is no fake VM's
@@ -193,14 +193,14 @@ def _output(seen: Look, asked: Question, leg: Leg, port: str, kind: str) -> Watc
     return _at(target, port, "received", wanted=True)
 
 
-def underlay(seen: Look, node: str) -> Place | None:
+def underlay(seen: LabView, node: str) -> CapturePoint | None:
     """The device with a chassis' tunnels."""
     found, state = seen.topology.node(node), seen.states.get(node)
     if found is None or state is None or node not in seen.nodes:
         return None
     devices = ["eth1"] if "eth1" in state.devices and not found.machine.host else []
     devices += [name for name, device in state.devices.items() if any(ip_of(a) == found.ip for a in device.addresses)]
-    return Place(node, devices[0], seen.nodes[node].command, node) if devices else None
+    return CapturePoint(node, devices[0], seen.nodes[node].command, node) if devices else None
 
 
 def tunnel_filter() -> str:
@@ -212,13 +212,15 @@ def tunnel_filter() -> str:
 class Probe:
     """A packet that is sent, and how: `about` is what answers are told by, where that is another packet."""
 
-    question: Question
+    question: ProbePacket
     frame: bytes
     from_chassis: bool = False
-    about: Question | None = None
+    about: ProbePacket | None = None
 
 
-def observe(seen: Look, probe: Probe, ways: Sequence[Sequence[Watch]], also: Sequence[Watch] = ()) -> dict[Watch, Hop]:
+def observe(
+    seen: LabView, probe: Probe, ways: Sequence[Sequence[WatchPoint]], also: Sequence[WatchPoint] = ()
+) -> dict[WatchPoint, Hop]:
     """Listen at every hop of all ways, send the probe, and tell where it was seen.
 
     It ends when one of the ways is seen in whole and what is `also` listened for was, or at the deadline.
@@ -227,13 +229,13 @@ def observe(seen: Look, probe: Probe, ways: Sequence[Sequence[Watch]], also: Seq
     watches = tuple(dict.fromkeys([*(watch for way in ways for watch in way), *also]))
     if probe.from_chassis or probe.question.source.place is None:
         watches = tuple(watch for watch in watches if watch.hop.what != "sent")
-    taps_of: dict[tuple[Place, str], list[int]] = {}
+    taps_of: dict[tuple[CapturePoint, str], list[int]] = {}
     for number, watch in enumerate(watches):
         taps_of.setdefault((watch.place, tunnel_filter() if watch.tunnelled else ""), []).append(number)
-    caught: dict[int, tuple[Caught, Packet]] = {}
+    caught: dict[int, tuple[CapturedPacket, Packet]] = {}
     arrived = threading.Condition()
 
-    def listen(tap: Tap, numbers: Sequence[int]) -> None:
+    def listen(tap: Capture, numbers: Sequence[int]) -> None:
         for one in tap.packets():
             found = packet(one.data)
             for number in numbers:
@@ -242,7 +244,7 @@ def observe(seen: Look, probe: Probe, ways: Sequence[Sequence[Watch]], also: Seq
                         caught[number] = (one, found)
                         arrived.notify_all()
 
-    with Taps(list(taps_of), snapshot=2048, tolerant=True) as taps:
+    with Captures(list(taps_of), snapshot=2048, tolerant=True) as taps:
         deaf = {
             number: taps.problems[tap]
             for tap, numbers in enumerate(taps_of.values())
@@ -275,19 +277,19 @@ def observe(seen: Look, probe: Probe, ways: Sequence[Sequence[Watch]], also: Seq
     }
 
 
-def count(probe: Probe, watches: Sequence[Watch], copies: int) -> list[int]:
+def count(probe: Probe, watches: Sequence[WatchPoint], copies: int) -> list[int]:
     """Send a packet many times at once, and return how many of them were seen at each place."""
     counts = [0] * len(watches)
     arrived = threading.Condition()
 
-    def listen(number: int, tap: Tap) -> None:
+    def listen(number: int, tap: Capture) -> None:
         for one in tap.packets():
             if _is_probe(packet(one.data), probe.about or probe.question, watches[number]):
                 with arrived:
                     counts[number] += 1
                     arrived.notify_all()
 
-    with Taps([(watch.place, "") for watch in watches], snapshot=2048, tolerant=True) as taps:
+    with Captures([(watch.place, "") for watch in watches], snapshot=2048, tolerant=True) as taps:
         threads = [
             threading.Thread(target=listen, args=(number, tap), daemon=True) for number, tap in enumerate(taps.taps)
         ]
@@ -302,7 +304,7 @@ def count(probe: Probe, watches: Sequence[Watch], copies: int) -> list[int]:
     return counts
 
 
-def _is_probe(found: Packet, asked: Question, watch: Watch) -> bool:
+def _is_probe(found: Packet, asked: ProbePacket, watch: WatchPoint) -> bool:
     """Whether a frame is the probe, or where it is an answer, that."""
     if watch.tunnelled != (found.tunnel is not None):
         return False
@@ -320,7 +322,7 @@ def _is_probe(found: Packet, asked: Question, watch: Watch) -> bool:
     return marked and (itself_one or "icmp6.type" in asked.fields or not inner.said.startswith(ANSWERS))
 
 
-def _is_answer(found: Packet, asked: Question) -> bool:
+def _is_answer(found: Packet, asked: ProbePacket) -> bool:
     """Whether a packet answers the probe without its payload: a TCP connection, an ICMP error."""
     if "arp.tpa" in asked.fields:
         return found.fields.get("arp_op") == "2" and found.fields.get("arp_spa") == asked.fields["arp.tpa"]
@@ -331,7 +333,7 @@ def _is_answer(found: Packet, asked: Question) -> bool:
     return found.destination_port in mine
 
 
-def _seen(seen: Look, watch: Watch, caught: tuple[Caught, Packet] | None) -> Hop:
+def _seen(seen: LabView, watch: WatchPoint, caught: tuple[CapturedPacket, Packet] | None) -> Hop:
     if caught is None:
         return replace(watch.hop, seen=False)
     found = caught[1]

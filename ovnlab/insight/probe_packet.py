@@ -13,8 +13,8 @@ import msgspec
 
 from ovnlab.binding import unknown
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.insight.lab_view import Look, Zone
-from ovnlab.insight.names import Port
+from ovnlab.insight.lab_view import LabView, ZoneView
+from ovnlab.insight.names import LogicalPort
 from ovnlab.lab import Target
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
@@ -48,7 +48,7 @@ class End:
     name: str
     ip: str = ""
     mac: str = ""
-    port: Port | None = None
+    port: LogicalPort | None = None
     node: str = ""
     place: Target | None = None
     bound: BoundVM | None = None
@@ -57,7 +57,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class Question:
+class ProbePacket:
     """A packet. `fields` are those of an OVN expression (ovn-sb(5), Logical_Flow match), with their values.
 
     `datapath` is where it enters, `chassis` on which one, `in_port` by which port of its br-int; `marker` bytes of its
@@ -68,7 +68,7 @@ class Question:
     source: End
     destination: End
     protocol: str
-    zone: Zone
+    zone: ZoneView
     datapath: str
     chassis: str
     in_port: str
@@ -88,7 +88,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Wish:
+class TraceRequest:
     """What a trace is asked for. `ip` says which of the destination's addresses is meant, empty for any."""
 
     source: str
@@ -100,7 +100,7 @@ class Wish:
     size: int = 0
 
 
-def question(look: Look, wish: Wish, *, strict: bool = True) -> Question:
+def question(look: LabView, wish: TraceRequest, *, strict: bool = True) -> ProbePacket:
     """The packet that is meant. Raises UsageError for what nobody can be.
 
     Where no packet can leave, it raises OvnlabError if `strict`, otherwise the question says why.
@@ -149,13 +149,13 @@ def question(look: Look, wish: Wish, *, strict: bool = True) -> Question:
     if any(key.startswith("arp.") for key in fields):  # as the packet is made, so it is asked about
         fields.setdefault("arp.op", "1")
         fields.setdefault("arp.sha", source.mac)
-    return Question(
+    return ProbePacket(
         source, destination, wish.protocol, zone, port.datapath, chassis, in_port, fields, more,
         secrets.token_bytes(16), hop, unsent, mistaken, _fitting(source, version, wish),
     )  # fmt: skip
 
 
-def _fitting(source: End, version: int, wish: Wish) -> int:
+def _fitting(source: End, version: int, wish: TraceRequest) -> int:
     """Return the size of a payload. Raises UsageError for more than the source's MTU lets out in one packet."""
     headers = (20 if version == 4 else 40) + (20 if wish.protocol == "tcp" else 8)
     mtu = source.bound.mtu if source.bound is not None else 0
@@ -194,7 +194,7 @@ def _without_overridden(fields: Mapping[str, str], given: Mapping[str, str]) -> 
     return left
 
 
-def _above(wish: Wish, source: str, destination: str, version: int) -> dict[str, str]:
+def _above(wish: TraceRequest, source: str, destination: str, version: int) -> dict[str, str]:
     """The fields from IP up."""
     if not destination or not source:
         return {}
@@ -211,7 +211,7 @@ def _above(wish: Wish, source: str, destination: str, version: int) -> dict[str,
     return fields
 
 
-def endpoint(look: Look, name: str, near: End | None = None) -> End:
+def endpoint(look: LabView, name: str, near: End | None = None) -> End:
     """A fake VM by its name, a node, or whoever has an address."""
     home = look.home(name)
     if home is not None:
@@ -245,7 +245,7 @@ def endpoint(look: Look, name: str, near: End | None = None) -> End:
     return _whoever(look, str(ipaddress.ip_address(name)), near)
 
 
-def _vlan_endpoint(look: Look, name: str) -> End:
+def _vlan_endpoint(look: LabView, name: str) -> End:
     vm, vlan = look.topology.vlan(name) or (None, None)
     home = look.home(vm.name) if vm else None
     if vm is None or vlan is None or home is None:
@@ -258,7 +258,7 @@ def _vlan_endpoint(look: Look, name: str) -> End:
     return End(name, next(iter(ips), ""), vlan.mac, port, node, place, bound, ips, vlan.interface)
 
 
-def _node_endpoint(look: Look, name: str) -> End:
+def _node_endpoint(look: LabView, name: str) -> End:
     """A machine of the topology, at the localnet port of the physical network that it is on."""
     node = look.topology.node(name)
     if node is None:
@@ -285,7 +285,7 @@ def _node_endpoint(look: Look, name: str) -> End:
     return End(name, node.ip, node.mac, None, name, place, None, node.addresses)
 
 
-def _whoever(look: Look, address: str, near: End | None, *, by_mac: bool = False) -> End:
+def _whoever(look: LabView, address: str, near: End | None, *, by_mac: bool = False) -> End:
     """Whoever has an address: a fake VM, another machine, a logical port, or nobody that is known."""
     having = [
         bound.name
@@ -308,7 +308,7 @@ def _whoever(look: Look, address: str, near: End | None, *, by_mac: bool = False
     return End(address, "" if by_mac else address, address.lower() if by_mac else "", ips=() if by_mac else (address,))
 
 
-def distance(look: Look, near: End | None, end: End) -> int:
+def distance(look: LabView, near: End | None, end: End) -> int:
     """How far two ends are from each other: 0 on one logical switch, 1 where routers join theirs, 2 where none do."""
     if near is None or near.port is None or end.port is None:
         return 1
@@ -325,7 +325,7 @@ def distance(look: Look, near: End | None, end: End) -> int:
     return 1 if end.port.datapath in joined or len(look.zones) > 1 else 2
 
 
-def _node_ips(look: Look, name: str) -> list[str]:
+def _node_ips(look: LabView, name: str) -> list[str]:
     state, node = look.states.get(name), look.topology.node(name)
     if state is None or node is None:
         return []
@@ -345,22 +345,22 @@ def _of_version(ips: tuple[str, ...], version: int) -> str:
 
 
 @dataclass(frozen=True)
-class Way:
+class EgressRoute:
     """How a machine reaches an address: its next hop (itself where it is near), and the MACs that it knows."""
 
     hop: str | None
     neighbours: Mapping[str, str] = field(default_factory=dict)
 
 
-def way(end: End, address: str) -> Way:
+def way(end: End, address: str) -> EgressRoute:
     """Ask a machine's own routes, or where it cannot be asked go by what it was bound as.
 
     `hop` is None where it has no route to there.
     """
     if end.bound is not None and end.place is None and address:
-        return Way(_hop(end.bound, address, end.device))
+        return EgressRoute(_hop(end.bound, address, end.device))
     if end.place is None or not address:
-        return Way(address or None)
+        return EgressRoute(address or None)
     script = f"set -- {address}\n{render('node/way.sh.j2')}"
     if end.place.vm:
         script = f"ip netns exec {end.place.vm} sh -s <<'ovnlab-end'\n{script}\novnlab-end"
@@ -373,8 +373,8 @@ def way(end: End, address: str) -> Way:
         if "lladdr" in entry and "dst" in entry
     }
     if not routes:
-        return Way(None, known)
-    return Way(routes[0].get("gateway") or routes[0].get("via", {}).get("host") or address, known)
+        return EgressRoute(None, known)
+    return EgressRoute(routes[0].get("gateway") or routes[0].get("via", {}).get("host") or address, known)
 
 
 def _hop(bound: BoundVM, address: str, device: str) -> str | None:
@@ -385,7 +385,7 @@ def _hop(bound: BoundVM, address: str, device: str) -> str | None:
     return (max(leading)[1] or address) if leading else None
 
 
-def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[str, str, str]:
+def _next_hop(look: LabView, zone: ZoneView, source: End, destination: End) -> tuple[str, str, str]:
     """The MAC address that the packet goes to, and whose IP address that is.
 
     The third is what the source has for that MAC address where it is another one.
@@ -422,7 +422,7 @@ def _next_hop(look: Look, zone: Zone, source: End, destination: End) -> tuple[st
     )
 
 
-def _macs_of(look: Look, zone: Zone, source: End, hop: str) -> list[str]:
+def _macs_of(look: LabView, zone: ZoneView, source: End, hop: str) -> list[str]:
     """The MAC addresses of whoever has an address on the source's logical switch."""
     datapath = source.port.datapath if source.port else ""
     found = []
@@ -436,7 +436,7 @@ def _macs_of(look: Look, zone: Zone, source: End, hop: str) -> list[str]:
     return [mac.lower() for mac in found]
 
 
-def _holders(look: Look, ip: str) -> set[str]:
+def _holders(look: LabView, ip: str) -> set[str]:
     """The MAC addresses of the fake VMs that have an address, whatever OVN knows of them."""
     return {
         bound.mac
@@ -446,7 +446,7 @@ def _holders(look: Look, ip: str) -> set[str]:
     }
 
 
-def _any_hop(zone: Zone, source: End, destination: End) -> str:
+def _any_hop(zone: ZoneView, source: End, destination: End) -> str:
     """Whom a packet would go to if its source had a way for it: its destination on the same switch, or a router."""
     datapath = source.port.datapath if source.port else ""
     if destination.port is not None and destination.port.datapath == datapath and destination.mac:
@@ -472,7 +472,7 @@ def _of_many(source: End, ip: str) -> str:
     return "ff:ff:ff:ff:ff:ff" if ip in {"255.255.255.255", *broadcasts} else ""
 
 
-def _distributed(look: Look, ip: str) -> tuple[str, str] | None:
+def _distributed(look: LabView, ip: str) -> tuple[str, str] | None:
     """The MAC and the logical port of a floating IP that is translated where its fake VM is (ovn-nb(5), NAT)."""
     for row in look.northbound:
         if row.table == "NAT" and row.columns["external_ip"] == ip and row.columns["external_mac"]:
@@ -480,7 +480,7 @@ def _distributed(look: Look, ip: str) -> tuple[str, str] | None:
     return None
 
 
-def _answers(look: Look, ip: str) -> bool:
+def _answers(look: LabView, ip: str) -> bool:
     """Whether routers answer for an address that is on none of their ports: of NAT, or of a load balancer."""
     for row in look.northbound:
         if row.table == "NAT" and row.columns.get("external_ip") == ip:
@@ -492,7 +492,7 @@ def _answers(look: Look, ip: str) -> bool:
     return False
 
 
-def _entry(look: Look, zone: Zone, source: End, destination: End) -> tuple[str, str]:
+def _entry(look: LabView, zone: ZoneView, source: End, destination: End) -> tuple[str, str]:
     """The chassis where packets of a physical network enter, and the port of br-int that they enter by.
 
     Where the destination is on the same logical switch, its own; the one of a floating IP that is distributed;
@@ -526,6 +526,6 @@ def bridge_mappings(text: str) -> dict[str, str]:
     return dict(part.strip().partition(":")[::2] for part in text.split(",") if ":" in part)
 
 
-def _some_vms(look: Look) -> str:
+def _some_vms(look: LabView) -> str:
     names = [bound.name for state in look.states.values() for bound in state.vms][:4]
     return ", ".join(names) or "a fake VM that is bound"

@@ -11,11 +11,11 @@ from dataclasses import replace
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import alternatives
 from ovnlab.insight.decisions import decider, deciding
-from ovnlab.insight.evidence import Answer, Trace
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.evidence import Reply, Trace
+from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.ovn_trace import CONNECTIONS, LogicalTrace, run
 from ovnlab.insight.probe_capture import Hop
-from ovnlab.insight.probe_packet import End, Question, Wish, endpoint, question
+from ovnlab.insight.probe_packet import End, ProbePacket, TraceRequest, endpoint, question
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import is_ip
@@ -30,7 +30,7 @@ _ASKING = {"FAILED", "INCOMPLETE"}
 """States of a neighbour that has not said its MAC address (ip-neighbour(8))."""
 
 
-def is_request(asked: Question) -> bool:
+def is_request(asked: ProbePacket) -> bool:
     """Whether a packet is one that its receiver answers: an ICMP echo request, or the first of a TCP connection."""
     fields = asked.fields
     return (
@@ -40,20 +40,20 @@ def is_request(asked: Question) -> bool:
     )
 
 
-def can_be(asked: Question, meant: LogicalTrace) -> bool:
+def can_be(asked: ProbePacket, meant: LogicalTrace) -> bool:
     """Whether an answer is to be listened for: to one address, of a packet that goes to somebody."""
     if not is_request(asked) or asked.more or not meant.outputs or meant.refusal is not None:
         return False
     return not is_for_many(asked) and is_for_one(asked)
 
 
-def is_for_many(asked: Question) -> bool:
+def is_for_many(asked: ProbePacket) -> bool:
     """Whether a packet goes to a broadcast or multicast address."""
     first = asked.fields.get("eth.dst", "00").partition(":")[0]
     return bool(int(first or "0", 16) & 1)
 
 
-def is_for_one(asked: Question) -> bool:
+def is_for_one(asked: ProbePacket) -> bool:
     """Whether a packet goes from one address to another."""
     ends = [asked.fields.get(f"{ip}.{end}", "") for ip in ("ip4", "ip6") for end in ("src", "dst")]
     known = [ipaddress.ip_address(end) for end in ends if is_ip(end)]
@@ -68,19 +68,19 @@ def is_expected(found: Trace) -> bool:
     return not lost
 
 
-def arrived(found: Trace, came: Hop) -> Answer:
+def arrived(found: Trace, came: Hop) -> Reply:
     """What an answer that came says."""
     packet = came.packet
     said = packet.said if packet else ""
     sender = packet.source if packet else ""
     if re.match(r"TCP \[[^]]*R", said):
         who = _name(found, sender)
-        return Answer("refused", f"{who} refuses the connection: nothing listens on that TCP port", hop=came)
+        return Reply("refused", f"{who} refuses the connection: nothing listens on that TCP port", hop=came)
     if "unreachable" in said and "port" in said:
-        return Answer("refused", f"{_name(found, sender)} says: {said.partition(',')[0]}", hop=came)
+        return Reply("refused", f"{_name(found, sender)} says: {said.partition(',')[0]}", hop=came)
     if said.startswith("ICMP") and "reply" not in said:
-        return Answer("refused", f"{_name(found, sender)} says: {said.partition(',')[0]}", hop=came)
-    return Answer("came", packet.line if packet else "an answer", hop=came)
+        return Reply("refused", f"{_name(found, sender)} says: {said.partition(',')[0]}", hop=came)
+    return Reply("came", packet.line if packet else "an answer", hop=came)
 
 
 def _name(found: Trace, ip: str) -> str:
@@ -126,14 +126,14 @@ def is_own(found: Trace) -> bool:
     return "udp.dst" in found.question.fields
 
 
-def reverse(seen: Look, found: Trace, end: End) -> Question:
+def reverse(seen: LabView, found: Trace, end: End) -> ProbePacket:
     """The answer to a packet, from who received it. Raises NoNextHop where it cannot be sent."""
     asked, got = found.question, found.arrived
     packet = got.packet if got else None
     mine = asked.fields.get("ip4.src") or asked.fields.get("ip6.src") or asked.source.ip
     to = packet.source if packet and packet.source else mine
     target = asked.source.name if to == mine else to
-    back = question(seen, Wish(end.name, target, asked.protocol, ip=to))
+    back = question(seen, TraceRequest(end.name, target, asked.protocol, ip=to))
     fields = dict(back.fields)
     own = packet.destination if packet and packet.destination else end.ip
     fields["ip6.src" if ":" in own else "ip4.src"] = own
@@ -151,7 +151,7 @@ def reverse(seen: Look, found: Trace, end: End) -> Question:
     return replace(back, fields=fields, marker=asked.marker)
 
 
-def meant_back(back: Question, found: Trace) -> LogicalTrace:
+def meant_back(back: ProbePacket, found: Trace) -> LogicalTrace:
     """What OVN means to do with an answer.
 
     ovn-trace knows no entries of connection tracking: where a router translates the address back that a packet was
@@ -183,41 +183,41 @@ def meant_back(back: Question, found: Trace) -> LogicalTrace:
     return first
 
 
-def judged(found: Trace, back: Trace, end: End) -> Answer:
+def judged(found: Trace, back: Trace, end: End) -> Reply:
     """What the way of an answer that did not come at first says."""
     ends = [hop for hop in back.hops if hop.name == found.question.source.name and hop.what != "sent"]
     came = next((hop for hop in reversed(ends) if hop.seen), None)
     if came is not None:
         if is_own(found):
-            return Answer("came", f"an answer of {end.name} would come: one was sent for it", back, came)
-        return Answer("came", "it came when the packet was sent again, and not at first", back, came)
+            return Reply("came", f"an answer of {end.name} would come: one was sent for it", back, came)
+        return Reply("came", "it came when the packet was sent again, and not at first", back, came)
     if back.question.mistaken:
         hint = f"ovnlab exec {end.name} -- ip neigh"
         place = f"{end.name}, its neighbour {back.question.next_hop}"
-        return Answer(
+        return Reply(
             "none", f"its answer goes to the wrong MAC address: {back.question.mistaken}", back, None, place, hint
         )
     if back.outcome in ("dropped", "rejected") and back.decision is not None:
         where = f" ({back.decision.place})" if back.decision.place else ""
         said = f"its answer is {back.outcome} by {back.decision.title}{where}"
         if not is_translated(found) or back.decision.row is not None:
-            return Answer("none", said, back, place=back.decision.title)
+            return Reply("none", said, back, place=back.decision.title)
     if back.logical.asks_for_mac:
-        return Answer(
+        return Reply(
             "none", f"a router asks for the MAC address of {back.question.destination.ip}, and nobody says it", back
         )
     sent = next((hop for hop in back.hops if hop.what == "sent"), None)
     if sent is not None and sent.seen is False and not sent.problem and not is_own(found):
         reasons = [*_not_its_own(found, end), *silence(end, back.question)]
         said = f"{end.name} received it and sends no answer"
-        return Answer("none", f"{said}: {reasons[0]}" if reasons else said, back, place=end.name)
+        return Reply("none", f"{said}: {reasons[0]}" if reasons else said, back, place=end.name)
     to = sent.packet.eth_destination if sent is not None and sent.packet is not None else ""
     wanted = back.question.fields.get("eth.dst", "")
     if to and wanted and to != wanted and not is_own(found):
         said = f"{end.name} sends its answer to MAC address {to}, and {back.question.next_hop} has {wanted}"
         hint = f"ovnlab exec {end.name} -- ip neigh"
-        return Answer("none", said, back, place=f"{end.name}, its neighbour {back.question.next_hop}", hint=hint)
-    return Answer("none", "its answer is lost", back)
+        return Reply("none", said, back, place=f"{end.name}, its neighbour {back.question.next_hop}", hint=hint)
+    return Reply("none", "its answer is lost", back)
 
 
 def _not_its_own(found: Trace, end: End) -> Iterator[str]:
@@ -234,7 +234,7 @@ def _not_its_own(found: Trace, end: End) -> Iterator[str]:
         yield f"it is for MAC address {to}, which OVN has for {end.name}, and {end.name} has {end.bound.mac}"
 
 
-def silence(end: End, back: Question) -> Iterator[str]:
+def silence(end: End, back: ProbePacket) -> Iterator[str]:
     """Why a machine that received a packet does not answer it."""
     if end.place is None:
         return
@@ -264,7 +264,7 @@ def _unanswered(neighbours: str, hop: str, name: str) -> Iterator[str]:
             yield f"{name} asks for the MAC address of {hop}, and nobody answers"
 
 
-def confirmed(found: Trace) -> Answer | None:
+def confirmed(found: Trace) -> Reply | None:
     """What the source's own kernel says where the probe was answered: it asks for MAC addresses before.
 
     None where it is answered as well, with a packet as large as its MTU allows, or cannot be asked.
@@ -297,13 +297,13 @@ def confirmed(found: Trace) -> Answer | None:
     what = "a ping" if asked.protocol == "icmp" else "a connection"
     if reasons:
         silent = f"{reasons[0]}{unresolved(found.look, asked)}"
-        return Answer("none", silent, place=f"{end.name}, its neighbour {asked.next_hop}")
+        return Reply("none", silent, place=f"{end.name}, its neighbour {asked.next_hop}")
     hint = f"ovnlab exec {end.name} -- ip route get {address}"
     sentence = f"a probe is answered, and {what} of {end.name}'s own kernel is not"
-    return Answer("none", sentence, place=end.name, hint=hint)
+    return Reply("none", sentence, place=end.name, hint=hint)
 
 
-def unresolved(seen: Look, asked: Question) -> str:
+def unresolved(seen: LabView, asked: ProbePacket) -> str:
     """What OVN means to do with the ARP request for the next hop of a packet, where that says why none answers."""
     if ":" in asked.next_hop or not asked.next_hop:
         return ""
@@ -337,14 +337,14 @@ def _largest(found: Trace) -> int:
     return max(end.bound.mtu - headers, 0)
 
 
-def _too_large(found: Trace) -> Answer:
+def _too_large(found: Trace) -> Reply:
     """A small packet is answered, and a large one is lost: the MTU of a device on the way is too small."""
     size = found.question.source.bound.mtu if found.question.source.bound else 0
     said = f"a ping of {size} bytes is lost, and a small one is answered"
     for device, mtu, wanted in small_mtus(found):
         hint = f"ovnlab exec {device.partition(':')[0]} -- ip link set {device.partition(':')[2]} mtu {wanted}"
-        return Answer("none", f"{said}: {device} has MTU {mtu}, and the underlay has {wanted}", place=device, hint=hint)
-    return Answer("none", f"{said}, and no ICMP error says of what MTU", place="the MTU of the way")
+        return Reply("none", f"{said}: {device} has MTU {mtu}, and the underlay has {wanted}", place=device, hint=hint)
+    return Reply("none", f"{said}, and no ICMP error says of what MTU", place="the MTU of the way")
 
 
 def small_mtus(found: Trace) -> Iterator[tuple[str, int, int]]:

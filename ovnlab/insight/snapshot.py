@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from ovnlab.errors import CommandFailed, OvnlabError
-from ovnlab.insight.lab_view import FLOWS, Look, Zone
+from ovnlab.insight.lab_view import FLOWS, LabView, ZoneView
 from ovnlab.insight.names import COLUMNS, Names
-from ovnlab.insight.tool_output import Flow, flows_in, interfaces_in, port_states_in
+from ovnlab.insight.tool_output import DumpedFlow, flows_in, interfaces_in, port_states_in
 from ovnlab.lab import Lab
 from ovnlab.northbound import live
 from ovnlab.northbound.live import LiveRow
@@ -166,7 +166,7 @@ class NodeSnapshot:
         return {row["name"]: row for row in self.switch.get("Port", ())}
 
     @functools.cached_property
-    def flows(self) -> dict[str, tuple[Flow, ...]]:
+    def flows(self) -> dict[str, tuple[DumpedFlow, ...]]:
         """The OpenFlow flows of each bridge whose flows could be read."""
         prefix = "flows."
         return {
@@ -251,7 +251,7 @@ class ZoneSnapshot:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class LabSnapshot:
     """A lab at one moment.
 
     `unread` says what could not be read: a node or a database (`nb@NODE`, `sb@NODE`) and why. `running` are the nodes
@@ -280,21 +280,21 @@ class Snapshot:
         return next((name for name, node in self.nodes.items() if any(b.name == vm for b in node.state.vms)), "")
 
     @functools.cached_property
-    def look(self) -> Look:
+    def look(self) -> LabView:
         """The same lab for insight's other functions. Raises OvnlabError where no Southbound database was read."""
         zones = {}
         for name, zone in self.zones.items():
             central = next((n for n in self.topology.centrals(name) if n.name in self.running), None)
             if central is not None and zone.southbound:
                 context = self.running[central.name].context
-                zones[name] = Zone(name, context, of_zone(self.topology, name), zone.names, zone.southbound)
+                zones[name] = ZoneView(name, context, of_zone(self.topology, name), zone.names, zone.southbound)
         if not zones:
             raise OvnlabError("no Southbound database could be read", where=f"lab {self.lab}")
         states = {name: node.state for name, node in self.nodes.items()}
-        return Look(self.lab, self.topology, self.running, states, zones, self.rows, self.source)
+        return LabView(self.lab, self.topology, self.running, states, zones, self.rows, self.source)
 
 
-def observe(lab: Lab, parts: Collection[str] = PARTS) -> Snapshot:
+def observe(lab: Lab, parts: Collection[str] = PARTS) -> LabSnapshot:
     """Read a lab. Raises OvnlabError only where it is not there at all."""
     topology = lab.topology
     running = lab.nodes()
@@ -327,7 +327,7 @@ def observe(lab: Lab, parts: Collection[str] = PARTS) -> Snapshot:
     nodes = {node.name: nodes[node.name] for node in topology.nodes if node.name in nodes}
     zones = {zone: _zone(topology, zone, nodes, tables) for zone in topology.zones}
     found = tuple(row for zone in zones.values() if zone.northbound for row in live.rows_in(_own(zone), zone.name))
-    snapshot = Snapshot(lab.name, topology, running, nodes, zones, found, unread, None, lab)
+    snapshot = LabSnapshot(lab.name, topology, running, nodes, zones, found, unread, None, lab)
     return replace(snapshot, plan=_plan(lab, snapshot) if "nodes" in parts and "northbound" in parts else None)
 
 
@@ -335,7 +335,7 @@ def _own(zone: ZoneSnapshot) -> Tables:
     return {table: zone.northbound[table] for table in live.QUESTION.columns}
 
 
-def _plan(lab: Lab, snapshot: Snapshot) -> Plan:
+def _plan(lab: Lab, snapshot: LabSnapshot) -> Plan:
     """What `up` of the same topology would do."""
     states = {name: node.state for name, node in snapshot.nodes.items()}
     unread = [OvnlabError(reason, where=what) for what, reason in snapshot.unread.items() if what.startswith("nb@")]
@@ -349,7 +349,7 @@ def _plan(lab: Lab, snapshot: Snapshot) -> Plan:
     return _of_what_was_read(snapshot, found, northbound=read)
 
 
-def _of_what_was_read(snapshot: Snapshot, found: Plan, *, northbound: bool) -> Plan:
+def _of_what_was_read(snapshot: LabSnapshot, found: Plan, *, northbound: bool) -> Plan:
     """The part of a plan that does not follow from silence."""
     heard = {name for name, node in snapshot.nodes.items() if node.switch}
     configure = {

@@ -29,7 +29,7 @@ SNAPSHOT = 262144
 
 
 @dataclass(frozen=True)
-class Place:
+class CapturePoint:
     """A device that is listened on: what people call the place, and the command that runs `argv` there."""
 
     name: str
@@ -44,19 +44,21 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Caught:
+class CapturedPacket:
     """A frame: where, when (nanoseconds since 1970), its bytes, and how long it was on the wire."""
 
-    place: Place
+    place: CapturePoint
     time: int
     data: bytes
     length: int
 
 
-class Tap:
+class Capture:
     """One tcpdump. It ends when this program does, however that ends: it goes on as long as its input is open."""
 
-    def __init__(self, place: Place, filters: str, *, snapshot: int = SNAPSHOT, into: IO[bytes] | None = None) -> None:
+    def __init__(
+        self, place: CapturePoint, filters: str, *, snapshot: int = SNAPSHOT, into: IO[bytes] | None = None
+    ) -> None:
         self.place = place
         script = render("node/capture.sh.j2")
         self._process = subprocess.Popen(
@@ -99,11 +101,11 @@ class Tap:
             hint=hint,
         )
 
-    def packets(self) -> Iterator[Caught]:
+    def packets(self) -> Iterator[CapturedPacket]:
         """What is seen, as it comes, until the capture ends."""
         if self._process.stdout is not None:
             for time, data, length in pcap(self._process.stdout):
-                yield Caught(self.place, time, data, length)
+                yield CapturedPacket(self.place, time, data, length)
 
     def is_running(self) -> bool:
         """Whether it goes on."""
@@ -135,7 +137,7 @@ class Tap:
         return int(found[-1]) if found and found[-1].isdigit() else 0
 
 
-class Taps:
+class Captures:
     """Several of them, all listening once it is entered, and gone when it is left.
 
     With `tolerant`, those that cannot listen are told in `problems`, by their number, and are no error.
@@ -143,20 +145,20 @@ class Taps:
 
     def __init__(
         self,
-        wanted: Sequence[tuple[Place, str]],
+        wanted: Sequence[tuple[CapturePoint, str]],
         *,
         snapshot: int = SNAPSHOT,
         into: Sequence[IO[bytes]] = (),
         tolerant: bool = False,
     ) -> None:
         self._wanted, self._snapshot, self._into, self._tolerant = wanted, snapshot, into, tolerant
-        self.taps: list[Tap] = []
+        self.taps: list[Capture] = []
         self.problems: dict[int, str] = {}
 
     def __enter__(self) -> Self:
         try:
             for (place, filters), file in itertools.zip_longest(self._wanted, self._into):
-                self.taps.append(Tap(place, filters, snapshot=self._snapshot, into=file))
+                self.taps.append(Capture(place, filters, snapshot=self._snapshot, into=file))
             for_each(range(len(self.taps)), self._await)
         except BaseException:
             self.close()

@@ -25,7 +25,7 @@ _AGES = (
 
 
 @dataclass(frozen=True)
-class Flow:
+class DumpedFlow:
     """An OpenFlow flow. `match` holds its terms without the priority."""
 
     cookie: int
@@ -42,12 +42,12 @@ class Flow:
         return f"{','.join(words)} actions={self.actions}"
 
 
-def flows_in(printed: str) -> tuple[Flow, ...]:
+def flows_in(printed: str) -> tuple[DumpedFlow, ...]:
     """The flows that `ovs-ofctl dump-flows` printed."""
     return tuple(flow for line in printed.splitlines() if (flow := _flow(line)) is not None)
 
 
-def _flow(line: str) -> Flow | None:
+def _flow(line: str) -> DumpedFlow | None:
     found = _FLOW.match(line)
     if found is None:
         return None
@@ -58,7 +58,7 @@ def _flow(line: str) -> Flow | None:
             priority = int(word.removeprefix("priority="))
         elif word and not word.startswith(_AGES):
             match.append(word)
-    return Flow(int(found[1], 16), int(found[2]), priority, ",".join(match), actions, int(found[3]))
+    return DumpedFlow(int(found[1], 16), int(found[2]), priority, ",".join(match), actions, int(found[3]))
 
 
 def port_states_in(printed: str) -> dict[str, frozenset[str]]:

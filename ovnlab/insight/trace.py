@@ -13,28 +13,28 @@ from dataclasses import dataclass, replace
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import alternatives, packet_expression, replies
 from ovnlab.insight.decisions import decider, outcome, place_of, row_of
-from ovnlab.insight.evidence import Answer, Counted, Decision, Trace
-from ovnlab.insight.lab_view import Look, Zone, look
+from ovnlab.insight.evidence import Decision, ProbeCount, Reply, Trace
+from ovnlab.insight.lab_view import LabView, ZoneView, look
 from ovnlab.insight.logical_path import Leg, legs
 from ovnlab.insight.ovn_trace import LogicalTrace, Section
-from ovnlab.insight.physical_path import Physical, follow
-from ovnlab.insight.probe_capture import ARRIVAL_TIMEOUT, Hop, Probe, Watch, answer_watch, count, observe, watches
-from ovnlab.insight.probe_packet import NoNextHop, Question, Wish, question
+from ovnlab.insight.physical_path import SwitchTrace, follow
+from ovnlab.insight.probe_capture import ARRIVAL_TIMEOUT, Hop, Probe, WatchPoint, answer_watch, count, observe, watches
+from ovnlab.insight.probe_packet import NoNextHop, ProbePacket, TraceRequest, question
 from ovnlab.parallel import for_each
 from ovnlab.providers.base import Node
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.waiting import CLOCK
 
-__all__ = ("Answer", "Counted", "Decision", "Physical", "Trace", "decider", "place_of", "row_of", "trace")
+__all__ = ("Decision", "ProbeCount", "Reply", "SwitchTrace", "Trace", "decider", "place_of", "row_of", "trace")
 
 NORTHD_SECONDS = 4
 """How long a central node may take to say how its ovn-northd is."""
 
 
 def trace(
-    seen: Look,
-    wish: Wish,
+    seen: LabView,
+    wish: TraceRequest,
     *,
     send: bool = True,
     from_chassis: bool = False,
@@ -77,8 +77,8 @@ def trace(
 
 
 def _course(
-    seen: Look,
-    asked: Question,
+    seen: LabView,
+    asked: ProbePacket,
     plans: Sequence[Planned],
     frame: bytes | None,
     probe: Probe | None,
@@ -98,7 +98,7 @@ def _course(
         hops = tuple(observed[watch] for watch in chosen.watches if watch in observed)
         came = observed.get(heard) if heard else None
     tracked = "trk,est,rpl" if back else ""
-    done: tuple[Physical, ...] = ()
+    done: tuple[SwitchTrace, ...] = ()
     if frame is not None:
         done = follow(seen, asked, chosen.legs, frame, tracked=tracked, translated=translated)
     said = [*notes, *_choice(plans, chosen)]
@@ -110,7 +110,7 @@ def _course(
     return Trace(asked, chosen.meant, chosen.legs, done, hops, ended, decision, probe is not None, unique, seen, came)
 
 
-def _counted(found: Trace, probe: Probe, plans: Sequence[Planned], copies: int) -> Counted | None:
+def _counted(found: Trace, probe: Probe, plans: Sequence[Planned], copies: int) -> ProbeCount | None:
     """Send several packets at once: what limits rates lets only the first of them through."""
     got, heard = found.arrived, answer_watch(found.question)
     goal = next((w for plan in plans for w in plan.watches if got and w.hop.place == got.place), None)
@@ -119,7 +119,7 @@ def _counted(found: Trace, probe: Probe, plans: Sequence[Planned], copies: int) 
     is_answered = found.answer is not None and found.answer.state == "came" and found.question.protocol == "icmp"
     watches = [goal, *([heard] if heard is not None and is_answered else [])]
     counts = count(probe, watches, copies)
-    return Counted(copies, min(counts[0], copies), min(counts[1], copies) if len(counts) > 1 else None)
+    return ProbeCount(copies, min(counts[0], copies), min(counts[1], copies) if len(counts) > 1 else None)
 
 
 def _is_answered(found: Trace) -> bool:
@@ -129,7 +129,7 @@ def _is_answered(found: Trace) -> bool:
     return found.answer is not None and found.answer.state == "came" and found.answer.back is None
 
 
-def _taken(plans: Sequence[Planned], observed: Mapping[Watch, Hop]) -> Planned:
+def _taken(plans: Sequence[Planned], observed: Mapping[WatchPoint, Hop]) -> Planned:
     """The way that a packet took: the one that it was seen at the end of, otherwise seen furthest on."""
 
     def score(plan: Planned) -> tuple[bool, int, int]:
@@ -145,22 +145,22 @@ def _choice(plans: Sequence[Planned], chosen: Planned) -> Iterator[str]:
         yield f"of {len(plans)} ways that OVN may choose it took this: {said}"
 
 
-def _answer(found: Trace, probe: Probe) -> Answer:
+def _answer(found: Trace, probe: Probe) -> Reply:
     """What came back of a packet that was delivered; where nothing did, the way of the answer is followed."""
     came = found.came
     if came is not None and came.seen:
         return replies.arrived(found, came)
     receiver = replies.receiver(found)
     if receiver is None:
-        return Answer("unknown", replies.beyond(found))
+        return Reply("unknown", replies.beyond(found))
     seen = found.look
     try:
         back = replies.reverse(seen, found, receiver)
     except NoNextHop as error:
         hint = f"ovnlab exec {receiver.name} -- ip route"
-        return Answer("none", f"{receiver.name} {error.message}", place=receiver.name, hint=hint)
+        return Reply("none", f"{receiver.name} {error.message}", place=receiver.name, hint=hint)
     except OvnlabError as error:
-        return Answer("unknown", f"what is meant of its answer is not known: {error}")
+        return Reply("unknown", f"what is meant of its answer is not known: {error}")
     first = replies.meant_back(back, found)
     translated = replies.is_translated(found)
     plans = [
@@ -178,7 +178,7 @@ def _answer(found: Trace, probe: Probe) -> Answer:
     return replies.judged(found, way, receiver)
 
 
-def _of_answer(asked: Question, watch: Watch) -> Watch:
+def _of_answer(asked: ProbePacket, watch: WatchPoint) -> WatchPoint:
     """A watch for an answer: at whoever asked, what that itself sends is none."""
     is_end = watch.hop.name == asked.source.name and watch.hop.what != "sent"
     return replace(watch, answer=True, not_from=asked.fields.get("eth.src", "") if is_end else watch.not_from)
@@ -190,15 +190,15 @@ class Planned:
 
     meant: LogicalTrace
     legs: tuple[Leg, ...]
-    watches: tuple[Watch, ...]
+    watches: tuple[WatchPoint, ...]
 
     @property
-    def goal(self) -> Watch | None:
+    def goal(self) -> WatchPoint | None:
         """Where it ends."""
         return next((watch for watch in reversed(self.watches) if watch.hop.wanted), None)
 
 
-def _planned(seen: Look, asked: Question, meant: LogicalTrace) -> Planned:
+def _planned(seen: LabView, asked: ProbePacket, meant: LogicalTrace) -> Planned:
     way = legs(meant.sent, asked.zone.names, asked.chassis)
     for _ in list(seen.zones)[1:]:  # each may hand it on to one where it was not yet
         beyond = _beyond(seen, asked, meant, way)
@@ -212,7 +212,7 @@ def _planned(seen: Look, asked: Question, meant: LogicalTrace) -> Planned:
 
 
 def _beyond(
-    seen: Look, asked: Question, meant: LogicalTrace, way: Sequence[Leg]
+    seen: LabView, asked: ProbePacket, meant: LogicalTrace, way: Sequence[Leg]
 ) -> tuple[LogicalTrace, tuple[Leg, ...]] | None:
     """What becomes of a packet that goes to a port of a transit switch in another zone; None where it does not.
 
@@ -239,13 +239,13 @@ def _is_ingress(section: Section, datapath: str) -> bool:
     return section.datapath == datapath and section.pipeline == "ingress"
 
 
-def _is_own(zone: Zone, port: str) -> bool:
+def _is_own(zone: ZoneView, port: str) -> bool:
     """Whether a port of a transit switch is one of the zone itself."""
     found = zone.names.ports.get(port)
     return found is not None and found.type != "remote"
 
 
-def northd(seen: Look, zone: str) -> str:
+def northd(seen: LabView, zone: str) -> str:
     """Why logical flows may not be what the Northbound database says; empty where an active ovn-northd makes them.
 
     Each ovn-northd is asked, and all of them at once: one that is stopped has a process all the same.
@@ -274,8 +274,8 @@ def northd(seen: Look, zone: str) -> str:
 
 
 def _after_learning(
-    seen: Look, asked: Question, meant: LogicalTrace, frame: bytes, *, from_chassis: bool
-) -> tuple[Look, LogicalTrace, str]:
+    seen: LabView, asked: ProbePacket, meant: LogicalTrace, frame: bytes, *, from_chassis: bool
+) -> tuple[LabView, LogicalTrace, str]:
     """Send one packet so that the router learns the next hop's MAC address, and trace again once it has."""
     packet_expression.send(asked, frame, from_chassis=from_chassis)
     deadline = CLOCK.monotonic() + ARRIVAL_TIMEOUT

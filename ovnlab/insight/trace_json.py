@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 from ovnlab.insight.decisions import place_of, row_of
-from ovnlab.insight.evidence import Answer, Trace
+from ovnlab.insight.evidence import Reply, Trace
 from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.ofproto_trace import Exit
 from ovnlab.insight.ovn_trace import Section, Stage
-from ovnlab.insight.physical_path import Physical
+from ovnlab.insight.physical_path import SwitchTrace
 from ovnlab.insight.probe_capture import Hop
 from ovnlab.insight.verdict import Verdict
 
@@ -48,7 +48,7 @@ def as_dict(trace: Trace, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _answer(found: Answer | None) -> dict[str, Any] | None:
+def _answer(found: Reply | None) -> dict[str, Any] | None:
     """What came back; the way of an answer that did not come at once has the same keys as that of the packet."""
     if found is None:
         return None
@@ -122,7 +122,7 @@ def _stage(trace: Trace, stage: Stage) -> dict[str, Any]:
     }
 
 
-def _physical(trace: Trace, one: Physical) -> dict[str, Any]:
+def _physical(trace: Trace, one: SwitchTrace) -> dict[str, Any]:
     return {
         "chassis": one.leg.chassis,
         "passes": [

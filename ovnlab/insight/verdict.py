@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from ovnlab.errors import OvnlabError
 from ovnlab.insight import replies
 from ovnlab.insight.evidence import Trace
-from ovnlab.insight.lab_view import Look
+from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.logical_path import Leg
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.ofproto_trace import Header
 from ovnlab.insight.physical_path import (
-    Physical,
+    SwitchTrace,
     decapsulation,
     elsewhere,
     flow_title,
@@ -319,7 +319,7 @@ def _other_header(trace: Trace, hop: Hop) -> TunnelNames | None:
     return expected[0]
 
 
-def _lacks_exit(trace: Trace, one: Physical) -> bool:
+def _lacks_exit(trace: Trace, one: SwitchTrace) -> bool:
     """Whether a packet should leave a switch, and does not."""
     if not one.followed or any(part.asks_controller for part in one.trace.passes):
         return False
@@ -330,12 +330,12 @@ def _lacks_exit(trace: Trace, one: Physical) -> bool:
     return bool(one.leg.outputs) or any(leg.tunnel is not None for leg in following)
 
 
-def _lacks_nic(trace: Trace, one: Physical) -> bool:
+def _lacks_nic(trace: Trace, one: SwitchTrace) -> bool:
     """Whether a packet for a physical network leaves by other ports than its NIC."""
     return bool(_nics(trace, one)) and not {out.port for out in one.trace.exits} & set(_nics(trace, one))
 
 
-def _nics(trace: Trace, one: Physical) -> list[str]:
+def _nics(trace: Trace, one: SwitchTrace) -> list[str]:
     """The NICs that a packet should leave a chassis by; none where the datapath's ports have numbers for names."""
     node, ports = trace.look.topology.node(one.leg.chassis), trace.look.zone_of(one.leg.chassis).names.ports
     if node is None or any(out.port.isdigit() for out in one.trace.exits):
@@ -346,7 +346,7 @@ def _nics(trace: Trace, one: Physical) -> list[str]:
     return [nic.device for name in names if (nic := node.nic(name)) is not None]
 
 
-def _is_broken(trace: Trace, one: Physical) -> bool:
+def _is_broken(trace: Trace, one: SwitchTrace) -> bool:
     return bool(one.missing or one.strays or one.is_lost_on_arrival or _lacks_exit(trace, one))
 
 
@@ -464,11 +464,11 @@ def _again(chassis: str) -> str:
     return f"ovnlab exec {chassis} -- ovn-appctl -t ovn-controller exit --restart, then `ovnlab up`"
 
 
-def _broken(trace: Trace, one: Physical | None) -> bool:
+def _broken(trace: Trace, one: SwitchTrace | None) -> bool:
     return one is not None and _is_broken(trace, one)
 
 
-def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: Physical | None, lost: Hop | None) -> _Fault:
+def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace | None, lost: Hop | None) -> _Fault:
     """What is wrong on a chassis that does not let a packet on."""
     for chassis in filter(None, (leg.chassis, leg.origin)):
         for fault in _identity_faults(trace, chassis):
@@ -501,7 +501,7 @@ def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: Physical | None, 
     return _Fault(place, f"the flows of {leg.chassis} put it out, and it was not seen at {place}")
 
 
-def _silent_faults(one: Physical | None) -> Iterator[_Fault]:
+def _silent_faults(one: SwitchTrace | None) -> Iterator[_Fault]:
     """A switch that does not say what it does."""
     if one is not None and not one.answered and "does not answer" in one.reason:
         yield _Fault(f"{one.leg.chassis}, ovs-vswitchd", one.reason, f"ovnlab logs {one.leg.chassis}")
@@ -526,7 +526,7 @@ def _neighbour_faults(trace: Trace, leg: Leg) -> Iterator[_Fault]:
                 )
 
 
-def _foreign_faults(trace: Trace, one: Physical) -> Iterator[_Fault]:
+def _foreign_faults(trace: Trace, one: SwitchTrace) -> Iterator[_Fault]:
     """Flows on the way that OVN did not install."""
     chassis = one.leg.chassis
     for step in foreign(trace.look, one):
@@ -535,7 +535,7 @@ def _foreign_faults(trace: Trace, one: Physical) -> Iterator[_Fault]:
         yield _Fault(f"{chassis}, {bridge}table {step.table}", f"a flow that is not of OVN: {flow_title(step)}", hint)
 
 
-def _flow_faults(trace: Trace, leg: Leg, after: Leg | None, one: Physical) -> Iterator[_Fault]:
+def _flow_faults(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace) -> Iterator[_Fault]:
     """Flows that are missing, or that do something else than is meant."""
     if one.is_lost_on_arrival and one.arrival is not None:
         bridge = nic_bridge(trace.look, leg.chassis)
@@ -569,7 +569,7 @@ def _flow_faults(trace: Trace, leg: Leg, after: Leg | None, one: Physical) -> It
         yield from _exit_faults(trace, leg, after, one)
 
 
-def _exit_faults(trace: Trace, leg: Leg, after: Leg | None, one: Physical) -> Iterator[_Fault]:
+def _exit_faults(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace) -> Iterator[_Fault]:
     """Why a packet does not leave a switch."""
     for said in one.trace.complaints:
         last = one.trace.ending
@@ -741,7 +741,7 @@ def _mapping_faults(trace: Trace, leg: Leg) -> Iterator[_Fault]:
             yield from _wrong_bridge(look, leg.chassis, network, bridge, where, hint)
 
 
-def _wrong_bridge(look: Look, chassis: str, network: str, bridge: str, where: str, hint: str) -> Iterator[_Fault]:
+def _wrong_bridge(look: LabView, chassis: str, network: str, bridge: str, where: str, hint: str) -> Iterator[_Fault]:
     node = look.topology.node(chassis)
     nic = node.nic(network) if node else None
     if nic is not None and nic.bridge and nic.bridge != bridge:
@@ -784,7 +784,7 @@ def _absent(trace: Trace, chassis: str, uuid: str) -> bool:
         return False
 
 
-def _table(trace: Trace, one: Physical | None, uuid: str) -> str:
+def _table(trace: Trace, one: SwitchTrace | None, uuid: str) -> str:
     """The OpenFlow table of a logical flow, as other flows of the same pipeline on that chassis tell it."""
     flow = trace.look.flow(uuid)
     if flow is None:

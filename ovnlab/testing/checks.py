@@ -16,7 +16,7 @@ from __future__ import annotations
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.lab_view import look
 from ovnlab.insight.names import TunnelNames
-from ovnlab.insight.probe_packet import Wish
+from ovnlab.insight.probe_packet import TraceRequest
 from ovnlab.insight.trace import Trace, trace
 from ovnlab.insight.verdict import verdict
 from ovnlab.lab import Lab
@@ -183,7 +183,7 @@ def holds(lab: Lab, *, sample: int = 1000, seed: int = 1) -> None:
 
 
 def _trace(lab: Lab, source: str, target: str) -> Trace:
-    return trace(look(lab), Wish(source, target))
+    return trace(look(lab), TraceRequest(source, target))
 
 
 def _verdict(done: Trace) -> Finding:

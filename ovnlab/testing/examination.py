@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.expected_reachability import Intent, intents
-from ovnlab.insight.lab_view import Look, look
-from ovnlab.insight.probe_packet import Wish
+from ovnlab.insight.lab_view import LabView, look
+from ovnlab.insight.probe_packet import TraceRequest
 from ovnlab.lab import Lab, Target
 from ovnlab.parallel import for_each
 from ovnlab.reporting import Reporter
@@ -143,7 +143,7 @@ def _of_lab(hint: str, lab: str) -> str:
     return f"{command} -l {lab}{separator}{rest}"
 
 
-def _as_bound(seen: Look) -> Iterator[Finding]:
+def _as_bound(seen: LabView) -> Iterator[Finding]:
     """Whether fake VMs have in their namespaces what they were bound with: nothing else says why one is silent."""
     for node, state in seen.states.items():
         for bound in state.vms:
@@ -162,7 +162,7 @@ def _as_bound(seen: Look) -> Iterator[Finding]:
                 yield held("vms", title, " ".join(bound.addresses) or "none")
 
 
-def _nowhere(found: Status, seen: Look) -> Iterator[Finding]:
+def _nowhere(found: Status, seen: LabView) -> Iterator[Finding]:
     """Ports that the Southbound database says are bound where no node tells of them: their pairs are not tried."""
     there = {bound.name for state in seen.states.values() for bound in state.vms}
     ports = {name: port for zone in seen.zones.values() for name, port in zone.names.ports.items()}
@@ -207,7 +207,7 @@ def hv_synced(lab: Lab, zone: str, timeout: int = SYNC_TIMEOUT) -> Finding:
     return held("synced", title)
 
 
-def _mtu(seen: Look, tried: Sequence[Compared]) -> list[Finding]:
+def _mtu(seen: LabView, tried: Sequence[Compared]) -> list[Finding]:
     """Whether the largest packet of fake VMs gets through, between each two chassis that any is on."""
     chosen: dict[frozenset[str], tuple[Compared, int]] = {}
     for one in tried:
@@ -233,18 +233,18 @@ def _mtu(seen: Look, tried: Sequence[Compared]) -> list[Finding]:
     return found
 
 
-def _mtu_of(seen: Look, place: Target) -> int:
+def _mtu_of(seen: LabView, place: Target) -> int:
     home = seen.home(place.vm or place.name)
     device = home[1].devices.get(place.interface) if home else None
     return device.mtu if device else 0
 
 
-def check(lab: Lab, seen: Look, checks: Sequence[Check]) -> list[Checked]:
+def check(lab: Lab, seen: LabView, checks: Sequence[Check]) -> list[Checked]:
     """Try what a file's `checks:` say, and compare it with what OVN means."""
     there = lab.places({one.source for one in checks} | {one.target for one in checks})
     observed = observe(checks, there)
     wishes = [
-        Wish(
+        TraceRequest(
             one.source, one.target, one.kind if one.kind == "tcp" else "icmp", one.port,
             ip=(address(one.target, there, there.get(one.source)) or "") if one.target in there else "",
         )

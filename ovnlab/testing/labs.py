@@ -94,7 +94,7 @@ def bring_up(path: str, name: str, settings: Sequence[str], provider: str | None
         lab, topology = prepare(request, said)
         lab.up(topology, source=str(Path(path).resolve()), named=True, options=request.options())
     except OvnlabError as error:
-        raise OvnlabError(told(error, said.lines)) from None
+        raise OvnlabError(report_of(error, said.lines)) from None
     return Brought(Lab(name, said), own=True, since=now())
 
 
@@ -103,7 +103,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")[:23]
 
 
-def told(error: OvnlabError, steps: Sequence[str] = ()) -> str:
+def report_of(error: OvnlabError, steps: Sequence[str] = ()) -> str:
     """An error with all that comes with it."""
     if isinstance(error, TopologyError):
         return str(error)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ovnlab.insight.expected_reachability import Intent, intents
-from ovnlab.insight.lab_view import Look
-from ovnlab.insight.probe_packet import End, Wish, distance, endpoint
+from ovnlab.insight.lab_view import LabView
+from ovnlab.insight.probe_packet import End, TraceRequest, distance, endpoint
 from ovnlab.lab import Target
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.testing.findings import Finding, failed, held
@@ -54,9 +54,9 @@ class Pair:
     address: Address
 
     @property
-    def wish(self) -> Wish:
+    def wish(self) -> TraceRequest:
         """The packet, for ovn-trace."""
-        return Wish(self.source.name, self.target.name, ip=str(self.address))
+        return TraceRequest(self.source.name, self.target.name, ip=str(self.address))
 
     @property
     def title(self) -> str:
@@ -89,13 +89,13 @@ class Compared:
         return failed("pairs", title, f"{self.intent.outcome}{reason}", self.observed, hint)
 
 
-def places(seen: Look) -> list[Place]:
+def places(seen: LabView) -> list[Place]:
     """The interfaces with an address of all fake VMs that are bound, by name."""
     found = [place for node, state in seen.states.items() for bound in state.vms for place in _of(seen, node, bound)]
     return sorted(found, key=lambda place: place.name)
 
 
-def _of(seen: Look, node: str, bound: BoundVM) -> list[Place]:
+def _of(seen: LabView, node: str, bound: BoundVM) -> list[Place]:
     words = {bound.name: (interface_name(bound.name), bound.addresses)}
     vm = seen.topology.vm(bound.name)
     for vlan in vm.vlans if vm else ():
@@ -117,7 +117,7 @@ def _of(seen: Look, node: str, bound: BoundVM) -> list[Place]:
     ]
 
 
-def pairs(seen: Look, found: Sequence[Place]) -> list[Pair]:
+def pairs(seen: LabView, found: Sequence[Place]) -> list[Pair]:
     """Every place with an address of every other, one of each IP version.
 
     Left out are those whose answer another interface of the same fake VM would take, as what comes of them is the
@@ -139,7 +139,7 @@ def pairs(seen: Look, found: Sequence[Place]) -> list[Pair]:
     ]
 
 
-def _is_meant(seen: Look, source: Place, target: Place, having: Sequence[Place]) -> bool:
+def _is_meant(seen: LabView, source: Place, target: Place, having: Sequence[Place]) -> bool:
     """Whether an address that several have means this one where it is pinged from there: no other is as near."""
     if source in having:
         return False
@@ -160,7 +160,7 @@ def sampled(found: Sequence[Pair], most: int, seed: int) -> list[Pair]:
     return [found[number] for number in sorted(chosen)]
 
 
-def compared(seen: Look, found: Sequence[Pair]) -> list[Compared]:
+def compared(seen: LabView, found: Sequence[Pair]) -> list[Compared]:
     """What is meant to come of each, and what does. What should be answered and is not is asked once more, patiently.
 
     A router learns MAC addresses from packets: what could not be told before they were sent is asked again after.

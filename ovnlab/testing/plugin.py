@@ -94,7 +94,7 @@ class Labs:
             path = labs.topology_file(file, item.path, self.config.rootpath)
             return self._brought_for(_owner(item, scope), path, settings)
         except OvnlabError as error:
-            why = labs.told(error)
+            why = labs.report_of(error)
         pytest.fail(f"no lab of {file}: {why}", pytrace=False)
 
     def _brought_for(self, owner: pytest.Item | pytest.Collector, path: str, settings: Sequence[str]) -> Brought:

@@ -19,7 +19,7 @@ from ovnlab.insight.causes import (
     vms,
 )
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
-from ovnlab.insight.snapshot import Snapshot
+from ovnlab.insight.snapshot import LabSnapshot
 
 CAUSES: tuple[Cause, ...] = (
     nodes.CAUSE,
@@ -42,7 +42,7 @@ CAUSES: tuple[Cause, ...] = (
 """Every cause, in the order in which one can follow from another: an earlier one is never a symptom of a later one."""
 
 
-def of(snapshot: Snapshot, evidence: Evidence | None = None) -> tuple[Finding, ...]:
+def of(snapshot: LabSnapshot, evidence: Evidence | None = None) -> tuple[Finding, ...]:
     """Return what is wrong with a lab, in the order of causes; what another finding has told as drift is left out."""
     found: dict[tuple[str, str, str], Finding] = {}
     for cause in CAUSES:

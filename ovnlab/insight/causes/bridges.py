@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
 from ovnlab.insight.probe_packet import bridge_mappings
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.ovsdb import listed
 from ovnlab.topology.resolved import Node
 
@@ -16,7 +16,7 @@ REFUSING = ("NO_FWD", "NO_RECV", "NO_FLOOD", "NO_PACKET_IN")
 UNDO = {"NO_FWD": "forward", "NO_RECV": "receive", "NO_FLOOD": "flood", "NO_PACKET_IN": "packet-in", "PORT_DOWN": "up"}
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     for node in snapshot.topology.nodes:
         seen = snapshot.nodes.get(node.name)

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
-from ovnlab.insight.names import Port
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
+from ovnlab.insight.names import LogicalPort
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row, listed
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     interfaces: dict[str, list[tuple[NodeSnapshot, Row]]] = defaultdict(list)
     for seen in snapshot.nodes.values():
@@ -36,7 +36,7 @@ def _effects(name: str) -> tuple[str, ...]:
     return (f"vm {name}", f"size vm {name}", f"inside {name}", f"claim {name}")
 
 
-def _twice(snapshot: Snapshot, name: str, found: list[tuple[NodeSnapshot, Row]]) -> Iterator[Finding]:
+def _twice(snapshot: LabSnapshot, name: str, found: list[tuple[NodeSnapshot, Row]]) -> Iterator[Finding]:
     if len(found) < 2:
         return
     told = tuple(f"{seen.name}: Interface {row['name']} external_ids:iface-id={name}" for seen, row in found)
@@ -90,7 +90,7 @@ def _interface(seen: NodeSnapshot, name: str, row: Row) -> Iterator[Finding]:
 
 
 def _port(
-    snapshot: Snapshot, name: str, row: LiveRow, port: Port | None, found: list[tuple[NodeSnapshot, Row]]
+    snapshot: LabSnapshot, name: str, row: LiveRow, port: LogicalPort | None, found: list[tuple[NodeSnapshot, Row]]
 ) -> Iterator[Finding]:
     enabled = row.columns["enabled"]
     if enabled and enabled[0] is False:

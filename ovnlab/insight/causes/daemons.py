@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.plan import daemons
 from ovnlab.topology.resolved import Node
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     for node in snapshot.topology.nodes:
         seen = snapshot.nodes.get(node.name)
@@ -28,7 +28,7 @@ def pidfile(daemon: str) -> str:
     return f"/run/{folder}/{daemon}.pid"
 
 
-def _daemon(snapshot: Snapshot, node: Node, seen: NodeSnapshot, daemon: str) -> Iterator[Finding]:
+def _daemon(snapshot: LabSnapshot, node: Node, seen: NodeSnapshot, daemon: str) -> Iterator[Finding]:
     effects, may = _effects(snapshot, node, daemon)
     keys = frozenset({f"daemon {node.name} {daemon}", f"connection {node.name}" if daemon == "ovn-controller" else ""})
     where = f"{daemon} on {node.name}"
@@ -82,7 +82,7 @@ def _daemon(snapshot: Snapshot, node: Node, seen: NodeSnapshot, daemon: str) -> 
         )
 
 
-def _effects(snapshot: Snapshot, node: Node, daemon: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _effects(snapshot: LabSnapshot, node: Node, daemon: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What follows from it that a daemon is silent, and what may."""
     name = node.name
     zone = [other.name for other in snapshot.topology.nodes if other.zone == node.zone]
@@ -115,7 +115,7 @@ def _effects(snapshot: Snapshot, node: Node, daemon: str) -> tuple[tuple[str, ..
     return ("zones",), ("pair *",)
 
 
-def _northd(snapshot: Snapshot, zone: str) -> Iterator[Finding]:
+def _northd(snapshot: LabSnapshot, zone: str) -> Iterator[Finding]:
     """Where no ovn-northd of a zone is active; one that is in standby waits for another (ovn-northd(8))."""
     states: dict[str, str] = {}
     for node in snapshot.topology.centrals(zone):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.tasks.databases import for_chassis
 
 KINDS = {"nb": "Northbound", "sb": "Southbound"}
@@ -13,7 +13,7 @@ FAR_BEHIND = 20
 """Entries of the leader's log that a member may lack just now."""
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     yield from _silent(snapshot)
     for zone in snapshot.topology.zones:
@@ -24,7 +24,7 @@ def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
             yield from _connection(snapshot, seen)
 
 
-def _silent(snapshot: Snapshot) -> Iterator[Finding]:
+def _silent(snapshot: LabSnapshot) -> Iterator[Finding]:
     for what, reason in snapshot.unread.items():
         kind, at, node = what.partition("@")
         if not at:
@@ -40,7 +40,7 @@ def _silent(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def _cluster(snapshot: Snapshot, zone: str, kind: str) -> Iterator[Finding]:
+def _cluster(snapshot: LabSnapshot, zone: str, kind: str) -> Iterator[Finding]:
     """What the members of a RAFT cluster say of it (ovs-appctl cluster/status)."""
     names = [node.name for node in snapshot.topology.centrals(zone)]
     if len(names) < 2:
@@ -103,7 +103,7 @@ def _cluster(snapshot: Snapshot, zone: str, kind: str) -> Iterator[Finding]:
             )
 
 
-def _connection(snapshot: Snapshot, seen: NodeSnapshot) -> Iterator[Finding]:
+def _connection(snapshot: LabSnapshot, seen: NodeSnapshot) -> Iterator[Finding]:
     """Whether an ovn-controller is connected to its Southbound database, and why not."""
     answer = seen.answer("answer.ovn-controller")
     node = snapshot.topology.node(seen.name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
-from ovnlab.insight.snapshot import Snapshot
+from ovnlab.insight.snapshot import LabSnapshot
 
 
-def steps(snapshot: Snapshot) -> list[str]:
+def steps(snapshot: LabSnapshot) -> list[str]:
     """Return a line for each difference between a node or binding and the file."""
     plan = snapshot.plan
     if plan is None:
@@ -19,7 +19,7 @@ def steps(snapshot: Snapshot) -> list[str]:
     return lines
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     for line in steps(snapshot):
         verb, _, rest = line.partition(" ")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ovnlab.insight.snapshot import Snapshot
+    from ovnlab.insight.snapshot import LabSnapshot
 
 CERTAIN, LIKELY = "certain", "likely"
 """How sure a finding is that something is wrong there: it was read, or it follows from what was read."""
@@ -104,4 +104,4 @@ class Cause:
     certainty: str
     explains: str
     remedy: str
-    find: Callable[[Snapshot, Evidence], Iterator[Finding]] = field(repr=False)
+    find: Callable[[LabSnapshot, Evidence], Iterator[Finding]] = field(repr=False)

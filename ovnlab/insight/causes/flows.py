@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, FailingPair, Finding
 from ovnlab.insight.causes.nodes import everything_on
 from ovnlab.insight.lab_view import DIGITS
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot, ZoneSnapshot
-from ovnlab.insight.tool_output import Flow
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot, ZoneSnapshot
+from ovnlab.insight.tool_output import DumpedFlow
 from ovnlab.ovsdb import Row, listed
 from ovnlab.topology.resolved import Node
 
@@ -22,7 +22,7 @@ _UNTOLD = re.compile(r"is_chassis_resident|@|\$|\breg0\b.*conj")
 _TUNNEL_PORT = re.compile(r"tp_dst=(6081|4789)")
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     for node in snapshot.topology.nodes:
         seen = snapshot.nodes.get(node.name)
         zone = snapshot.zone_of(node.name)
@@ -44,7 +44,7 @@ def _ours(node: Node) -> tuple[str, ...]:
 
 
 def _integration(
-    snapshot: Snapshot, node: Node, seen: NodeSnapshot, zone: ZoneSnapshot, evidence: Evidence
+    snapshot: LabSnapshot, node: Node, seen: NodeSnapshot, zone: ZoneSnapshot, evidence: Evidence
 ) -> Iterator[Finding]:
     flows = seen.flows["br-int"]
     if not flows:
@@ -66,7 +66,7 @@ def _integration(
     yield from _missing(node, zone, {flow.cookie for flow in flows}, logical)
 
 
-def _is_foreign(flow: Flow, known: set[int], pipelines: set[int]) -> bool:
+def _is_foreign(flow: DumpedFlow, known: set[int], pipelines: set[int]) -> bool:
     """Whether a flow of br-int is of no row of the Southbound database.
 
     ovn-controller gives flows the first 32 bits of a row's UUID as cookie, and 0 to some in tables that are of no
@@ -83,7 +83,7 @@ def _is_foreign(flow: Flow, known: set[int], pipelines: set[int]) -> bool:
     return flow.actions == "drop" and "metadata=" not in flow.match and "reg" not in flow.match
 
 
-def _plain(snapshot: Snapshot, node: Node, seen: NodeSnapshot, bridge: str, evidence: Evidence) -> Iterator[Finding]:
+def _plain(snapshot: LabSnapshot, node: Node, seen: NodeSnapshot, bridge: str, evidence: Evidence) -> Iterator[Finding]:
     """A bridge that only switches has the one flow that OVS gives it, or none of its own."""
     flows = seen.flows[bridge]
     normal = [flow for flow in flows if flow.actions == "NORMAL" and not flow.match]
@@ -104,7 +104,7 @@ def _plain(snapshot: Snapshot, node: Node, seen: NodeSnapshot, bridge: str, evid
 
 
 def _foreign(
-    snapshot: Snapshot, node: Node, bridge: str, flows: Sequence[Flow], evidence: Evidence
+    snapshot: LabSnapshot, node: Node, bridge: str, flows: Sequence[DumpedFlow], evidence: Evidence
 ) -> Iterator[Finding]:
     for flow in flows[:MOST_TOLD]:
         drops = flow.actions in ("drop", "")
@@ -142,7 +142,7 @@ def _foreign(
         )
 
 
-def _deletion(node: Node, bridge: str, flow: Flow) -> str:
+def _deletion(node: Node, bridge: str, flow: DumpedFlow) -> str:
     """The command that removes exactly this flow."""
     match = f"cookie={flow.cookie:#x}/-1,table={flow.table}" + (f",{flow.match}" if flow.match else "")
     if flow.cookie == 0:
@@ -151,18 +151,18 @@ def _deletion(node: Node, bridge: str, flow: Flow) -> str:
     return f"ovnlab ofctl {node.name} del-flows {bridge} '{match}'"
 
 
-def _fields(flow: Flow) -> dict[str, str]:
+def _fields(flow: DumpedFlow) -> dict[str, str]:
     return {key: value for term in flow.match.split(",") for key, _, value in [term.partition("=")]}
 
 
-def _of_tunnels(snapshot: Snapshot, node: Node) -> Iterator[tuple[str, str]]:
+def _of_tunnels(snapshot: LabSnapshot, node: Node) -> Iterator[tuple[str, str]]:
     """The tunnels in both directions that BFD watches and this flow cuts."""
     for peer in snapshot.topology.peers(node):
         yield node.name, peer.name
         yield peer.name, node.name
 
 
-def _may_hit(snapshot: Snapshot, node: Node, bridge: str, flow: Flow, pair: FailingPair) -> bool:
+def _may_hit(snapshot: LabSnapshot, node: Node, bridge: str, flow: DumpedFlow, pair: FailingPair) -> bool:
     """Whether a packet of a pair, or its answer, can be what a flow matches."""
     fields = _fields(flow)
     if bridge == "br-int":

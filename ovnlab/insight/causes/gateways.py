@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
-from ovnlab.insight.names import Port
+from ovnlab.insight.names import LogicalPort
 from ovnlab.insight.probe_packet import bridge_mappings
-from ovnlab.insight.snapshot import Snapshot, ZoneSnapshot
+from ovnlab.insight.snapshot import LabSnapshot, ZoneSnapshot
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     for zone in snapshot.zones.values():
         if not zone.southbound:
@@ -64,7 +64,7 @@ def _list(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else [str(value)] if value else []
 
 
-def _redirect(snapshot: Snapshot, zone: ZoneSnapshot, port: Port) -> Iterator[Finding]:
+def _redirect(snapshot: LabSnapshot, zone: ZoneSnapshot, port: LogicalPort) -> Iterator[Finding]:
     router_port = port.options.get("distributed-port", port.name.removeprefix("cr-"))
     router, wanted = port.datapath, _preferred(zone, router_port)
     effects = (f"gateway {router}",)
@@ -102,7 +102,7 @@ def _redirect(snapshot: Snapshot, zone: ZoneSnapshot, port: Port) -> Iterator[Fi
 
 
 def _without_network(
-    snapshot: Snapshot, chassis: str, networks: list[str], what: str, effects: tuple[str, ...]
+    snapshot: LabSnapshot, chassis: str, networks: list[str], what: str, effects: tuple[str, ...]
 ) -> Iterator[Finding]:
     seen = snapshot.nodes.get(chassis)
     if seen is None or not seen.ids:
@@ -124,7 +124,7 @@ def _without_network(
     )
 
 
-def _gateway_router(port: Port) -> Iterator[Finding]:
+def _gateway_router(port: LogicalPort) -> Iterator[Finding]:
     wanted = port.options["l3gateway-chassis"]
     if port.chassis is not None:
         return
@@ -139,7 +139,7 @@ def _gateway_router(port: Port) -> Iterator[Finding]:
     )
 
 
-def _distributed_nat(snapshot: Snapshot, zone: ZoneSnapshot) -> Iterator[Finding]:
+def _distributed_nat(snapshot: LabSnapshot, zone: ZoneSnapshot) -> Iterator[Finding]:
     """Floating IPs that the VM's own chassis speaks for, which has to be on the network (ovn-nb(5), NAT)."""
     nats: list[LiveRow] = [row for row in snapshot.rows if row.table == "NAT" and row.zone == zone.name]
     for nat in nats:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.ovsdb import listed
 from ovnlab.topology.resolved import Node
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     chassis = [(node, snapshot.nodes[node.name]) for node in snapshot.topology.chassis if node.name in snapshot.nodes]
     for node, seen in chassis:
@@ -86,7 +86,7 @@ def _encap_ip(node: Node, seen: NodeSnapshot, others: list[NodeSnapshot]) -> Ite
     )
 
 
-def _encap_type(snapshot: Snapshot, node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
+def _encap_type(snapshot: LabSnapshot, node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
     own, meant = seen.ids.get("ovn-encap-type", ""), ",".join(node.encaps)
     if own == meant:
         return
@@ -111,7 +111,7 @@ def _encap_type(snapshot: Snapshot, node: Node, seen: NodeSnapshot) -> Iterator[
     )
 
 
-def _registered(snapshot: Snapshot, node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
+def _registered(snapshot: LabSnapshot, node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
     zone = snapshot.zone_of(node.name)
     if zone is None or not zone.southbound or node.name in zone.chassis:
         return
@@ -129,7 +129,7 @@ def _registered(snapshot: Snapshot, node: Node, seen: NodeSnapshot) -> Iterator[
     )
 
 
-def _zones_of(snapshot: Snapshot, name: str) -> set[str]:
+def _zones_of(snapshot: LabSnapshot, name: str) -> set[str]:
     """The transport zones of a chassis (ovn-controller(8), ovn-transport-zones)."""
     zone = snapshot.zone_of(name)
     row = zone.chassis.get(name) if zone is not None else None
@@ -137,7 +137,7 @@ def _zones_of(snapshot: Snapshot, name: str) -> set[str]:
     return set(filter(None, said.split(","))) or set(listed(row["transport_zones"]) if row else ())
 
 
-def _zones_apart(snapshot: Snapshot) -> Iterator[Finding]:
+def _zones_apart(snapshot: LabSnapshot) -> Iterator[Finding]:
     for node in snapshot.topology.chassis:
         if node.name not in snapshot.nodes or not (own := _zones_of(snapshot, node.name)):
             continue
@@ -158,7 +158,7 @@ def _zones_apart(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def _strangers(snapshot: Snapshot) -> Iterator[Finding]:
+def _strangers(snapshot: LabSnapshot) -> Iterator[Finding]:
     """Chassis that are no node of the lab, where they have an address of one."""
     nodes = {node.ip: node.name for node in snapshot.topology.nodes if node.ip}
     names = {node.name for node in snapshot.topology.nodes}

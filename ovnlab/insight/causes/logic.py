@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
-from ovnlab.insight.snapshot import Snapshot
+from ovnlab.insight.snapshot import LabSnapshot
 from ovnlab.northbound.change import Change
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.schema import TABLES
@@ -20,14 +20,14 @@ KEYS = {
 }
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     for change in snapshot.plan.changes if snapshot.plan else ():
         yield _change(snapshot, change)
     yield from _twins(snapshot)
 
 
-def _change(snapshot: Snapshot, change: Change) -> Finding:
+def _change(snapshot: LabSnapshot, change: Change) -> Finding:
     """One row that `up` would add, change or remove: somebody changed it by hand, or the file is another one now."""
     kind = TABLES[change.table].kind
     said = {"add": "is missing", "remove": "is not in the file", "change": f"is not as the file says: {change.reason}"}
@@ -77,7 +77,7 @@ def _mentions(text: str, names: set[str], name: str) -> bool:
     return name in names or f"{name} " in f"{text} " or f"{name}-" in text or f"-{name}" in text
 
 
-def _twins(snapshot: Snapshot) -> Iterator[Finding]:
+def _twins(snapshot: LabSnapshot) -> Iterator[Finding]:
     """Ports of one switch with the same MAC or IP address."""
     having: dict[tuple[str, str, str], list[LiveRow]] = defaultdict(list)
     peers = {
@@ -126,7 +126,7 @@ CAUSE = Cause(
 )
 
 
-def _find_lag(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find_lag(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     """NB_Global.nb_cfg, SB_Global.nb_cfg and Chassis_Private.nb_cfg tell who lags (ovn-nb(5), ovn-sb(5))."""
     del evidence
     for name, zone in snapshot.zones.items():

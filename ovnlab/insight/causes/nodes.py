@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
-from ovnlab.insight.snapshot import Snapshot
+from ovnlab.insight.snapshot import LabSnapshot
 
 
 def everything_on(node: str) -> tuple[str, ...]:
@@ -18,7 +18,7 @@ def everything_on(node: str) -> tuple[str, ...]:
     return tuple(pattern.format(node) for pattern in patterns)
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     for node in snapshot.topology.nodes:
         keys = frozenset({f"node {node.name}", f"tunnel * {node.name}"})

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ovnlab.insight.causes.gateways import networks_of
-from ovnlab.insight.names import Port
-from ovnlab.insight.snapshot import Snapshot, ZoneSnapshot
+from ovnlab.insight.names import LogicalPort
+from ovnlab.insight.snapshot import LabSnapshot, ZoneSnapshot
 from ovnlab.topology.addresses import host_of
 
 
 @dataclass(frozen=True)
-class Way:
+class PacketPath:
     """The keys of what a packet and its answer pass, and the tunnels that they take, in their direction."""
 
     keys: frozenset[str] = frozenset()
@@ -34,7 +34,7 @@ class _Walk:
             self.keys |= {f"tunnel {a} {b}", f"tunnel {b} {a}", f"node {a}", f"node {b}"}
 
 
-def passes(snapshot: Snapshot, source: str, target: str, address: str) -> Way:
+def passes(snapshot: LabSnapshot, source: str, target: str, address: str) -> PacketPath:
     """Return what a packet from a fake VM or node to an address passes.
 
     `target` is the name of the fake VM, node or load balancer that has the address, or the address itself. Tunnel
@@ -46,7 +46,7 @@ def passes(snapshot: Snapshot, source: str, target: str, address: str) -> Way:
     )
     zone = zone or next(iter(snapshot.zones.values()), None)
     if zone is None:
-        return Way()
+        return PacketPath()
     ends = _ends(snapshot, zone, target, address)
     walk.keys |= {f"vm {source}", f"inside {source}", f"vip {address}", f"floating {address}"}
     source_node = snapshot.topology.node(source)
@@ -56,10 +56,10 @@ def passes(snapshot: Snapshot, source: str, target: str, address: str) -> Way:
         _toward(snapshot, zone, walk, source, end, address)
     ips = {node.name: node.ip for node in snapshot.topology.nodes}
     walk.keys |= {f"tunnel-to {a} {ips.get(b, '')}" for a, b in walk.tunnels}
-    return Way(frozenset(walk.keys), tuple(dict.fromkeys(walk.tunnels)))
+    return PacketPath(frozenset(walk.keys), tuple(dict.fromkeys(walk.tunnels)))
 
 
-def _ends(snapshot: Snapshot, zone: ZoneSnapshot, target: str, address: str) -> list[str]:
+def _ends(snapshot: LabSnapshot, zone: ZoneSnapshot, target: str, address: str) -> list[str]:
     """The logical ports that a packet to an address comes to."""
     if target in zone.names.ports:
         return [target]
@@ -74,14 +74,14 @@ def _ends(snapshot: Snapshot, zone: ZoneSnapshot, target: str, address: str) -> 
     return [by_ip[address]] if address in by_ip else []
 
 
-def _home(snapshot: Snapshot, port: Port | None, name: str) -> str:
+def _home(snapshot: LabSnapshot, port: LogicalPort | None, name: str) -> str:
     if port is None:
         return name if snapshot.topology.node(name) is not None else ""
     owner = port.parent or port.name
     return snapshot.home(owner) or port.chassis or ""
 
 
-def _toward(snapshot: Snapshot, zone: ZoneSnapshot, walk: _Walk, source: str, end: str, address: str) -> None:
+def _toward(snapshot: LabSnapshot, zone: ZoneSnapshot, walk: _Walk, source: str, end: str, address: str) -> None:
     names = zone.names
     near, far = names.ports.get(source), names.ports.get(end)
     here, there = _home(snapshot, near, source), _home(snapshot, far, end) if end else ""
@@ -123,7 +123,9 @@ def _toward(snapshot: Snapshot, zone: ZoneSnapshot, walk: _Walk, source: str, en
         walk.keys |= {f"physical {node} {network}" for node in (here or there,) for network in physical}
 
 
-def _through_gateways(zone: ZoneSnapshot, walk: _Walk, gateways: list[tuple[str, Port]], home: str, other: str) -> None:
+def _through_gateways(
+    zone: ZoneSnapshot, walk: _Walk, gateways: list[tuple[str, LogicalPort]], home: str, other: str
+) -> None:
     for router, port in gateways:
         walk.keys.add(f"gateway {router}")
         if port.chassis:
@@ -133,7 +135,7 @@ def _through_gateways(zone: ZoneSnapshot, walk: _Walk, gateways: list[tuple[str,
             walk.tunnel(other, port.chassis)
 
 
-def _hosts(snapshot: Snapshot, walk: _Walk, address: str) -> None:
+def _hosts(snapshot: LabSnapshot, walk: _Walk, address: str) -> None:
     """The machine outside that has an address, and routers of the lab between."""
     for node in snapshot.topology.nodes:
         if node.role == "host" and (address in node.addresses or node.forwards):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.northbound.live import LiveRow
 from ovnlab.topology.addresses import host_of, ip_of, port_of
 
@@ -13,7 +13,7 @@ FULL = 0.95
 """The part of its connections above which connection tracking is as good as full."""
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     homes = {
         ip_of(address): (seen, bound.name)
@@ -60,7 +60,7 @@ def _backends(row: LiveRow, homes: dict[str, tuple[NodeSnapshot, str]]) -> Itera
             )
 
 
-def _servers(snapshot: Snapshot, told: set[tuple[str, int]]) -> Iterator[Finding]:
+def _servers(snapshot: LabSnapshot, told: set[tuple[str, int]]) -> Iterator[Finding]:
     """Servers that the file asks for."""
     for seen in snapshot.nodes.values():
         for bound in seen.state.vms:
@@ -84,7 +84,7 @@ def _servers(snapshot: Snapshot, told: set[tuple[str, int]]) -> Iterator[Finding
                 )
 
 
-def _monitors(snapshot: Snapshot) -> Iterator[Finding]:
+def _monitors(snapshot: LabSnapshot) -> Iterator[Finding]:
     """Backends that OVN's health checks find offline (ovn-sb(5), Service_Monitor)."""
     for zone in snapshot.zones.values():
         for row in zone.table("Service_Monitor"):
@@ -112,7 +112,7 @@ CAUSE = Cause(
 )
 
 
-def _find_limits(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find_limits(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     for seen in snapshot.nodes.values():
         used, most = (_number(seen.answer(name).text) for name in ("connections", "most-connections"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.ovsdb import Row
 from ovnlab.topology.resolved import Node
 
@@ -20,7 +20,7 @@ SLOWING = ("netem", "tbf", "htb", "ingress")
 """Queueing disciplines that nothing of a lab sets by itself (tc(8))."""
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     for node in snapshot.topology.nodes:
         seen = snapshot.nodes.get(node.name)
@@ -37,7 +37,7 @@ def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
 # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _devices(snapshot: Snapshot, node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
+def _devices(snapshot: LabSnapshot, node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
     mtu = snapshot.topology.underlay.mtu
     own = [] if not node.underlay_device else ["eth1"]
     if node.underlay_device == "br-eth1":
@@ -172,7 +172,7 @@ class _Owner:
     mac: str
 
 
-def _owners(snapshot: Snapshot) -> dict[str, _Owner]:
+def _owners(snapshot: LabSnapshot) -> dict[str, _Owner]:
     """Who has each address. That of a NIC which is in a bridge is the bridge's, whose MAC peers learn."""
     return {
         address["local"]: _Owner(seen.name, link["ifname"], link.get("address", ""))
@@ -184,7 +184,7 @@ def _owners(snapshot: Snapshot) -> dict[str, _Owner]:
     }
 
 
-def _twins(snapshot: Snapshot) -> Iterator[Finding]:
+def _twins(snapshot: LabSnapshot) -> Iterator[Finding]:
     """Two nodes with one address on the underlay."""
     having: dict[str, list[str]] = {}
     for seen in snapshot.nodes.values():
@@ -235,7 +235,7 @@ def _hops(route: Row) -> list[tuple[str, str]]:
     ]
 
 
-def _ways(snapshot: Snapshot, owners: Mapping[str, _Owner]) -> Iterator[Finding]:
+def _ways(snapshot: LabSnapshot, owners: Mapping[str, _Owner]) -> Iterator[Finding]:
     """Walk from every chassis to each of its peers, and to its databases, as the routes say."""
     told: dict[tuple[str, str], tuple[Finding, set[tuple[str, str]]]] = {}
     nodes = {node.name: node for node in snapshot.topology.nodes}
@@ -268,14 +268,14 @@ def _ways(snapshot: Snapshot, owners: Mapping[str, _Owner]) -> Iterator[Finding]
         )
 
 
-def _between(snapshot: Snapshot, a: str, b: str) -> tuple[str, ...]:
+def _between(snapshot: LabSnapshot, a: str, b: str) -> tuple[str, ...]:
     central = snapshot.topology.node(b)
     database = (f"connection {a}", f"lag {a}", f"claims {a}", f"registered {a}") if central and central.central else ()
     return (f"tunnel {a} {b}", f"size tunnel {a} {b}", f"bfd {a} {b}", f"bfd {b} {a}", f"underlay {a} {b}", *database)
 
 
 def _walk(
-    snapshot: Snapshot, nodes: Mapping[str, Node], owners: Mapping[str, _Owner], start: str, address: str
+    snapshot: LabSnapshot, nodes: Mapping[str, Node], owners: Mapping[str, _Owner], start: str, address: str
 ) -> Finding | None:
     """What is wrong with the routes on the way, None where it leads there, or cannot be followed."""
     at = start
@@ -399,7 +399,7 @@ def _contains(prefix: str, address: str) -> bool:
 # ── neighbours ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _neighbours(snapshot: Snapshot, owners: Mapping[str, _Owner]) -> Iterator[Finding]:
+def _neighbours(snapshot: LabSnapshot, owners: Mapping[str, _Owner]) -> Iterator[Finding]:
     """MAC addresses of peers that are not theirs: those of the kernel, and of the userspace datapath's tunnels."""
     ips = {node.ip: node.name for node in snapshot.topology.nodes if node.ip}
     for seen in snapshot.nodes.values():

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
-from ovnlab.insight.snapshot import NodeSnapshot, Snapshot
+from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.northbound.live import LiveRow
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.topology.addresses import ip_of
@@ -15,7 +15,7 @@ from ovnlab.topology.resolved import VM, interface_name
 REFUSING = ("blackhole", "unreachable", "prohibit")
 
 
-def _find(snapshot: Snapshot, evidence: Evidence) -> Iterator[Finding]:
+def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     del evidence
     ports = {row.name: row for row in snapshot.rows if row.table == "Logical_Switch_Port"}
     for seen in snapshot.nodes.values():
@@ -40,7 +40,7 @@ def _drift(seen: NodeSnapshot, name: str) -> tuple[str, ...]:
 
 
 def _inside(
-    snapshot: Snapshot, seen: NodeSnapshot, bound: BoundVM, wanted: VM, port: LiveRow | None
+    snapshot: LabSnapshot, seen: NodeSnapshot, bound: BoundVM, wanted: VM, port: LiveRow | None
 ) -> Iterator[Finding]:
     name, device = bound.name, interface_name(bound.name)
     keys, drift = frozenset({f"inside {name}"}), _drift(seen, name)
@@ -209,7 +209,7 @@ def _allowed(extra: set[str], port: LiveRow | None) -> bool:
 
 
 def _settings(
-    snapshot: Snapshot, seen: NodeSnapshot, bound: BoundVM, device: str, keys: frozenset[str]
+    snapshot: LabSnapshot, seen: NodeSnapshot, bound: BoundVM, device: str, keys: frozenset[str]
 ) -> Iterator[Finding]:
     inside = seen.inside(bound.name)
     if inside is None:
