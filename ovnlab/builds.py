@@ -13,7 +13,7 @@ from ovnlab.topology.resolved import Software, Topology
 
 if TYPE_CHECKING:
     from ovnlab.software.artefacts import Artefact
-    from ovnlab.software.workshop import Workshop
+    from ovnlab.software.build_host import BuildHost
 
 PLACEHOLDER = "KEY"
 """What stands in rendered scripts for the key of a build that nobody has made."""
@@ -24,7 +24,7 @@ def wanted(topology: Topology) -> dict[str, Software]:
     return {node.name: node.software for node in topology.nodes if node.role != "host" and node.software.is_built}
 
 
-Workshops = Callable[[str], "Workshop"]
+Workshops = Callable[[str], "BuildHost"]
 """The workshop that a node is. Raises OvnlabError where it does not run."""
 
 
@@ -34,7 +34,7 @@ def obtain(software: Iterable[Software], reporter: Reporter, workshops: Workshop
     if not built:
         return {}
     from ovnlab.software import artefacts  # noqa: PLC0415  where something is built
-    from ovnlab.software.building import Builder  # noqa: PLC0415
+    from ovnlab.software.builder import Builder  # noqa: PLC0415
 
     with artefacts.claimed(reporter.note):
         places = dict.fromkeys(found.build_on for found in built)
@@ -74,7 +74,7 @@ def planned(topology: Topology, reporter: Reporter, workshops: Workshops) -> tup
     if not asked:
         return {}, ()
     from ovnlab.software import artefacts  # noqa: PLC0415  where something is built
-    from ovnlab.software.building import Builder  # noqa: PLC0415
+    from ovnlab.software.builder import Builder  # noqa: PLC0415
 
     builders: dict[str, Builder] = {}
     recipes = {}
@@ -97,7 +97,7 @@ def scripts(topology: Topology) -> list[tuple[str, str]]:
     asked = dict.fromkeys(wanted(topology).values())
     if not asked:
         return []
-    from ovnlab.software.building import render  # noqa: PLC0415
+    from ovnlab.software.builder import render  # noqa: PLC0415
 
     return [script for software in asked for script in render(software)]
 

@@ -35,9 +35,9 @@ class Convergence(msgspec.Struct, frozen=True):
     known: Sequence[Node] = ()
     builds: Mapping[str, str] = msgspec.field(default_factory=dict)
 
-    def central(self, zone: str) -> base.Node:
+    def central(self, zone: str) -> base.RunningNode:
         """The first node with the databases of a zone that runs. Raises OvnlabError where none does."""
-        running = base.Running(self.provider.nodes())
+        running = base.RunningNodes(self.provider.nodes())
         centrals = self.topology.centrals(zone)
         return next((running[node.name] for node in centrals if node.name in running), None) or self.provider.node(
             centrals[0].name
@@ -52,7 +52,7 @@ class Convergence(msgspec.Struct, frozen=True):
     def remove_nodes(self, names: Sequence[str]) -> list[str]:
         """Remove nodes, and what the databases know of them. The zones none of whose databases runs."""
         self.reporter.step(f"removing {', '.join(names)}")
-        running = base.Running(self.provider.nodes())
+        running = base.RunningNodes(self.provider.nodes())
         leaving = [node.name for node in self.known if node.central and node.name in names and node.name in running]
         for name in leaving:  # one after the other: each needs a majority of those that are left
             daemons.leave_clusters(running[name].context, name)
@@ -78,7 +78,7 @@ class Convergence(msgspec.Struct, frozen=True):
     def reconnect(self, todo: Plan, seen: Seen, started: list[Node]) -> list[Node]:
         """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""
         topology = self.topology
-        running = base.Running(self.provider.nodes())
+        running = base.RunningNodes(self.provider.nodes())
         for zone in topology.zones:
             servers = {node.name for node in (topology.relays(zone) or topology.centrals(zone))}
             if not servers <= set(todo.add):
@@ -98,7 +98,7 @@ class Convergence(msgspec.Struct, frozen=True):
         """
         topology = self.topology
         self.reporter.step("starting databases and switches")
-        running = base.Running(self.provider.nodes())
+        running = base.RunningNodes(self.provider.nodes())
         known = [node.name for node in self.known]
         mending = ClusterMending(self.provider, topology)
         damaged = mending.damaged([node for node in nodes if node.name in known], seen)
@@ -144,7 +144,7 @@ class Convergence(msgspec.Struct, frozen=True):
         `switches` are the process IDs of every ovs-vswitchd. Returns False where one of them cannot be told.
         """
         topology = self.topology
-        running = base.Running(self.provider.nodes())
+        running = base.RunningNodes(self.provider.nodes())
         names = {node.name for node in started}
         told = neighbours.commands(topology.chassis)
 
@@ -174,7 +174,7 @@ class Convergence(msgspec.Struct, frozen=True):
     def start_controllers_and_bind(self, started: Sequence[Node], todo: Plan) -> None:
         """Controllers, the logical network and bindings need the switches, and nothing of one another."""
         topology = self.topology
-        running = base.Running(self.provider.nodes())
+        running = base.RunningNodes(self.provider.nodes())
         for_each(todo.unbind.items(), lambda item: self.unbind(*item))
         if todo.transit:
             daemons.make_transit(running[topology.central.name].context, todo.transit, (), topology.name)
@@ -209,12 +209,12 @@ class Convergence(msgspec.Struct, frozen=True):
         """Put fake VMs on a node."""
         self._bind(self.provider.node(name), vms)
 
-    def _bind(self, place: base.Node, vms: Sequence[VM]) -> None:
+    def _bind(self, place: base.RunningNode, vms: Sequence[VM]) -> None:
         node = self.topology.node(place.name)
         assert node is not None  # noqa: S101  callers have looked it up
         binding.bind(place.context, self.topology.name, node, vms)
 
-    def _start_controller(self, place: base.Node) -> None:
+    def _start_controller(self, place: base.RunningNode) -> None:
         node = self.topology.node(place.name)
         assert node is not None  # noqa: S101  callers have looked it up
         self.reporter.node(node.name, "starting ovn-controller")
@@ -227,7 +227,7 @@ class Convergence(msgspec.Struct, frozen=True):
         `introduced`: all switches know the MACs of their tunnel peers already, and need not be told.
         """
         topology = self.topology
-        running = base.Running(self.provider.nodes())
+        running = base.RunningNodes(self.provider.nodes())
         chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
         peers = [node for node in chassis if topology.peers(node)]
         zones = topology.zones if started or todo.changes else ()
@@ -275,7 +275,7 @@ class Convergence(msgspec.Struct, frozen=True):
             return
         topology = self.topology
         self.reporter.step("waiting for ports to be up")
-        running = base.Running(self.provider.nodes())
+        running = base.RunningNodes(self.provider.nodes())
         timeout = daemons.ready_timeout(len(topology.chassis))
         for_each(
             bound.items(),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovnlab.errors import SurroundingsError
+from ovnlab.errors import HostRequirementError
 from ovnlab.scratch import folder as scratch_folder
 from ovnlab.software import packages, toolchain
 from ovnlab.state import NEEDED_BYTES, cache_root, state_root
@@ -42,7 +42,7 @@ class Finding:
 def require(finding: Finding) -> None:
     """Raise SurroundingsError where something is not as a lab needs it."""
     if not finding.ok:
-        raise SurroundingsError(
+        raise HostRequirementError(
             finding.message, where=finding.name, hint=finding.command or "`ovnlab doctor` says more"
         )
 
@@ -184,7 +184,7 @@ def _cached() -> Finding | None:
 def _installed() -> Finding | None:
     try:
         return _has(packages.installed().versions, "installed")
-    except SurroundingsError:
+    except HostRequirementError:
         return None
 
 
@@ -242,6 +242,8 @@ def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
         try:
             result = subprocess.run(argv, check=False, stdout=sys.stderr)
         except FileNotFoundError:
-            raise SurroundingsError(f"there is no {argv[0]} here", hint=f"as root: {shlex.join(finding.fix)}") from None
+            raise HostRequirementError(
+                f"there is no {argv[0]} here", hint=f"as root: {shlex.join(finding.fix)}"
+            ) from None
         if result.returncode != 0:
-            raise SurroundingsError(f"`{finding.command}` failed with exit code {result.returncode}")
+            raise HostRequirementError(f"`{finding.command}` failed with exit code {result.returncode}")

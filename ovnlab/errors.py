@@ -46,7 +46,7 @@ class UsageError(OvnlabError):
     exit_code = 2
 
 
-class Mistake(msgspec.Struct, frozen=True, order=True):
+class Problem(msgspec.Struct, frozen=True, order=True):
     """One mistake in a topology. Lines and columns count from 1; `option` names a --set that holds it."""
 
     line: int
@@ -69,13 +69,13 @@ class TopologyError(OvnlabError):
 
     exit_code = 2
 
-    def __init__(self, path: str, mistakes: Sequence[Mistake]) -> None:
+    def __init__(self, path: str, mistakes: Sequence[Problem]) -> None:
         self.path = path
         self.mistakes = tuple(sorted(set(mistakes)))
         super().__init__("\n".join(mistake.located(path) for mistake in self.mistakes))
 
 
-class SurroundingsError(OvnlabError):
+class HostRequirementError(OvnlabError):
     """This machine lacks something; the hint is the command that mends it."""
 
     exit_code = 3

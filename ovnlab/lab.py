@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from ovnlab import __version__, builds, credentials
 from ovnlab.binding import Specs, unknown
 from ovnlab.convergence import Convergence, founder
-from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, TopologyError, UsageError
+from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError, TopologyError, UsageError
 from ovnlab.looking import ask, ask_once
 from ovnlab.northbound import change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
@@ -25,7 +25,16 @@ from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.ovsdb import Tables
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, bindings, plan
-from ovnlab.providers.base import SUSPENDED, ForgetsHosts, HasConsoles, Keeps, Node, Provider, Suspends, TakesSnapshots
+from ovnlab.providers.base import (
+    SUSPENDED,
+    ForgetsHosts,
+    HasConsoles,
+    Keeps,
+    Provider,
+    RunningNode,
+    Suspends,
+    TakesSnapshots,
+)
 from ovnlab.providers.choice import keeper_of, provider_of, supporting
 from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING
 from ovnlab.reporting import Reporter
@@ -47,7 +56,7 @@ from ovnlab.watching import DeathWatch, relied_on
 from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
-    from ovnlab.software.workshop import Workshop
+    from ovnlab.software.build_host import BuildHost
 
 
 BROUGHT_LOG = re.compile(r"^ovnlab: log ((?:openvswitch|ovn)/[A-Za-z0-9_][A-Za-z0-9_.-]*\.log)\n", re.MULTILINE)
@@ -99,7 +108,7 @@ class Target(msgspec.Struct, frozen=True):
     """Something that commands run in: a node, or a fake VM on one."""
 
     name: str
-    node: Node
+    node: RunningNode
     vm: str | None = None
     interface: str = ""
     address: str = ""
@@ -164,17 +173,17 @@ class Lab:
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────
 
-    def nodes(self) -> dict[str, Node]:
+    def nodes(self) -> dict[str, RunningNode]:
         """The nodes that run."""
         return dict(self.provider.nodes())
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str) -> RunningNode:
         """A node that runs. Raises OvnlabError for a name that the lab does not have."""
         if self.topology.node(name) is None:
             raise self.unknown(name)
         return self.provider.node(name)
 
-    def central(self, zone: str | None = None) -> Node:
+    def central(self, zone: str | None = None) -> RunningNode:
         """A node with the Northbound and Southbound databases of a zone, of the first where none is named.
 
         Raises UsageError for a zone that the lab does not have, OvnlabError where no such node runs.
@@ -202,7 +211,7 @@ class Lab:
         """The error for a name that is neither a node nor a fake VM of the lab."""
         return unknown(self.topology, name)
 
-    def states(self, nodes: Mapping[str, Node] | None = None) -> dict[str, NodeState]:
+    def states(self, nodes: Mapping[str, RunningNode] | None = None) -> dict[str, NodeState]:
         """What nodes are like: these, or all that run."""
         nodes = self.nodes() if nodes is None else nodes
         found = for_each(nodes.values(), lambda node: probe(node.context, node.name))
@@ -252,7 +261,7 @@ class Lab:
         transit: list[TransitSwitch] = []
         unread: dict[str, OvnlabError] = {}
 
-        def look_at(node: Node) -> None:
+        def look_at(node: RunningNode) -> None:
             try:
                 states[node.name] = probe(node.context, node.name, ask_once(node, QUESTION))
             except OvnlabError:
@@ -270,7 +279,7 @@ class Lab:
                         unread.pop(zone, None)
                         return
 
-        def read_transit(node: Node) -> None:
+        def read_transit(node: RunningNode) -> None:
             with contextlib.suppress(CommandFailed):  # its database does not run yet
                 transit.extend(interconnection.read(node.context))
 
@@ -331,13 +340,13 @@ class Lab:
                 places[name] = Target(name, node, name, interface_name(name), next(iter(words), ""), addresses=words)
         return places
 
-    def homes(self, nodes: Collection[Node]) -> tuple[dict[str, Node], dict[str, NodeState]]:
+    def homes(self, nodes: Collection[RunningNode]) -> tuple[dict[str, RunningNode], dict[str, NodeState]]:
         """The one of these nodes that each fake VM is bound to; and what the nodes are like that had to be looked at.
 
         Those are the ones whose database cannot be asked by its socket.
         """
 
-        def bound_to(node: Node) -> tuple[list[str], NodeState | None]:
+        def bound_to(node: RunningNode) -> tuple[list[str], NodeState | None]:
             tables = ask(node, PORTS)
             if tables is not None:
                 return fake_vms(tables), None
@@ -385,7 +394,7 @@ class Lab:
         if self.topology.provider == "local":
             return
 
-        def bring(node: Node) -> None:
+        def bring(node: RunningNode) -> None:
             script = render("node/logs.sh.j2", most=MOST_OF_A_LOG)
             printed = run_script(node.context, script, where=f"{node.name}: reading its logs")
             _, *parts = BROUGHT_LOG.split(printed)
@@ -447,7 +456,7 @@ class Lab:
             try:
                 self._make_builders(topology, source)
                 self.builds = builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
-            except (KeyboardInterrupt, SurroundingsError, TopologyError):
+            except (KeyboardInterrupt, HostRequirementError, TopologyError):
                 if self.folder.exists():
                     self._take_back(began, active, made)
                 raise
@@ -457,7 +466,7 @@ class Lab:
                 back = self._bring_back(topology, source) if is_new else None
                 done, bound = self._converge(topology, source, fresh=began and back is None)
                 self.folder.store(self._stored(source, topology, complete=True))
-            except (KeyboardInterrupt, SurroundingsError, TopologyError):
+            except (KeyboardInterrupt, HostRequirementError, TopologyError):
                 self._take_back(began, active, made)
                 raise
             except OvnlabError as error:
@@ -513,15 +522,15 @@ class Lab:
         base = self.base or Base(topology.base, None, "", {})
         return Stored(source, topology, base, complete=complete, options=self.options)
 
-    def workshop(self, name: str) -> Workshop:
+    def workshop(self, name: str) -> BuildHost:
         """A node as a place to build on. Raises OvnlabError where it does not run."""
-        from ovnlab.providers.machines import Machine  # noqa: PLC0415  local nodes have none
-        from ovnlab.providers.workshop import Elsewhere  # noqa: PLC0415
+        from ovnlab.providers.remote_build_host import RemoteBuildHost  # noqa: PLC0415
+        from ovnlab.providers.ssh_machine import SshMachine  # noqa: PLC0415  local nodes have none
 
         node = self.provider.node(name)
-        if not isinstance(node, Machine):
+        if not isinstance(node, SshMachine):
             raise UsageError("is on this machine, which builds by itself", where=name, hint="leave build_on out")
-        return Elsewhere(node)
+        return RemoteBuildHost(node)
 
     def _provider(self, topology: Topology | None) -> Provider:
         return provider_of(self.folder, topology, self.base, self.reporter)
@@ -562,7 +571,7 @@ class Lab:
         """A lab is not turned into another one because two files happen to have the same name."""
         if self.stored is None or self.stored.source == source or named or not self.folder.exists():
             return
-        raise SurroundingsError(
+        raise HostRequirementError(
             f"the name of lab {self.name} is in use: it was made from {self.stored.source}",
             hint=f"give this one a name of its own with --name, or `ovnlab down {self.name}` first",
         )

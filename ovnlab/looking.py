@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from ovnlab.ovsdb import Tables, select
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.script import each_of, one_of, run_script
 from ovnlab.tasks.tables import Question
 
 
-def ask(node: Node, question: Question) -> Tables | None:
+def ask(node: RunningNode, question: Question) -> Tables | None:
     """Rows of a node's database from its server's socket, None where they cannot be had there."""
     server = node.connect(question.server.socket)
     if server is not None:
@@ -24,7 +24,7 @@ def ask(node: Node, question: Question) -> Tables | None:
     return None
 
 
-def ask_once(node: Node, question: Question) -> Tables | None:
+def ask_once(node: RunningNode, question: Question) -> Tables | None:
     """Rows of a node's database as `ask` has them; none where its server is silent, as a tool would find it, too."""
     server = node.connect(question.server.socket)
     if server is not None:
@@ -38,7 +38,7 @@ def ask_once(node: Node, question: Question) -> Tables | None:
     return None
 
 
-def look(node: Node, questions: Sequence[Question], script: str) -> tuple[str | None, list[Tables | None]]:
+def look(node: RunningNode, questions: Sequence[Question], script: str) -> tuple[str | None, list[Tables | None]]:
     """Return what a script prints on a node, and the answers to questions: None for what fails or is not answered.
 
     While the script runs, the sockets are asked; tools, for those that cannot be, are part of the script. A server that
@@ -73,7 +73,7 @@ def look(node: Node, questions: Sequence[Question], script: str) -> tuple[str | 
     return said, [answers.get(number) for number in range(len(questions))]
 
 
-def _run(node: Node, scripts: Sequence[str]) -> list[str | None]:
+def _run(node: RunningNode, scripts: Sequence[str]) -> list[str | None]:
     """Return what each of several scripts prints on a node, None of one that failed."""
     found = each_of(run_script(node.context, one_of(scripts), where=f"{node.name}: looking", quick=True))
     return found + [None] * (len(scripts) - len(found))  # the connection broke

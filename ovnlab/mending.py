@@ -9,7 +9,7 @@ import msgspec
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import for_each
 from ovnlab.plan import Seen
-from ovnlab.providers.base import Provider, Running
+from ovnlab.providers.base import Provider, RunningNodes
 from ovnlab.tasks import daemons, damage, databases
 from ovnlab.tasks.damage import MemberFile
 from ovnlab.topology.resolved import Node, Topology
@@ -60,7 +60,7 @@ class ClusterMending(msgspec.Struct, frozen=True):
 
     def kick(self, damaged: Sequence[MemberFile]) -> None:
         """Take the members that were on these nodes out of their clusters, so that new ones can join."""
-        running = Running(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         bad = {member.node for member in damaged}
         for member in damaged:
             node = self.topology.node(member.node)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ovnlab.errors import UsageError
 from ovnlab.lab import Lab
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import RunningNode
 
 _FLAGS = frozenset({"-i", "--interactive", "-t", "--tty", "-it", "-ti", "-d", "--detach", "--privileged"})
 _WITH_VALUE = frozenset({"-u", "--user", "--detach-keys"})
@@ -189,7 +189,7 @@ def _filled(lab: Lab, text: str, name: str) -> str:
     return re.sub(r"\{\{\s*(\S+?)\s*\}\}", value, text)
 
 
-def _node(lab: Lab, name: str) -> Node:
+def _node(lab: Lab, name: str) -> RunningNode:
     if lab.topology.provider != "local":
         where = f"nodes of lab {lab.name} are {lab.topology.provider}"
         raise UsageError(

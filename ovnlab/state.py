@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from ovnlab.errors import OvnlabError, SurroundingsError, UsageError
+from ovnlab.errors import HostRequirementError, OvnlabError, UsageError
 from ovnlab.topology.resolved import LAB_NAME, Topology
 from ovnlab.waiting import wait_until
 from ovnlab.writing import write_whole
@@ -154,7 +154,7 @@ class LabFolder:
         disk = os.statvfs(self.path)
         free = disk.f_bavail * disk.f_frsize
         if free < NEEDED_BYTES:
-            raise SurroundingsError(
+            raise HostRequirementError(
                 f"only {free // 2**20} MiB are free where labs are kept, {NEEDED_BYTES // 2**20} are needed",
                 where=str(self.root),
                 hint="make room there, or set XDG_STATE_HOME to a folder with more",
@@ -266,7 +266,7 @@ def _private_folder(path: Path) -> None:
     except OSError as error:
         raise storage_error(error, path) from None
     if owner != os.geteuid() or not os.access(path, os.W_OK | os.X_OK):
-        raise SurroundingsError(
+        raise HostRequirementError(
             f"belongs to user {owner}, and you are user {os.geteuid()}",
             where=str(path),
             hint=f"sudo chown -R {os.geteuid()} {path}, or set XDG_STATE_HOME to a folder of your own",
@@ -277,8 +277,8 @@ def storage_error(error: OSError, path: Path) -> OvnlabError:
     """What an error of the file system means to a person."""
     where = str(error.filename or path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SurroundingsError("the disk is full", where=where, hint="make room there")
+        return HostRequirementError("the disk is full", where=where, hint="make room there")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = f"make it writable for user {os.geteuid()}, or set XDG_STATE_HOME and XDG_CACHE_HOME"
-        return SurroundingsError(f"cannot be written: {error.strerror}", where=where, hint=hint)
-    return SurroundingsError(f"cannot be used: {error.strerror}", where=where)
+        return HostRequirementError(f"cannot be written: {error.strerror}", where=where, hint=hint)
+    return HostRequirementError(f"cannot be used: {error.strerror}", where=where)

@@ -17,7 +17,7 @@ from ovnlab.northbound import live, southbound
 from ovnlab.northbound.southbound import Southbound
 from ovnlab.parallel import for_each
 from ovnlab.plan import daemons as expected_daemons
-from ovnlab.providers.base import DOES_NOT_ANSWER, Node
+from ovnlab.providers.base import DOES_NOT_ANSWER, RunningNode
 from ovnlab.tasks import probe
 from ovnlab.tasks.probe import Daemon, NodeState
 from ovnlab.topology.resolved import Node as TopologyNode
@@ -125,7 +125,7 @@ def status(lab: Lab) -> Status:
     centrals = {zone: [node.name for node in topology.centrals(zone) if node.name in nodes] for zone in topology.zones}
     asked = {running[0]: zone for zone, running in centrals.items() if running}
 
-    def ask(node: Node) -> None:
+    def ask(node: RunningNode) -> None:
         script = lab.daemons_script(node.name, remembered)
         questions = [probe.QUESTION, *([live.QUESTION, southbound.QUESTION] if node.name in asked else [])]
         daemons, (own, *zone) = look(node, questions, script)

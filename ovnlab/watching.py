@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
-from ovnlab.errors import OvnlabError, SurroundingsError, TopologyError, UsageError
+from ovnlab.errors import HostRequirementError, OvnlabError, TopologyError, UsageError
 from ovnlab.parallel import Watch, for_each, watched
 from ovnlab.plan import Seen
 from ovnlab.plan import daemons as expected_daemons
-from ovnlab.providers.base import ENDED, Node, Provider
+from ovnlab.providers.base import ENDED, Provider, RunningNode
 from ovnlab.tasks import vitals
 from ovnlab.topology.resolved import Topology
 
@@ -43,7 +43,7 @@ class DeathWatch(msgspec.Struct, frozen=True):
         try:
             with watched(look):
                 yield
-        except (TopologyError, SurroundingsError, UsageError):
+        except (TopologyError, HostRequirementError, UsageError):
             raise
         except OvnlabError as error:
             try:
@@ -71,7 +71,7 @@ class DeathWatch(msgspec.Struct, frozen=True):
             for daemon, log in died.items():
                 raise OvnlabError(f"{daemon} died while ovnlab was waiting", where=name, hint=HINT, detail=log)
 
-    def _died(self, nodes: Mapping[str, Node], *, started: bool) -> dict[str, dict[str, str]]:
+    def _died(self, nodes: Mapping[str, RunningNode], *, started: bool) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
 
         def look_at(name: str) -> None:

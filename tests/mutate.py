@@ -82,7 +82,7 @@ DEFECTS = (
     Defect("nodes/context.py", "start_new_session=True,", "start_new_session=False,", (unit("scripts"),)),
     # software
     Defect("software/packages.py", "system = installed()\n            report", "raise\n            report", (lab("surroundings"),), "without_network"),
-    Defect("software/workingtree.py", 'f"{name}\\0{file.kind}\\0{file.digest}\\0"', 'f"{name}\\0{file.digest}\\0"', (unit("software"), lab("building")), "tree"),
+    Defect("software/working_tree.py", 'f"{name}\\0{file.kind}\\0{file.digest}\\0"', 'f"{name}\\0{file.digest}\\0"', (unit("software"), lab("building")), "tree"),
     # insight
     Defect("insight/encapsulation.py", "keys >> 16 & 0x7FFF", "keys >> 16 & 0xFFF", (unit("packets"),)),
     Defect("insight/encapsulation.py", "Tunnel(\"vxlan\", vni, vni & 0xFFF, None, vni >> 12", "Tunnel(\"vxlan\", vni, vni >> 12, None, vni & 0xFFF", (unit("packets"), lab("trace")), "vxlan"),

@@ -36,7 +36,7 @@ def build(topology: str | None, settings: tuple[str, ...], listed: bool, prune: 
     from ovnlab.cli.announcing import announce  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what builds is loaded by commands that do
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
-    from ovnlab.software import artefacts, building  # noqa: PLC0415
+    from ovnlab.software import artefacts, builder  # noqa: PLC0415
 
     if (listed and prune) or ((listed or prune) and (topology or settings)):
         raise UsageError("--list and --prune stand alone")
@@ -44,7 +44,7 @@ def build(topology: str | None, settings: tuple[str, ...], listed: bool, prune: 
         return _list(artefacts.all_there(), in_use(), json=json)
     with progress() as reporter:
         if prune:
-            gone = building.prune(in_use, reporter.note)
+            gone = builder.prune(in_use, reporter.note)
         else:
             path = find_topology(topology)
             lab, found = prepare(Request(path, settings), reporter)

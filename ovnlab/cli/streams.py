@@ -115,33 +115,33 @@ def described(error: OSError, *, state: Path, cache: Path) -> OvnlabError:
     from pathlib import Path  # noqa: PLC0415  --version needs none of these
     from tempfile import gettempdir  # noqa: PLC0415
 
-    from ovnlab.errors import OvnlabError, SurroundingsError  # noqa: PLC0415
+    from ovnlab.errors import HostRequirementError, OvnlabError  # noqa: PLC0415
 
     if error.filename is not None:
         return _of_file(error, Path(os.fsdecode(error.filename)), (state, cache))
     if error.errno in FULL:
         place = next((str(path) for path in (state, cache, Path(gettempdir())) if _is_full(path)), "")
         there = "there" if place else f"where {state} and {cache} are, and in {gettempdir()}"
-        return SurroundingsError("the disk is full", where=place, hint=f"make room {there}")
+        return HostRequirementError("the disk is full", where=place, hint=f"make room {there}")
     if error.errno == errno.ENOENT and not _has_folder():
-        return SurroundingsError("the current folder was removed", hint="cd to one that is there")
+        return HostRequirementError("the current folder was removed", hint="cd to one that is there")
     if error.errno in EXHAUSTED:
         hint = "end other programs, or raise the limit (ulimit -a shows them)"
-        return SurroundingsError(f"the system refuses more: {error.strerror}", hint=hint)
+        return HostRequirementError(f"the system refuses more: {error.strerror}", hint=hint)
     return OvnlabError(f"a system call failed: {error.strerror or error}", hint="OVNLAB_TRACEBACK=1 shows which")
 
 
 def _of_file(error: OSError, path: Path, own: tuple[Path, ...]) -> OvnlabError:
-    from ovnlab.errors import SurroundingsError  # noqa: PLC0415
+    from ovnlab.errors import HostRequirementError  # noqa: PLC0415
 
     where = str(path)
     if error.errno in FULL:
-        return SurroundingsError("the disk is full", where=where, hint="make room there")
+        return HostRequirementError("the disk is full", where=where, hint="make room there")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         others = ", or set XDG_STATE_HOME and XDG_CACHE_HOME" if any(path.is_relative_to(root) for root in own) else ""
         hint = f"make it writable for user {os.geteuid()}{others}"
-        return SurroundingsError(f"cannot be written: {error.strerror}", where=where, hint=hint)
-    return SurroundingsError(f"cannot be used: {error.strerror}", where=where)
+        return HostRequirementError(f"cannot be written: {error.strerror}", where=where, hint=hint)
+    return HostRequirementError(f"cannot be used: {error.strerror}", where=where)
 
 
 def _is_full(path: Path) -> bool:

@@ -31,7 +31,7 @@ from ovnlab.nodes.context import ProcessContext
 from ovnlab.northbound.live import LiveRow, Parent
 from ovnlab.ovsdb import Row, rows
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import RunningNode
 from ovnlab.software import packages
 from ovnlab.status import Status, status
 from ovnlab.tasks.databases import Databases
@@ -88,7 +88,7 @@ def write(lab: Lab, path: Path) -> BundleResult:
     nodes = lab.nodes()
     missing.update({node.name: "does not run" for node in topology.nodes if node.name not in nodes})
 
-    def collect(node: Node) -> None:
+    def collect(node: RunningNode) -> None:
         try:
             archives[node.name] = _collected(node)
         except OvnlabError as error:
@@ -115,7 +115,7 @@ def write(lab: Lab, path: Path) -> BundleResult:
     return BundleResult(path, path.stat().st_size, missing)
 
 
-def _collected(node: Node) -> bytes:
+def _collected(node: RunningNode) -> bytes:
     """What a node has, as an archive. Raises OvnlabError where it does not answer."""
     script = render("node/bundle.sh.j2", most=MOST_OF_A_LOG, columns=INTERFACE)
     try:

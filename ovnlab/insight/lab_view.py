@@ -16,7 +16,7 @@ from ovnlab.northbound import live, southbound
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.databases import Databases, of_zone
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology.resolved import Topology
@@ -66,14 +66,14 @@ class LabView:
 
     name: str
     topology: Topology
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, RunningNode]
     states: Mapping[str, NodeState]
     zones: Mapping[str, ZoneView]
     northbound: Sequence[LiveRow] = ()
     lab: Lab | None = None
     interfaces: Mapping[str, Sequence[Row]] = field(default_factory=dict)
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str) -> RunningNode:
         """A node that runs. Raises UsageError for a name that the lab does not have, OvnlabError for what is down."""
         if self.topology.node(name) is None:
             raise unknown(self.topology, name)
@@ -122,7 +122,7 @@ def look(lab: Lab, *, flows: bool = True, states: bool = True) -> LabView:
     unread: list[OvnlabError] = []
     columns = {**COLUMNS, **(FLOWS if flows else {})}
 
-    def read_state(node: Node) -> None:
+    def read_state(node: RunningNode) -> None:
         with contextlib.suppress(OvnlabError):  # what does not answer is told by what needs it
             found[node.name] = probe(node.context, node.name)
 

@@ -24,7 +24,7 @@ from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row, Tables, rows, select
 from ovnlab.parallel import for_each
 from ovnlab.plan import Plan, Seen, plan
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.databases import of_zone
 from ovnlab.tasks.probe import NodeState, parse
 from ovnlab.tasks.script import run_script
@@ -260,7 +260,7 @@ class LabSnapshot:
 
     lab: str
     topology: Topology
-    running: Mapping[str, Node] = field(repr=False)
+    running: Mapping[str, RunningNode] = field(repr=False)
     nodes: Mapping[str, NodeSnapshot] = field(repr=False)
     zones: Mapping[str, ZoneSnapshot] = field(repr=False)
     rows: tuple[LiveRow, ...] = field(repr=False)
@@ -302,13 +302,13 @@ def observe(lab: Lab, parts: Collection[str] = PARTS) -> LabSnapshot:
     tables: dict[tuple[str, str], Tables] = {}
     unread: dict[str, str] = {}
 
-    def read_node(node: Node) -> None:
+    def read_node(node: RunningNode) -> None:
         try:
             nodes[node.name] = _node(node)
         except OvnlabError as error:
             unread[node.name] = error.message
 
-    def read_database(node: Node, kind: str) -> None:
+    def read_database(node: RunningNode, kind: str) -> None:
         try:
             tables[node.name, kind] = _database(node, kind)
         except (OvnlabError, OSError, ValueError) as error:
@@ -369,7 +369,7 @@ def _of_what_was_read(snapshot: LabSnapshot, found: Plan, *, northbound: bool) -
 # ── a node ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _node(node: Node) -> NodeSnapshot:
+def _node(node: RunningNode) -> NodeSnapshot:
     script = render("node/snapshot.sh.j2", limit=LIMIT, switch=SWITCH_TABLES)
     printed = run_script(node.context, script, where=f"{node.name}: looking", timeout=NODE_LIMIT)
     return node_in(node.name, printed)
@@ -440,7 +440,7 @@ def _arrays(text: str, count: int) -> list[list[Any]]:
 # ── a database ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _database(node: Node, kind: str) -> Tables:
+def _database(node: RunningNode, kind: str) -> Tables:
     """The rows of a database: from its socket, by its tool where the socket cannot be reached from here."""
     server, columns = (NORTHBOUND, NORTHBOUND_COLUMNS) if kind == "nb" else (SOUTHBOUND, SOUTHBOUND_COLUMNS)
     connection = node.connect(server.socket)

@@ -21,7 +21,7 @@ from ovnlab.insight.physical_path import SwitchTrace, follow
 from ovnlab.insight.probe_capture import ARRIVAL_TIMEOUT, Hop, Probe, WatchPoint, answer_watch, count, observe, watches
 from ovnlab.insight.probe_packet import NoNextHop, ProbePacket, TraceRequest, question
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.waiting import CLOCK
@@ -252,7 +252,7 @@ def northd(seen: LabView, zone: str) -> str:
     """
     nodes = [seen.nodes[node.name] for node in seen.topology.centrals(zone) if node.name in seen.nodes]
 
-    def ask(node: Node) -> str:
+    def ask(node: RunningNode) -> str:
         try:
             said = run_script(node.context, render("node/northd.sh.j2"), where=node.name, timeout=NORTHD_SECONDS)
         except OvnlabError:

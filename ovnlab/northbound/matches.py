@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ovnlab.errors import Mistake, TopologyError
+from ovnlab.errors import Problem, TopologyError
 from ovnlab.northbound.change import Change
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -42,7 +42,7 @@ def check(context: Context, topology: Topology, source: str, changes: Sequence[C
         raise TopologyError(source, mistakes)
 
 
-def _mistakes(rules: Sequence[Acl | Qos], said: str) -> Iterator[Mistake]:
+def _mistakes(rules: Sequence[Acl | Qos], said: str) -> Iterator[Problem]:
     for rule in rules:
         _, found, complaint = said.partition(f"|WARN|{rule.match}{FAILED}")
         if found:
@@ -50,9 +50,9 @@ def _mistakes(rules: Sequence[Acl | Qos], said: str) -> Iterator[Mistake]:
             yield _mistake(rule.place, f"OVN does not understand this match: {first}")
 
 
-def _mistake(place: str, message: str) -> Mistake:
+def _mistake(place: str, message: str) -> Problem:
     """At FILE:LINE:COL, or at whatever option holds it."""
     words = place.rsplit(":", 2)
     if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
-        return Mistake(int(words[1]), int(words[2]), message)
-    return Mistake(0, 0, message, option=place)
+        return Problem(int(words[1]), int(words[2]), message)
+    return Problem(0, 0, message, option=place)

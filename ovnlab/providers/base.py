@@ -22,7 +22,7 @@ DOES_NOT_ANSWER = "does not answer"
 ENDED = "the node ended while ovnlab was working on it"
 
 
-class Node(Protocol):
+class RunningNode(Protocol):
     """A machine of a running lab: a name and a way to run things on it."""
 
     @property
@@ -40,10 +40,10 @@ class Node(Protocol):
         """A connection to a UNIX socket of the node, None where it cannot be had from here."""
 
 
-class Running(dict[str, Node]):
+class RunningNodes(dict[str, RunningNode]):
     """Nodes that run, by name. Raises OvnlabError for another one: who asks for it has just seen it run."""
 
-    def __missing__(self, name: str) -> Node:
+    def __missing__(self, name: str) -> RunningNode:
         raise OvnlabError(ENDED, where=name, hint="`ovnlab up` starts it again")
 
 
@@ -83,10 +83,10 @@ class Provider(Protocol):
     def destroy(self) -> None:
         """Remove the whole lab, from any state that it may be in."""
 
-    def nodes(self) -> Mapping[str, Node]:
+    def nodes(self) -> Mapping[str, RunningNode]:
         """The nodes that are there and alive, by name."""
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str) -> RunningNode:
         """A node that is running."""
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:

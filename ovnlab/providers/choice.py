@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ovnlab.errors import SurroundingsError
+from ovnlab.errors import HostRequirementError
 from ovnlab.providers.base import Provider
-from ovnlab.providers.libvirt import saved
-from ovnlab.providers.local.provider import LocalProvider
+from ovnlab.providers.libvirt import saved_labs
+from ovnlab.providers.local.local_provider import LocalProvider
 from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING, ProviderSpec
 from ovnlab.reporting import Reporter
 from ovnlab.state import Base, LabFolder
@@ -23,7 +23,7 @@ def _local(folder: LabFolder, topology: Topology | None, base: Base | None, repo
 
 
 def _ssh(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
-    from ovnlab.providers.ssh import SshProvider  # noqa: PLC0415  others have no use for it
+    from ovnlab.providers.ssh_provider import SshProvider  # noqa: PLC0415  others have no use for it
 
     del base
     return SshProvider(folder, topology, reporter)
@@ -31,7 +31,7 @@ def _ssh(folder: LabFolder, topology: Topology | None, base: Base | None, report
 
 def _vagrant(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
     try:
-        from ovnlab.providers.vagrant import VagrantProvider  # noqa: PLC0415  brings python-vagrant
+        from ovnlab.providers.vagrant_provider import VagrantProvider  # noqa: PLC0415  brings python-vagrant
     except ModuleNotFoundError as error:
         raise _lacking(error, "vagrant", "pip install 'ovnlab[vagrant]'") from None
     del base
@@ -40,7 +40,7 @@ def _vagrant(folder: LabFolder, topology: Topology | None, base: Base | None, re
 
 def _libvirt(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
     try:
-        from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: PLC0415  brings libvirt
+        from ovnlab.providers.libvirt.libvirt_provider import LibvirtProvider  # noqa: PLC0415  brings libvirt
     except ModuleNotFoundError as error:
         hint = "sudo apt-get install libvirt-dev gcc pkg-config, and pip install 'ovnlab[libvirt]'"
         raise _lacking(error, "libvirt", hint) from None
@@ -66,8 +66,8 @@ PROVIDERS = (
         _libvirt,
         traces=("libvirt.json",),
         supports=(SUSPENDING, SNAPSHOTS, CONSOLES),
-        keeps=saved.is_kept,
-        kept=saved.kept,
+        keeps=saved_labs.is_kept,
+        kept=saved_labs.kept,
         findings=_findings_of_libvirt,
     ),
     ProviderSpec("vagrant", _vagrant, traces=("vagrant",), findings=_findings_of_vagrant),
@@ -107,8 +107,10 @@ def kept_labs() -> dict[str, str]:
     return dict(sorted((name, spec.name) for spec in PROVIDERS for name in spec.kept()))
 
 
-def _lacking(error: ModuleNotFoundError, kind: str, hint: str) -> SurroundingsError:
-    return SurroundingsError(f"the Python package {error.name} is not installed", where=f"provider {kind}", hint=hint)
+def _lacking(error: ModuleNotFoundError, kind: str, hint: str) -> HostRequirementError:
+    return HostRequirementError(
+        f"the Python package {error.name} is not installed", where=f"provider {kind}", hint=hint
+    )
 
 
 def _left(folder: LabFolder) -> str:

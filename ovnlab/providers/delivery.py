@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING
 
 from ovnlab import scratch
 from ovnlab.parallel import for_each
-from ovnlab.providers.machines import Machine
-from ovnlab.providers.reach import as_root
+from ovnlab.providers.ssh_machine import SshMachine
+from ovnlab.providers.ssh_target import as_root
 from ovnlab.software.artefacts import Artefact, find
 from ovnlab.tasks.script import failure, run_script
 from ovnlab.templating import render
@@ -27,7 +27,7 @@ COMPRESSION = 1
 """Of gzip: a build gets a third of its size, in a second."""
 
 
-def deliver(machines: Mapping[str, Machine], builds: Mapping[str, str], note: Callable[[str], None]) -> None:
+def deliver(machines: Mapping[str, SshMachine], builds: Mapping[str, str], note: Callable[[str], None]) -> None:
     """Bring to each machine the build of that key, where it is not there. Raises CommandFailed."""
     wanted = {name: key for name, key in builds.items() if key and name in machines}
     there = dict(zip(wanted, for_each(wanted, lambda name: _has(machines[name], wanted[name])), strict=True))
@@ -39,12 +39,12 @@ def deliver(machines: Mapping[str, Machine], builds: Mapping[str, str], note: Ca
             _send(artefact, [machines[name] for name in names])
 
 
-def _has(machine: Machine, key: str) -> bool:
+def _has(machine: SshMachine, key: str) -> bool:
     script = f"[ ! -e /opt/ovnlab/builds/{key} ] || echo there"
     return run_script(machine.context, script, where=f"{machine.name}: looking for build {key}").strip() == "there"
 
 
-def _send(artefact: Artefact, machines: list[Machine]) -> None:
+def _send(artefact: Artefact, machines: list[SshMachine]) -> None:
     with scratch.folder("sending-") as folder, (folder / "archive").open("w+b") as file:
         with tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive:
             archive.add(artefact.path, arcname=".")
@@ -52,7 +52,7 @@ def _send(artefact: Artefact, machines: list[Machine]) -> None:
         for_each(machines, lambda machine: _unpack(machine, artefact, Path(file.name)))
 
 
-def _unpack(machine: Machine, artefact: Artefact, archive: Path) -> None:
+def _unpack(machine: SshMachine, artefact: Artefact, archive: Path) -> None:
     """Send an archive and compare what comes out of it, file by file, before it gets its name."""
     where = f"{machine.name}: unpacking build {artefact.key}"
     sums = {
@@ -69,7 +69,7 @@ def _unpack(machine: Machine, artefact: Artefact, archive: Path) -> None:
 
 
 @contextlib.contextmanager
-def _running(machine: Machine, command: str, where: str) -> Iterator[paramiko.Channel]:
+def _running(machine: SshMachine, command: str, where: str) -> Iterator[paramiko.Channel]:
     """A shell command that runs on a machine as root. Raises CommandFailed, OvnlabError where the way there breaks."""
     machine.root.open()
     with machine.root.unbroken():
@@ -85,14 +85,14 @@ def _running(machine: Machine, command: str, where: str) -> Iterator[paramiko.Ch
         raise failure(where, exited, said)
 
 
-def receive(machine: Machine, command: str, into: IO[bytes], *, where: str) -> None:
+def receive(machine: SshMachine, command: str, into: IO[bytes], *, where: str) -> None:
     """Write what a shell command prints on a machine into a file. Raises what `_running` raises."""
     with _running(machine, command, where) as channel:
         while chunk := channel.recv(CHUNK):
             into.write(chunk)
 
 
-def stream(machine: Machine, command: str, file: IO[bytes], *, where: str) -> None:
+def stream(machine: SshMachine, command: str, file: IO[bytes], *, where: str) -> None:
     """Run a shell command on a machine with a file as its standard input. Raises what `_running` raises."""
     with _running(machine, command, where) as channel:
         with contextlib.suppress(OSError):  # it has ended early, and says why

@@ -29,7 +29,7 @@ OUTLIVED_KEPT = 8
 LATELY_NS = 3600 * 10**9
 
 
-class Part(msgspec.Struct, frozen=True):
+class ArtefactPart(msgspec.Struct, frozen=True):
     """A component of a build: all that went into it, and the SHA-256 sum of each of its files.
 
     `is_of_tree`: it is of a working tree, as that was at one moment.
@@ -47,7 +47,7 @@ class Artefact(msgspec.Struct, frozen=True):
     """A build. `made` is when, in seconds since 1970."""
 
     key: str
-    parts: dict[str, Part]
+    parts: dict[str, ArtefactPart]
     made: int
 
     @property

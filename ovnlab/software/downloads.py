@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.errors import HostRequirementError, OvnlabError
 from ovnlab.scratch import folder as scratch_folder
 
 TIMEOUT = 30.0
@@ -31,12 +31,12 @@ def download(url: str, path: Path, examine: Callable[[Path], None]) -> None:
                 shutil.copyfileobj(answer, scratch)
                 length = answer.headers.get("Content-Length", "")
                 if length.isdigit() and int(length) != scratch.tell():
-                    raise SurroundingsError(f"ended after {scratch.tell()} of {length} bytes", where=url, hint=again)
+                    raise HostRequirementError(f"ended after {scratch.tell()} of {length} bytes", where=url, hint=again)
         except urllib.error.HTTPError as error:
             raise OvnlabError(f"cannot be downloaded: {error.code} {error.reason}", where=url) from None
         except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", "") or error
-            raise SurroundingsError(f"cannot be downloaded: {reason}", where=url, hint=again) from None
+            raise HostRequirementError(f"cannot be downloaded: {reason}", where=url, hint=again) from None
         scratch.flush()
         examine(Path(scratch.name))
         with contextlib.suppress(FileExistsError):  # another was faster

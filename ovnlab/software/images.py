@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ovnlab import scratch
-from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, UsageError
+from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError, UsageError
 from ovnlab.software import packages
 from ovnlab.state import cache_root, remove_tree, storage_error
 from ovnlab.tasks.script import run_script
@@ -251,12 +251,12 @@ def require(name: str, *, box: bool) -> None:
     if box and not BOOT_SECTOR.exists():
         lacking.append("grub-pc-bin")
     if lacking:
-        raise SurroundingsError(
+        raise HostRequirementError(
             f"images are made with {', '.join(needed)}, and not all of them are here",
             hint=f"sudo apt-get install {' '.join(lacking)}",
         )
     if os.geteuid() != 0:
-        raise SurroundingsError("images have files of many users, which takes root", hint="sudo ovnlab image build")
+        raise HostRequirementError("images have files of many users, which takes root", hint="sudo ovnlab image build")
 
 
 def _made(root: Path, name: str, suite: str, builds: Sequence[Artefact], *, box: bool) -> Image:
@@ -297,7 +297,7 @@ def _roomy(root: Path) -> Path:
     memory = Path("/dev/shm")  # noqa: S108  a folder of ours in it, by a name that nobody knows before
     place = memory if memory.is_dir() and shutil.disk_usage(memory).free > NEEDED_BYTES else root
     if shutil.disk_usage(place).free < NEEDED_BYTES or shutil.disk_usage(root).free < NEEDED_BYTES:
-        raise SurroundingsError(
+        raise HostRequirementError(
             f"{NEEDED_BYTES // 2**20} MiB must be free to make an image",
             where=str(root),
             hint="make room there, or set XDG_CACHE_HOME to a folder with more",

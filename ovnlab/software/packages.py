@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from ovnlab.errors import SurroundingsError
+from ovnlab.errors import HostRequirementError
 from ovnlab.scratch import folder as scratch_folder
 from ovnlab.state import Base, cache_root, storage_error
 
@@ -111,8 +111,8 @@ def provide(kind: str, report: Report) -> Base:
         return installed()
     try:
         return tree(RUNNING, report)
-    except SurroundingsError as error:
-        with contextlib.suppress(SurroundingsError):
+    except HostRequirementError as error:
+        with contextlib.suppress(HostRequirementError):
             system = installed()
             report(f"packages cannot be had ({error.message}): using the OVS and OVN that are installed")
             return system
@@ -218,7 +218,7 @@ def require_apt(selection: Selection) -> None:
     """Raise SurroundingsError where this machine has no tools to download packages with."""
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
-            raise SurroundingsError(
+            raise HostRequirementError(
                 f"there is no {program} to download {selection.what} with", hint=selection.otherwise
             )
 
@@ -226,7 +226,7 @@ def require_apt(selection: Selection) -> None:
 def _require_room(scratch: Path) -> None:
     free = shutil.disk_usage(scratch).free
     if free < NEEDED_BYTES:
-        raise SurroundingsError(
+        raise HostRequirementError(
             f"only {free // 2**20} MiB are free where packages are kept, {NEEDED_BYTES // 2**20} are needed",
             where=str(cache_root()),
             hint="make room there, or set XDG_CACHE_HOME to a folder with more",
@@ -284,12 +284,12 @@ def run(argv: Sequence[str], failed: str, selection: Selection, *, folder: Path 
             )
         except subprocess.TimeoutExpired:
             hint = "see whether the package mirror answers: apt-get update"
-            raise SurroundingsError(f"{failed} within {STEP_TIMEOUT} s", where=argv[0], hint=hint) from None
+            raise HostRequirementError(f"{failed} within {STEP_TIMEOUT} s", where=argv[0], hint=hint) from None
     if result.returncode == 0:
         return
     if "No space left on device" in result.stderr:
-        raise SurroundingsError("the disk is full", where=argv[0], hint="make room, or set XDG_CACHE_HOME")
-    raise SurroundingsError(
+        raise HostRequirementError("the disk is full", where=argv[0], hint="make room, or set XDG_CACHE_HOME")
+    raise HostRequirementError(
         failed,
         detail="\n".join(result.stderr.strip().splitlines()[-6:]),
         hint=f"connect this machine to its package mirror once, or {selection.otherwise}",
@@ -344,7 +344,7 @@ def installed() -> Base:
     path = os.pathsep.join(SEARCHED)
     missing = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     if missing:
-        raise SurroundingsError(
+        raise HostRequirementError(
             f"OVS and OVN are not installed ({', '.join(missing)} not found)",
             hint=f"apt-get install {' '.join(PACKAGES[:3])}, or say `software: packages`",
         )
@@ -352,7 +352,7 @@ def installed() -> Base:
     for program, oldest in OLDEST.items():
         numbers = tuple(int(part) for part in versions[program].split(".")[:2] if part.isdigit())
         if numbers < oldest:
-            raise SurroundingsError(
+            raise HostRequirementError(
                 f"{program} {versions[program]} is too old: at least {'.'.join(map(str, oldest))} is needed",
                 hint="install a newer one, or say `software: packages`",
             )
@@ -375,7 +375,7 @@ def download_source(folder: Path, selection: Selection, report: Report) -> Path:
     """
     if shutil.which("dpkg-source") is None:
         hint = f"apt-get install dpkg-dev, or {selection.otherwise}"
-        raise SurroundingsError(f"there is no dpkg-source to unpack {selection.what} with", hint=hint)
+        raise HostRequirementError(f"there is no dpkg-source to unpack {selection.what} with", hint=hint)
     name = selection.packages[0]
     with scratch_folder("downloading-", folder) as scratch:
         for part in ("state/lists/partial", "cache/archives/partial", "sources", "source"):

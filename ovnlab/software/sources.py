@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
+from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError
 from ovnlab.scratch import folder as scratch_folder
-from ovnlab.software import packages, workingtree
+from ovnlab.software import packages, working_tree
 from ovnlab.software.downloads import download
 from ovnlab.software.packages import Report, Selection
 from ovnlab.state import cache_root
@@ -42,7 +42,7 @@ MATCHING = {
 
 
 @dataclass(frozen=True)
-class Source:
+class SoftwareSource:
     """The source of a component, found but not yet unpacked.
 
     `identity` says what it contains, `label` is for people. `tree` is a folder that has it, `archive` a file, and
@@ -74,7 +74,7 @@ def repository_of(url: str) -> Path:
     return sources_root() / "git" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-def find(component: str, origin: Origin, context: Context, report: Report) -> Source:
+def find(component: str, origin: Origin, context: Context, report: Report) -> SoftwareSource:
     """The source that an origin means just now, brought to this machine.
 
     Raises OvnlabError where there is none, SurroundingsError where it cannot be had.
@@ -90,7 +90,7 @@ def find(component: str, origin: Origin, context: Context, report: Report) -> So
             return _of_distribution(component, origin, report)
 
 
-def _commit(component: str, origin: Origin, context: Context, report: Report) -> Source:
+def _commit(component: str, origin: Origin, context: Context, report: Report) -> SoftwareSource:
     repository = repository_of(origin.place)
     repository.parent.mkdir(parents=True, exist_ok=True)
     other = f"another ovnlab that fetches {origin.place}"
@@ -100,15 +100,15 @@ def _commit(component: str, origin: Origin, context: Context, report: Report) ->
     except CommandFailed as error:
         if "cannot be reached" in error.message:
             hint = "see whether git reaches it: git ls-remote " + origin.place
-            raise SurroundingsError(error.message, where=component, detail=error.detail, hint=hint) from None
+            raise HostRequirementError(error.message, where=component, detail=error.detail, hint=hint) from None
         raise OvnlabError(error.message, where=component, detail=error.detail) from None
     if not reached:
         report(f"{origin.place} cannot be reached: {origin.ref or 'its default branch'} is taken as it was, {commit}")
     label = f"{origin.ref or commit[:12]} ({commit[:12]})" if not commit.startswith(origin.ref or "-") else commit[:12]
-    return Source(component, origin, f"git {commit}", label, repository=repository, commit=commit)
+    return SoftwareSource(component, origin, f"git {commit}", label, repository=repository, commit=commit)
 
 
-def _tarball(component: str, origin: Origin, report: Report) -> Source:
+def _tarball(component: str, origin: Origin, report: Report) -> SoftwareSource:
     path = Path(origin.place)
     if "://" in origin.place:
         name = hashlib.sha256(f"{origin.place} {origin.sha256}".encode()).hexdigest()[:16]
@@ -122,7 +122,7 @@ def _tarball(component: str, origin: Origin, report: Report) -> Source:
     except OSError as error:
         raise OvnlabError(f"cannot be read: {error.strerror}", where=f"{component}: {origin.place}") from None
     _require_checksum(component, origin, found)
-    return Source(component, origin, f"sha256 {found}", Path(origin.place).name, archive=path)
+    return SoftwareSource(component, origin, f"sha256 {found}", Path(origin.place).name, archive=path)
 
 
 def _require_checksum(component: str, origin: Origin, found: str) -> None:
@@ -145,21 +145,21 @@ def _download(origin: Origin, path: Path) -> None:
     download(origin.place, path, examine)
 
 
-def _working_tree(component: str, origin: Origin) -> Source:
+def _working_tree(component: str, origin: Origin) -> SoftwareSource:
     tree = Path(origin.place)
     if not any((tree / name).is_file() for name in ("configure.ac", "configure")):
         problem = "has neither configure.ac nor configure" if tree.is_dir() else "is no folder"
         raise OvnlabError(f"{problem}: it is no source of {component.upper()}", where=origin.place)
-    return Source(component, origin, f"tree {workingtree.digest(tree)}", str(tree), tree=tree)
+    return SoftwareSource(component, origin, f"tree {working_tree.digest(tree)}", str(tree), tree=tree)
 
 
-def _of_distribution(component: str, origin: Origin, report: Report) -> Source:
+def _of_distribution(component: str, origin: Origin, report: Report) -> SoftwareSource:
     folder = sources_root() / f"distro-{packages.distribution()}" / component
     found = next((path for path in sorted(folder.glob("*")) if path.is_file()), None)
     if found is None:
         folder.mkdir(parents=True, exist_ok=True)
         found = (_source_package_ovs if component == "ovs" else _source_package)(component, folder, report)
-    return Source(component, origin, f"distro {found.name}", found.name.replace("%3a", ":"), archive=found)
+    return SoftwareSource(component, origin, f"distro {found.name}", found.name.replace("%3a", ":"), archive=found)
 
 
 def _source_package_ovs(component: str, folder: Path, report: Report) -> Path:
@@ -170,7 +170,7 @@ def _source_package_ovs(component: str, folder: Path, report: Report) -> Path:
     with scratch_folder("downloading-", folder) as scratch:
         try:
             archives = packages.download(scratch, selection, report)
-        except SurroundingsError as error:
+        except HostRequirementError as error:
             if "Unable to locate package" not in error.detail:
                 raise
             return _source_package(component, folder, report)
@@ -189,7 +189,7 @@ def _source_package(component: str, folder: Path, report: Report) -> Path:
     return packages.download_source(folder, selection, report)
 
 
-def unpack(source: Source, context: Context, into: Path) -> None:
+def unpack(source: SoftwareSource, context: Context, into: Path) -> None:
     """Put the files of a source into a folder that is not there yet. Raises OvnlabError where they cannot be."""
     if source.repository is not None:
         build.export(context, source.repository, source.commit, into)
@@ -197,7 +197,7 @@ def unpack(source: Source, context: Context, into: Path) -> None:
         _extract(source, source.archive, into)
 
 
-def _extract(source: Source, archive: Path, into: Path) -> None:
+def _extract(source: SoftwareSource, archive: Path, into: Path) -> None:
     """Unpack a tarball: the one folder in it, or all of it, and nothing that would be elsewhere."""
     where = f"{source.component}: {source.label}"
     scratch = into.with_name(f"{into.name}.unpacking")
@@ -263,7 +263,7 @@ def _escapes(member: tarfile.TarInfo, links: Collection[str] = ()) -> str:
     return ""
 
 
-def pinned(source: Source, context: Context) -> Origin | None:
+def pinned(source: SoftwareSource, context: Context) -> Origin | None:
     """The OVS that a source of OVN is compiled against by its own account: its submodule or folder `ovs`."""
     if source.tree is not None and (source.tree / "ovs/configure.ac").is_file():
         return Origin("path", str(source.tree / "ovs"))
@@ -285,7 +285,7 @@ def pinned(source: Source, context: Context) -> Origin | None:
     return Origin("git", url, commit)
 
 
-def version(source: Source, context: Context) -> str:
+def version(source: SoftwareSource, context: Context) -> str:
     """What configure.ac says, such as 3.1.0; empty where it does not say that in so many words."""
     with contextlib.suppress(OSError, CommandFailed, KeyError, *_DAMAGE):
         for text in _configure_ac(source, context):
@@ -294,7 +294,7 @@ def version(source: Source, context: Context) -> str:
     return ""
 
 
-def _configure_ac(source: Source, context: Context) -> Iterator[str]:
+def _configure_ac(source: SoftwareSource, context: Context) -> Iterator[str]:
     if source.tree is not None:
         yield (source.tree / "configure.ac").read_text(errors="replace")
     elif source.repository is not None:
@@ -307,7 +307,7 @@ def _configure_ac(source: Source, context: Context) -> Iterator[str]:
                     yield file.read().decode(errors="replace") if file else ""
 
 
-def refuse_mismatch(ovn: Source, library: Source, context: Context) -> None:
+def refuse_mismatch(ovn: SoftwareSource, library: SoftwareSource, context: Context) -> None:
     """Raise OvnlabError for an OVN that does not compile against an OVS, where their versions tell."""
     release = version(ovn, context).split(".")
     wanted = MATCHING.get(".".join(release[:2])) if release[2:3] != [DEVELOPMENT] else None

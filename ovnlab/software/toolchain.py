@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ovnlab.errors import SurroundingsError
+from ovnlab.errors import HostRequirementError
 from ovnlab.nodes.context import ProcessContext
 from ovnlab.software.packages import BUILDING, SEARCHED, Report, tree
 from ovnlab.state import cache_root
@@ -71,7 +71,7 @@ def obtain(temporary: Path, report: Report) -> tuple[ProcessContext, str]:
     if missing():
         if odd := sorted(set(str(cache_root())) & set(':,\\"')):
             hint = "choose another folder with XDG_CACHE_HOME"
-            raise SurroundingsError(
+            raise HostRequirementError(
                 f"overlay mounts cannot have {' '.join(odd)} in a path", where=str(cache_root()), hint=hint
             )
         found = tree(BUILDING, report)

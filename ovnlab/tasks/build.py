@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
+from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
@@ -147,7 +147,7 @@ def _run(context: Context, script: str, log: Log, name: str, tree: Path, place: 
 def _failure(text: str, path: Path, name: str, place: Path | None, error: CommandFailed) -> OvnlabError:
     hint = f"the whole log: {path}"
     if "No space left on device" in text + error.detail:
-        return SurroundingsError("the disk is full", where=name, hint="make room, or set XDG_CACHE_HOME")
+        return HostRequirementError("the disk is full", where=name, hint="make room, or set XDG_CACHE_HOME")
     found = first_error(text)
     if found is None:
         return CommandFailed(error.message, where=name, exited=error.exited, detail=error.detail, hint=hint)

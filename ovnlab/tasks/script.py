@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError, Timeout
+from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError, Timeout
 from ovnlab.nodes.context import Context, Output, TimedOut
 
 TIMEOUT = 60.0
@@ -89,7 +89,7 @@ def each_of(printed: str) -> list[str | None]:
 def failure(where: str, exited: int, stderr: str) -> OvnlabError:
     """The error that a failed script means."""
     if "No space left on device" in stderr:
-        return SurroundingsError("the disk is full", where=where, hint="make room there", detail=tail(stderr))
+        return HostRequirementError("the disk is full", where=where, hint="make room there", detail=tail(stderr))
     said = [line.removeprefix("ovnlab: ") for line in stderr.splitlines() if line.startswith("ovnlab: ")]
     message = said[-1] if said else f"a command ended with exit code {exited}"
     return CommandFailed(message, where=where, exited=exited, detail=tail(stderr))

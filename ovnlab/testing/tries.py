@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ovnlab.lab import Target
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import Node
+from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.script import TIMEOUT, run_script
 from ovnlab.templating import render
 
@@ -54,11 +54,11 @@ def outcomes(tries: Sequence[Try], hoped: Sequence[bool]) -> list[str]:
 
 
 def _sent(tries: Sequence[Try], seconds: int) -> list[str]:
-    homes: dict[str, tuple[Node, list[int]]] = {}
+    homes: dict[str, tuple[RunningNode, list[int]]] = {}
     for number, one in enumerate(tries):
         homes.setdefault(one.source.node.name, (one.source.node, []))[1].append(number)
 
-    def send(home: tuple[Node, list[int]]) -> list[tuple[int, str]]:
+    def send(home: tuple[RunningNode, list[int]]) -> list[tuple[int, str]]:
         node, numbers = home
         lines = [tries[number].line(number) for number in numbers]
         script = render("node/tries.sh.j2", node=node.name, tries=lines, seconds=seconds, parallel=PARALLEL)

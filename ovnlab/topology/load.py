@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ovnlab.errors import Mistake, TopologyError, UsageError
+from ovnlab.errors import Problem, TopologyError, UsageError
 from ovnlab.topology import check, complete, resolved, unsupported
 from ovnlab.topology.file import read
 from ovnlab.topology.model import TopologyFile
@@ -138,13 +138,13 @@ def _apply(source: Source, settings: Sequence[str]) -> None:
         source.options[where] = option
 
 
-def _validate(source: Source) -> tuple[TopologyFile | None, list[Mistake]]:
+def _validate(source: Source) -> tuple[TopologyFile | None, list[Problem]]:
     """The model, and every mistake of form.
 
     Where there are mistakes, what is wrong is pruned and the rest tried again, so that what does not
     agree in the remainder is found in the same run.
     """
-    mistakes: list[Mistake] = []
+    mistakes: list[Problem] = []
     pruned: set[Where] = set()
     try:
         remaining = copy.deepcopy(source.data)
@@ -163,7 +163,7 @@ def _validate(source: Source) -> tuple[TopologyFile | None, list[Mistake]]:
                 if not all(_prune(remaining, where) for where, _ in located):
                     break
     except RecursionError:
-        mistakes.append(Mistake(1, 1, "is nested too deeply"))
+        mistakes.append(Problem(1, 1, "is nested too deeply"))
     return None, mistakes
 
 
@@ -181,7 +181,7 @@ def _where(data: object, loc: tuple[int | str, ...]) -> Where:
     return where
 
 
-def _mistake(source: Source, where: Where, detail: ErrorDetails) -> Mistake:
+def _mistake(source: Source, where: Where, detail: ErrorDetails) -> Problem:
     kind, loc = detail["type"], detail["loc"]
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])

@@ -13,7 +13,7 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from ovnlab.errors import Mistake, TopologyError
+from ovnlab.errors import Problem, TopologyError
 
 MAX_VALUES = 200_000
 """Values in a file: some 20,000 ports with everything that they can have."""
@@ -38,14 +38,14 @@ class Source:
     data: dict[object, object]
     keys: dict[Where, tuple[int, int]]
     values: dict[Where, tuple[int, int]]
-    mistakes: tuple[Mistake, ...] = ()
+    mistakes: tuple[Problem, ...] = ()
     options: dict[Where, str] = field(default_factory=dict)
     """Places whose value comes from the command line, and the option that it comes from."""
 
-    def mistake(self, where: Where, message: str, hint: str = "", *, at_key: bool = False) -> Mistake:
+    def mistake(self, where: Where, message: str, hint: str = "", *, at_key: bool = False) -> Problem:
         """A mistake at a place: where its value stands, or its key."""
         line, column = self.key(where) if at_key else self.value(where)
-        return Mistake(line, column, message, hint, self.option(where))
+        return Problem(line, column, message, hint, self.option(where))
 
     def option(self, where: Where) -> str:
         """The option of the command line that a value comes from, empty for the file."""
@@ -72,12 +72,12 @@ def parse(path: str, content: bytes) -> Source:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = " ".join(str(error.problem or error.context).split())
-        raise TopologyError(path, [Mistake(line, column, f"not valid YAML: {problem}")]) from None
+        raise TopologyError(path, [Problem(line, column, f"not valid YAML: {problem}")]) from None
     except RecursionError:
-        raise TopologyError(path, [Mistake(1, 1, "is nested too deeply")]) from None
+        raise TopologyError(path, [Problem(1, 1, "is nested too deeply")]) from None
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         # The YAML library lets these through for odd scalars, such as an impossible date.
-        raise TopologyError(path, [Mistake(1, 1, f"not valid YAML: {' '.join(str(error).split())}")]) from None
+        raise TopologyError(path, [Problem(1, 1, f"not valid YAML: {' '.join(str(error).split())}")]) from None
 
 
 def parse_value(option: str, text: str) -> object:
@@ -88,7 +88,7 @@ def parse_value(option: str, text: str) -> object:
             value: object = YAML(typ="safe", pure=True).load(text)
         json.dumps(value, ensure_ascii=False, default=str).encode()  # has no halves of characters, and an end
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
-        raise TopologyError(option, [Mistake(0, 0, f"{text!r} is not valid YAML")]) from None
+        raise TopologyError(option, [Problem(0, 0, f"{text!r} is not valid YAML")]) from None
     return text if value is None and text not in ("null", "~") else value
 
 
@@ -98,7 +98,7 @@ def _decode(path: str, content: bytes) -> str:
     except UnicodeDecodeError as error:
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
-        mistake = Mistake(line, column, f"not UTF-8 text (byte 0x{content[error.start]:02x})")
+        mistake = Problem(line, column, f"not UTF-8 text (byte 0x{content[error.start]:02x})")
         raise TopologyError(path, [mistake]) from None
 
 
@@ -110,10 +110,10 @@ def _parse(path: str, text: str) -> Source:
         _count_values(yaml.composer)
         root = yaml.compose(text)
     if root is None or (isinstance(root, ScalarNode) and not root.value):
-        raise TopologyError(path, [Mistake(0, 0, "is empty", "a topology needs at least `nodes:`")])
+        raise TopologyError(path, [Problem(0, 0, "is empty", "a topology needs at least `nodes:`")])
     if not isinstance(root, MappingNode):
         message = "must be a mapping with keys such as nodes and logical"
-        raise TopologyError(path, [Mistake(*_mark(root), message)])
+        raise TopologyError(path, [Problem(*_mark(root), message)])
     index = _Index()
     index.walk(root, (), frozenset())
     if index.fatal:
@@ -146,7 +146,7 @@ class _Index:
     def __init__(self) -> None:
         self.keys: dict[Where, tuple[int, int]] = {}
         self.values: dict[Where, tuple[int, int]] = {}
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[Problem] = []
         self.fatal = False
         self.seen: set[int] = set()
         self.repeated = 0
@@ -158,16 +158,16 @@ class _Index:
             return
         if id(node) in above or self.repeated > MAX_REPEATED:
             problem = "refers to itself" if id(node) in above else "is too large once its aliases are expanded"
-            self.mistakes.append(Mistake(*_mark(node), problem))
+            self.mistakes.append(Problem(*_mark(node), problem))
             self.fatal = True
             return
         self.values[where] = _mark(node)
         if isinstance(node, ScalarNode) and _SURROGATE.search(node.value):
-            self.mistakes.append(Mistake(*_mark(node), HALF))
+            self.mistakes.append(Problem(*_mark(node), HALF))
             self.fatal = True
         for key, key_mark, child in self._children(node):
             if isinstance(key, str) and _SURROGATE.search(key):
-                self.mistakes.append(Mistake(*(key_mark or _mark(node)), HALF))
+                self.mistakes.append(Problem(*(key_mark or _mark(node)), HALF))
                 self.fatal = True
             if key_mark:
                 self.keys[(*where, key)] = key_mark
@@ -183,6 +183,6 @@ class _Index:
                 name = key.value if isinstance(key, ScalarNode) else "?"
                 if name in seen and name not in ("<<", "?"):
                     message = f"{name!r} stands here twice; the first is in line {seen[name]}"
-                    self.mistakes.append(Mistake(*_mark(key), message))
+                    self.mistakes.append(Problem(*_mark(key), message))
                 seen.setdefault(name, _mark(key)[0])
                 yield name, _mark(key), value

@@ -24,8 +24,8 @@ from ovnlab.graph.portray import portray
 from ovnlab.graph.svg import svg
 from ovnlab.insight import bundle, pcap
 from ovnlab.lab import Lab
-from ovnlab.providers.local.provider import hosts
-from ovnlab.providers.ssh import reach_of
+from ovnlab.providers.local.local_provider import hosts
+from ovnlab.providers.ssh_provider import reach_of
 from ovnlab.templating import render
 from ovnlab.topology.advice import advice
 from ovnlab.topology.effects import effects

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from ovnlab.cli.progress import Quiet
-from ovnlab.providers.ssh import SshProvider
+from ovnlab.providers.ssh_provider import SshProvider
 from ovnlab.state import Base, LabFolder, Stored
 from ovnlab.topology.load import load
 from tests.lab.harness import Labs

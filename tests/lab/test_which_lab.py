@@ -33,7 +33,7 @@ def keep(labs: Labs) -> Iterator[object]:
 
     def make(*names: str) -> None:
         code = (
-            "import sys; from ovnlab.state import LabFolder; from ovnlab.providers.libvirt.saved import Saved, SavedLab\n"
+            "import sys; from ovnlab.state import LabFolder; from ovnlab.providers.libvirt.saved_labs import Saved, SavedLab\n"
             "for name in sys.argv[1:]: SavedLab(LabFolder(name)).write(Saved('key', {'central': 'qemu'}, {}, {}))"
         )
         command = [*labs.account.prefix, labs.account.python, "-c", code, *names]

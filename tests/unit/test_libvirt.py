@@ -18,12 +18,12 @@ from msgspec import structs
 libvirt = pytest.importorskip("libvirt")
 pytest.importorskip("pycdlib")
 
-from ovnlab.errors import OvnlabError, SurroundingsError, UsageError  # noqa: E402
+from ovnlab.errors import HostRequirementError, OvnlabError, UsageError  # noqa: E402
 from ovnlab.parallel import Gate  # noqa: E402
-from ovnlab.providers import machines  # noqa: E402
+from ovnlab.providers import ssh_machine  # noqa: E402
 from ovnlab.providers.libvirt import definitions, hypervisor, requirements  # noqa: E402
-from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: E402
-from ovnlab.providers.libvirt.ways import jump_of, leads  # noqa: E402
+from ovnlab.providers.libvirt.libvirt_provider import LibvirtProvider  # noqa: E402
+from ovnlab.providers.libvirt.ssh_route import jump_of, leads  # noqa: E402
 from ovnlab.software import packages  # noqa: E402
 from ovnlab.state import LabFolder  # noqa: E402
 from ovnlab.testing.examination import Silent  # noqa: E402
@@ -166,7 +166,7 @@ def answering_ssh(address: str) -> Iterator[int]:
 
         def serve() -> None:
             with contextlib.suppress(OSError), server.accept()[0] as client:
-                time.sleep(machines.ANSWER_TIMEOUT + 1)  # as on a busy emulated machine
+                time.sleep(ssh_machine.ANSWER_TIMEOUT + 1)  # as on a busy emulated machine
                 client.sendall(b"SSH-2.0-test\r\n")
 
         thread = threading.Thread(target=serve)
@@ -228,7 +228,7 @@ def test_how_libvirtd_is_started(
     if installed:
         (tmp_path / "libvirtd").write_text("#!/bin/sh\n")
         (tmp_path / "libvirtd").chmod(0o755)
-    with pytest.raises(SurroundingsError) as error:
+    with pytest.raises(HostRequirementError) as error:
         hypervisor.Hypervisor("qemu+unix:///system?socket=/nowhere").connection  # noqa: B018
     assert hint in error.value.hint
 

@@ -16,7 +16,7 @@ import pytest
 
 from ovnlab import ovsdb
 from ovnlab.cli import app
-from ovnlab.providers.machines import _READ_SCRIPT
+from ovnlab.providers.ssh_machine import _READ_SCRIPT
 from ovnlab.tasks.script import each_of, one_of
 
 SCRIPTS = [

@@ -20,10 +20,10 @@ from ruamel.yaml import YAML
 from ovnlab.errors import OvnlabError, TopologyError
 from ovnlab.lab import BROUGHT_LOG
 from ovnlab.plan import Seen, plan
-from ovnlab.providers.connection import Root
-from ovnlab.providers.machines import Keys, Machine
-from ovnlab.providers.reach import Reach, as_root
-from ovnlab.providers.ssh import KEYS, reach_of, recorded
+from ovnlab.providers.fabric_connection import RootConnection
+from ovnlab.providers.ssh_machine import SshKeys, SshMachine
+from ovnlab.providers.ssh_provider import KEYS, reach_of, recorded
+from ovnlab.providers.ssh_target import SshTarget, as_root
 from ovnlab.software import images
 from ovnlab.state import LabFolder
 from ovnlab.tasks.daemons import external_ids
@@ -82,7 +82,7 @@ def test_a_machine_is_told_who_it_is_in_two_ways(tmp_path: Path) -> None:
     node = found.nodes[1]
     nics = definitions.domain_of(found, node, "me").nics
     assert [(nic.device, nic.mtu) for nic in nics] == [("eth0", 1500), ("eth1", 9000)]
-    keys = Keys(LabFolder("lab", tmp_path))
+    keys = SshKeys(LabFolder("lab", tmp_path))
     keys.path.mkdir(parents=True)
     keys.make()
     files = definitions.seed_files(found, node, nics, keys.public, keys.host_key("worker1"))
@@ -106,13 +106,13 @@ def test_a_machine_is_told_who_it_is_in_two_ways(tmp_path: Path) -> None:
 
 
 def test_keys_are_private_and_made_once(tmp_path: Path) -> None:
-    keys = Keys(LabFolder("lab", tmp_path))
+    keys = SshKeys(LabFolder("lab", tmp_path))
     keys.path.parent.mkdir(parents=True)
     keys.make()
     first = keys.private.read_bytes()
     keys.make()
     assert keys.private.read_bytes() == first
-    reaches = {"worker1": Reach("10.0.0.1", 2222, "root", (keys.private,), keys.known_hosts)}
+    reaches = {"worker1": SshTarget("10.0.0.1", 2222, "root", (keys.private,), keys.known_hosts)}
     keys.write_known_hosts([(reaches["worker1"], keys.host_key("worker1")[1])])
     keys.write_config(topology(NODES), reaches)
     assert {oct(path.stat().st_mode & 0o777) for path in keys.path.iterdir() if path.suffix != ".pub"} == {"0o600"}
@@ -287,7 +287,7 @@ def test_a_machine_that_comes_or_goes_leaves_the_others_their_addresses() -> Non
 
 
 def test_a_node_has_only_its_own_host_key(tmp_path: Path) -> None:
-    keys = Keys(LabFolder("lab", tmp_path))
+    keys = SshKeys(LabFolder("lab", tmp_path))
     keys.path.mkdir(parents=True)
     other = keys.host_key("worker10")
     keys.host_key("worker1")
@@ -340,7 +340,7 @@ def test_a_file_that_holds_no_host_keys_is_named(tmp_path: Path, content: bytes)
     known = tmp_path / "known"
     known.write_bytes(content)
     with pytest.raises(OvnlabError, match="cannot be read as host keys") as caught:
-        Root("worker1", Reach("192.0.2.1", 22, "root", (tmp_path / "key",), known))
+        RootConnection("worker1", SshTarget("192.0.2.1", 22, "root", (tmp_path / "key",), known))
     assert caught.value.where == str(known)
 
 
@@ -366,8 +366,8 @@ def test_a_slow_machine_is_given_the_time_to_show_its_banner(
 
         thread = threading.Thread(target=show)
         thread.start()
-        reach = Reach("127.0.0.1", server.getsockname()[1], "root", (), tmp_path / "known")
-        assert Machine("worker1", reach, tmp_path / "config").is_listening(0.2, patience) is found
+        reach = SshTarget("127.0.0.1", server.getsockname()[1], "root", (), tmp_path / "known")
+        assert SshMachine("worker1", reach, tmp_path / "config").is_listening(0.2, patience) is found
         thread.join()
 
 
@@ -396,7 +396,7 @@ def test_what_is_wrong_with_a_key_and_what_with_a_machine(tmp_path: Path, key: b
         (tmp_path / "key").write_bytes(key)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    reach = Reach("127.0.0.1", port, "root", (tmp_path / "key",), tmp_path / "known_hosts", agent=True)
+    reach = SshTarget("127.0.0.1", port, "root", (tmp_path / "key",), tmp_path / "known_hosts", agent=True)
     with pytest.raises(OvnlabError) as caught:
-        Root("w1", reach).open()
+        RootConnection("w1", reach).open()
     assert said in str(caught.value)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnlab.errors import OvnlabError, TopologyError, UsageError
-from ovnlab.software import artefacts, sources, workingtree
+from ovnlab.software import artefacts, sources, working_tree
 from ovnlab.status import DaemonStatus, software_of
 from ovnlab.tasks.build import FirstError, Log, first_error
 from ovnlab.tasks.probe import parse as parse_probe
@@ -191,11 +191,11 @@ def test_a_copy_follows_its_tree_through_any_changes(
     for changes in steps:
         for what, name, data in changes:
             change(tree, what, name, data)
-        found = workingtree.follow(tree, copy)
+        found = working_tree.follow(tree, copy)
         assert content(copy) == content(tree)
         # The same content has the same address, and other content another.
         assert seen.setdefault(found, content(tree)) == content(tree)
-        assert workingtree.digest(tree) == found
+        assert working_tree.digest(tree) == found
     shutil.rmtree(folder)
 
 
@@ -204,13 +204,13 @@ def test_what_has_not_changed_is_not_new_in_the_copy(tmp_path: Path) -> None:
     tree.mkdir()
     for name in ("a", "b"):
         (tree / name).write_text(name)
-    workingtree.follow(tree, copy)
+    working_tree.follow(tree, copy)
     (copy / "a.o").write_text("made")
     before = {path.name: path.stat().st_mtime_ns for path in copy.iterdir()}
     os.utime(tree / "a")
     (tree / "b").write_text("other")
     os.utime(tree / "b", ns=(0, 0))  # as `cp -p` of an old file
-    workingtree.follow(tree, copy)
+    working_tree.follow(tree, copy)
     after = {path.name: path.stat().st_mtime_ns for path in copy.iterdir()}
     assert (after["a"], after["a.o"]) == (before["a"], before["a.o"])
     assert after["b"] > before["a.o"], "make would not compile it"
@@ -221,10 +221,10 @@ def test_a_change_in_the_same_tick_and_of_the_same_size_is_seen(tmp_path: Path) 
     tree.mkdir()
     (tree / "a").write_text("one")
     stat = (tree / "a").stat()
-    first = workingtree.digest(tree)
+    first = working_tree.digest(tree)
     (tree / "a").write_text("two")
     os.utime(tree / "a", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert workingtree.digest(tree) != first
+    assert working_tree.digest(tree) != first
 
 
 def test_a_tree_that_changes_while_it_is_copied_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,15 +232,15 @@ def test_a_tree_that_changes_while_it_is_copied_is_noticed(tmp_path: Path, monke
     tree.mkdir()
     for name in ("a", "b"):
         (tree / name).write_text(name)
-    right = workingtree._copy
+    right = working_tree._copy
 
-    def change_meanwhile(source: Path, target: Path, file: workingtree._File, *, dated: bool) -> None:
+    def change_meanwhile(source: Path, target: Path, file: working_tree._File, *, dated: bool) -> None:
         (tree / "b").write_text("other")
         right(source, target, file, dated=dated)
 
-    monkeypatch.setattr(workingtree, "_copy", change_meanwhile)
-    with pytest.raises(workingtree.Changed):
-        workingtree.follow(tree, copy)
+    monkeypatch.setattr(working_tree, "_copy", change_meanwhile)
+    with pytest.raises(working_tree.Changed):
+        working_tree.follow(tree, copy)
 
 
 def test_a_copy_that_was_interrupted_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,20 +248,20 @@ def test_a_copy_that_was_interrupted_is_made_whole(tmp_path: Path, monkeypatch: 
     tree.mkdir()
     for name in ("a", "b", "c"):
         (tree / name).write_text(name)
-    right = workingtree._copy
+    right = working_tree._copy
 
-    def killed(source: Path, target: Path, file: workingtree._File, *, dated: bool) -> None:
+    def killed(source: Path, target: Path, file: working_tree._File, *, dated: bool) -> None:
         right(source, target, file, dated=dated)
         if source.name == "b":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(workingtree, "_copy", killed)
+        patch.setattr(working_tree, "_copy", killed)
         with pytest.raises(KeyboardInterrupt):
-            workingtree.follow(tree, copy)
+            working_tree.follow(tree, copy)
     (tree / "a").unlink()
     (tree / "c").write_text("other")
-    workingtree.follow(tree, copy)
+    working_tree.follow(tree, copy)
     assert content(copy) == content(tree)
 
 
@@ -275,14 +275,14 @@ def test_a_tree_may_hold_anything(tmp_path: Path) -> None:
     program.write_bytes(b"\x7fELF and more")
     program.chmod(0o755)
     (tree / "dangling").symlink_to("nowhere")
-    workingtree.follow(tree, copy)
+    working_tree.follow(tree, copy)
     assert {path.name for path in copy.iterdir()} == {odd, "dangling"}
-    assert workingtree.digest(tree) == workingtree.follow(tree, copy)
+    assert working_tree.digest(tree) == working_tree.follow(tree, copy)
     (tree / odd).chmod(0)
     if os.geteuid() != 0:
         (tree / odd).write_text("y")
         with pytest.raises(OvnlabError, match="cannot be read"):
-            workingtree.digest(tree)
+            working_tree.digest(tree)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_a_tree_may_hold_anything(tmp_path: Path) -> None:
 )
 def test_the_version_that_configure_ac_says(tmp_path: Path, text: str, version: str) -> None:
     (tmp_path / "configure.ac").write_text(text)
-    source = sources.Source("ovn", Origin("path", str(tmp_path)), "", "", tree=tmp_path)
+    source = sources.SoftwareSource("ovn", Origin("path", str(tmp_path)), "", "", tree=tmp_path)
     assert sources.version(source, None) == version  # type: ignore[arg-type]  # a tree needs no context
 
 
@@ -312,7 +312,7 @@ def test_what_is_known_not_to_compile_is_refused(tmp_path: Path, ovn: str, ovs: 
         folder = tmp_path / name
         folder.mkdir()
         (folder / "configure.ac").write_text(f"AC_INIT([{name}], [{version}])" if version else "")
-        found.append(sources.Source(name, Origin("path", str(folder)), "", name, tree=folder))
+        found.append(sources.SoftwareSource(name, Origin("path", str(folder)), "", name, tree=folder))
     ovn_source, ovs_source = found
     if fits:
         sources.refuse_mismatch(ovn_source, ovs_source, None)  # type: ignore[arg-type]  # a tree needs no context
@@ -330,7 +330,7 @@ def test_tarballs_of_any_kind_with_a_folder_or_without(tmp_path: Path, suffix: s
         archive = tmp_path / f"{number}.tar"
         with tarfile.open(archive, f"w:{suffix}") as tar:  # type: ignore[call-overload]  # one of its modes
             tar.add(tmp_path / "in", arcname=name)
-        source = sources.Source("ovs", Origin("tarball", str(archive)), "", archive.name, archive=archive)
+        source = sources.SoftwareSource("ovs", Origin("tarball", str(archive)), "", archive.name, archive=archive)
         into = tmp_path / f"out{number}"
         sources.unpack(source, None, into)  # type: ignore[arg-type]  # a tarball needs no context
         assert (into / "lib/a").read_text() == "x"
@@ -343,7 +343,7 @@ def test_builds_are_found_by_their_content(tmp_path: Path, cache: Path) -> None:
     (folder / "bin/link").symlink_to("tool")
     names = ["bin/tool", "bin/link"]
     key = artefacts.key_of({"ovs": "1"})
-    part = artefacts.Part("1", "here", "label", "3.1.0", artefacts.sums(folder, names))
+    part = artefacts.ArtefactPart("1", "here", "label", "3.1.0", artefacts.sums(folder, names))
     artefacts.put(artefacts.Artefact(key, {"ovs": part}, 1), folder)
     found = artefacts.find(key)
     assert found
@@ -365,7 +365,7 @@ def test_builds_of_a_tree_that_changes_do_not_grow_without_end(tmp_path: Path) -
         (folder / "tool").write_text(str(number))
         key = artefacts.key_of({"ovs": f"{number} {of_tree}"})
         sums = artefacts.sums(folder, ["tool"])
-        part = artefacts.Part("", "", "", "", sums, is_of_tree=of_tree)
+        part = artefacts.ArtefactPart("", "", "", "", sums, is_of_tree=of_tree)
         artefacts.put(artefacts.Artefact(key, {"ovs": part}, number), folder)
         os.utime(artefacts.builds_root() / key / artefacts.MANIFEST, (number, number))
         return key

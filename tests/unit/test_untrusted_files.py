@@ -14,9 +14,9 @@ import pytest
 from jinja2 import nodes
 
 from ovnlab.errors import OvnlabError, TopologyError
-from ovnlab.providers.reach import Reach
+from ovnlab.providers.ssh_target import SshTarget
 from ovnlab.shipped import TEMPLATES, VAGRANTFILE
-from ovnlab.software.workingtree import digest
+from ovnlab.software.working_tree import digest
 from ovnlab.tasks.build import fetch_script
 from ovnlab.templating import render
 from ovnlab.templating.compiler import environment
@@ -294,12 +294,12 @@ def test_the_configuration_of_ssh_cannot_be_added_to(key: str, host: str) -> Non
     values = {"host": "h", "port": 22, "user": "u", "keys": (Path("/k"),), "known_hosts": Path("/kh")}
     values[key] = (Path(host),) if key == "keys" else Path(host) if key == "known_hosts" else host
     with pytest.raises(OvnlabError, match="for an SSH configuration"):
-        render("ssh_config.j2", lab="x", machines={"w1": Reach(**values)}, sockets={})  # type: ignore[arg-type]
+        render("ssh_config.j2", lab="x", machines={"w1": SshTarget(**values)}, sockets={})  # type: ignore[arg-type]
 
 
 def test_ssh_reads_what_was_written(tmp_path: Path) -> None:
     """As ssh itself says (ssh -G): with blanks, and with the '%' of its own tokens."""
-    reach = Reach("fe80::1%eth0", 24, "a@b", (tmp_path / "a %h key",), tmp_path / "known %u")
+    reach = SshTarget("fe80::1%eth0", 24, "a@b", (tmp_path / "a %h key",), tmp_path / "known %u")
     config = tmp_path / "config"
     config.write_text(render("ssh_config.j2", lab="x", machines={"w1": reach}, sockets={}))
     said = subprocess.run(["ssh", "-G", "-F", config, "w1"], capture_output=True, text=True, check=True).stdout

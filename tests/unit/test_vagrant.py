@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("vagrant")
 
 from ovnlab.errors import Timeout
-from ovnlab.providers.vagrant import Driver
+from ovnlab.providers.vagrant_provider import Driver
 
 
 def test_an_earlier_one_is_waited_for(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ovnlab.errors import OvnlabError, UsageError  # noqa: E402
 from ovnlab.lab import Lab, find_only, find_suspended  # noqa: E402
 from ovnlab.listing import listed  # noqa: E402
 from ovnlab.providers.libvirt import definitions  # noqa: E402
-from ovnlab.providers.libvirt.provider import LibvirtProvider  # noqa: E402
+from ovnlab.providers.libvirt.libvirt_provider import LibvirtProvider  # noqa: E402
 from ovnlab.reporting import Reporter  # noqa: E402
 from ovnlab.topology.load import load_text  # noqa: E402
 from ovnlab.topology.resolved import Topology  # noqa: E402

@@ -289,7 +289,7 @@ def served(labs: Labs, folder: Path) -> Iterator[str]:
 def impatient(labs: Labs, seconds: float, path: str) -> subprocess.CompletedProcess[str]:
     """Bring a lab up with less patience than five minutes."""
     patched = (
-        f"import ovnlab.providers.libvirt.provider as p; p.BOOT_TIMEOUT = {seconds}; "
+        f"import ovnlab.providers.libvirt.libvirt_provider as p; p.BOOT_TIMEOUT = {seconds}; "
         "import ovnlab.__main__ as m; m.main()"
     )
     command = [*labs.account.prefix, labs.account.python, "-c", patched, "up", path]

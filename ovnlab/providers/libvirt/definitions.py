@@ -26,7 +26,7 @@ class Disk:
 
 
 @dataclass
-class Nic:
+class DomainNic:
     """A NIC of a domain: its name in there, and the libvirt network or the bridge that it is plugged into."""
 
     device: str
@@ -44,7 +44,7 @@ class Domain:
     name: str
     kind: str
     disks: list[Disk]
-    nics: list[Nic]
+    nics: list[DomainNic]
     kernel: str = ""
     initrd: str = ""
     cmdline: str = f"root=/dev/vda {images.KERNEL_ARGUMENTS}"
@@ -80,7 +80,7 @@ class Boot:
 
 
 @dataclass
-class Network:
+class LibvirtNetwork:
     """A libvirt network of a lab."""
 
     name: str
@@ -114,7 +114,7 @@ def boot_of(node: Node, report: Callable[[str], None]) -> Boot:
     return Boot(disk, f"ovnlab-{own.key if own else images.identity(disk)}.{kind}", kernel, initrd)
 
 
-def networks(topology: Topology) -> list[Network]:
+def networks(topology: Topology) -> list[LibvirtNetwork]:
     """The libvirt networks of a lab: the one that its nodes are reached by, their underlay, and physical networks."""
     settings = topology.libvirt
     found = []
@@ -122,13 +122,13 @@ def networks(topology: Topology) -> list[Network]:
         subnet = ipaddress.ip_network(settings.subnet)
         forward = {"nat": "nat", "route": "route"}.get(settings.network, "")
         own = str(subnet.network_address + 1)
-        found.append(Network(_network(topology), _bridge(topology), forward, 0, own, subnet.prefixlen))
+        found.append(LibvirtNetwork(_network(topology), _bridge(topology), forward, 0, own, subnet.prefixlen))
     segments = ["underlay"] if any(node.ip and node.segment == "underlay" for node in topology.nodes) else []
     if spans_hypervisors(topology):
         segments = []
     for name in [*segments, *topology.physical_networks]:
         mtu = topology.underlay.mtu if topology.underlay.mtu > 1500 else 0
-        found.append(Network(_network(topology, name), _bridge(topology, name), mtu=mtu))
+        found.append(LibvirtNetwork(_network(topology, name), _bridge(topology, name), mtu=mtu))
     return found
 
 
@@ -157,13 +157,15 @@ def domain_of(topology: Topology, node: Node, owner: str) -> Domain:
     settings = topology.libvirt
     prefix = ipaddress.ip_network(settings.subnet).prefixlen
     own = [f"{node.machine.address}/{prefix}"]
-    nics = [Nic("eth0", node.machine.mac, settings.bridge or _network(topology), 1500, own, bool(settings.bridge))]
+    nics = [
+        DomainNic("eth0", node.machine.mac, settings.bridge or _network(topology), 1500, own, bool(settings.bridge))
+    ]
     if node.ip:
         mtu = topology.underlay.mtu
         joined = node.segment == "underlay" and spans_hypervisors(topology)
         source = settings.bridge if joined else _network(topology, node.segment)
-        nics.append(Nic("eth1", node.mac, source, mtu, [node.cidr], joined))
-    nics += [Nic(nic.device, nic.mac, _network(topology, nic.network)) for nic in node.nics]
+        nics.append(DomainNic("eth1", node.mac, source, mtu, [node.cidr], joined))
+    nics += [DomainNic(nic.device, nic.mac, _network(topology, nic.network)) for nic in node.nics]
     return Domain(name, "qemu", disks, nics)
 
 
@@ -180,7 +182,7 @@ def choose_cpu(domain: Domain, said: str) -> None:
 
 
 def seed_files(
-    topology: Topology, node: Node, nics: Sequence[Nic], authorized: str, host_key: tuple[str, str]
+    topology: Topology, node: Node, nics: Sequence[DomainNic], authorized: str, host_key: tuple[str, str]
 ) -> dict[str, str]:
     """What the machine is: cloud-init's NoCloud data source, and a script that does the same without it."""
     settings = topology.libvirt

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import libvirt
 
-from ovnlab.errors import OvnlabError, SurroundingsError, Timeout
+from ovnlab.errors import HostRequirementError, OvnlabError, Timeout
 from ovnlab.software import packages
 from ovnlab.templating import render
 from ovnlab.waiting import wait_until
@@ -39,7 +39,7 @@ class Hypervisor:
         try:
             return libvirt.open(self.uri)
         except libvirt.libvirtError as error:
-            raise SurroundingsError(
+            raise HostRequirementError(
                 f"libvirt cannot be reached: {error.get_error_message()}", where=self.uri, hint=_advice(self.uri, error)
             ) from None
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from ovnlab.errors import OvnlabError
 from ovnlab.nodes.context import Ended, ProcessContext
-from ovnlab.providers.machines import Machine
-from ovnlab.providers.reach import SSH_FAILED
+from ovnlab.providers.ssh_machine import SshMachine
+from ovnlab.providers.ssh_target import SSH_FAILED
 from ovnlab.tasks.script import tail
 
 
-class Kept(ProcessContext):
+class MultiplexedContext(ProcessContext):
     """Runs commands as root, without logging in anew."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: SshMachine) -> None:
         super().__init__(lambda argv: machine.command(argv, terminal=False))
         self.machine = machine
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovnlab import scratch
-from ovnlab.errors import SurroundingsError
+from ovnlab.errors import HostRequirementError
 from ovnlab.providers.delivery import COMPRESSION, receive, stream
-from ovnlab.providers.machines import Machine
+from ovnlab.providers.ssh_machine import SshMachine
 from ovnlab.state import cache_root
 from ovnlab.tasks.script import failure, run_script
 from ovnlab.templating import render
@@ -24,10 +24,10 @@ ROOT = Path("/opt/ovnlab/building")
 """What a node has of this machine's folder of builds that are being made."""
 
 
-class Elsewhere:
+class RemoteBuildHost:
     """A node that is reached by SSH."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: SshMachine) -> None:
         self.machine = machine
 
     @property
@@ -45,7 +45,7 @@ class Elsewhere:
         said = run_script(self.context, render("build/workshop.sh.j2"), where=f"{self.name}: looking for a compiler")
         facts = dict(line.split(" ", 1) for line in said.splitlines())
         if lacking := facts.get("lacking"):
-            raise SurroundingsError(
+            raise HostRequirementError(
                 f"there is no {lacking} to build with",
                 where=self.name,
                 hint=f"on {self.name}: {facts['install']} {facts['packages']}",

@@ -20,8 +20,8 @@ from ovnlab.errors import CommandFailed, LoginRefused, OvnlabError
 from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.base import DOES_NOT_ANSWER
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import INSTALL_TIMEOUT, MEETING, Keys, Machine, answering, introduce, owner_of
-from ovnlab.providers.reach import Reach
+from ovnlab.providers.ssh_machine import INSTALL_TIMEOUT, MEETING, SshKeys, SshMachine, answering, introduce, owner_of
+from ovnlab.providers.ssh_target import SshTarget
 from ovnlab.reporting import Reporter, slowly
 from ovnlab.state import LabFolder
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
@@ -31,7 +31,7 @@ from ovnlab.topology.resolved import Node, Topology
 from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
-    from ovnlab.providers.connection import Root
+    from ovnlab.providers.fabric_connection import RootConnection
 
 NOTES = "ssh.json"
 """The file of the lab's folder that says which hosts were taken into it."""
@@ -47,7 +47,7 @@ KEYS = (
 """The external_ids that a lab sets on a host; a test holds them to those of tasks.daemons."""
 
 
-class Noted(msgspec.Struct, frozen=True):
+class HostRecord(msgspec.Struct, frozen=True):
     """A host that something may have been done to, as it was reached then, and whether it was taken into the lab."""
 
     node: Node
@@ -62,8 +62,8 @@ class SshProvider:
         self.topology = topology
         self.reporter = reporter
         self.note = reporter.note
-        self.keys = Keys(folder)
-        self._machines: dict[str, Machine] = {}
+        self.keys = SshKeys(folder)
+        self._machines: dict[str, SshMachine] = {}
         self._answering: dict[str, bool] = {}
         self._noting = threading.Lock()
         self._asking = threading.Lock()
@@ -76,10 +76,10 @@ class SshProvider:
         identity = f"{self.folder.name} of user {os.geteuid()} on {socket.gethostname()} {self.folder.path}"
         return owner_of(self.folder, identity)
 
-    def _noted(self) -> dict[str, Noted]:
+    def _noted(self) -> dict[str, HostRecord]:
         """What was done to hosts, by the names of their nodes."""
         try:
-            return msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, Noted])
+            return msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, HostRecord])
         except (OSError, msgspec.DecodeError):
             return {}
 
@@ -89,7 +89,7 @@ class SshProvider:
             noted = self._noted()
             noted.pop(node.name, None)
             if taken is not None:
-                noted[node.name] = Noted(node, taken)
+                noted[node.name] = HostRecord(node, taken)
             write_whole(self.folder.path / NOTES, msgspec.json.encode(noted))
 
     def made(self) -> frozenset[str]:
@@ -123,12 +123,12 @@ class SshProvider:
         noted = self._noted()
         return {name: DOES_NOT_ANSWER for name in names if name in noted and noted[name].taken}
 
-    def nodes(self) -> dict[str, Machine]:
+    def nodes(self) -> dict[str, SshMachine]:
         """The hosts that were taken and answer, by name."""
         running = self.running()
         return {name: self._machine(node) for name, node in self._nodes().items() if name in running}
 
-    def node(self, name: str) -> Machine:
+    def node(self, name: str) -> SshMachine:
         """A host that answers. Raises OvnlabError where it does not."""
         found = self.nodes().get(name)
         if found is None:
@@ -139,12 +139,12 @@ class SshProvider:
             )
         return found
 
-    def _machine(self, node: Node) -> Machine:
+    def _machine(self, node: Node) -> SshMachine:
         if node.name not in self._machines:
-            self._machines[node.name] = Machine(node.name, self._reach(node), self.keys.config)
+            self._machines[node.name] = SshMachine(node.name, self._reach(node), self.keys.config)
         return self._machines[node.name]
 
-    def _reach(self, node: Node) -> Reach:
+    def _reach(self, node: Node) -> SshTarget:
         return reach_of(node, self.keys.private)
 
     def add(self, topology: Topology, names: Sequence[str]) -> None:
@@ -229,11 +229,11 @@ class SshProvider:
         """The line that lets the lab's key in, which says whose it is."""
         return f"{self.keys.public} ovnlab-{self.folder.name}"
 
-    def _as_user(self, node: Node, password: str | None = None) -> Root:
+    def _as_user(self, node: Node, password: str | None = None) -> RootConnection:
         """A connection to a host that is not root there, but who logs in."""
-        from ovnlab.providers.connection import Root  # noqa: PLC0415  brings Fabric and Paramiko
+        from ovnlab.providers.fabric_connection import RootConnection  # noqa: PLC0415  brings Fabric and Paramiko
 
-        return Root(node.name, replace(self._reach(node), sudo=False), password)
+        return RootConnection(node.name, replace(self._reach(node), sudo=False), password)
 
     def deliver(self, builds: Mapping[str, str]) -> None:
         """Bring builds to the hosts."""
@@ -255,7 +255,7 @@ class SshProvider:
                 self._password(shut)
         for_each(leaving, lambda noted: self._release(noted, is_shut=noted.node in shut))
 
-    def _release(self, noted: Noted, *, is_shut: bool) -> None:
+    def _release(self, noted: HostRecord, *, is_shut: bool) -> None:
         node = noted.node
         where = f"{node.name} ({node.machine.host}): leaving the lab"
         is_taken = True
@@ -276,11 +276,11 @@ class SshProvider:
         self._answering.pop(node.name, None)
         self._machines.pop(node.name, None)
 
-    def _is_noted_there(self, user: Root, where: str) -> bool:
+    def _is_noted_there(self, user: RootConnection, where: str) -> bool:
         """Whether anything of a lab is written down on a host."""
         return bool(run_script(user, "if [ -e /var/lib/ovnlab ]; then echo yes; fi", where=where))
 
-    def _put_back(self, noted: Noted, where: str) -> None:
+    def _put_back(self, noted: HostRecord, where: str) -> None:
         """Make a host what it was before it was taken."""
         try:
             self._run_release(noted, where)
@@ -290,7 +290,7 @@ class SshProvider:
                     raise
             # Whoever logs in is not let become root there: nothing was done.
 
-    def _run_release(self, noted: Noted, where: str) -> None:
+    def _run_release(self, noted: HostRecord, where: str) -> None:
         machine = self._machine(noted.node)
         # What was told to take the host may still be at it.
         read = "exec 9>/run/ovnlab.lock && flock 9 && { cat /var/lib/ovnlab/external_ids 2>/dev/null || :; }"
@@ -332,7 +332,7 @@ class SshProvider:
         self.folder.remove()
         return staying
 
-    def _stays(self, noted: Noted, error: OvnlabError) -> str:
+    def _stays(self, noted: HostRecord, error: OvnlabError) -> str:
         node = noted.node
         bridges = ["br-int", *(nic.bridge for nic in node.nics)] if node.has_switch else []
         parts = [f"its daemons and {', '.join(bridges)}" if bridges else "its addresses"]
@@ -353,7 +353,7 @@ class SshProvider:
         ]
 
 
-def reach_of(node: Node, own: Path) -> Reach:
+def reach_of(node: Node, own: Path) -> SshTarget:
     """How a host is reached; `own` is the lab's key, for one that is entered with a password first."""
     machine = node.machine
     keys = (Path(machine.key),) if machine.key else (own,) if machine.password else ()
@@ -362,8 +362,8 @@ def reach_of(node: Node, own: Path) -> Reach:
     if machine.jump:
         user, _, rest = machine.jump.rpartition("@")
         host, _, port = rest.rpartition(":")
-        jump = Reach(host, int(port), user, keys, known, agent=machine.agent)
-    return Reach(machine.host, machine.port, machine.user, keys, known, machine.sudo, jump, machine.agent)
+        jump = SshTarget(host, int(port), user, keys, known, agent=machine.agent)
+    return SshTarget(machine.host, machine.port, machine.user, keys, known, machine.sudo, jump, machine.agent)
 
 
 def recorded(text: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ SSH_FAILED = 255
 """The exit code of ssh itself (ssh(1), EXIT STATUS)."""
 
 
-class Reach(msgspec.Struct, frozen=True):
+class SshTarget(msgspec.Struct, frozen=True):
     """How a machine is reached: where, as whom, and the files with our private keys and with its host key.
 
     With `agent` keys may also be those of the person's ssh-agent.
@@ -30,7 +30,7 @@ class Reach(msgspec.Struct, frozen=True):
     keys: tuple[Path, ...]
     known_hosts: Path
     sudo: bool = False
-    jump: Reach | None = None
+    jump: SshTarget | None = None
     agent: bool = False
 
     @property

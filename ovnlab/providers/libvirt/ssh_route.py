@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from ovnlab.errors import OvnlabError
-from ovnlab.providers.reach import Reach
+from ovnlab.providers.ssh_target import SshTarget
 from ovnlab.software import packages
 
 ASK_TIMEOUT = 20
@@ -21,7 +21,7 @@ ASK_TIMEOUT = 20
 
 
 @functools.cache
-def jump_of(uri: str) -> Reach | None:
+def jump_of(uri: str) -> SshTarget | None:
     """Return how to log in to the hypervisor of `qemu+ssh://…`, as libvirt's ssh does; None for others."""
     parts = urlsplit(uri)
     if not parts.scheme.endswith("+ssh") or not parts.hostname:
@@ -53,11 +53,11 @@ def _settings(printed: str) -> dict[str, list[str]]:
     return found
 
 
-def _reach(settings: Mapping[str, list[str]], keyfile: str) -> Reach:
+def _reach(settings: Mapping[str, list[str]], keyfile: str) -> SshTarget:
     names = [keyfile] if keyfile else settings.get("identityfile", [])
     keys = tuple(path for name in names if (path := Path(name).expanduser()).is_file())
     known = [Path(name).expanduser() for name in settings["userknownhostsfile"][0].split()]
-    return Reach(
+    return SshTarget(
         settings["hostname"][0],
         int(settings["port"][0]),
         settings["user"][0],

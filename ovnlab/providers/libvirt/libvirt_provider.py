@@ -30,7 +30,7 @@ from ovnlab.providers.libvirt import pools
 from ovnlab.providers.libvirt.definitions import (
     Boot,
     Domain,
-    Network,
+    LibvirtNetwork,
     boot_of,
     choose_cpu,
     domain_of,
@@ -39,10 +39,10 @@ from ovnlab.providers.libvirt.definitions import (
     seed_image,
 )
 from ovnlab.providers.libvirt.hypervisor import Console, Hypervisor, doing, kvm_works, make_volume, send
-from ovnlab.providers.libvirt.saved import Saved, SavedLab, key_of, snapshot_of
-from ovnlab.providers.libvirt.ways import jump_of, require_route
-from ovnlab.providers.machines import MEETING, Keys, Machine, answering, introduce, owner_of, set_clocks
-from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach
+from ovnlab.providers.libvirt.saved_labs import Saved, SavedLab, key_of, snapshot_of
+from ovnlab.providers.libvirt.ssh_route import jump_of, require_route
+from ovnlab.providers.ssh_machine import MEETING, SshKeys, SshMachine, answering, introduce, owner_of, set_clocks
+from ovnlab.providers.ssh_target import CONNECT_TIMEOUT, SshTarget
 from ovnlab.reporting import Reporter, slowly
 from ovnlab.software import packages
 from ovnlab.software.images import identity
@@ -72,7 +72,7 @@ WAKING_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
-class Brought:
+class HypervisorImage:
     """The same as paths on a hypervisor."""
 
     disk: str
@@ -88,9 +88,9 @@ class LibvirtProvider:
         self.topology = topology
         self.note = reporter.note
         self.reporter = reporter
-        self.keys = Keys(folder)
+        self.keys = SshKeys(folder)
         self._hypervisors: dict[str, Hypervisor] = {}
-        self._machines: dict[str, Machine] = {}
+        self._machines: dict[str, SshMachine] = {}
         self._answering: dict[str, bool] = {}
         self._gate = Gate()
 
@@ -174,14 +174,14 @@ class LibvirtProvider:
         """Return what libvirt says of machines that do not answer."""
         return {name: _rests(domain) for name, domain, _ in self._domains() if name in names}
 
-    def nodes(self) -> dict[str, Machine]:
+    def nodes(self) -> dict[str, SshMachine]:
         """The nodes whose machines answer, by name."""
         running = self.running()
         if self.topology is None:
             return {}
         return {node.name: self._machine(node) for node in self.topology.nodes if node.name in running}
 
-    def node(self, name: str) -> Machine:
+    def node(self, name: str) -> SshMachine:
         """A running node. Raises OvnlabError where it is not running."""
         found = self.nodes().get(name)
         if found is None:
@@ -193,19 +193,19 @@ class LibvirtProvider:
             raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
         return found
 
-    def _on(self) -> list[Machine]:
+    def _on(self) -> list[SshMachine]:
         """Return the machines that are switched on, whether or not they answer."""
         active = self.active()
         return [self._machine(node) for node in self.topology.nodes if node.name in active] if self.topology else []
 
-    def _reach(self, node: Node) -> Reach:
+    def _reach(self, node: Node) -> SshTarget:
         on_bridge = self.topology is not None and self.topology.libvirt.bridge
         jump = None if on_bridge else jump_of(node.machine.uri)
-        return Reach(node.machine.address, 22, "root", (self.keys.private,), self.keys.known_hosts, jump=jump)
+        return SshTarget(node.machine.address, 22, "root", (self.keys.private,), self.keys.known_hosts, jump=jump)
 
-    def _machine(self, node: Node) -> Machine:
+    def _machine(self, node: Node) -> SshMachine:
         if node.name not in self._machines:
-            self._machines[node.name] = Machine(node.name, self._reach(node), self.keys.config)
+            self._machines[node.name] = SshMachine(node.name, self._reach(node), self.keys.config)
         return self._machines[node.name]
 
     # ── making ───────────────────────────────────────────────────────────────────────────────────────
@@ -288,7 +288,7 @@ class LibvirtProvider:
                 if not found.isActive():
                     found.create()
 
-    def _network_xml(self, topology: Topology, network: Network) -> str:
+    def _network_xml(self, topology: Topology, network: LibvirtNetwork) -> str:
         return render(
             "libvirt/network.xml.j2", network=network, lab=topology.name, owner=self.owner, namespace=NAMESPACE
         )
@@ -313,7 +313,7 @@ class LibvirtProvider:
                 pool.create()
             return pool
 
-    def _bring_all(self, topology: Topology, nodes: Sequence[Node]) -> dict[str, Brought]:
+    def _bring_all(self, topology: Topology, nodes: Sequence[Node]) -> dict[str, HypervisorImage]:
         """Bring what nodes boot from, one after the other, into the pools of their hypervisors."""
         found = {uri: self._pool(uri, topology.libvirt.pool) for uri in {node.machine.uri for node in nodes}}
         with packages.exclusive(cache_root() / "pool.lock", self.note, "another ovnlab that brings an image"):
@@ -321,9 +321,9 @@ class LibvirtProvider:
                 pools.remember(uri, topology.libvirt.pool)
             return {node.name: self._bring(found[node.machine.uri], boot_of(node, self.note)) for node in nodes}
 
-    def _bring(self, pool: Any, boot: Boot) -> Brought:
+    def _bring(self, pool: Any, boot: Boot) -> HypervisorImage:
         """Bring what a node boots from into a pool."""
-        return Brought(
+        return HypervisorImage(
             self._upload(pool, boot.base, boot.disk),
             self._upload(pool, f"ovnlab-{identity(boot.kernel)}-vmlinuz", boot.kernel) if boot.kernel else "",
             self._upload(pool, f"ovnlab-{identity(boot.initrd)}-initrd", boot.initrd) if boot.initrd else "",
@@ -345,7 +345,9 @@ class LibvirtProvider:
             make_volume(pool, f"{name}.ok", 0, "raw")
             return str(volume.path())
 
-    def _start(self, gate: Gate, topology: Topology, node: Node, kind: str, boot: Boot, brought: Brought) -> bool:
+    def _start(
+        self, gate: Gate, topology: Topology, node: Node, kind: str, boot: Boot, brought: HypervisorImage
+    ) -> bool:
         """Define a machine, make its disks, start it, and wait until it answers; one that is on is waited for.
 
         Return True if it was on before, or goes on from memory.
@@ -406,7 +408,7 @@ class LibvirtProvider:
         )
 
     def _make_disks(
-        self, pool: Any, topology: Topology, node: Node, domain: Domain, boot: Boot, brought: Brought
+        self, pool: Any, topology: Topology, node: Node, domain: Domain, boot: Boot, brought: HypervisorImage
     ) -> None:
         """The overlay on the image, the seed, and further disks; those that are there stay as they are."""
         there = {volume.name(): volume for volume in pool.listAllVolumes()}
@@ -608,7 +610,7 @@ class LibvirtProvider:
         (self.folder.path / HALF_BACK).unlink(missing_ok=True)
         return usable
 
-    def _try_to_begin(self, topology: Topology, saved: Saved, brought: Mapping[str, Brought]) -> bool:
+    def _try_to_begin(self, topology: Topology, saved: Saved, brought: Mapping[str, HypervisorImage]) -> bool:
         """Start machines from what was kept; where that fails, say why, and remove them."""
         try:
             self._begin(topology, saved, brought)
@@ -618,7 +620,7 @@ class LibvirtProvider:
             return False
         return True
 
-    def _begin(self, topology: Topology, saved: Saved, brought: Mapping[str, Brought]) -> None:
+    def _begin(self, topology: Topology, saved: Saved, brought: Mapping[str, HypervisorImage]) -> None:
         """Define machines, and start them from their snapshots, all at one moment."""
         SavedLab(self.folder).bring_keys()
         self._write_ssh(topology)
@@ -758,7 +760,7 @@ def _runs(domain: Any) -> bool:
     return bool(domain.isActive()) and domain.info()[0] != libvirt.VIR_DOMAIN_PAUSED
 
 
-def _await_banner(machine: Machine) -> None:
+def _await_banner(machine: SshMachine) -> None:
     """Wait until a machine that goes on answers. Raises Timeout."""
 
     def look() -> bool | None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from ovnlab.errors import CommandFailed, OvnlabError, SurroundingsError
-from ovnlab.software import artefacts, packages, sources, workingtree
-from ovnlab.software.artefacts import Artefact, Part
-from ovnlab.software.sources import Source
-from ovnlab.software.workshop import Here, Workshop
+from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError
+from ovnlab.software import artefacts, packages, sources, working_tree
+from ovnlab.software.artefacts import Artefact, ArtefactPart
+from ovnlab.software.build_host import BuildHost, LocalBuildHost
+from ovnlab.software.sources import SoftwareSource
 from ovnlab.state import cache_root, remove_tree, storage_error
 from ovnlab.tasks import build
 from ovnlab.topology.resolved import Origin, Software
@@ -42,7 +42,7 @@ LOGS_KEPT = 30
 NAMES = {"ovs": "OVS", "ovn": "OVN", "ovs-library": "OVS for OVN"}
 
 
-class Reporter(Protocol):
+class BuildReporter(Protocol):
     """Is told what is being done."""
 
     def step(self, text: str) -> None:
@@ -60,8 +60,8 @@ class Component:
     """OVS or OVN, to be built from a source, OVN against a library; `key` addresses what comes of it."""
 
     name: str
-    source: Source
-    library: Source | None
+    source: SoftwareSource
+    library: SoftwareSource | None
     version: str
     cflags: str
     key: str
@@ -85,10 +85,10 @@ class Recipe:
 class Builder:
     """Finds, and where they are not there makes, the builds of one command."""
 
-    def __init__(self, reporter: Reporter, workshop: Workshop | None = None) -> None:
+    def __init__(self, reporter: BuildReporter, workshop: BuildHost | None = None) -> None:
         self.reporter = reporter
         self._recipes: dict[Software, Recipe] = {}
-        self._here = Here(self.root / "tmp", reporter.note)
+        self._here = LocalBuildHost(self.root / "tmp", reporter.note)
         self._workshop = workshop or self._here
 
     @property
@@ -119,7 +119,7 @@ class Builder:
         for _ in range(ATTEMPTS - 1):
             try:
                 return self._found_or_made(software)
-            except workingtree.Changed:  # while it was waited for, or read: it is what it is now
+            except working_tree.Changed:  # while it was waited for, or read: it is what it is now
                 self._recipes.clear()
         return self._found_or_made(software)
 
@@ -148,11 +148,11 @@ class Builder:
                 sources.refuse_mismatch(ovn, library, self._context)
             yield self._component("ovn", ovn, library, cflags)
 
-    def _find(self, component: str, software: Software) -> Source:
+    def _find(self, component: str, software: Software) -> SoftwareSource:
         origin = software.ovs if component == "ovs" else software.ovn
         return sources.find(component, origin, self._context, self.reporter.note)
 
-    def _library(self, ovn: Source, software: Software) -> Source:
+    def _library(self, ovn: SoftwareSource, software: Software) -> SoftwareSource:
         origin = software.library or sources.pinned(ovn, self._context)
         if origin is None:
             raise OvnlabError(
@@ -162,7 +162,7 @@ class Builder:
             )
         return sources.find("ovs-library", origin, self._context, self.reporter.note)
 
-    def _component(self, name: str, source: Source, library: Source | None, cflags: str) -> Component:
+    def _component(self, name: str, source: SoftwareSource, library: SoftwareSource | None, cflags: str) -> Component:
         version = sources.version(source, self._context)
         against = library.identity if library else ""
         inputs = (RECIPE, name, source.identity, against, cflags, build.OPTIONS, self._workshop.kind)
@@ -193,7 +193,7 @@ class Builder:
         (self.root / "tmp").mkdir()
         free = shutil.disk_usage(self.root).free
         if free < NEEDED_BYTES:
-            raise SurroundingsError(
+            raise HostRequirementError(
                 f"only {free // 2**20} MiB are free where builds are made, {NEEDED_BYTES // 2**20} are needed",
                 where=str(self.root),
                 hint="make room there, or set XDG_CACHE_HOME to a folder with more",
@@ -215,7 +215,7 @@ class Builder:
         artefacts.put(artefact, assembled)
         return artefact
 
-    def _part(self, component: Component, trees: dict[str, Path], assembled: Path) -> Part:
+    def _part(self, component: Component, trees: dict[str, Path], assembled: Path) -> ArtefactPart:
         """Build a component."""
         self.reporter.step(f"building {component}")
         stage = self._built(component, trees) / build.PREFIX[1:]
@@ -224,7 +224,9 @@ class Builder:
         source = component.source
         sums = artefacts.sums(assembled, names)
         self.reporter.node(NAMES[component.name], "done")
-        return Part(component.key, str(source.origin), source.label, component.version, sums, source.is_working_tree)
+        return ArtefactPart(
+            component.key, str(source.origin), source.label, component.version, sums, source.is_working_tree
+        )
 
     def _built(self, component: Component, trees: dict[str, Path]) -> Path:
         """Compile a component and install it into a folder. `trees` are those that were compiled by this build."""
@@ -240,7 +242,7 @@ class Builder:
         return stage
 
     def _compiled(
-        self, name: str, source: Source, component: Component, stage: Path | None, options: tuple[str, ...]
+        self, name: str, source: SoftwareSource, component: Component, stage: Path | None, options: tuple[str, ...]
     ) -> Path:
         """A tree in which a source is compiled, and installed from below `stage`.
 
@@ -259,13 +261,13 @@ class Builder:
             remove_tree(kept.parent)
             return self._compiled_once(name, source, component, stage, options)
 
-    def _kind(self, source: Source, component: Component, options: tuple[str, ...]) -> object:
+    def _kind(self, source: SoftwareSource, component: Component, options: tuple[str, ...]) -> object:
         """What one kept tree is for: a source, and how it is compiled."""
         what = source.origin if source.tree else source.identity
         return (what, component.cflags, options, self._workshop.kind[-1], self._workshop.name)
 
     def _compiled_once(
-        self, name: str, source: Source, component: Component, stage: Path | None, options: tuple[str, ...]
+        self, name: str, source: SoftwareSource, component: Component, stage: Path | None, options: tuple[str, ...]
     ) -> Path:
         label = NAMES[name]
         place = source.tree
@@ -311,7 +313,7 @@ class Builder:
                 shop.fetch(stage)
         return tree
 
-    def _unpacked(self, name: str, source: Source, component: Component, kind: object) -> Path:
+    def _unpacked(self, name: str, source: SoftwareSource, component: Component, kind: object) -> Path:
         """The files of a source. They stay where what is linked with them is of a working tree."""
         tree = self.root / "once" / name
         if name == "ovs-library" and component.source.is_working_tree:
@@ -329,15 +331,15 @@ class Builder:
             remove_tree(tree.parent)
         return tree
 
-    def _followed(self, name: str, source: Source, kind: object) -> Path:
+    def _followed(self, name: str, source: SoftwareSource, kind: object) -> Path:
         """The files of a working tree as they are now, in a copy that is compiled again and again."""
         assert source.tree is not None  # noqa: S101  it is a working tree
         tree = self._kept(name, kind)
         busy = tree.with_name(f"{tree.name}.compiling")
-        if workingtree.follow(source.tree, tree) != source.identity.partition(" ")[2]:
-            raise workingtree.Changed("changes while it is read", where=str(source.tree), hint="once more, please")
+        if working_tree.follow(source.tree, tree) != source.identity.partition(" ")[2]:
+            raise working_tree.Changed("changes while it is read", where=str(source.tree), hint="once more, please")
         if busy.exists():
-            workingtree.forget_made_since(tree, busy.stat().st_mtime_ns)
+            working_tree.forget_made_since(tree, busy.stat().st_mtime_ns)
         return tree
 
 
@@ -369,7 +371,7 @@ def _wants_symbols(cflags: str) -> bool:
     return any(flag.startswith("-g") and flag != "-g0" for flag in cflags.split())
 
 
-def _shared(component: Component, assembled: Path) -> Part | None:
+def _shared(component: Component, assembled: Path) -> ArtefactPart | None:
     """The files of this very component in a build that has it, undamaged."""
     for artefact in artefacts.all_there():
         part = artefact.parts.get(component.name)

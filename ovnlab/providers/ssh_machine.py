@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ovnlab.errors import OvnlabError, Timeout
 from ovnlab.ovsdb import connect
 from ovnlab.parallel import for_each
-from ovnlab.providers.reach import CONNECT_TIMEOUT, PATH, Reach, as_root
+from ovnlab.providers.ssh_target import CONNECT_TIMEOUT, PATH, SshTarget, as_root
 from ovnlab.state import LabFolder
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
@@ -30,7 +30,7 @@ from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
-    from ovnlab.providers.connection import Root
+    from ovnlab.providers.fabric_connection import RootConnection
 
 ANSWER_TIMEOUT = 5.0
 """Seconds that a machine may take to show its SSH banner."""
@@ -60,19 +60,19 @@ LONGEST_SOCKET = 107 - 18
 
 
 @dataclass(frozen=True)
-class Machine:
+class SshMachine:
     """A node that is reached by SSH; `config` is the ssh_config(5) file that knows it by its name."""
 
     name: str
-    reach: Reach
+    reach: SshTarget
     config: Path
 
     @cached_property
-    def root(self) -> Root:
+    def root(self) -> RootConnection:
         """A connection of this process' own."""
-        from ovnlab.providers.connection import Root  # noqa: PLC0415  brings Fabric and Paramiko, which a kept one spares
+        from ovnlab.providers.fabric_connection import RootConnection  # noqa: PLC0415  brings Fabric and Paramiko, which a kept one spares
 
-        return Root(self.name, self.reach)
+        return RootConnection(self.name, self.reach)
 
     @cached_property
     def context(self) -> Context:
@@ -82,9 +82,9 @@ class Machine:
         logging in takes many times as long as asking something.
         """
         if self.is_kept():
-            from ovnlab.providers.kept import Kept  # noqa: PLC0415  imports this module
+            from ovnlab.providers.multiplexed import MultiplexedContext  # noqa: PLC0415  imports this module
 
-            return Kept(self)
+            return MultiplexedContext(self)
         root = self.root
         atexit.register(self._keep)  # the last come first: before Paramiko, loaded with the root, ends all connections
         return root
@@ -211,7 +211,7 @@ class Machine:
             return False
 
 
-class Keys:
+class SshKeys:
     """A lab's own keys and what ssh reads of it, all below its folder."""
 
     def __init__(self, folder: LabFolder) -> None:
@@ -255,11 +255,11 @@ class Keys:
         for path in (self.path / f"host-{name}", self.path / f"host-{name}.pub"):
             path.unlink(missing_ok=True)
 
-    def write_known_hosts(self, known: Iterable[tuple[Reach, str]]) -> None:
+    def write_known_hosts(self, known: Iterable[tuple[SshTarget, str]]) -> None:
         """Write the file of host keys: of each machine its public key."""
         write_whole(self.known_hosts, "".join(f"{reach.known_name} {public}\n" for reach, public in known))
 
-    def write_config(self, topology: Topology, reaches: Mapping[str, Reach]) -> None:
+    def write_config(self, topology: Topology, reaches: Mapping[str, SshTarget]) -> None:
         """Write the file for ssh, of all machines of the lab."""
         self.path.mkdir(mode=0o700, exist_ok=True)
         sockets = {name: socket_of(self.path, name, reach) for name, reach in reaches.items()}
@@ -285,7 +285,7 @@ class Keys:
                 path.unlink(missing_ok=True)
 
 
-def socket_of(folder: Path, name: str, reach: Reach) -> Path:
+def socket_of(folder: Path, name: str, reach: SshTarget) -> Path:
     """The socket for the connection to a machine that ssh keeps; one that is reached otherwise has another.
 
     Its name is short whatever the machine's is: paths of sockets may not be long.
@@ -340,7 +340,7 @@ def owner_of(folder: LabFolder, identity: str) -> str:
         return identity
 
 
-def answering(machines: Iterable[Machine], banner: float | None = None) -> dict[str, bool]:
+def answering(machines: Iterable[SshMachine], banner: float | None = None) -> dict[str, bool]:
     """Return whether machines answer, by their names; `banner` is the patience with one that takes a connection."""
     asked = list(machines)
     found = for_each(asked, lambda machine: machine.answers(banner))
@@ -351,11 +351,11 @@ MEETING = "letting nodes know one another; OVS and OVN are installed where they 
 """What `introduce` is doing, for whoever waits for it."""
 
 
-def introduce(machines: Iterable[Machine], topology: Topology) -> None:
+def introduce(machines: Iterable[SshMachine], topology: Topology) -> None:
     """Let machines know the lab's nodes by their names; OVS and OVN of packages are installed where they are not."""
     nodes = [(node.addresses[0], node.name) for node in topology.nodes if node.addresses]
 
-    def tell(found: Machine) -> None:
+    def tell(found: SshMachine) -> None:
         node = topology.node(found.name)
         script = render(
             "node/introduced.sh.j2", lab=topology.name, node=node, nodes=nodes, install=topology.base == "packages"
@@ -365,10 +365,10 @@ def introduce(machines: Iterable[Machine], topology: Topology) -> None:
     for_each(machines, tell)
 
 
-def set_clocks(machines: Iterable[Machine]) -> None:
+def set_clocks(machines: Iterable[SshMachine]) -> None:
     """Tell machines that were stopped for a while how late it is."""
 
-    def tell(found: Machine) -> None:
+    def tell(found: SshMachine) -> None:
         for _ in range(3):  # whoever has to log in first comes late with what it says, by seconds on a busy machine
             began = CLOCK.monotonic()
             script = f"date -u -s @{now_ns() / 10**9:.3f} >/dev/null"

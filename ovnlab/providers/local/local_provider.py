@@ -18,11 +18,11 @@ from pathlib import Path
 
 import msgspec
 
-from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.errors import HostRequirementError, OvnlabError
 from ovnlab.nodes.context import ProcessContext
 from ovnlab.ovsdb import connect
-from ovnlab.providers.local import processes, walls
-from ovnlab.providers.local.context import context_in, enter
+from ovnlab.providers.local import isolation, processes
+from ovnlab.providers.local.namespace_context import context_in, enter
 from ovnlab.state import Base, LabFolder, cache_root, clear_folder, remove_tree
 from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
@@ -228,7 +228,9 @@ class LocalProvider:
         for place in places:
             if odd := sorted(set(place) & set(':,\\"')):
                 hint = "choose other folders with XDG_STATE_HOME and XDG_CACHE_HOME"
-                raise SurroundingsError(f"overlay mounts cannot have {' '.join(odd)} in a path", where=place, hint=hint)
+                raise HostRequirementError(
+                    f"overlay mounts cannot have {' '.join(odd)} in a path", where=place, hint=hint
+                )
         for name in names:
             own, logs = self.folder.node(name), self.folder.node_logs(name)
             for part in ("etc/openvswitch", "etc/ovn", "lib/openvswitch", "lib/ovn", "opt/machine"):
@@ -242,7 +244,7 @@ class LocalProvider:
                     builds.rmdir()
                 builds.symlink_to("machine/builds")
             for path in (own, logs):
-                walls.give(path)
+                isolation.give(path)
         for path in (self.folder.path / "opt/ovnlab", self._builds):
             path.mkdir(parents=True, exist_ok=True)
         # In place: nodes that are running have this very file mounted.
@@ -254,7 +256,7 @@ class LocalProvider:
             program.parent.mkdir(parents=True, exist_ok=True)
             program.write_text(render(template, python=_python_of_nodes()))
             program.chmod(0o755)
-        walls.open_to_lab(self.folder)
+        isolation.open_to_lab(self.folder)
 
     def _scripts(self, topology: Topology) -> list[tuple[str, str]]:
         values = {
@@ -266,7 +268,7 @@ class LocalProvider:
             "most_of_a_log": MOST_OF_A_LOG,
             "kept_of_a_log": KEPT_OF_A_LOG,
             "log_interval": LOG_INTERVAL,
-            **walls.values(self.folder, self._builds),
+            **isolation.values(self.folder, self._builds),
         }
         return [(name, render(f"local/{name}.j2", **values)) for name in ("holder.sh", "lab.sh", "node.sh")]
 
@@ -303,7 +305,7 @@ class LocalProvider:
 
         doctor.require(doctor.namespaces())
         detail = tail(log.read_text(errors="replace"))
-        raise SurroundingsError(
+        raise HostRequirementError(
             "the lab's namespaces could not be made",
             where=topology.name,
             detail=detail,

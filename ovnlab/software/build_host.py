@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 
-class Workshop(Protocol):
+class BuildHost(Protocol):
     """A place with a compiler. Trees have the same contents here and there, by places that it says."""
 
     @property
@@ -49,7 +49,7 @@ class Workshop(Protocol):
         """Bring what was installed there."""
 
 
-class Here:
+class LocalBuildHost:
     """This machine, with its own compiler or an unpacked one."""
 
     name = ""

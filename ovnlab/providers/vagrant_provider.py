@@ -22,12 +22,12 @@ import msgspec
 import vagrant
 from msgspec.structs import replace
 
-from ovnlab.errors import OvnlabError, SurroundingsError
+from ovnlab.errors import HostRequirementError, OvnlabError
 from ovnlab.parallel import for_each
 from ovnlab.providers.base import DOES_NOT_ANSWER, SUSPENDED
 from ovnlab.providers.delivery import deliver
-from ovnlab.providers.machines import MEETING, Keys, Machine, answering, introduce
-from ovnlab.providers.reach import Reach
+from ovnlab.providers.ssh_machine import MEETING, SshKeys, SshMachine, answering, introduce
+from ovnlab.providers.ssh_target import SshTarget
 from ovnlab.reporting import Reporter, slowly
 from ovnlab.software import images
 from ovnlab.state import LabFolder
@@ -66,7 +66,7 @@ STATES = {
 """What a machine's state is called here that Vagrant calls so; others are called as Vagrant does."""
 
 
-class Settled(msgspec.Struct, frozen=True):
+class VagrantRecord(msgspec.Struct, frozen=True):
     """A machine that knows who it is: Vagrant's id of it, how it is reached, and the host key that it showed first."""
 
     id: str
@@ -171,8 +171,8 @@ class VagrantProvider:
         self.folder = folder
         self.topology = topology
         self.reporter = reporter
-        self.keys = Keys(folder)
-        self._machines: dict[str, Machine] = {}
+        self.keys = SshKeys(folder)
+        self._machines: dict[str, SshMachine] = {}
         self._answering: dict[str, bool] = {}
         self._last_line = "nothing"
 
@@ -191,16 +191,16 @@ class VagrantProvider:
                 found[path.parts[-3]] = text
         return found
 
-    def _settled(self) -> dict[str, Settled]:
+    def _settled(self) -> dict[str, VagrantRecord]:
         """The machines that know who they are, and are still those that Vagrant knows."""
         try:
-            noted = msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, Settled])
+            noted = msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, VagrantRecord])
         except (OSError, msgspec.DecodeError):
             return {}
         ids = self._ids()
         return {name: found for name, found in noted.items() if ids.get(name) == found.id}
 
-    def _note(self, settled: Mapping[str, Settled]) -> None:
+    def _note(self, settled: Mapping[str, VagrantRecord]) -> None:
         write_whole(self.folder.path / NOTES, msgspec.json.encode(dict(settled)))
 
     def made(self) -> frozenset[str]:
@@ -230,30 +230,30 @@ class VagrantProvider:
             return {}
         try:
             said = {found.name: str(found.state) for found in self._do("status", lambda found: found.status())}
-        except (OvnlabError, SurroundingsError):
+        except (OvnlabError, HostRequirementError):
             return dict.fromkeys(made, DOES_NOT_ANSWER)
         return {name: STATES.get(said[name], said[name].replace("_", " ")) for name in made if name in said}
 
-    def nodes(self) -> dict[str, Machine]:
+    def nodes(self) -> dict[str, SshMachine]:
         """The nodes whose machines answer, by name."""
         running = self.running()
         names = [node.name for node in self.topology.nodes] if self.topology else []
         return {name: self._machines[name] for name in names if name in running}
 
-    def node(self, name: str) -> Machine:
+    def node(self, name: str) -> SshMachine:
         """A node whose machine answers. Raises OvnlabError where it does not."""
         found = self.nodes().get(name)
         if found is None:
             raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
         return found
 
-    def _reach(self, found: Settled) -> Reach:
+    def _reach(self, found: VagrantRecord) -> SshTarget:
         keys = (self.keys.private,)
-        return Reach(found.host, found.port, found.user, keys, self.keys.known_hosts, sudo=found.user != "root")
+        return SshTarget(found.host, found.port, found.user, keys, self.keys.known_hosts, sudo=found.user != "root")
 
-    def _machine(self, name: str, found: Settled) -> Machine:
+    def _machine(self, name: str, found: VagrantRecord) -> SshMachine:
         if name not in self._machines:
-            self._machines[name] = Machine(name, self._reach(found), self.keys.config)
+            self._machines[name] = SshMachine(name, self._reach(found), self.keys.config)
         return self._machines[name]
 
     # ── making ───────────────────────────────────────────────────────────────────────────────────────
@@ -261,7 +261,7 @@ class VagrantProvider:
     def _vagrant(self) -> Driver:
         """Vagrant in the lab's folder. Raises SurroundingsError where it is not installed."""
         if shutil.which("vagrant") is None:
-            raise SurroundingsError(
+            raise HostRequirementError(
                 "Vagrant is not installed",
                 where="provider vagrant",
                 hint="sudo apt-get install vagrant vagrant-libvirt, or see developer.hashicorp.com/vagrant",
@@ -327,13 +327,13 @@ class VagrantProvider:
         with slowly(self.reporter, MEETING):
             introduce(self.nodes().values(), topology)
 
-    def _settle(self, node: Node, said: Mapping[str, Any]) -> Settled:
+    def _settle(self, node: Node, said: Mapping[str, Any]) -> VagrantRecord:
         """Let a machine know who it is, reached as Vagrant says. The host key that it shows first is its host key."""
         host, port, user = said["hostname"], int(said.get("port", 22)), said["user"]
         keys = tuple(Path(key.strip('"')) for key in said["identityfile"])
         known = self._settled().get(node.name)
         pinned = self.keys.path / f"first-{node.name}"
-        reach = Reach(host, port, user, (self.keys.private, *keys), pinned, sudo=user != "root")
+        reach = SshTarget(host, port, user, (self.keys.private, *keys), pinned, sudo=user != "root")
         host_key = known.host_key if known else _shown_key(reach)
         pinned.write_text(f"{reach.known_name} {host_key}\n")
         script = render(
@@ -345,18 +345,18 @@ class VagrantProvider:
             authorized=self.keys.public,
         )
         self.keys.close(node.name)  # what is kept is of a machine that has ended
-        with Machine(node.name, reach, self.keys.config).root as context:
+        with SshMachine(node.name, reach, self.keys.config).root as context:
             run_script(context, script, where=f"{node.name}: becoming a node")
         if reach.sudo and self._lets_root_in(node.name, reach):
             user = "root"
         pinned.unlink()
-        return Settled(self._ids()[node.name], host, port, user, host_key)
+        return VagrantRecord(self._ids()[node.name], host, port, user, host_key)
 
-    def _lets_root_in(self, name: str, reach: Reach) -> bool:
+    def _lets_root_in(self, name: str, reach: SshTarget) -> bool:
         """Whether a machine lets root in with the lab's key: sudo takes half a second of an emulated CPU a command."""
         own = replace(reach, user="root", keys=(self.keys.private,), sudo=False)
         try:
-            with Machine(name, own, self.keys.config).root as context:
+            with SshMachine(name, own, self.keys.config).root as context:
                 run_script(context, "true", where=f"{name}: letting root in")
         except OvnlabError:
             return False
@@ -482,7 +482,7 @@ def has_kvm() -> bool:
     return re.search(r"^flags\s*:.*\b(vmx|svm)\b", flags, re.MULTILINE) is not None
 
 
-def _shown_key(reach: Reach) -> str:
-    from ovnlab.providers.connection import shown_key  # noqa: PLC0415  for new machines only
+def _shown_key(reach: SshTarget) -> str:
+    from ovnlab.providers.fabric_connection import shown_key  # noqa: PLC0415  for new machines only
 
     return shown_key(reach)

@@ -19,7 +19,7 @@ from invoke.runners import Result
 from ovnlab.errors import LoginRefused, OvnlabError
 from ovnlab.nodes.context import TimedOut, shell_words
 from ovnlab.parallel import is_given_up
-from ovnlab.providers.reach import CONNECT_TIMEOUT, Reach, as_root
+from ovnlab.providers.ssh_target import CONNECT_TIMEOUT, SshTarget, as_root
 from ovnlab.waiting import CLOCK
 
 ALIVE_INTERVAL = 10
@@ -37,17 +37,17 @@ class _GivesUp(Remote):  # type: ignore[misc]  # Fabric ships no types
             CLOCK.sleep(self.input_sleep)
 
 
-class Root(Connection):  # type: ignore[misc]  # Fabric ships no types
+class RootConnection(Connection):  # type: ignore[misc]  # Fabric ships no types
     """A Fabric Connection whose commands run as root. It trusts the host keys that it was given alone."""
 
-    def __init__(self, name: str, reach: Reach, password: str | None = None) -> None:
+    def __init__(self, name: str, reach: SshTarget, password: str | None = None) -> None:
         config = Config(overrides={"load_ssh_configs": False, "runners": {"remote": _GivesUp}}, lazy=True)
         super().__init__(
             reach.host,
             user=reach.user,
             port=reach.port,
             config=config,
-            gateway=Root(f"the way to {name}", reach.jump) if reach.jump else None,
+            gateway=RootConnection(f"the way to {name}", reach.jump) if reach.jump else None,
             connect_timeout=int(CONNECT_TIMEOUT),
             connect_kwargs={
                 "key_filename": [str(key) for key in reach.keys],
@@ -167,7 +167,7 @@ def _keep_quiet() -> None:
         logger.addHandler(logging.NullHandler())
 
 
-def shown_key(reach: Reach) -> str:
+def shown_key(reach: SshTarget) -> str:
     """The host key that a machine shows. Raises OvnlabError where it shows none."""
     name = f"{reach.user}@{reach.known_name}"
     try:
