@@ -27,7 +27,7 @@ from ovnlab.software.images import find
 from ovnlab.software.packages import provide
 from ovnlab.tasks import build
 from ovnlab.tasks.databases import Databases
-from ovnlab.testing.examination import Silent
+from ovnlab.testing.examination import SilentReporter
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import VM
 
@@ -130,7 +130,7 @@ def bench_commands(scratch: Path) -> None:
     """What people type often."""
     del scratch
     ovnlab("up", "3node")
-    lab = Lab("3node", Silent())
+    lab = Lab("3node", SilentReporter())
     enter, central = (lab.node(name).command(["sh", "-s"]) for name in ("worker1", "central"))
     script = _by_hand([vm for vm in lab.topology.vms if vm.name == "vm1"])
     up = "ovn-nbctl --timeout=30 wait-until Logical_Switch_Port vm1 up=true"
@@ -171,7 +171,7 @@ def bench_commands(scratch: Path) -> None:
 
 def _processes(lab: str) -> list[int]:
     """The processes of a lab: those in the PID namespaces of its nodes."""
-    script = str(Lab(lab, Silent()).folder.path)
+    script = str(Lab(lab, SilentReporter()).folder.path)
     namespaces = {
         os.readlink(f"/proc/{path.name}/ns/user") + os.readlink(f"/proc/{path.name}/ns/pid")
         for path in Path("/proc").iterdir()
@@ -278,7 +278,7 @@ def bench_bind(scratch: Path) -> None:
     path = scratch / "bind.yaml"
     path.write_text(text)
     ovnlab("up", str(path))
-    lab = Lab("bind", Silent())
+    lab = Lab("bind", SilentReporter())
     vms: Sequence[VM] = lab.topology.vms
     script = _by_hand(vms)
     names = [vm.name for vm in vms]
@@ -311,7 +311,7 @@ def bench_rows(scratch: Path) -> None:
     (scratch / "rows.yaml").write_text(bare)
     ovnlab("up", str(scratch / "rows.yaml"))
     topology = load_text("rows.yaml", f"{bare}logical:\n  switches:\n{switches}".encode()).topology
-    central = Lab("rows", Silent()).node("central")
+    central = Lab("rows", SilentReporter()).node("central")
     databases = Databases("")
     words = ["ovn-nbctl", "--timeout=60"]
     for switch in topology.switches:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.northbound import change, live
 from ovnlab.northbound.rows import switch_port, vm_port
-from ovnlab.plan import Seen
+from ovnlab.plan import LabState
 from ovnlab.topology import resolved
 from ovnlab.topology.addresses import ip_of, is_ip, is_mac
 from ovnlab.topology.resolved import VM, Topology, generated_mac
@@ -27,7 +27,9 @@ def unknown(topology: Topology, name: str) -> UsageError:
 class Specs:
     """What fake VMs are to be bound as, and the ports that have to be created for that."""
 
-    def __init__(self, topology: Topology, seen: Seen, network: str | None, ip: str | None, mac: str | None) -> None:
+    def __init__(
+        self, topology: Topology, seen: LabState, network: str | None, ip: str | None, mac: str | None
+    ) -> None:
         self.topology = topology
         self.rows = {row.name: row for row in seen.rows or () if row.table == "Logical_Switch_Port"}
         self.switches = {row.name: row.zone for row in seen.rows or () if row.table == "Logical_Switch"}

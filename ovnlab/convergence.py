@@ -12,7 +12,7 @@ from ovnlab.mending import ClusterMending
 from ovnlab.northbound import change
 from ovnlab.northbound.rows import wanted
 from ovnlab.parallel import for_each
-from ovnlab.plan import Plan, Seen, second_claims
+from ovnlab.plan import LabState, Plan, second_claims
 from ovnlab.providers import base
 from ovnlab.reporting import Reporter
 from ovnlab.tasks import bind as binding
@@ -75,7 +75,7 @@ class Convergence(msgspec.Struct, frozen=True):
                 daemons.kick(central.context, gone)
         return asleep
 
-    def reconnect(self, todo: Plan, seen: Seen, started: list[Node]) -> list[Node]:
+    def reconnect(self, todo: Plan, seen: LabState, started: list[Node]) -> list[Node]:
         """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""
         topology = self.topology
         running = base.RunningNodes(self.provider.nodes())
@@ -89,7 +89,7 @@ class Convergence(msgspec.Struct, frozen=True):
             started += [node for node in mine if node not in started]
         return [node for node in topology.nodes if node in started]
 
-    def start_nodes(self, nodes: Sequence[Node], seen: Seen) -> bool:
+    def start_nodes(self, nodes: Sequence[Node], seen: LabState) -> bool:
         """Start databases and switches. Returns True if every switch knows the MACs of its tunnel peers then.
 
         Of a new cluster the member that founds it comes before those that join, and databases before their relays.
@@ -301,7 +301,7 @@ class Convergence(msgspec.Struct, frozen=True):
             for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
 
 
-def founder(topology: Topology, zone: str, seen: Seen, known: Sequence[str] = ()) -> str:
+def founder(topology: Topology, zone: str, seen: LabState, known: Sequence[str] = ()) -> str:
     """The central node whose databases the others of its zone join: one that has some, else one that it had before.
 
     Empty where both clusters are there already.

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ovnlab.atomic_write import write_whole
 from ovnlab.tasks.databases import AUTHORITY, CERTIFICATE, KEY
 from ovnlab.topology.resolved import Node, Topology
-from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
     from cryptography import x509

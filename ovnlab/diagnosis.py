@@ -27,8 +27,8 @@ from ovnlab.lab import Lab, Target
 from ovnlab.northbound.live import LiveRow
 from ovnlab.state import labs
 from ovnlab.testing.examination import HEADERS, address
-from ovnlab.testing.pairs import Pair, pairs, places, sampled
-from ovnlab.testing.tries import Try, outcomes
+from ovnlab.testing.reachability import ReachabilityTest, outcomes
+from ovnlab.testing.vm_matrix import VMPair, pairs, places, sampled
 from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import Check, interface_name
 
@@ -43,7 +43,7 @@ MOST_TRACED = 2
 
 
 @dataclass(frozen=True)
-class Asked:
+class DiagnosisRequest:
     """A pair that a person asks about; `size` are bytes of ICMP payload, `tcp` is a port, 0 where neither is given."""
 
     source: str
@@ -53,7 +53,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Diagnosed:
+class RankedCause:
     """A finding, the findings that follow from it, and the failing pairs that it explains."""
 
     finding: Finding
@@ -67,12 +67,12 @@ class Diagnosis:
     """All of it. `unexplained` are pairs that fail for no reason that could be seen; `tried` pairs were tried."""
 
     lab: str
-    found: tuple[Diagnosed, ...]
+    found: tuple[RankedCause, ...]
     unexplained: tuple[FailingPair, ...]
     tried: int
     failing: int
     notes: tuple[str, ...] = ()
-    asked: Asked | None = None
+    asked: DiagnosisRequest | None = None
 
     @property
     def ok(self) -> bool:
@@ -80,7 +80,7 @@ class Diagnosis:
         return not self.found and not self.unexplained
 
 
-def diagnose(lab: Lab, asked: Asked | None = None, *, send: bool = True) -> Diagnosis:
+def diagnose(lab: Lab, asked: DiagnosisRequest | None = None, *, send: bool = True) -> Diagnosis:
     """Look at all of a lab, and try its pairs, or the one that is asked for; `send` nothing where that is False.
 
     Raises OvnlabError where the lab is down, UsageError for a name that it does not have.
@@ -102,7 +102,7 @@ def explain(lab: Lab, snapshot: LabSnapshot, failing: Sequence[FailingPair], tri
     return _judged(lab, snapshot, tried, failing, [], None)
 
 
-def _known(lab: Lab, asked: Asked) -> None:
+def _known(lab: Lab, asked: DiagnosisRequest) -> None:
     topology = lab.topology
     for name in (asked.source, asked.target):
         known = topology.node(name) or topology.vm(name) or topology.vlan(name) or topology.port(name)
@@ -113,7 +113,12 @@ def _known(lab: Lab, asked: Asked) -> None:
 
 
 def _judged(
-    lab: Lab, snapshot: LabSnapshot, tried: int, failing: Sequence[FailingPair], notes: list[str], asked: Asked | None
+    lab: Lab,
+    snapshot: LabSnapshot,
+    tried: int,
+    failing: Sequence[FailingPair],
+    notes: list[str],
+    asked: DiagnosisRequest | None,
 ) -> Diagnosis:
     found = causes.of(snapshot, Evidence(tuple(failing)))
     if found:  # what is just changing is no fault: only what is there twice is told
@@ -193,18 +198,18 @@ def _lacks_route(intent: Intent) -> bool:
     return lacking or (intent.is_hopeful and intent.unanswered)
 
 
-def _try(pair: Pair) -> Try:
-    return Try(pair.source.target, str(pair.address), device=pair.source.device)
+def _try(pair: VMPair) -> ReachabilityTest:
+    return ReachabilityTest(pair.source.target, str(pair.address), device=pair.source.device)
 
 
-def _sent(snapshot: LabSnapshot, tries: Sequence[Try]) -> list[str]:
+def _sent(snapshot: LabSnapshot, tries: Sequence[ReachabilityTest]) -> list[str]:
     del snapshot
     return outcomes(tries, [False] * len(tries)) if tries else []
 
 
-def _large(snapshot: LabSnapshot, answered: Sequence[Pair]) -> list[FailingPair]:
+def _large(snapshot: LabSnapshot, answered: Sequence[VMPair]) -> list[FailingPair]:
     """Try the largest packet of fake VMs between each two chassis, in both directions."""
-    chosen: dict[tuple[str, str], tuple[Pair, int]] = {}
+    chosen: dict[tuple[str, str], tuple[VMPair, int]] = {}
     for pair in answered:
         nodes = (pair.source.target.node.name, pair.target.target.node.name)
         mtu = min(_mtu(snapshot, pair.source.target), _mtu(snapshot, pair.target.target))
@@ -256,13 +261,13 @@ def _checked(snapshot: LabSnapshot, known: set[tuple[str, str]]) -> list[Failing
 
 def _observed(checks: Sequence[Check], there: dict[str, Target], size: int = 0) -> list[str]:
     """What comes of each check; empty where it cannot be tried."""
-    tries: dict[int, Try] = {}
+    tries: dict[int, ReachabilityTest] = {}
     for number, check in enumerate(checks):
         source = there[check.source]
         where = address(check.target, there, source)
         if where is not None:
             device = source.interface if source.is_vlan else ""
-            tries[number] = Try(source, where, check.kind, size or check.port, device)
+            tries[number] = ReachabilityTest(source, where, check.kind, size or check.port, device)
     hoped = [checks[number].expect != "unreachable" for number in tries]
     found = dict(zip(tries, outcomes(list(tries.values()), hoped), strict=True)) if tries else {}
     return [found.get(number, "") for number in range(len(checks))]
@@ -302,7 +307,7 @@ def _targets(snapshot: LabSnapshot) -> dict[str, Target]:
     return found
 
 
-def _ask(snapshot: LabSnapshot, asked: Asked, notes: list[str]) -> tuple[int, list[FailingPair]]:
+def _ask(snapshot: LabSnapshot, asked: DiagnosisRequest, notes: list[str]) -> tuple[int, list[FailingPair]]:
     """Try the one pair that is asked for."""
     there = _targets(snapshot)
     if asked.source not in there:
@@ -493,7 +498,7 @@ def _by_trace(snapshot: LabSnapshot, pair: FailingPair, notes: list[str]) -> Fin
 # ── order ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _grouped(found: Sequence[Finding], failing: Sequence[FailingPair]) -> tuple[Diagnosed, ...]:
+def _grouped(found: Sequence[Finding], failing: Sequence[FailingPair]) -> tuple[RankedCause, ...]:
     """Put symptoms under their cause; what explains failing pairs comes first."""
     under: dict[int, int] = {}
     for number, finding in enumerate(found):
@@ -514,7 +519,7 @@ def _grouped(found: Sequence[Finding], failing: Sequence[FailingPair]) -> tuple[
         maybe = tuple(
             pair for pair in failing if pair.key not in sure and any(one.may_explain(pair.keys) for one in whole)
         )
-        groups.append(Diagnosed(found[top], tuple(found[n] for n in symptoms), mine, maybe))
+        groups.append(RankedCause(found[top], tuple(found[n] for n in symptoms), mine, maybe))
     return tuple(
         sorted(groups, key=lambda group: (not group.pairs, not group.possibly, group.finding.certainty != CERTAIN))
     )

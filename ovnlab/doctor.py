@@ -19,7 +19,7 @@ from ovnlab.state import NEEDED_BYTES, cache_root, state_root
 
 
 @dataclass(frozen=True)
-class Finding:
+class Requirement:
     """One thing that a lab needs. `fix` is a command as an argument list, empty where there is none to give.
 
     `optional`: a lab does without it.
@@ -39,7 +39,7 @@ class Finding:
         return shlex.join(words) if self.fix else ""
 
 
-def require(finding: Finding) -> None:
+def require(finding: Requirement) -> None:
     """Raise SurroundingsError where something is not as a lab needs it."""
     if not finding.ok:
         raise HostRequirementError(
@@ -47,7 +47,7 @@ def require(finding: Finding) -> None:
         )
 
 
-def examine(of_providers: Iterable[Finding] = ()) -> list[Finding]:
+def examine(of_providers: Iterable[Requirement] = ()) -> list[Requirement]:
     """Return all that a local lab needs of this machine, and what other providers need."""
     return [
         _python(),
@@ -61,19 +61,19 @@ def examine(of_providers: Iterable[Finding] = ()) -> list[Finding]:
     ]
 
 
-def _python() -> Finding:
+def _python() -> Requirement:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", sys.version_info >= (3, 11), f"Python {version}, 3.11 or newer is needed")
+    return Requirement("python", sys.version_info >= (3, 11), f"Python {version}, 3.11 or newer is needed")
 
 
-def _programs() -> Finding:
+def _programs() -> Requirement:
     needed = {"unshare": "util-linux", "nsenter": "util-linux", "setsid": "util-linux", "mount": "mount"}
     path = os.pathsep.join(packages.SEARCHED)
     missing = {program: package for program, package in needed.items() if shutil.which(program, path=path) is None}
     if not missing:
-        return Finding("programs", True, f"{', '.join(needed)} are there")
+        return Requirement("programs", True, f"{', '.join(needed)} are there")
     lacking = sorted(set(missing.values()))
-    return Finding(
+    return Requirement(
         "programs",
         False,
         f"{', '.join(missing)} not found",
@@ -82,7 +82,7 @@ def _programs() -> Finding:
     )
 
 
-def tun() -> Finding:
+def tun() -> Requirement:
     """Internal ports of the userspace datapath are TAP devices."""
     device = Path("/dev/net/tun")
     fix: tuple[str, ...]
@@ -96,8 +96,8 @@ def tun() -> Finding:
     except OSError as error:
         message, fix = f"/dev/net/tun does not work: {error.strerror}", ("modprobe", "tun")
     else:
-        return Finding("tun", True, "/dev/net/tun is accessible")
-    return Finding("tun", False, message, fix, needs_root=True)
+        return Requirement("tun", True, "/dev/net/tun is accessible")
+    return Requirement("tun", False, message, fix, needs_root=True)
 
 
 _SYSCTLS = (
@@ -109,7 +109,7 @@ _SYSCTLS = (
 """What forbids namespaces to an ordinary user: the setting, the value that forbids, and one that does not."""
 
 
-def namespaces() -> Finding:
+def namespaces() -> Requirement:
     """Make the namespaces of a lab, with a bridge, a veth and an overlay in them, and let them end."""
     script = (
         "set -e; ip link add name b type bridge; ip link add name v type veth peer name w;"
@@ -124,12 +124,12 @@ def namespaces() -> Finding:
         if made is not None:
             return _forbidden(made)
         if shutil.which("ip") is None:
-            return Finding("namespaces", True, "namespaces can be made")
+            return Requirement("namespaces", True, "namespaces can be made")
         command = script.format(scratch, "" if root else " -o userxattr")
         failed = _try(["unshare", *user, *namespaces, "sh", "-c", command])
     if failed is None:
-        return Finding("namespaces", True, "namespaces, bridge, veth and overlay can be made")
-    return Finding("namespaces", False, f"in namespaces of its own, a lab cannot make what it needs: {failed}")
+        return Requirement("namespaces", True, "namespaces, bridge, veth and overlay can be made")
+    return Requirement("namespaces", False, f"in namespaces of its own, a lab cannot make what it needs: {failed}")
 
 
 def _try(argv: Sequence[str]) -> str | None:
@@ -142,7 +142,7 @@ def _try(argv: Sequence[str]) -> str | None:
     return None if result.returncode == 0 else (lines[-1] if lines else f"exit code {result.returncode}")
 
 
-def _forbidden(said: str) -> Finding:
+def _forbidden(said: str) -> Requirement:
     for name, forbids, allows in _SYSCTLS:
         path = Path("/proc/sys") / name.replace(".", "/")
         try:
@@ -151,12 +151,14 @@ def _forbidden(said: str) -> Finding:
             continue
         if current == forbids:
             fix = ("sysctl", "-w", f"{name}={allows}")
-            return Finding("namespaces", False, f"namespaces are forbidden: {name} is {current}", fix, needs_root=True)
+            return Requirement(
+                "namespaces", False, f"namespaces are forbidden: {name} is {current}", fix, needs_root=True
+            )
     advice = "as root it may work" if os.geteuid() else "a container needs CAP_SYS_ADMIN for it"
-    return Finding("namespaces", False, f"namespaces cannot be made: {said} ({advice})")
+    return Requirement("namespaces", False, f"namespaces cannot be made: {said} ({advice})")
 
 
-def _folders() -> Iterator[Finding]:
+def _folders() -> Iterator[Requirement]:
     for name, path, variable in (
         ("state folder", state_root(), "XDG_STATE_HOME"),
         ("cache folder", cache_root(), "XDG_CACHE_HOME"),
@@ -164,43 +166,45 @@ def _folders() -> Iterator[Finding]:
         there = next(folder for folder in (path, *path.parents) if folder.exists())
         if not os.access(there, os.W_OK | os.X_OK):
             fix = ("chown", "-R", str(os.geteuid()), str(there)) if there == path else ()
-            yield Finding(name, False, f"{there} is not writable for you (or set {variable})", fix, needs_root=True)
+            yield Requirement(name, False, f"{there} is not writable for you (or set {variable})", fix, needs_root=True)
         elif (free := shutil.disk_usage(there).free) < NEEDED_BYTES * 4:
-            yield Finding(name, False, f"only {free // 2**20} MiB are free in {there} (or set {variable})")
+            yield Requirement(name, False, f"only {free // 2**20} MiB are free in {there} (or set {variable})")
         else:
-            yield Finding(name, True, f"{path}, {free // 2**30} GiB free")
+            yield Requirement(name, True, f"{path}, {free // 2**30} GiB free")
 
 
-def _software() -> Finding:
+def _software() -> Requirement:
     """OVS and OVN that are downloaded, that are installed, or that can be downloaded."""
     return next(filter(None, (look() for look in (_cached, _installed, _obtainable))))
 
 
-def _cached() -> Finding | None:
+def _cached() -> Requirement | None:
     found = packages.cached()
     return _has(found.versions, "downloaded") if found else None
 
 
-def _installed() -> Finding | None:
+def _installed() -> Requirement | None:
     try:
         return _has(packages.installed().versions, "installed")
     except HostRequirementError:
         return None
 
 
-def _has(versions: dict[str, str], how: str) -> Finding:
+def _has(versions: dict[str, str], how: str) -> Requirement:
     wanted = ("openvswitch-switch", "ovn-host", "ovs-vswitchd", "ovn-controller")
     shown = ", ".join(f"{name} {versions[name]}" for name in wanted if name in versions)
-    return Finding("software", True, f"{shown} ({how})")
+    return Requirement("software", True, f"{shown} ({how})")
 
 
-def _obtainable() -> Finding:
+def _obtainable() -> Requirement:
     fix = ("apt-get", "install", "-y", *packages.PACKAGES)
     if shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        return Finding(
+        return Requirement(
             "software", True, "not there yet: the first `ovnlab up` downloads OVS and OVN from the package mirror"
         )
-    return Finding("software", False, "there are no OVS and OVN, and no apt-get to download them", fix, needs_root=True)
+    return Requirement(
+        "software", False, "there are no OVS and OVN, and no apt-get to download them", fix, needs_root=True
+    )
 
 
 _OF_DNF = {
@@ -211,12 +215,12 @@ _OF_DNF = {
 """Packages that dnf knows by another name."""
 
 
-def _compiler() -> Finding:
+def _compiler() -> Requirement:
     """What building OVS and OVN from source takes, which most labs never do."""
     fix: tuple[str, ...]
     missing = toolchain.missing()
     if not missing:
-        return Finding("compiler", True, "OVS and OVN can be built from source")
+        return Requirement("compiler", True, "OVS and OVN can be built from source")
     lacking = f"not all installed that builds OVS and OVN from source ({', '.join(missing)})"
     if shutil.which("apt-get") and shutil.which("dpkg-deb"):
         instead = "downloaded and unpacked for the first build, unless it is installed"
@@ -226,10 +230,10 @@ def _compiler() -> Finding:
         fix = ("dnf", "install", "-y", *(_OF_DNF.get(name, name) for name in packages.BUILD_PACKAGES))
     else:
         instead, fix = "only topologies with software from source need it", ()
-    return Finding("compiler", False, f"{lacking}: {instead}", fix, needs_root=True, optional=True)
+    return Requirement("compiler", False, f"{lacking}: {instead}", fix, needs_root=True, optional=True)
 
 
-def mend(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
+def mend(findings: Sequence[Requirement], say: Callable[[str], None]) -> None:
     """Run the fix of everything that is not right, through sudo where that is needed, each said first.
 
     Raises SurroundingsError where a fix fails.

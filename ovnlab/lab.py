@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from ovnlab import __version__, builds, credentials
+from ovnlab import __version__, credentials, lab_builds
+from ovnlab.atomic_write import write_whole
 from ovnlab.binding import Specs, unknown
 from ovnlab.convergence import Convergence, founder
 from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError, TopologyError, UsageError
@@ -24,7 +25,7 @@ from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.ovsdb import Tables
 from ovnlab.parallel import for_each
-from ovnlab.plan import Plan, Seen, bindings, plan
+from ovnlab.plan import LabState, Plan, bindings, plan
 from ovnlab.providers.base import (
     SUSPENDED,
     ForgetsHosts,
@@ -50,10 +51,9 @@ from ovnlab.templating import render
 from ovnlab.topology import resolved
 from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.advice import advice
-from ovnlab.topology.file import read
+from ovnlab.topology.file_bytes import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
 from ovnlab.watching import DeathWatch, relied_on
-from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
     from ovnlab.software.build_host import BuildHost
@@ -253,7 +253,7 @@ class Lab:
                 write_whole(self.folder.path / VERSIONS, msgspec.json.encode(found))
         return found != before
 
-    def look(self, topology: Topology) -> Seen:
+    def look(self, topology: Topology) -> LabState:
         """The lab as it is, where the topology says that its databases are."""
         nodes = self.nodes()
         states: dict[str, NodeState] = {}
@@ -290,7 +290,7 @@ class Lab:
         for_each(questions, lambda ask: ask())
         # In the order of the nodes, whoever answered first.
         ordered = {name: states[name] for name in nodes if name in states}
-        return Seen(
+        return LabState(
             ordered, [row for found in rows for row in found] if rows else None, transit, tuple(unread.values())
         )
 
@@ -449,13 +449,13 @@ class Lab:
         never_up = not (self.stored is not None and self.stored.complete) and not self.is_kept
         self._refuse_other_provider(topology)
         self.base = self._base(topology)
-        with builds.claimed(topology, self.reporter):
+        with lab_builds.claimed(topology, self.reporter):
             self.provider = self._provider(topology)
             active, made = self.provider.active(), self.provider.made()
             self._is_as_before = False
             try:
                 self._make_builders(topology, source)
-                self.builds = builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
+                self.builds = lab_builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
             except (KeyboardInterrupt, HostRequirementError, TopologyError):
                 if self.folder.exists():
                     self._take_back(began, active, made)
@@ -487,7 +487,7 @@ class Lab:
         if not (isinstance(self.provider, Keeps) and self.provider.bring_back(topology, self.builds)):
             return None
         self.stored = self._stored(source, topology, complete=True)
-        return plan(topology, Seen({}, ()), known=(), builds=self.builds)
+        return plan(topology, LabState({}, ()), known=(), builds=self.builds)
 
     def _keep(self, topology: Topology) -> None:
         """Keep the lab as it is for the next `up` after `down`."""
@@ -500,7 +500,7 @@ class Lab:
 
     def _can_be_kept(self, topology: Topology) -> bool:
         """Whether memory can be kept: that of virtual machines, none of which is there before what it runs is built."""
-        on_nodes = any(software.build_on for software in builds.wanted(topology).values())
+        on_nodes = any(software.build_on for software in lab_builds.wanted(topology).values())
         return isinstance(self.provider, Keeps) and not on_nodes
 
     def _is_half_back(self) -> bool:
@@ -508,7 +508,7 @@ class Lab:
 
     def _make_builders(self, topology: Topology, source: str) -> None:
         """Make the nodes that software is built on, which come before all others."""
-        wanted = {software.build_on for software in builds.wanted(topology).values() if software.build_on}
+        wanted = {software.build_on for software in lab_builds.wanted(topology).values() if software.build_on}
         missing = sorted(wanted - self.provider.running())
         if missing:
             if not self.folder.exists():
@@ -562,7 +562,7 @@ class Lab:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
-        self.builds, missing = builds.planned(topology, self.reporter, self.workshop)
+        self.builds, missing = lab_builds.planned(topology, self.reporter, self.workshop)
         todo = replace(plan(topology, seen, known=self._known_nodes(), builds=self.builds), build=missing)
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
@@ -662,7 +662,7 @@ class Lab:
             work.await_ready(started, first, introduced=introduced)
         return first, len(first.bound_after(seen))
 
-    def _wake_databases(self, work: Convergence, topology: Topology, seen: Seen, leaving: Collection[str]) -> None:
+    def _wake_databases(self, work: Convergence, topology: Topology, seen: LabState, leaving: Collection[str]) -> None:
         """Start databases that do not run: what is leaving must be forgotten by them, or is never."""
         known = {node.name for node in self._known_nodes() if node.central} - set(leaving)
         asleep = [
@@ -841,13 +841,13 @@ class Lab:
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
         """Every script that `up` of a new lab would run: titles and texts, in order."""
-        bound = bindings(topology, Seen({}, ()), ())[1]
+        bound = bindings(topology, LabState({}, ()), ())[1]
         rows = change.changes(topology.name, wanted_rows(topology), ())
         switches = [node for node in topology.nodes if node.has_switch]
-        founders = {founder(topology, zone, Seen({}, ())) for zone in topology.zones}
+        founders = {founder(topology, zone, LabState({}, ())) for zone in topology.zones}
         found = {zone: databases.of_zone(topology, zone) for zone in topology.zones}
         asking = {node.name: binding.askers(node, bound.get(node.name, ())) for node in topology.nodes}
-        placeholders = dict.fromkeys(builds.wanted(topology), builds.PLACEHOLDER)
+        placeholders = dict.fromkeys(lab_builds.wanted(topology), lab_builds.PLACEHOLDER)
         papers = {node.name: credentials.PLACEHOLDERS for node in topology.nodes if topology.control.tls}
         scripts = [
             *((f"{name}/certificate.sh", daemons.certificate_script(name, files)) for name, files in papers.items()),
@@ -884,7 +884,7 @@ class Lab:
             *((f"{node.name}/announce.sh", daemons.announce_script(node)) for node in topology.chassis),
             *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
-        return [*builds.scripts(topology), *self._provider(topology).render(topology), *scripts]
+        return [*lab_builds.scripts(topology), *self._provider(topology).render(topology), *scripts]
 
 
 def _is_central(topology: Topology, name: str) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from ovnlab.errors import OvnlabError
 from ovnlab.parallel import for_each
-from ovnlab.plan import Seen
+from ovnlab.plan import LabState
 from ovnlab.providers.base import Provider, RunningNodes
 from ovnlab.tasks import daemons, damage, databases
 from ovnlab.tasks.damage import MemberFile
@@ -21,7 +21,7 @@ class ClusterMending(msgspec.Struct, frozen=True):
     provider: Provider
     topology: Topology
 
-    def damaged(self, starting: Sequence[Node], seen: Seen) -> list[MemberFile]:
+    def damaged(self, starting: Sequence[Node], seen: LabState) -> list[MemberFile]:
         """Return the damaged files of members that are to start again.
 
         Raises OvnlabError where the sound ones of a cluster are no majority of it.

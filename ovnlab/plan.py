@@ -18,7 +18,7 @@ from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import VM, Node, Topology
 
 
-class Seen(msgspec.Struct, frozen=True):
+class LabState(msgspec.Struct, frozen=True):
     """A lab as it is: the nodes that run, what each is like, and the logical network.
 
     `rows` is None where no Northbound database can be asked.
@@ -63,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True):
         network = (self.build, self.transit, self.stale_transit, self.changes)
         return any((self.add, self.remove, self.configure, *network, self.unbind, self.bind))
 
-    def bound_after(self, seen: Seen) -> set[str]:
+    def bound_after(self, seen: LabState) -> set[str]:
         """The names of the fake VMs that are bound once it is done."""
         gone = {vm.name for vms in self.unbind.values() for vm in vms}
         return (seen.bound() - gone) | {vm.name for vms in self.bind.values() for vm in vms}
@@ -96,7 +96,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(
-    topology: Topology, seen: Seen, *, known: Sequence[Node] = (), builds: Mapping[str, str] | None = None
+    topology: Topology, seen: LabState, *, known: Sequence[Node] = (), builds: Mapping[str, str] | None = None
 ) -> Plan:
     """What makes a lab what the topology says; `known` are nodes that it had before, running or not.
 
@@ -153,7 +153,7 @@ def daemons(topology: Topology, node: Node) -> list[str]:
     return [*central, *ic_databases, *ic, "ovsdb-server", "ovs-vswitchd", *controller]
 
 
-def _differences(topology: Topology, node: Node, seen: Seen, build: str) -> Iterator[str]:
+def _differences(topology: Topology, node: Node, seen: LabState, build: str) -> Iterator[str]:
     """In what a node is not as the topology says."""
     state = seen.nodes[node.name]
     yield from _wrong_software(topology, node, state, build)
@@ -174,7 +174,7 @@ def _differences(topology: Topology, node: Node, seen: Seen, build: str) -> Iter
             yield f"the route to {prefix} goes {_via(via)} instead of {_via(meant)}"
 
 
-def _wrong_switch(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
+def _wrong_switch(topology: Topology, node: Node, seen: LabState) -> Iterator[str]:
     """What the switch's own database has otherwise: keys for ovn-controller, bridges, the NICs in them, claims."""
     state = seen.nodes[node.name]
     for key, value in external_ids(topology, node).items():
@@ -216,7 +216,7 @@ def _nics(node: Node) -> list[tuple[str, str]]:
     return [*own, *((nic.device, nic.bridge) for nic in node.nics if nic.bridge)]
 
 
-def second_claims(topology: Topology, seen: Seen, node: str) -> tuple[str, ...]:
+def second_claims(topology: Topology, seen: LabState, node: str) -> tuple[str, ...]:
     """Return the interfaces of a node that claim a port which the file binds, and which are not the fake VM itself."""
     if node not in seen.nodes:
         return ()
@@ -325,7 +325,7 @@ def _wrong_arguments(topology: Topology, node: Node, state: NodeState) -> Iterat
             yield f"{name} was started with{'' if CERTIFICATE in said else 'out'} the lab's certificates"
 
 
-def _missing_tunnels(topology: Topology, node: Node, seen: Seen) -> Iterator[str]:
+def _missing_tunnels(topology: Topology, node: Node, seen: LabState) -> Iterator[str]:
     """The peers that a chassis has no tunnel to, though both run."""
     working = {tunnel.remote_ip for tunnel in seen.nodes[node.name].tunnels if tunnel.working}
     for peer in topology.peers(node):
@@ -336,7 +336,7 @@ def _missing_tunnels(topology: Topology, node: Node, seen: Seen) -> Iterator[str
 
 
 def bindings(
-    topology: Topology, seen: Seen, rows: Sequence[LiveRow]
+    topology: Topology, seen: LabState, rows: Sequence[LiveRow]
 ) -> tuple[dict[str, tuple[BoundVM, ...]], dict[str, tuple[VM, ...]]]:
     """Which fake VMs leave which node, and which are bound, anew or again, to which.
 
@@ -350,7 +350,7 @@ def bindings(
     unbind: dict[str, list[BoundVM]] = {}
     bind: dict[str, list[VM]] = {}
     staying = {name: state for name, state in seen.nodes.items() if topology.node(name)}
-    seen = Seen(staying, rows)
+    seen = LabState(staying, rows)
     homes = {vm.name: vm.chassis or next(iter(seen.located(vm.name)), None) for vm in topology.vms}
     for vm in topology.vms:
         home = homes[vm.name]

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import msgspec
 
+from ovnlab.atomic_write import write_whole
 from ovnlab.errors import HostRequirementError, OvnlabError, UsageError
 from ovnlab.topology.resolved import LAB_NAME, Topology
 from ovnlab.waiting import wait_until
-from ovnlab.writing import write_whole
 
 SCHEMA_VERSION = 3
 LOCK_TIMEOUT = 600.0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from ovnlab import builds
+from ovnlab import lab_builds
 from ovnlab.errors import OvnlabError, Timeout, UsageError
 from ovnlab.lab import Lab, Target
 from ovnlab.software import artefacts
@@ -82,7 +82,7 @@ def upgrade(
     topology = lab.topology
     wanted = {node.name: software(node.software) for node in topology.nodes if node.name in names}
     with artefacts.claimed(lab.reporter.note):
-        built = builds.obtain(wanted.values(), lab.reporter, lab.workshop)
+        built = lab_builds.obtain(wanted.values(), lab.reporter, lab.workshop)
         keys = {name: built[found].key if found in built else "" for name, found in wanted.items()}
         return _upgraded(lab, names, wanted, keys, traffic)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from ovnlab.errors import HostRequirementError, OvnlabError, TopologyError, UsageError
 from ovnlab.parallel import Watch, for_each, watched
-from ovnlab.plan import Seen
+from ovnlab.plan import LabState
 from ovnlab.plan import daemons as expected_daemons
 from ovnlab.providers.base import ENDED, Provider, RunningNode
 from ovnlab.tasks import vitals
@@ -18,7 +18,7 @@ from ovnlab.topology.resolved import Topology
 HINT = "`ovnlab up` starts it again"
 
 
-def relied_on(topology: Topology, seen: Seen) -> Iterator[str]:
+def relied_on(topology: Topology, seen: LabState) -> Iterator[str]:
     """Return the nodes whose databases must live: of a cluster, not the members that are dead already."""
     for node in topology.nodes:
         state = seen.nodes.get(node.name)

@@ -91,12 +91,12 @@ DEFECTS = (
     Defect("insight/ofproto_trace.py", 'return "controller(" in self.actions', "return False", (unit("traces"), lab("trace"))),
     Defect("insight/causes/tunnels.py", 'row["bfd_status"].get("state") != "up"', 'row["bfd_status"].get("state") == "up"', (unit("southbound"), lab("insight"))),
     # testing, diagnosis, status
-    Defect("testing/judgement.py", "if (chassis and port.chassis != chassis) or not port.up:", "if chassis and port.chassis != chassis:", (unit("looking"), lab("checks"))),
-    Defect("testing/awaiting.py", 'if (kind == "hv-synced") == bool(given)', "if False", (lab("checks"),), "wait"),
-    Defect("testing/pairs.py", "return self.intent.agrees_with(self.observed)", "return True", (lab("checks"),)),
+    Defect("testing/assertions.py", "if (chassis and port.chassis != chassis) or not port.up:", "if chassis and port.chassis != chassis:", (unit("looking"), lab("checks"))),
+    Defect("testing/wait.py", 'if (kind == "hv-synced") == bool(given)', "if False", (lab("checks"),), "wait"),
+    Defect("testing/vm_matrix.py", "return self.intent.agrees_with(self.observed)", "return True", (lab("checks"),)),
     Defect("diagnosis.py", "found = tuple(finding for finding in found if (finding.cause, finding.object) in keys)", "pass", (unit("southbound"), lab("insight"))),
     # graph, podman, credentials
-    Defect("graph/physical.py", "return 14 + abs(second - first) * 0.085", "return 14 + abs(second + first) * 0.085", (unit("graph"),)),
+    Defect("graph/physical_view.py", "return 14 + abs(second - first) * 0.085", "return 14 + abs(second + first) * 0.085", (unit("graph"),)),
     Defect("podman.py", "if len(added) == 1:", "if len(added) == 2:", (unit("scripts"), lab("podman"))),
     Defect("podman.py", 'if _base(from_path) in ("", ".", ".."):', "if False:", (unit("scripts"), lab("podman"))),
     # templates

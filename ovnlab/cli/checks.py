@@ -84,13 +84,13 @@ def run_checks(
 
 def _diagnosed(lab: str | None) -> Diagnosis | None:
     """Return what is to blame for what failed; None where that cannot be looked for."""
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.diagnosis import diagnose  # noqa: PLC0415
     from ovnlab.errors import OvnlabError  # noqa: PLC0415
     from ovnlab.lab import find  # noqa: PLC0415
 
     try:
-        return diagnose(find(lab, Quiet()))
+        return diagnose(find(lab, NoProgress()))
     except OvnlabError:
         return None
 
@@ -198,17 +198,17 @@ def wait_for(conditions: tuple[str, ...], timeout: int, lab: str | None, json: b
     ovnlab wait --for hv-synced
     ovnlab wait --for chassis=worker2 --for port-up=vm1 --timeout 60
     """
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.lab import find  # noqa: PLC0415
-    from ovnlab.testing import awaiting  # noqa: PLC0415
+    from ovnlab.testing import wait  # noqa: PLC0415
     from ovnlab.waiting import CLOCK  # noqa: PLC0415
 
-    wanted = [awaiting.condition(word) for word in conditions]
-    found = find(lab, Quiet())
+    wanted = [wait.condition(word) for word in conditions]
+    found = find(lab, NoProgress())
     began = CLOCK.monotonic()
     for condition in wanted:
         left = timeout - int(CLOCK.monotonic() - began)
-        awaiting.wait(found, condition, timeout=max(1, left))
+        wait.wait(found, condition, timeout=max(1, left))
     seconds = CLOCK.monotonic() - began
     if json:
         output.as_json(lab=found.name, held=[str(condition) for condition in wanted], seconds=round(seconds, 3))

@@ -12,7 +12,7 @@ from ovnlab.cli.options import complete_targets, json_option, lab_option
 from ovnlab.errors import ChecksFailed, UsageError
 
 if TYPE_CHECKING:
-    from ovnlab.diagnosis import Diagnosed, Diagnosis
+    from ovnlab.diagnosis import Diagnosis, RankedCause
     from ovnlab.insight.causes.finding import FailingPair, Finding
 
 MOST_PAIRS = 6
@@ -48,8 +48,8 @@ def diagnose(
     ovnlab diagnose client 192.168.0.100 --tcp 80
     ovnlab diagnose --no-send
     """
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.diagnosis import Asked, as_dict  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.diagnosis import DiagnosisRequest, as_dict  # noqa: PLC0415
     from ovnlab.diagnosis import diagnose as look  # noqa: PLC0415
     from ovnlab.lab import find  # noqa: PLC0415
 
@@ -61,8 +61,8 @@ def diagnose(
         raise UsageError("--size and --tcp exclude each other")
     if src is not None and no_send:
         raise UsageError("--no-send is for the whole lab: a pair is tried")
-    asked = Asked(src, dst, size or 0, tcp or 0) if src and dst else None
-    found = look(find(lab, Quiet()), asked, send=not no_send)
+    asked = DiagnosisRequest(src, dst, size or 0, tcp or 0) if src and dst else None
+    found = look(find(lab, NoProgress()), asked, send=not no_send)
     if json:
         output.as_json(**as_dict(found))
         return 0 if found.ok else 4
@@ -100,7 +100,7 @@ def lines(found: Diagnosis) -> Iterator[str]:
         yield output.coloured(f"note: {note}", "dim")
 
 
-def _lines(number: int, one: Diagnosed) -> Iterator[str]:
+def _lines(number: int, one: RankedCause) -> Iterator[str]:
     finding = one.finding
     sure = "" if finding.certainty == "certain" else f" ({finding.certainty})"
     yield f"{number}. {output.coloured(finding.object, 'red')}: {finding.problem}{sure}"

@@ -87,7 +87,7 @@ def schema(json: bool) -> int:
     \b
     ovnlab schema > topology.schema.json
     """
-    from ovnlab.topology.schema import schema_text  # noqa: PLC0415  pydantic
+    from ovnlab.topology.json_schema import schema_text  # noqa: PLC0415  pydantic
 
     if json:
         output.as_json(schema=msgspec.json.decode(schema_text()))
@@ -119,7 +119,7 @@ def render(
     ovnlab render topologies/3node.yaml
     ovnlab render routed --only northbound
     """
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.lab import Lab  # noqa: PLC0415
     from ovnlab.topology.load import load  # noqa: PLC0415
 
@@ -131,7 +131,7 @@ def render(
         raise UsageError(f"--only {only}: is no regular expression: {problem}") from None
     scripts = [
         (title, text)
-        for title, text in Lab(loaded.topology.name, Quiet()).render(loaded.topology)
+        for title, text in Lab(loaded.topology.name, NoProgress()).render(loaded.topology)
         if wanted.search(title)
     ]
     if into is not None:

@@ -14,7 +14,7 @@ from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology
 
 if TYPE_CHECKING:
-    from ovnlab.graph.live import Live
+    from ovnlab.graph.lab_state import Live
     from ovnlab.graph.picture import Picture
     from ovnlab.status import NodeStatus, Status
 
@@ -99,24 +99,24 @@ def _language(form: str | None, into: str | None) -> str:
 
 
 def _picture_of_file(topology: str, settings: Sequence[str]) -> Picture:
-    from ovnlab.graph.portray import portray  # noqa: PLC0415
+    from ovnlab.graph.picture_builder import portray  # noqa: PLC0415
     from ovnlab.topology.load import load  # noqa: PLC0415  pydantic, needed by few commands
 
     return portray(load(find_topology(topology), settings=settings).topology)
 
 
 def _picture_of_lab(name: str | None) -> Picture:
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
-    from ovnlab.graph.portray import portray  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
+    from ovnlab.graph.picture_builder import portray  # noqa: PLC0415
     from ovnlab.lab import find  # noqa: PLC0415
     from ovnlab.status import status  # noqa: PLC0415
 
-    lab = find(name, Quiet())
+    lab = find(name, NoProgress())
     return portray(lab.topology, live_of(status(lab)))
 
 
 def _picture_of_bundle(bundle: str) -> Picture:
-    from ovnlab.graph.portray import portray  # noqa: PLC0415
+    from ovnlab.graph.picture_builder import portray  # noqa: PLC0415
     from ovnlab.insight.bundle import status_of, understanding  # noqa: PLC0415
 
     topology, found = status_of(Path(bundle))
@@ -126,7 +126,7 @@ def _picture_of_bundle(bundle: str) -> Picture:
 
 def live_of(status: Status) -> Live:
     """What a picture needs of a lab's status."""
-    from ovnlab.graph.live import Live, LiveNode, LivePort, LiveTunnel  # noqa: PLC0415
+    from ovnlab.graph.lab_state import Live, LiveNode, LivePort, LiveTunnel  # noqa: PLC0415
 
     return Live(
         state=status.state,

@@ -20,18 +20,18 @@ def prune(yes: bool, json: bool) -> int:
     ovnlab prune
     ovnlab prune --yes
     """
-    from ovnlab import housekeeping  # noqa: PLC0415  walks through all that ovnlab has
+    from ovnlab import disk_usage  # noqa: PLC0415  walks through all that ovnlab has
     from ovnlab.cli.progress import progress  # noqa: PLC0415
     from ovnlab.providers import copies  # noqa: PLC0415
     from ovnlab.software import artefacts  # noqa: PLC0415
 
-    found = housekeeping.leftovers()
+    found = disk_usage.leftovers()
     with progress() as reporter:
         images = copies.unused(reporter.note)
         if yes:
             with artefacts.claimed(reporter.note):
                 for leftover in found:
-                    housekeeping.remove(leftover)
+                    disk_usage.remove(leftover)
             images, _ = copies.remove([image.name for image in images], reporter.note)
     rows = [(item.what, str(item.path), item.size) for item in found]
     rows += [

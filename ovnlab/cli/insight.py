@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def _find(lab: str | None) -> Lab:
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab import find  # noqa: PLC0415
 
-    return find(lab, Quiet())
+    return find(lab, NoProgress())
 
 
 @contextlib.contextmanager
@@ -38,10 +38,10 @@ def _look(lab: str | None, bundle: str | None) -> Iterator[LabView]:
         return
     if lab is not None:
         raise UsageError("it is either of --lab or of --bundle")
-    from ovnlab.cli.progress import Lines  # noqa: PLC0415
+    from ovnlab.cli.progress import PlainProgress  # noqa: PLC0415
     from ovnlab.insight.bundle import opened  # noqa: PLC0415
 
-    with opened(Path(bundle), Lines().note) as seen:
+    with opened(Path(bundle), PlainProgress().note) as seen:
         yield seen
 
 
@@ -133,10 +133,12 @@ def trace(
 def _causes(lab: Lab, wish: TraceRequest) -> list[NamedCause]:
     """Return what `ovnlab diagnose` says of a pair that a trace found something wrong with."""
     from ovnlab.cli.tracing import NamedCause  # noqa: PLC0415
-    from ovnlab.diagnosis import Asked, diagnose  # noqa: PLC0415
+    from ovnlab.diagnosis import DiagnosisRequest, diagnose  # noqa: PLC0415
 
     try:
-        diagnosis = diagnose(lab, Asked(wish.source, wish.destination, tcp=wish.port if wish.protocol == "tcp" else 0))
+        diagnosis = diagnose(
+            lab, DiagnosisRequest(wish.source, wish.destination, tcp=wish.port if wish.protocol == "tcp" else 0)
+        )
     except OvnlabError:  # of an address or a node that it does not take: the verdict stands alone
         return []
     named = [one for one in diagnosis.found if one.pairs or one.possibly] or list(diagnosis.found)

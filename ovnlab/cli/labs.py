@@ -202,10 +202,10 @@ def list_labs(json: bool) -> int:
     \b
     ovnlab ls
     """
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.listing import listed  # noqa: PLC0415
 
-    found = listed(Quiet())
+    found = listed(NoProgress())
     if json:
         output.as_json(
             labs=[
@@ -247,11 +247,11 @@ def status(everything: bool, lab: str | None, json: bool) -> int:
     ovnlab status --json
     """
     from ovnlab.cli import showing  # noqa: PLC0415  what looks at a lab is loaded by commands that do
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.lab import find  # noqa: PLC0415
     from ovnlab.status import status as lab_status  # noqa: PLC0415
 
-    the_lab = find(lab, Quiet())
+    the_lab = find(lab, NoProgress())
     found = lab_status(the_lab)
     logs = the_lab.folder.logs_size()
     if json:
@@ -283,13 +283,13 @@ def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: 
     folder = _log_folder(lab)
     stored = folder.stored()
     if stored is not None and stored.topology.provider != "local":
-        from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+        from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
         from ovnlab.lab import Lab  # noqa: PLC0415
 
         if follow:
             hint = "ovnlab exec NODE -- tail -F /var/log/ovn/ovn-controller.log"
             raise UsageError("logs of machines cannot be followed from here", hint=hint)
-        Lab(folder.name, Quiet()).bring_logs()
+        Lab(folder.name, NoProgress()).bring_logs()
     paths = [
         path
         for path in sorted(folder.logs.rglob("*.log"))

@@ -19,8 +19,8 @@ def doctor(fix: bool, json: bool) -> int:
     ovnlab doctor
     ovnlab doctor --fix
     """
+    from ovnlab.disk_usage import usage  # noqa: PLC0415
     from ovnlab.doctor import examine, mend  # noqa: PLC0415
-    from ovnlab.housekeeping import usage  # noqa: PLC0415
     from ovnlab.providers.choice import findings_of_providers  # noqa: PLC0415
 
     findings = examine(findings_of_providers())

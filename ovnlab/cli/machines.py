@@ -43,18 +43,18 @@ name_argument = click.argument("name", metavar="NAME", help="Its name.")
 
 
 def _find(lab: str | None) -> Lab:
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab import find  # noqa: PLC0415
 
-    return find(lab, Quiet())
+    return find(lab, NoProgress())
 
 
 def _find_only(lab: str | None) -> Lab:
     """Return the lab that something of is undone or removed: named, or the only one there is."""
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab import find_only  # noqa: PLC0415
 
-    return find_only(lab, Quiet())
+    return find_only(lab, NoProgress())
 
 
 def _config(found: Lab) -> str:
@@ -170,10 +170,10 @@ def resume(lab: str | None, json: bool) -> int:
     \b
     ovnlab resume
     """
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab import find_suspended  # noqa: PLC0415
 
-    found = find_suspended(lab, Quiet())
+    found = find_suspended(lab, NoProgress())
     with found.naming_what_stays(), found.locked():
         names = found.suspending.resume()
     if not names:
@@ -280,10 +280,10 @@ def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -
     ovnlab image build --box
     ovnlab image build built --for topologies/3node-distro-source.yaml
     """
-    from ovnlab.builds import obtain, wanted  # noqa: PLC0415
     from ovnlab.cli.announcing import announce  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
+    from ovnlab.lab_builds import obtain, wanted  # noqa: PLC0415
     from ovnlab.providers import copies  # noqa: PLC0415
     from ovnlab.software import images  # noqa: PLC0415
 
@@ -360,13 +360,13 @@ def remove_image(name: str, json: bool) -> int:
     \b
     ovnlab image rm debian
     """
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.providers import copies  # noqa: PLC0415
     from ovnlab.software import images  # noqa: PLC0415
 
     names = copies.files_of(name)
     images.remove(name)
-    gone, used = copies.remove(names, Quiet().note)
+    gone, used = copies.remove(names, NoProgress().note)
     if json:
         output.as_json(removed=name, copies_removed=gone, copies_in_use=used)
         return 0

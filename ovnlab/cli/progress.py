@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-class Lines(Reporter):
+class PlainProgress(Reporter):
     """A line for each step; nothing about single nodes."""
 
     def step(self, text: str) -> None:
@@ -43,7 +43,7 @@ class Lines(Reporter):
             raise OvnlabError(f"the {what} was not given") from None
 
 
-class Quiet(Lines):
+class NoProgress(PlainProgress):
     """Only what the person should know."""
 
     def step(self, text: str) -> None:
@@ -54,7 +54,7 @@ WORTH_TELLING = 2.0
 """Seconds after which the time that a node takes is shown."""
 
 
-class Picture(Reporter):
+class LiveProgress(Reporter):
     """What the lab is at, and below it each node, with the time that it took so far where that is worth telling."""
 
     def __init__(self, live: Live) -> None:
@@ -83,7 +83,7 @@ class Picture(Reporter):
         """Ask for it where the picture is, which goes on below."""
         self.live.stop()
         try:
-            return Lines().secret(what)
+            return PlainProgress().secret(what)
         finally:
             self.live.start()
 
@@ -109,12 +109,12 @@ class Picture(Reporter):
 def progress() -> Iterator[Reporter]:
     """The reporter that fits where stderr goes."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield Lines()
+        yield PlainProgress()
         return
     from rich.console import Console  # noqa: PLC0415  40 ms that only a terminal is worth
     from rich.live import Live  # noqa: PLC0415
 
     with Live(console=Console(stderr=True), transient=True, refresh_per_second=12) as live:
-        picture = Picture(live)
+        picture = LiveProgress(live)
         live.update(picture)
         yield picture

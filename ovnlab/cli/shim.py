@@ -26,23 +26,23 @@ def podman_shim(words: tuple[str, ...], lab: str | None) -> int:
     ovnlab podman-shim inspect -f '{{.State.Pid}}' ovn-chassis-1
     """
     from ovnlab import podman  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.lab import find  # noqa: PLC0415
 
     verb, *rest = words
     if verb == "exec":
         wanted = podman.parse_exec(rest)
-        command = podman.command(find(lab, Quiet()), wanted)
+        command = podman.command(find(lab, NoProgress()), wanted)
         streams.flush()
         os.closerange(3, 1024)  # a daemon that is started there would keep what it inherits
         os.execvp(command[0], command)  # noqa: S606  an argument list; nothing of ours remains to be done
     if verb == "inspect":
-        output.line(podman.inspected(find(lab, Quiet()), rest))
+        output.line(podman.inspected(find(lab, NoProgress()), rest))
         return 0
     if verb == "cp":
         if len(rest) != 2:
             raise UsageError("podman cp FILE NODE:PATH, or podman cp NODE:PATH FILE")
-        return _copy(*podman.copy(find(lab, Quiet()), *rest))
+        return _copy(*podman.copy(find(lab, NoProgress()), *rest))
     raise UsageError(f"podman {verb} is not here", hint="exec, cp and inspect are")
 
 

@@ -17,10 +17,10 @@ tool_arguments = click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1, 
 
 
 def _find(lab: str | None) -> Lab:
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab import find  # noqa: PLC0415
 
-    return find(lab, Quiet())
+    return find(lab, NoProgress())
 
 
 zone_option = click.option("--zone", metavar="ZONE", help="The availability zone, where the lab has several.")

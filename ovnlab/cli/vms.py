@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def _find(lab: str | None) -> Lab:
-    from ovnlab.cli.progress import Quiet  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab import find  # noqa: PLC0415
 
-    return find(lab, Quiet())
+    return find(lab, NoProgress())
 
 
 def run_on(command: Sequence[str], *, json: bool) -> int:

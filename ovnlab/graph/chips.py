@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ovnlab.graph.canvas import Canvas, pill_width
 from ovnlab.graph.palette import CODE, LABEL, SMALL, TEXT, chassis_class
-from ovnlab.graph.picture import Port, State
+from ovnlab.graph.picture import PortPicture, State
 
 HEIGHT = 21
 PITCH = 25
@@ -14,12 +14,12 @@ _TINT = ' fill-opacity=".13"'
 _NAME_ROOM = 150
 
 
-def shortened(ports: Sequence[Port], most: int) -> tuple[Sequence[Port], Sequence[Port]]:
+def shortened(ports: Sequence[PortPicture], most: int) -> tuple[Sequence[PortPicture], Sequence[PortPicture]]:
     """Those that are shown, and those that there is no room for: a last chip says how many."""
     return (ports, ()) if len(ports) <= most else (ports[: most - 1], ports[most - 1 :])
 
 
-def width_wanted(ports: Sequence[Port], *, tag: bool = False) -> float:
+def width_wanted(ports: Sequence[PortPicture], *, tag: bool = False) -> float:
     """How wide a chip must be for the name and address of each, and for who it is bound to."""
     names = max((min(LABEL.width(port.name), _NAME_ROOM) for port in ports), default=0)
     addresses = max((CODE.width(port.address) for port in ports), default=0)
@@ -27,14 +27,14 @@ def width_wanted(ports: Sequence[Port], *, tag: bool = False) -> float:
     return 10 + names + 12 + addresses + 9 + tags
 
 
-def chip(canvas: Canvas, x: float, y: float, width: float, port: Port, colours: Mapping[str, int]) -> None:
+def chip(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, colours: Mapping[str, int]) -> None:
     """Name and address, in the colour of the chassis that it is bound to."""
     with canvas.group(title=port.described):
         _outline(canvas, x, y, width, HEIGHT, port, colours)
         _name_and_address(canvas, x, y, width, port)
 
 
-def tagged(canvas: Canvas, x: float, y: float, width: float, port: Port, colours: Mapping[str, int]) -> None:
+def tagged(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, colours: Mapping[str, int]) -> None:
     """The same, and in words where it is bound."""
     with canvas.group(title=port.described):
         _outline(canvas, x, y, width, HEIGHT, port, colours)
@@ -44,7 +44,7 @@ def tagged(canvas: Canvas, x: float, y: float, width: float, port: Port, colours
         _name_and_address(canvas, x, y, width - tag - 5, port)
 
 
-def special(canvas: Canvas, x: float, y: float, width: float, port: Port, colours: Mapping[str, int]) -> None:
+def special(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, colours: Mapping[str, int]) -> None:
     """A port that is no fake VM's: on a second line what kind it is, of whom, and on which chassis."""
     with canvas.group(title=port.described):
         _outline(canvas, x, y, width, HEIGHT * 2 - 2, port, colours)
@@ -58,7 +58,7 @@ def special(canvas: Canvas, x: float, y: float, width: float, port: Port, colour
         canvas.text(x + 10, y + 32, f"{port.kind}{of}", SMALL, "dim", room=left - x - 14)
 
 
-def more(canvas: Canvas, x: float, y: float, width: float, hidden: Sequence[Port]) -> None:
+def more(canvas: Canvas, x: float, y: float, width: float, hidden: Sequence[PortPicture]) -> None:
     """A last chip that says how many there was no room for."""
     with canvas.group(title="\n".join(f"{port.name} {' '.join(port.addresses)}" for port in hidden)):
         canvas.rect(x, y, width, HEIGHT, "panel", r=4)
@@ -66,7 +66,7 @@ def more(canvas: Canvas, x: float, y: float, width: float, hidden: Sequence[Port
 
 
 def _outline(
-    canvas: Canvas, x: float, y: float, width: float, height: float, port: Port, colours: Mapping[str, int]
+    canvas: Canvas, x: float, y: float, width: float, height: float, port: PortPicture, colours: Mapping[str, int]
 ) -> None:
     colour = colours.get(port.chassis[0]) if port.chassis else None
     if colour is None or port.state in (State.DOWN, State.MISSING):
@@ -76,7 +76,7 @@ def _outline(
         canvas.rect(x, y, 3, height, chassis_class(colour), r=1.5)
 
 
-def _name_and_address(canvas: Canvas, x: float, y: float, width: float, port: Port) -> None:
+def _name_and_address(canvas: Canvas, x: float, y: float, width: float, port: PortPicture) -> None:
     room = width - 19
     address = CODE.fit(port.address, max(room * 0.62, room - LABEL.width(port.name) - 10))
     left = room - CODE.width(address) - 10
@@ -84,13 +84,13 @@ def _name_and_address(canvas: Canvas, x: float, y: float, width: float, port: Po
     canvas.text(x + width - 8, y + 14.5, address, CODE, "dim", anchor="end")
 
 
-def _tags(port: Port) -> tuple[str]:
+def _tags(port: PortPicture) -> tuple[str]:
     if port.state == State.DOWN:
         return (f"{port.chassis[0]} down",)
     return (port.chassis[0] if port.state == State.BOUND else str(port.state),)
 
 
-def _tag(canvas: Canvas, x: float, y: float, width: float, port: Port, colours: Mapping[str, int]) -> None:
+def _tag(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, colours: Mapping[str, int]) -> None:
     (text,) = _tags(port)
     lost = port.state in (State.DOWN, State.MISSING)
     if lost or not port.chassis:

@@ -7,7 +7,7 @@ from html import escape
 
 from ovnlab.graph import words
 from ovnlab.graph.palette import CHASSIS, tint
-from ovnlab.graph.picture import Picture, Port
+from ovnlab.graph.picture import Picture, PortPicture
 from ovnlab.graph.text import one_line
 
 _ROW = 8
@@ -128,7 +128,7 @@ class _Graph:
                 own, network = self.switches[switch.name], self.networks[switch.network]
                 self.lines.append(f'  {own} -- {network} [color="{_PHYSICAL}" label="localnet"]')
 
-    def _port_row(self, port: Port, lines: Sequence[str]) -> str:
+    def _port_row(self, port: PortPicture, lines: Sequence[str]) -> str:
         """A row of a table, filled with the colour of the chassis."""
         colour = self.picture.colours.get(port.chassis[0]) if port.chassis else None
         fill = f' bgcolor="{tint(CHASSIS[colour % len(CHASSIS)][0])}"' if colour is not None else ""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from ovnlab.graph import words
 from ovnlab.graph.palette import CHASSIS, tint
-from ovnlab.graph.picture import Node, Picture, Switch
+from ovnlab.graph.picture import NodePicture, Picture, SwitchPicture
 from ovnlab.graph.text import one_line
 
 _CLASSES = {
@@ -86,7 +86,7 @@ class _Flowchart:
             said = "" if tunnel.working else f"|{_quoted([f'{tunnel.encap} broken'])}|"
             self.edges.append(f"{first} -.-{said} {second}")
 
-    def _node(self, node: Node) -> None:
+    def _node(self, node: NodePicture) -> None:
         own = self.nodes[node.name]
         style = "node" if node.running else "off"
         if node.colour is not None and node.running:
@@ -108,7 +108,7 @@ class _Flowchart:
         for switch in self.picture.switches:
             self._switch(switch)
 
-    def _switch(self, switch: Switch) -> None:
+    def _switch(self, switch: SwitchPicture) -> None:
         own = self.switches[switch.name]
         ports = (" ".join(words.of_bound_port(port)) for port in switch.ports)
         self._box(own, [*words.of_switch(switch), *ports], "switch")

@@ -30,7 +30,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkPicture:
     """The underlay, or a physical network; `bridges` are those that carry it on chassis."""
 
     name: str
@@ -45,7 +45,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Nic:
+class NicPicture:
     """A node on a physical network: through a bridge on chassis. `underlay`: its tunnels go out there."""
 
     network: str
@@ -56,7 +56,7 @@ class Nic:
 
 
 @dataclass(frozen=True)
-class Port:
+class PortPicture:
     """A logical switch port: a fake VM's, or of a `kind` (VLAN, virtual, external) of its own.
 
     `chassis` is where it is bound, or who may speak for it, the preferred first; `parents` are the fake VMs that it
@@ -89,7 +89,7 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodePicture:
     """A machine. `colour` numbers the chassis, None where it is none; `vms` are the ports that are bound here.
 
     `address` is empty where it has none on the underlay; `facts` say what it is there for, `faults` what is wrong
@@ -106,12 +106,12 @@ class Node:
     encaps: str = ""
     facts: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
-    nics: tuple[Nic, ...] = ()
-    vms: tuple[Port, ...] = ()
+    nics: tuple[NicPicture, ...] = ()
+    vms: tuple[PortPicture, ...] = ()
 
 
 @dataclass(frozen=True)
-class Tunnel:
+class TunnelPicture:
     """A tunnel between two chassis; it works where both ends say so, or where nobody was asked."""
 
     ends: tuple[str, str]
@@ -120,7 +120,7 @@ class Tunnel:
 
 
 @dataclass(frozen=True)
-class Rule:
+class RulePicture:
     """A line of a router's or switch's configuration: what it is, and what it says."""
 
     kind: str
@@ -135,7 +135,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class RouterPort:
+class RouterPortPicture:
     """A router's port on a switch; `gateways` in order where it is centralised."""
 
     switch: str
@@ -145,16 +145,16 @@ class RouterPort:
 
 
 @dataclass(frozen=True)
-class Router:
+class RouterPicture:
     """A logical router; on `chassis` alone where it is a gateway router."""
 
     name: str
     zone: str
     chassis: str
-    ports: tuple[RouterPort, ...]
-    nat: tuple[Rule, ...] = ()
-    routes: tuple[Rule, ...] = ()
-    balancers: tuple[Rule, ...] = ()
+    ports: tuple[RouterPortPicture, ...]
+    nat: tuple[RulePicture, ...] = ()
+    routes: tuple[RulePicture, ...] = ()
+    balancers: tuple[RulePicture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Badge:
 
 
 @dataclass(frozen=True)
-class Switch:
+class SwitchPicture:
     """A logical switch; `localnet` is the physical network that it is joined to, with the VLAN."""
 
     name: str
@@ -175,9 +175,9 @@ class Switch:
     transit: bool = False
     network: str = ""
     vlan: int = 0
-    ports: tuple[Port, ...] = ()
+    ports: tuple[PortPicture, ...] = ()
     badges: tuple[Badge, ...] = ()
-    balancers: tuple[Rule, ...] = ()
+    balancers: tuple[RulePicture, ...] = ()
 
     @property
     def localnet(self) -> str:
@@ -191,19 +191,19 @@ class Picture:
 
     name: str
     state: str
-    underlay: Network
-    networks: tuple[Network, ...]
-    nodes: tuple[Node, ...]
-    unbound: tuple[Port, ...]
-    tunnels: tuple[Tunnel, ...]
+    underlay: NetworkPicture
+    networks: tuple[NetworkPicture, ...]
+    nodes: tuple[NodePicture, ...]
+    unbound: tuple[PortPicture, ...]
+    tunnels: tuple[TunnelPicture, ...]
     mesh: tuple[str, ...]
     zones: tuple[str, ...]
     zone_facts: tuple[tuple[str, str], ...]
-    switches: tuple[Switch, ...]
-    routers: tuple[Router, ...]
+    switches: tuple[SwitchPicture, ...]
+    routers: tuple[RouterPicture, ...]
 
     @property
-    def drawn_tunnels(self) -> tuple[Tunnel, ...]:
+    def drawn_tunnels(self) -> tuple[TunnelPicture, ...]:
         """All of them between few chassis, between many only what is broken between nodes that run."""
         if len(self.colours) <= MOST_CHASSIS_WITH_TUNNELS:
             return self.tunnels

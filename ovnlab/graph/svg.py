@@ -6,9 +6,9 @@ from collections.abc import Callable
 from xml.sax.saxutils import escape
 
 from ovnlab.graph.canvas import Canvas, pill_width
-from ovnlab.graph.logical import Logical
+from ovnlab.graph.logical_view import LogicalView
 from ovnlab.graph.palette import HEADING, SMALL, SUMMARY, TITLE, chassis_class, stylesheet
-from ovnlab.graph.physical import Physical
+from ovnlab.graph.physical_view import PhysicalView
 from ovnlab.graph.picture import Picture, State
 from ovnlab.graph.text import legible
 
@@ -20,8 +20,8 @@ _STATES = {"up": "good", "degraded": "warn", "down": "bad"}
 
 def svg(picture: Picture, view: str = "both") -> str:
     """A whole SVG file; at most 1600 pixels wide, as high as it has to be."""
-    physical = Physical(picture, _WIDEST - 2 * _MARGIN) if view != "logical" else None
-    logical = Logical(picture) if view != "physical" and (picture.switches or picture.routers) else None
+    physical = PhysicalView(picture, _WIDEST - 2 * _MARGIN) if view != "logical" else None
+    logical = LogicalView(picture) if view != "physical" and (picture.switches or picture.routers) else None
     wanted = max([part.width for part in (physical, logical) if part], default=0)
     width = min(max(wanted, _NARROWEST), _WIDEST - 2 * _MARGIN)
     canvas = Canvas()

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from ovnlab.graph.picture import Network, Node, Picture, Port, Router, RouterPort, State, Switch
+from ovnlab.graph.picture import (
+    NetworkPicture,
+    NodePicture,
+    Picture,
+    PortPicture,
+    RouterPicture,
+    RouterPortPicture,
+    State,
+    SwitchPicture,
+)
 
 
-def of_network(picture: Picture, network: Network) -> list[str]:
+def of_network(picture: Picture, network: NetworkPicture) -> list[str]:
     """A network; the tunnels are said at the underlay."""
     mtu = [f"MTU {network.mtu}"] if network.mtu else []
     mesh = [", ".join(picture.mesh)] if network is picture.underlay and picture.mesh else []
     return [network.name, *network.subnets, *mtu, *network.bridges, *mesh]
 
 
-def of_node(node: Node) -> list[str]:
+def of_node(node: NodePicture) -> list[str]:
     """A node without its ports."""
     state = [] if node.running else ["not running"]
     encaps = [f"chassis, {node.encaps}"] if node.colour is not None else []
@@ -21,12 +30,12 @@ def of_node(node: Node) -> list[str]:
     return list(filter(None, [*head, *encaps, *node.facts, *nics]))
 
 
-def of_port(port: Port) -> list[str]:
+def of_port(port: PortPicture) -> list[str]:
     """A port where it is bound."""
     return [port.name, *port.addresses]
 
 
-def of_bound_port(port: Port) -> list[str]:
+def of_bound_port(port: PortPicture) -> list[str]:
     """A port on its switch: also what kind it is, and where it is bound."""
     kind = f"{port.kind} of {', '.join(port.parents)}" if port.parents else port.kind
     state = "" if port.state == State.BOUND or port.kind else str(port.state)
@@ -34,7 +43,7 @@ def of_bound_port(port: Port) -> list[str]:
     return list(filter(None, [*of_port(port), kind, where]))
 
 
-def of_switch(switch: Switch) -> list[str]:
+def of_switch(switch: SwitchPicture) -> list[str]:
     """A switch without its ports."""
     zone = f"zone {switch.zone}" if switch.zone else ""
     badges = ", ".join(badge.text for badge in switch.badges)
@@ -44,7 +53,7 @@ def of_switch(switch: Switch) -> list[str]:
     return list(filter(None, [*head, *(f"LB {rule.described}" for rule in switch.balancers)]))
 
 
-def of_router(router: Router) -> list[str]:
+def of_router(router: RouterPicture) -> list[str]:
     """A router without its ports."""
     zone = f"zone {router.zone}" if router.zone else ""
     chassis = f"gateway router on {router.chassis}" if router.chassis else "router"
@@ -53,7 +62,7 @@ def of_router(router: Router) -> list[str]:
     return list(filter(None, [router.name, chassis, zone, *rules, *balancers]))
 
 
-def of_router_port(port: RouterPort) -> list[str]:
+def of_router_port(port: RouterPortPicture) -> list[str]:
     """A router's port, with its gateways in order."""
     gateways = [f"gateways {', '.join(port.gateways)}"] if port.gateways else []
     return [*port.networks, *gateways]

@@ -23,7 +23,7 @@ from ovnlab.northbound import live
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb import Row, Tables, rows, select
 from ovnlab.parallel import for_each
-from ovnlab.plan import Plan, Seen, plan
+from ovnlab.plan import LabState, Plan, plan
 from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.databases import of_zone
 from ovnlab.tasks.probe import NodeState, parse
@@ -340,7 +340,7 @@ def _plan(lab: Lab, snapshot: LabSnapshot) -> Plan:
     states = {name: node.state for name, node in snapshot.nodes.items()}
     unread = [OvnlabError(reason, where=what) for what, reason in snapshot.unread.items() if what.startswith("nb@")]
     read = all(zone.northbound for zone in snapshot.zones.values())
-    seen = Seen(states, snapshot.rows if read else None, (), tuple(unread))
+    seen = LabState(states, snapshot.rows if read else None, (), tuple(unread))
     builds = {name: node.state.build for name, node in snapshot.nodes.items()}
     try:
         found = plan(lab.topology, seen, known=lab.topology.nodes, builds=builds)

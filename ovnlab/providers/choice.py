@@ -14,7 +14,7 @@ from ovnlab.state import Base, LabFolder
 from ovnlab.topology.resolved import Topology
 
 if TYPE_CHECKING:
-    from ovnlab.doctor import Finding
+    from ovnlab.doctor import Requirement
 
 
 def _local(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
@@ -48,13 +48,13 @@ def _libvirt(folder: LabFolder, topology: Topology | None, base: Base | None, re
     return LibvirtProvider(folder, topology, reporter)
 
 
-def _findings_of_libvirt() -> list[Finding]:
+def _findings_of_libvirt() -> list[Requirement]:
     from ovnlab.providers.libvirt.requirements import findings  # noqa: PLC0415  for doctor
 
     return findings()
 
 
-def _findings_of_vagrant() -> list[Finding]:
+def _findings_of_vagrant() -> list[Requirement]:
     from ovnlab.providers.vagrant_requirements import findings  # noqa: PLC0415  for doctor
 
     return findings()
@@ -87,7 +87,7 @@ def provider_of(folder: LabFolder, topology: Topology | None, base: Base | None,
     return spec.make(folder, topology, base, reporter)
 
 
-def findings_of_providers() -> list[Finding]:
+def findings_of_providers() -> list[Requirement]:
     """Return what `doctor` says of all providers."""
     return [finding for spec in PROVIDERS for finding in spec.findings()]
 

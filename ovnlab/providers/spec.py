@@ -13,7 +13,7 @@ from ovnlab.state import Base, LabFolder
 from ovnlab.topology.resolved import Topology
 
 if TYPE_CHECKING:
-    from ovnlab.doctor import Finding
+    from ovnlab.doctor import Requirement
 
 Make = Callable[[LabFolder, Topology | None, Base | None, Reporter], Provider]
 
@@ -43,4 +43,4 @@ class ProviderSpec(msgspec.Struct, frozen=True):
     supports: tuple[str, ...] = ()
     keeps: Callable[[LabFolder], bool] = _nothing_is_kept
     kept: Callable[[], Iterable[str]] = tuple
-    findings: Callable[[], Iterable[Finding]] = tuple
+    findings: Callable[[], Iterable[Requirement]] = tuple

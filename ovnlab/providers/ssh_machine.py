@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ovnlab.atomic_write import write_whole
 from ovnlab.errors import OvnlabError, Timeout
 from ovnlab.ovsdb import connect
 from ovnlab.parallel import for_each
@@ -26,7 +27,6 @@ from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Topology
 from ovnlab.waiting import CLOCK, now_ns, wait_until
-from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context

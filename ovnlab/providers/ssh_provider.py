@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from ovnlab.atomic_write import write_whole
 from ovnlab.errors import CommandFailed, LoginRefused, OvnlabError
 from ovnlab.parallel import Gate, for_each
 from ovnlab.providers.base import DOES_NOT_ANSWER
@@ -28,7 +29,6 @@ from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
-from ovnlab.writing import write_whole
 
 if TYPE_CHECKING:
     from ovnlab.providers.fabric_connection import RootConnection

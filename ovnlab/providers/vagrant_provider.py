@@ -22,6 +22,7 @@ import msgspec
 import vagrant
 from msgspec.structs import replace
 
+from ovnlab.atomic_write import write_whole
 from ovnlab.errors import HostRequirementError, OvnlabError
 from ovnlab.parallel import for_each
 from ovnlab.providers.base import DOES_NOT_ANSWER, SUSPENDED
@@ -35,7 +36,6 @@ from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
 from ovnlab.waiting import wait_until
-from ovnlab.writing import write_whole
 
 NOTES = "vagrant.json"
 """The file of the lab's folder that says which machines are settled, and how they are reached."""

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 
+from ovnlab.atomic_write import write_whole
 from ovnlab.errors import OvnlabError
 from ovnlab.software.toolchain import without_git
 from ovnlab.state import cache_root
 from ovnlab.waiting import now_ns
-from ovnlab.writing import write_whole
 
 MADE = frozenset(
     {".git", ".deps", ".libs", ".dirstamp", "autom4te.cache", "config.log", "config.status", "stamp-h1", "libtool",

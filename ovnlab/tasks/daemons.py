@@ -244,7 +244,7 @@ def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
     return render("node/transit.sh.j2", add=add, remove=remove, lab=lab)
 
 
-class Started(msgspec.Struct, frozen=True):
+class StartedDaemons(msgspec.Struct, frozen=True):
     """What came of starting a node: what was damaged of its databases, and the process ID of its ovs-vswitchd there.
 
     That is 0 where the node has none.
@@ -254,7 +254,7 @@ class Started(msgspec.Struct, frozen=True):
     switch: int
 
 
-def start_node(context: Context, topology: Topology, node: Node, how: Start) -> Started:
+def start_node(context: Context, topology: Topology, node: Node, how: Start) -> StartedDaemons:
     """Start databases and switch of a node, and configure its chassis."""
     printed = run_script(
         context,
@@ -263,7 +263,7 @@ def start_node(context: Context, topology: Topology, node: Node, how: Start) -> 
         timeout=READY_TIMEOUT * 2,
     )
     found = re.search(r"^ovs-vswitchd (\d+)$", printed, re.MULTILINE)
-    return Started(tuple(damage.parse(printed)), int(found[1]) if found else 0)
+    return StartedDaemons(tuple(damage.parse(printed)), int(found[1]) if found else 0)
 
 
 def start_controller(context: Context, topology: Topology, node: Node) -> None:

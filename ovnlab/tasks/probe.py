@@ -59,7 +59,7 @@ class Daemon(msgspec.Struct, frozen=True):
     stopped: bool = False
 
 
-class Tunnel(msgspec.Struct, frozen=True):
+class TunnelPort(msgspec.Struct, frozen=True):
     """A tunnel port of br-int; `working` once the switch has given it a number."""
 
     name: str
@@ -76,7 +76,7 @@ class Device(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
 
 
-class Route(msgspec.Struct, frozen=True):
+class KernelRoute(msgspec.Struct, frozen=True):
     """A route in a namespace: to which network, by which gateway (empty where it is on the link), by which device."""
 
     network: str
@@ -102,7 +102,7 @@ class BoundVM(msgspec.Struct, frozen=True):
     more: str = ""
     devices: Mapping[str, Device] = msgspec.field(default_factory=dict)
     serves: bool = False
-    routes: tuple[Route, ...] = ()
+    routes: tuple[KernelRoute, ...] = ()
 
     @property
     def trunk(self) -> str:
@@ -169,7 +169,7 @@ class NodeState(msgspec.Struct, frozen=True):
     daemons: dict[str, Daemon]
     external_ids: dict[str, str]
     bridges: dict[str, Row]
-    tunnels: tuple[Tunnel, ...]
+    tunnels: tuple[TunnelPort, ...]
     vms: tuple[BoundVM, ...]
     devices: Mapping[str, Device]
     connections: Mapping[str, int | None]
@@ -329,9 +329,9 @@ def _is_vm(row: Row) -> bool:
     return NAME.fullmatch(row["external_ids"].get("iface-id", "")) is not None
 
 
-def _tunnel(row: Row) -> Tunnel:
+def _tunnel(row: Row) -> TunnelPort:
     working = isinstance(row["ofport"], int) and row["ofport"] > 0
-    return Tunnel(row["name"], row["type"], row["options"].get("remote_ip", ""), working)
+    return TunnelPort(row["name"], row["type"], row["options"].get("remote_ip", ""), working)
 
 
 def _network(route: Row) -> str:
@@ -375,7 +375,7 @@ def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]], outside: set[obje
         devices=devices,
         serves=name in serving,
         routes=tuple(
-            Route(_network(route), route.get("gateway", ""), route["dev"]) for route in routes if "dev" in route
+            KernelRoute(_network(route), route.get("gateway", ""), route["dev"]) for route in routes if "dev" in route
         ),
     )
     return replace(state, vm=_bound_as(row, ids)) if "ovnlab" in ids else state

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from types import CodeType
 
+from ovnlab.atomic_write import write_whole
 from ovnlab.shipped import COMPILED, TEMPLATES, VAGRANTFILE
 from ovnlab.templating import runtime
-from ovnlab.writing import write_whole
 
 
 def render(template: str, **values: object) -> str:

@@ -61,7 +61,7 @@ class Macro:
         return self.function(*({**positional, **named}.get(name, missing) for name in self.names))
 
 
-class Context:
+class TemplateContext:
     """The values that a template is rendered with."""
 
     class eval_ctx:  # noqa: N801  as Jinja calls it
@@ -93,12 +93,12 @@ class Template:
     def __init__(self, code: CodeType, environment: Environment) -> None:
         namespace: dict[str, Any] = {"environment": environment}
         exec(code, namespace)  # noqa: S102  what Jinja compiled of templates/
-        self.root_render_func: Callable[[Context], Iterator[str]] = namespace["root"]
+        self.root_render_func: Callable[[TemplateContext], Iterator[str]] = namespace["root"]
 
-    def new_context(self, values: Values, shared: bool = False, local: Values | None = None) -> Context:
+    def new_context(self, values: Values, shared: bool = False, local: Values | None = None) -> TemplateContext:
         """Return a context with these values, and with those of the template that includes this one."""
         del shared
-        return Context({**values, **(local or {})})
+        return TemplateContext({**values, **(local or {})})
 
 
 def item(value: Any, key: Any) -> Any:

@@ -12,7 +12,7 @@ from testinfra.modules.service import Service
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab, Target, find
 from ovnlab.tasks.probe import running
-from ovnlab.testing.examination import Silent
+from ovnlab.testing.examination import SilentReporter
 
 TIMEOUT = 300
 """Seconds after which a command is given up."""
@@ -40,7 +40,7 @@ class OvnlabBackend(BaseBackend):  # type: ignore[misc]  # testinfra is not type
     def __init__(self, hostspec: str, *args: Any, lab: Lab | None = None, **kwargs: Any) -> None:
         name, _, lab_name = hostspec.partition("@")
         super().__init__(name, *args, **kwargs)
-        self.lab = lab or find(lab_name or None, Silent())
+        self.lab = lab or find(lab_name or None, SilentReporter())
         self.name = name
 
     @property

@@ -21,8 +21,8 @@ from ovnlab.insight.trace import Trace, trace
 from ovnlab.insight.verdict import verdict
 from ovnlab.lab import Lab
 from ovnlab.status import NodeStatus, Status, status
-from ovnlab.testing import examination, judgement
-from ovnlab.testing.findings import Finding, failed, held
+from ovnlab.testing import assertions, examination
+from ovnlab.testing.check_result import CheckResult, failed, held
 from ovnlab.topology.resolved import Check
 
 __tracebackhide__ = True
@@ -32,12 +32,12 @@ __tracebackhide__ = True
 class CheckFailed(AssertionError):
     """A check did not hold; `finding` says what was expected and what was observed."""
 
-    def __init__(self, finding: Finding) -> None:
+    def __init__(self, finding: CheckResult) -> None:
         super().__init__(str(finding))
         self.finding = finding
 
 
-def _held(finding: Finding) -> Finding:
+def _held(finding: CheckResult) -> CheckResult:
     if not finding.ok:
         raise CheckFailed(finding)
     return finding
@@ -51,58 +51,58 @@ def _node(found: Status, name: str) -> NodeStatus:
     return node
 
 
-def daemon_runs(lab: Lab, node: str, daemon: str) -> Finding:
+def daemon_runs(lab: Lab, node: str, daemon: str) -> CheckResult:
     """A daemon such as `ovn-controller` runs on a node that should run it."""
     found = _node(status(lab), node)
     wanted = next((one for one in found.daemons if one.name == daemon), None)
     if wanted is None:
         title = f"{daemon} runs on {node}"
         return _held(failed("daemons", title, "a daemon that should run there", "none of that name"))
-    return _held(judgement.daemon_runs(found, wanted))
+    return _held(assertions.daemon_runs(found, wanted))
 
 
-def chassis_registered(lab: Lab, node: str) -> Finding:
+def chassis_registered(lab: Lab, node: str) -> CheckResult:
     """A node has a row in the Southbound database's Chassis table."""
-    return _held(judgement.chassis_registered(_node(status(lab), node)))
+    return _held(assertions.chassis_registered(_node(status(lab), node)))
 
 
-def tunnel_up(lab: Lab, node: str, peer: str) -> Finding:
+def tunnel_up(lab: Lab, node: str, peer: str) -> CheckResult:
     """A node has a tunnel port to a peer, and its switch works with it. One direction; the other is another check."""
     found = status(lab)
-    return _held(judgement.tunnel_up(_node(found, node), _node(found, peer).name))
+    return _held(assertions.tunnel_up(_node(found, node), _node(found, peer).name))
 
 
-def port_bound(lab: Lab, port: str, chassis: str | None = None) -> Finding:
+def port_bound(lab: Lab, port: str, chassis: str | None = None) -> CheckResult:
     """A logical switch port is bound, to that chassis where one is named, and up."""
     found = next((one for one in status(lab).ports if one.name == port), None)
     if found is None:
         return _held(failed("ports", f"{port} is bound and up", "a logical switch port", "there is none"))
-    return _held(judgement.port_bound(found, chassis))
+    return _held(assertions.port_bound(found, chassis))
 
 
-def synced(lab: Lab, *, timeout: int = 30) -> Finding:
+def synced(lab: Lab, *, timeout: int = 30) -> CheckResult:
     """All chassis follow the Northbound database, within `timeout` seconds."""
     for zone in lab.topology.zones:
         found = _held(examination.hv_synced(lab, zone, timeout))
     return found
 
 
-def reachable(lab: Lab, source: str, target: str, *, tcp: int | None = None) -> Finding:
+def reachable(lab: Lab, source: str, target: str, *, tcp: int | None = None) -> CheckResult:
     """A fake VM or node gets an answer from another or from an address: to a ping, or to a connection to port `tcp`."""
     return _tried(lab, source, target, tcp, "reachable")
 
 
-def unreachable(lab: Lab, source: str, target: str, *, tcp: int | None = None) -> Finding:
+def unreachable(lab: Lab, source: str, target: str, *, tcp: int | None = None) -> CheckResult:
     """It gets no answer, not even that there is none."""
     return _tried(lab, source, target, tcp, "unreachable")
 
 
-def refused(lab: Lab, source: str, target: str, *, tcp: int) -> Finding:
+def refused(lab: Lab, source: str, target: str, *, tcp: int) -> CheckResult:
     """It is told that there is nobody at that port."""
     return _tried(lab, source, target, tcp, "refused")
 
 
-def _tried(lab: Lab, source: str, target: str, tcp: int | None, expect: str) -> Finding:
+def _tried(lab: Lab, source: str, target: str, tcp: int | None, expect: str) -> CheckResult:
     """What comes of packets alone; whether OVN means it so is for `as_intended`."""
     if tcp is not None and not 0 < tcp < 65536:
         raise OvnlabError(f"{tcp} is no TCP port")
@@ -122,7 +122,7 @@ def _is_address(name: str) -> bool:
     return examination.address(name, {}) is not None
 
 
-def as_intended(lab: Lab, source: str, target: str) -> Finding:
+def as_intended(lab: Lab, source: str, target: str) -> CheckResult:
     """One real packet goes where OVN means it to, on every chassis of its way (`ovnlab trace`)."""
     return _held(_verdict(_trace(lab, source, target)))
 
@@ -160,7 +160,7 @@ def _keys(found: dict[str, int]) -> str:
     return ", ".join(f"{key} {value}" for key, value in found.items())
 
 
-def north_south(lab: Lab, source: str, target: str, *, gateway: str) -> Finding:
+def north_south(lab: Lab, source: str, target: str, *, gateway: str) -> CheckResult:
     """A packet to another machine or network goes through that gateway chassis, and is answered."""
     _tried(lab, source, target, None, "reachable")
     done = _trace(lab, source, target)
@@ -174,7 +174,7 @@ def north_south(lab: Lab, source: str, target: str, *, gateway: str) -> Finding:
 
 def holds(lab: Lab, *, sample: int = 1000, seed: int = 1) -> None:
     """All that `ovnlab test` looks at: daemons, chassis, tunnels, ports, every pair of fake VMs, the file's checks."""
-    examined = examination.examine(lab, examination.Silent(), sample=sample, seed=seed)
+    examined = examination.examine(lab, examination.SilentReporter(), sample=sample, seed=seed)
     if examined.failures:
         told = "\n".join(map(str, examined.failures[:20]))
         first = examined.failures[0]
@@ -186,7 +186,7 @@ def _trace(lab: Lab, source: str, target: str) -> Trace:
     return trace(look(lab), TraceRequest(source, target))
 
 
-def _verdict(done: Trace) -> Finding:
+def _verdict(done: Trace) -> CheckResult:
     said = verdict(done)
     title = f"{done.question.source.name} → {done.question.destination.name}"
     if said.agrees:

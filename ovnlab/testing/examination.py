@@ -18,10 +18,10 @@ from ovnlab.state import labs
 from ovnlab.status import Status, status
 from ovnlab.tasks import daemons
 from ovnlab.tasks.databases import of_zone
-from ovnlab.testing import judgement
-from ovnlab.testing.findings import Finding, failed, held
-from ovnlab.testing.pairs import Compared, compared, pairs, places, sampled
-from ovnlab.testing.tries import Try, outcomes
+from ovnlab.testing import assertions
+from ovnlab.testing.check_result import CheckResult, failed, held
+from ovnlab.testing.reachability import ReachabilityTest, outcomes
+from ovnlab.testing.vm_matrix import PairResult, compared, pairs, places, sampled
 from ovnlab.topology.resolved import Check
 
 SYNC_TIMEOUT = 10
@@ -32,7 +32,7 @@ HEADERS = {4: 28, 6: 48}
 
 
 @dataclass(frozen=True)
-class Checked:
+class FileCheckResult:
     """A check of the topology's file: what OVN means, and what came of it (or why it could not be tried)."""
 
     check: Check
@@ -51,7 +51,7 @@ class Checked:
         return f"{self.check.kind} {where} from {self.check.source}"
 
     @property
-    def finding(self) -> Finding:
+    def finding(self) -> CheckResult:
         """For a list of findings."""
         if self.ok:
             return held("checks", self.title, self.observed)
@@ -75,15 +75,15 @@ class Examination:
     """
 
     lab: str
-    own: tuple[Finding, ...]
-    pairs: tuple[Compared, ...]
+    own: tuple[CheckResult, ...]
+    pairs: tuple[PairResult, ...]
     of_pairs: int
     seed: int
-    checks: tuple[Checked, ...]
+    checks: tuple[FileCheckResult, ...]
     is_one_of_several: bool = False
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[CheckResult, ...]:
         """Everything, in the order in which it is told."""
         found = (*self.own, *(pair.finding for pair in self.pairs), *(checked.finding for checked in self.checks))
         return (
@@ -91,12 +91,12 @@ class Examination:
         )
 
     @property
-    def failures(self) -> tuple[Finding, ...]:
+    def failures(self) -> tuple[CheckResult, ...]:
         """What does not hold."""
         return tuple(finding for finding in self.findings if not finding.ok)
 
 
-class Silent(Reporter):
+class SilentReporter(Reporter):
     """Tells nobody how far things are."""
 
     def step(self, text: str) -> None:
@@ -115,7 +115,7 @@ def examine(lab: Lab, reporter: Reporter, *, sample: int, seed: int) -> Examinat
         raise OvnlabError(f"lab {lab.name} is down", hint=f"{lab.folder.up_command()} brings it back")
     reporter.step("looking at daemons, chassis, tunnels and ports")
     found, synced = _state(lab)
-    own = [*judgement.all_of(found, lab.topology), *synced]
+    own = [*assertions.all_of(found, lab.topology), *synced]
     try:
         seen = look(lab)
     except OvnlabError as error:
@@ -143,7 +143,7 @@ def _of_lab(hint: str, lab: str) -> str:
     return f"{command} -l {lab}{separator}{rest}"
 
 
-def _as_bound(seen: LabView) -> Iterator[Finding]:
+def _as_bound(seen: LabView) -> Iterator[CheckResult]:
     """Whether fake VMs have in their namespaces what they were bound with: nothing else says why one is silent."""
     for node, state in seen.states.items():
         for bound in state.vms:
@@ -162,7 +162,7 @@ def _as_bound(seen: LabView) -> Iterator[Finding]:
                 yield held("vms", title, " ".join(bound.addresses) or "none")
 
 
-def _nowhere(found: Status, seen: LabView) -> Iterator[Finding]:
+def _nowhere(found: Status, seen: LabView) -> Iterator[CheckResult]:
     """Ports that the Southbound database says are bound where no node tells of them: their pairs are not tried."""
     there = {bound.name for state in seen.states.values() for bound in state.vms}
     ports = {name: port for zone in seen.zones.values() for name, port in zone.names.ports.items()}
@@ -179,15 +179,15 @@ def _out_of(chosen: Sequence[object], every: Sequence[object]) -> str:
     return f", a sample of {len(every)}" if len(chosen) < len(every) else ""
 
 
-def _unread(error: OvnlabError) -> Finding:
+def _unread(error: OvnlabError) -> CheckResult:
     where = error.where or "the central node"
     return failed("databases", "the Southbound database answers", "yes", f"no ({where})", "ovnlab status")
 
 
-def _state(lab: Lab) -> tuple[Status, list[Finding]]:
+def _state(lab: Lab) -> tuple[Status, list[CheckResult]]:
     """The lab's status, and whether chassis follow the databases, found out at the same time."""
     found: list[Status] = []
-    synced: list[Finding] = []
+    synced: list[CheckResult] = []
 
     questions: list[Callable[[], None]] = [lambda: found.append(status(lab))]
     questions += [
@@ -197,7 +197,7 @@ def _state(lab: Lab) -> tuple[Status, list[Finding]]:
     return found[0], synced
 
 
-def hv_synced(lab: Lab, zone: str, timeout: int = SYNC_TIMEOUT) -> Finding:
+def hv_synced(lab: Lab, zone: str, timeout: int = SYNC_TIMEOUT) -> CheckResult:
     """Whether all chassis of a zone have what the Northbound database says (ovn-nbctl(8), --wait=hv)."""
     title = "all chassis follow the Northbound database" + (f" of {zone}" if zone else "")
     try:
@@ -207,9 +207,9 @@ def hv_synced(lab: Lab, zone: str, timeout: int = SYNC_TIMEOUT) -> Finding:
     return held("synced", title)
 
 
-def _mtu(seen: LabView, tried: Sequence[Compared]) -> list[Finding]:
+def _mtu(seen: LabView, tried: Sequence[PairResult]) -> list[CheckResult]:
     """Whether the largest packet of fake VMs gets through, between each two chassis that any is on."""
-    chosen: dict[frozenset[str], tuple[Compared, int]] = {}
+    chosen: dict[frozenset[str], tuple[PairResult, int]] = {}
     for one in tried:
         source, target = one.pair.source.target, one.pair.target.target
         nodes = frozenset((source.node.name, target.node.name))
@@ -217,7 +217,7 @@ def _mtu(seen: LabView, tried: Sequence[Compared]) -> list[Finding]:
         if len(nodes) == 2 and nodes not in chosen and one.observed == "reachable" and one.ok and mtu:
             chosen[nodes] = one, mtu
     tries = [
-        Try(
+        ReachabilityTest(
             one.pair.source.target, str(one.pair.address),
             detail=mtu - HEADERS[one.pair.address.version], device=one.pair.source.device,
         )
@@ -239,7 +239,7 @@ def _mtu_of(seen: LabView, place: Target) -> int:
     return device.mtu if device else 0
 
 
-def check(lab: Lab, seen: LabView, checks: Sequence[Check]) -> list[Checked]:
+def check(lab: Lab, seen: LabView, checks: Sequence[Check]) -> list[FileCheckResult]:
     """Try what a file's `checks:` say, and compare it with what OVN means."""
     there = lab.places({one.source for one in checks} | {one.target for one in checks})
     observed = observe(checks, there)
@@ -251,12 +251,12 @@ def check(lab: Lab, seen: LabView, checks: Sequence[Check]) -> list[Checked]:
         for one in checks
     ]  # fmt: skip
     meant = intents(seen, wishes)  # after the packets: routers have learnt MAC addresses from them
-    return [Checked(*one) for one in zip(checks, meant, observed, strict=True)]
+    return [FileCheckResult(*one) for one in zip(checks, meant, observed, strict=True)]
 
 
 def observe(checks: Sequence[Check], there: Mapping[str, Target]) -> list[str]:
     """What comes of each check between places of a lab: reachable, unreachable, refused, or why it was not tried."""
-    tries: dict[int, Try] = {}
+    tries: dict[int, ReachabilityTest] = {}
     observed: dict[int, str] = {}
     for number, one in enumerate(checks):
         source = there.get(one.source)
@@ -266,7 +266,9 @@ def observe(checks: Sequence[Check], there: Mapping[str, Target]) -> list[str]:
         elif found is None:
             observed[number] = f"{one.target} has no address" if one.target in there else f"{one.target} is not there"
         else:
-            tries[number] = Try(source, found, one.kind, one.port, source.interface if source.is_vlan else "")
+            tries[number] = ReachabilityTest(
+                source, found, one.kind, one.port, source.interface if source.is_vlan else ""
+            )
     hoped = [checks[number].expect != "unreachable" for number in tries]
     observed.update(zip(tries, outcomes(list(tries.values()), hoped), strict=True))
     return [observed[number] for number in range(len(checks))]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
     from ovnlab.lab import Lab
-    from ovnlab.testing.labs import Brought, Naming
+    from ovnlab.testing.lab_fixtures import LabUnderTest, Naming
 
 SCOPES = ("function", "module", "session")
 
@@ -69,19 +69,19 @@ class Labs:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self._naming: Naming | None = None
-        self._brought: dict[tuple[str, ...], Brought] = {}
+        self._brought: dict[tuple[str, ...], LabUnderTest] = {}
 
-    def of(self, item: pytest.Item) -> Brought:
+    def of(self, item: pytest.Item) -> LabUnderTest:
         """The lab that a test is marked with, or that the command line names."""
         from ovnlab.errors import OvnlabError  # noqa: PLC0415  runs that use no lab load nothing of this
-        from ovnlab.testing import labs  # noqa: PLC0415
+        from ovnlab.testing import lab_fixtures  # noqa: PLC0415
 
         wished = self.config.getoption("--ovnlab")
         mark = item.get_closest_marker("topology")
         file, scope, settings = _marked(item, mark)
         if wished:
-            if (found := labs.running(wished)) is not None:
-                return labs.Brought(found, own=False, since=labs.now())
+            if (found := lab_fixtures.running(wished)) is not None:
+                return lab_fixtures.LabUnderTest(found, own=False, since=lab_fixtures.now())
             file, scope = wished, scope if mark else "session"
         if not file:
             pytest.fail(
@@ -91,28 +91,28 @@ class Labs:
         settings = (*settings, *self.config.getoption("--ovnlab-set"))
         why = ""
         try:
-            path = labs.topology_file(file, item.path, self.config.rootpath)
+            path = lab_fixtures.topology_file(file, item.path, self.config.rootpath)
             return self._brought_for(_owner(item, scope), path, settings)
         except OvnlabError as error:
-            why = labs.report_of(error)
+            why = lab_fixtures.report_of(error)
         pytest.fail(f"no lab of {file}: {why}", pytrace=False)
 
-    def _brought_for(self, owner: pytest.Item | pytest.Collector, path: str, settings: Sequence[str]) -> Brought:
+    def _brought_for(self, owner: pytest.Item | pytest.Collector, path: str, settings: Sequence[str]) -> LabUnderTest:
         """The lab of a file that lives as long as `owner`, brought up where it is not there yet."""
-        from ovnlab.testing import labs  # noqa: PLC0415  as above
+        from ovnlab.testing import lab_fixtures  # noqa: PLC0415  as above
 
         key = (path, *settings, owner.nodeid)
         if key not in self._brought:
             _interrupt_at_sigterm()
-            self._naming = self._naming or labs.Naming(os.environ.get("PYTEST_XDIST_WORKER", ""))
+            self._naming = self._naming or lab_fixtures.Naming(os.environ.get("PYTEST_XDIST_WORKER", ""))
             provider = self.config.getoption("--ovnlab-provider")
-            self._brought[key] = labs.bring_up(path, self._naming.name(path), settings, provider)
+            self._brought[key] = lab_fixtures.bring_up(path, self._naming.name(path), settings, provider)
             owner.addfinalizer(lambda: self._brought.pop(key).remove())
         return self._brought[key]
 
 
 _LABS = pytest.StashKey[Labs]()
-_BROUGHT = pytest.StashKey[tuple["Brought", pytest.TempPathFactory]]()
+_BROUGHT = pytest.StashKey[tuple["LabUnderTest", pytest.TempPathFactory]]()
 
 
 def _marked(item: pytest.Item, mark: pytest.Mark | None) -> tuple[str, str, tuple[str, ...]]:
@@ -194,16 +194,16 @@ def pytest_runtest_makereport(
     return report
 
 
-def _about(brought: Brought, factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def _about(brought: LabUnderTest, factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Titles and texts about a lab; what cannot be had of a broken one is said, and keeps nothing else back."""
     from ovnlab.errors import OvnlabError  # noqa: PLC0415  loaded already
-    from ovnlab.testing import labs  # noqa: PLC0415
+    from ovnlab.testing import lab_fixtures  # noqa: PLC0415
 
     lab = brought.lab
     for title, tell in (
-        ("ovnlab status", labs.described),
-        ("ovnlab logs", lambda lab: labs.logs(lab, brought.since)),
-        ("ovnlab bundle", lambda lab: str(labs.put_into_bundle(lab, factory.mktemp("ovnlab")))),
+        ("ovnlab status", lab_fixtures.described),
+        ("ovnlab logs", lambda lab: lab_fixtures.logs(lab, brought.since)),
+        ("ovnlab bundle", lambda lab: str(lab_fixtures.put_into_bundle(lab, factory.mktemp("ovnlab")))),
     ):
         try:
             yield title, tell(lab)

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovnlab.templating import render
-from ovnlab.testing.examination import Checked, Examination
-from ovnlab.testing.findings import Finding
-from ovnlab.testing.pairs import Compared
+from ovnlab.testing.check_result import CheckResult
+from ovnlab.testing.examination import Examination, FileCheckResult
+from ovnlab.testing.vm_matrix import PairResult
 
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not have (2.2, Characters)."""
 
 
-def kinds(found: Sequence[Finding]) -> dict[str, list[Finding]]:
+def kinds(found: Sequence[CheckResult]) -> dict[str, list[CheckResult]]:
     """The findings by what they are about, in order."""
-    groups: dict[str, list[Finding]] = {}
+    groups: dict[str, list[CheckResult]] = {}
     for finding in found:
         groups.setdefault(finding.kind, []).append(finding)
     return groups
@@ -38,7 +38,7 @@ def as_dict(examined: Examination) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: CheckResult) -> dict[str, Any]:
     return {
         "kind": finding.kind,
         "title": finding.title,
@@ -49,7 +49,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _pair(one: Compared) -> dict[str, Any]:
+def _pair(one: PairResult) -> dict[str, Any]:
     return {
         "from": one.pair.source.name,
         "to": one.pair.target.name,
@@ -61,7 +61,7 @@ def _pair(one: Compared) -> dict[str, Any]:
     }
 
 
-def _check(checked: Checked) -> dict[str, Any]:
+def _check(checked: FileCheckResult) -> dict[str, Any]:
     return {
         "kind": checked.check.kind,
         "from": checked.check.source,
@@ -96,7 +96,7 @@ def _plain(text: str) -> str:
     return _NO_XML.sub("?", text)
 
 
-def symbol(one: Compared) -> str:
+def symbol(one: PairResult) -> str:
     """A pair in a matrix: reaches, does not, the two ways to differ, and not known what is meant."""
     reached = one.observed != "unreachable"
     if not one.ok:
@@ -137,7 +137,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def page(examined: Examination) -> str:
     """A page that needs nothing else: what failed, the matrix, and all findings."""
     names, found = matrix(examined)
-    cells: dict[tuple[str, str], Compared] = {}
+    cells: dict[tuple[str, str], PairResult] = {}
     for one in examined.pairs:
         key = one.pair.source.name, one.pair.target.name
         cells[key] = min(one, cells.get(key, one), key=lambda pair: _WORST.index(symbol(pair)))
@@ -167,7 +167,7 @@ def page(examined: Examination) -> str:
     )
 
 
-def _cell(one: Compared | None) -> str:
+def _cell(one: PairResult | None) -> str:
     if one is None:
         return ""
     reason = f" ({one.intent.reason})" if one.intent.reason else ""

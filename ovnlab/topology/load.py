@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from ovnlab.errors import Problem, TopologyError, UsageError
 from ovnlab.topology import check, complete, resolved, unsupported
-from ovnlab.topology.file import read
+from ovnlab.topology.file_bytes import read
 from ovnlab.topology.model import TopologyFile
 from ovnlab.topology.source import Source, Where, parse, parse_value
 

@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 from ovnlab.cli.capturing import as_object, clock, packets, told
 from ovnlab.cli.graphs import live_of
 from ovnlab.cli.output import shown
-from ovnlab.cli.progress import Quiet
+from ovnlab.cli.progress import NoProgress
 from ovnlab.errors import OvnlabError
-from ovnlab.graph.portray import portray
+from ovnlab.graph.picture_builder import portray
 from ovnlab.graph.svg import svg
 from ovnlab.insight import bundle, pcap
 from ovnlab.lab import Lab
@@ -199,7 +199,7 @@ def _rendered(text: bytes, provider: str, where: tuple[Any, ...], string: str) -
 
 
 def _files(found: Topology) -> Iterator[tuple[str, str]]:
-    yield from Lab(found.name, Quiet()).render(found)
+    yield from Lab(found.name, NoProgress()).render(found)
     if found.provider == "ssh":
         reaches = {node.name: reach_of(node, Path("/state/key")) for node in found.nodes}
         yield "ssh_config", render("ssh_config.j2", lab=found.name, machines=reaches, sockets={})

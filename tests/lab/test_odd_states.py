@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ovnlab.cli.progress import Quiet
+from ovnlab.cli.progress import NoProgress
 from ovnlab.providers.ssh_provider import SshProvider
 from ovnlab.state import Base, LabFolder, Stored
 from ovnlab.topology.load import load
@@ -82,7 +82,7 @@ def test_a_lab_whose_host_is_gone_for_good(user_labs: Labs) -> None:
     folder = LabFolder("far", user_labs.state / "ovnlab")
     folder.create(afresh=True)
     folder.store(Stored(path, topology, Base("packages", None, "", {}), complete=True))
-    SshProvider(folder, topology, Quiet())._note(topology.nodes[0], taken=True)
+    SshProvider(folder, topology, NoProgress())._note(topology.nodes[0], taken=True)
     for place in (user_labs.state, key):
         user_labs.give(place)
     error = user_labs.run("down", "far", expect=1).stderr

@@ -21,8 +21,8 @@ from ovnlab.errors import OvnlabError, TopologyError, UsageError
 from ovnlab.insight import bundle
 from ovnlab.insight.pcap import LARGEST_DUMP, read
 from ovnlab.shipped import find_topology
-from ovnlab.topology.file import LARGEST
-from ovnlab.topology.file import read as read_topology
+from ovnlab.topology.file_bytes import LARGEST
+from ovnlab.topology.file_bytes import read as read_topology
 from ovnlab.topology.load import load_text
 from tests.fuzz import seeds
 

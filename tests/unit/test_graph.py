@@ -19,10 +19,10 @@ from ovnlab import lab as labs
 from ovnlab import status as states
 from ovnlab.cli.app import run
 from ovnlab.graph.dot import dot
-from ovnlab.graph.live import Live, LiveNode, LivePort, LiveTunnel
+from ovnlab.graph.lab_state import Live, LiveNode, LivePort, LiveTunnel
 from ovnlab.graph.mermaid import mermaid
 from ovnlab.graph.picture import Picture, State
-from ovnlab.graph.portray import portray
+from ovnlab.graph.picture_builder import portray
 from ovnlab.graph.svg import svg
 from ovnlab.shipped import find_topology
 from ovnlab.status import DaemonStatus, NodeStatus, PortStatus, Status, TunnelStatus

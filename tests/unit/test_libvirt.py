@@ -26,7 +26,7 @@ from ovnlab.providers.libvirt.libvirt_provider import LibvirtProvider  # noqa: E
 from ovnlab.providers.libvirt.ssh_route import jump_of, leads  # noqa: E402
 from ovnlab.software import packages  # noqa: E402
 from ovnlab.state import LabFolder  # noqa: E402
-from ovnlab.testing.examination import Silent  # noqa: E402
+from ovnlab.testing.examination import SilentReporter  # noqa: E402
 from ovnlab.topology.load import load_text  # noqa: E402
 from ovnlab.topology.resolved import Topology  # noqa: E402
 
@@ -47,7 +47,7 @@ def topology(name: str = "lab", more: str = "", settings: str = SETTINGS) -> Top
 def provider_of(tmp_path: Path, found: Topology) -> LibvirtProvider:
     folder = LabFolder(found.name, tmp_path)
     folder.create(afresh=True)
-    return LibvirtProvider(folder, found, Silent())
+    return LibvirtProvider(folder, found, SilentReporter())
 
 
 def everything() -> dict[str, list[str]]:
@@ -92,7 +92,7 @@ def test_what_is_made_is_found_by_its_mark_and_made_once(tmp_path: Path) -> None
     assert provider.running() == set()
     # Another program that is asked for the same lab finds it, also without its topology.
     provider._note_uris()
-    again = LibvirtProvider(provider.folder, None, Silent())
+    again = LibvirtProvider(provider.folder, None, SilentReporter())
     assert again.made() == {"central", "worker1"}
     again.destroy()
 
@@ -102,7 +102,7 @@ def test_what_is_of_another_lab_or_of_somebody_else_stays(tmp_path: Path) -> Non
     first, second = provider_of(tmp_path, one), provider_of(tmp_path, two)
     define(first, one)
     define(second, two)
-    elsewhere = LibvirtProvider(LabFolder("one", tmp_path / "other"), one, Silent())
+    elsewhere = LibvirtProvider(LabFolder("one", tmp_path / "other"), one, SilentReporter())
     assert elsewhere.made() == set(), "a lab of that name in another state folder is another lab"
     with pytest.raises(UsageError, match="there is a libvirt network ovnlab-one that is not of this lab"):
         elsewhere._make_networks(URI, one)
@@ -148,10 +148,10 @@ def test_a_machine_that_is_on_may_not_answer(tmp_path: Path) -> None:
     assert provider.active() == {"worker1"}
     assert provider.resting(names)["central"] == "paused"
     provider._note_uris()
-    lost = LibvirtProvider(provider.folder, None, Silent())
+    lost = LibvirtProvider(provider.folder, None, SilentReporter())
     assert lost.running() == {"worker1"}, "how it is reached is lost"
     with answering_ssh(found.nodes[1].machine.address) as port:
-        again = LibvirtProvider(provider.folder, found, Silent())
+        again = LibvirtProvider(provider.folder, found, SilentReporter())
         machine = again._machine(found.nodes[1])
         again._machines["worker1"] = dataclasses.replace(machine, reach=structs.replace(machine.reach, port=port))
         assert again.running() == set(again.nodes()) == {"worker1"}

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from ovnlab.errors import OvnlabError, TopologyError
 from ovnlab.lab import BROUGHT_LOG
-from ovnlab.plan import Seen, plan
+from ovnlab.plan import LabState, plan
 from ovnlab.providers.fabric_connection import RootConnection
 from ovnlab.providers.ssh_machine import SshKeys, SshMachine
 from ovnlab.providers.ssh_provider import KEYS, reach_of, recorded
@@ -73,7 +73,7 @@ def test_what_a_node_does_not_say_is_as_all_machines_have_it() -> None:
 def test_other_hardware_is_another_machine(change: str, reason: str) -> None:
     before = topology(f"provider: libvirt\n{NODES}")
     after = topology(f"provider: libvirt\nnodes: {{central: {{role: central}}, worker1: {{{change}}}}}\n")
-    todo = plan(after, Seen({}, None), known=before.nodes)
+    todo = plan(after, LabState({}, None), known=before.nodes)
     assert todo.remove.get("worker1", "").removeprefix("it becomes ") == reason
 
 
@@ -161,7 +161,7 @@ def test_a_host_is_on_a_physical_network_by_a_nic_of_its_own() -> None:
     moved = topology(
         ON_A_NETWORK.format(node="nics: {outside: enp8s0}", port="mac: '02:00:00:00:00:01', ha_chassis_group: one")
     )
-    todo = plan(moved, Seen({}, None), known=found.nodes)
+    todo = plan(moved, LabState({}, None), known=found.nodes)
     assert todo.remove == {"g": "it becomes another machine"}
 
 
@@ -308,7 +308,7 @@ def test_a_host_that_is_reached_elsewhere_is_another_machine() -> None:
             f"nodes: {{c: {{role: central, ip: 192.168.50.10}}, w: {{host: {host}, ip: 192.168.50.11}}}}\n"
         )
 
-    todo = plan(at("192.0.2.2"), Seen({}, None), known=at("192.0.2.1").nodes)
+    todo = plan(at("192.0.2.2"), LabState({}, None), known=at("192.0.2.1").nodes)
     assert todo.remove == {"w": "it becomes another machine"}
 
 

@@ -17,7 +17,7 @@ from ovnlab.northbound.live import QUESTION, LiveRow, Parent, rows_in
 from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, WantedRow, wanted
 from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb import listed, rows, value
-from ovnlab.plan import Seen, plan
+from ovnlab.plan import LabState, plan
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import failure
@@ -272,10 +272,10 @@ MACHINES = b"provider: libvirt\nnodes: {c: {role: central, memory: %s}}\n"
 
 def test_a_node_with_other_hardware_is_made_anew() -> None:
     before, now = (load_text("lab.yaml", MACHINES % size).topology for size in (b"512M", b"1G"))
-    assert plan(now, Seen({}, ()), known=before.nodes).remove == {"c": "it becomes another machine"}
-    assert plan(before, Seen({}, ()), known=before.nodes).remove == {}
+    assert plan(now, LabState({}, ()), known=before.nodes).remove == {"c": "it becomes another machine"}
+    assert plan(before, LabState({}, ()), known=before.nodes).remove == {}
 
 
 def test_only_transit_switches_of_this_lab_are_removed() -> None:
-    seen = Seen({}, (), transit=(TransitSwitch("ours", TOPOLOGY.name), TransitSwitch("theirs", "another")))
+    seen = LabState({}, (), transit=(TransitSwitch("ours", TOPOLOGY.name), TransitSwitch("theirs", "another")))
     assert plan(TOPOLOGY, seen).stale_transit == ("ours",)

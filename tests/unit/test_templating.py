@@ -12,12 +12,12 @@ import pytest
 from jinja2.filters import FILTERS
 
 from ovnlab import templating
-from ovnlab.cli.progress import Quiet
+from ovnlab.cli.progress import NoProgress
 from ovnlab.errors import OvnlabError
 from ovnlab.lab import Lab
 from ovnlab.shipped import TEMPLATES, TOPOLOGIES, VAGRANTFILE
 from ovnlab.templating import compiler, quoting, runtime
-from ovnlab.templating.runtime import Context, Environment
+from ovnlab.templating.runtime import Environment, TemplateContext
 from ovnlab.topology.load import load
 
 EVERYTHING = Path(__file__).with_name("everything.yaml")
@@ -56,10 +56,10 @@ def test_scripts_are_what_jinja_renders(
     path: Path, provider: str, reference: jinja2.Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topology = load(str(path), provider=provider).topology
-    ours = Lab("compared", Quiet()).render(topology)
+    ours = Lab("compared", NoProgress()).render(topology)
 
     monkeypatch.setattr(templating.ENVIRONMENT, "get_template", lambda name: Reference(reference.get_template(name)))
-    assert Lab("compared", Quiet()).render(topology) == ours
+    assert Lab("compared", NoProgress()).render(topology) == ours
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,7 +105,7 @@ def test_what_was_compiled_is_kept_and_made_anew_where_the_template_has_changed(
 
     def render() -> str:
         template = Environment(templating._code).get_template("x.j2")
-        return "".join(template.root_render_func(Context({"name": "worker1"})))
+        return "".join(template.root_render_func(TemplateContext({"name": "worker1"})))
 
     (tmp_path / "x.j2").write_text("hello {{ name }}")
     assert render() == "hello worker1"

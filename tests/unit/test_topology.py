@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ovnlab.errors import TopologyError, UsageError
+from ovnlab.topology.json_schema import FILE, schema_text
 from ovnlab.topology.load import load, load_text
 from ovnlab.topology.model import TopologyFile
 from ovnlab.topology.resolved import RESERVED, Topology, interface_name
-from ovnlab.topology.schema import FILE, schema_text
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "topologies").glob("*.yaml"))

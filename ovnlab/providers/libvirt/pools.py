@@ -16,12 +16,12 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from ovnlab.atomic_write import write_whole
 from ovnlab.errors import OvnlabError
 from ovnlab.providers.libvirt.hypervisor import Hypervisor, doing
 from ovnlab.software import images, packages
 from ovnlab.state import cache_root
 from ovnlab.topology.resolved import DEFAULT_URI
-from ovnlab.writing import write_whole
 
 SHARED = re.compile(r"ovnlab-[0-9a-f]{16}(?:\.qcow2|\.raw|-vmlinuz|-initrd)")
 """The name of a volume that labs share: a disk, a kernel or an initrd, by a hash of its content."""

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 
-from ovnlab.doctor import Finding
+from ovnlab.doctor import Requirement
 from ovnlab.software import images, packages
 from ovnlab.topology.resolved import DEFAULT_URI
 
@@ -14,7 +14,7 @@ MODULES = ("libvirt", "pycdlib")
 PROGRAMS = ("ssh", "virsh", *images.PROGRAMS)
 
 
-def findings(uri: str = DEFAULT_URI) -> list[Finding]:
+def findings(uri: str = DEFAULT_URI) -> list[Requirement]:
     """Return what is missing: packages, a libvirtd that answers, an image to boot."""
     path = os.pathsep.join(packages.SEARCHED)
     lacking = [name for name in MODULES if importlib.util.find_spec(name) is None]
@@ -31,8 +31,8 @@ def findings(uri: str = DEFAULT_URI) -> list[Finding]:
     except libvirt.libvirtError as error:
         return [_no_machines(f"libvirt does not answer at {uri}: {error.get_error_message()}; {starting_libvirt()}")]
     image = "" if images.all_there() else "; no image yet: sudo ovnlab image build makes one"
-    return [Finding("machines", True, f"nodes can be virtual machines of libvirt{image}")]
+    return [Requirement("machines", True, f"nodes can be virtual machines of libvirt{image}")]
 
 
-def _no_machines(why: str) -> Finding:
-    return Finding("machines", False, f"no virtual machines, {why} (docs/machines.md)", optional=True)
+def _no_machines(why: str) -> Requirement:
+    return Requirement("machines", False, f"no virtual machines, {why} (docs/machines.md)", optional=True)

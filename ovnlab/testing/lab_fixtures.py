@@ -17,7 +17,7 @@ from ovnlab.reporting import Reporter
 from ovnlab.shipped import find_topology
 from ovnlab.state import labs
 from ovnlab.status import Status, status
-from ovnlab.testing import judgement
+from ovnlab.testing import assertions
 
 MOST_LINES = 8
 """Lines of a log that a report shows."""
@@ -31,7 +31,7 @@ _USUAL = "No such device"
 
 
 @dataclass
-class Said(Reporter):
+class RecordingReporter(Reporter):
     """Keeps what is said while a lab comes up."""
 
     lines: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Said(Reporter):
 
 
 @dataclass
-class Brought:
+class LabUnderTest:
     """A lab that tests use. `own`: brought up for them, and theirs to remove; `kept`: left up for a person.
 
     `since` is when it was up, as logs tell the time (ISO 8601, UTC): what was said before that is of its coming up.
@@ -82,20 +82,20 @@ def running(name: str) -> Lab | None:
     """The lab of that name that is up already, None where there is none."""
     if name not in [folder.name for folder in labs()]:
         return None
-    found = find(name, Said())
+    found = find(name, RecordingReporter())
     return found if found.provider.is_up() else None
 
 
-def bring_up(path: str, name: str, settings: Sequence[str], provider: str | None) -> Brought:
+def bring_up(path: str, name: str, settings: Sequence[str], provider: str | None) -> LabUnderTest:
     """Bring a lab up for tests. Raises OvnlabError with all that helps in one text."""
-    said = Said()
+    said = RecordingReporter()
     try:
         request = Request(path, tuple(settings), name, provider)
         lab, topology = prepare(request, said)
         lab.up(topology, source=str(Path(path).resolve()), named=True, options=request.options())
     except OvnlabError as error:
         raise OvnlabError(report_of(error, said.lines)) from None
-    return Brought(Lab(name, said), own=True, since=now())
+    return LabUnderTest(Lab(name, said), own=True, since=now())
 
 
 def now() -> str:
@@ -129,7 +129,7 @@ def topology_file(word: str, test: Path, root: Path) -> str:
 def described(lab: Lab) -> str:
     """The state of a lab for the report of a test that failed: what does not hold, then nodes and ports."""
     found = status(lab)
-    bad = [str(finding) for finding in judgement.all_of(found, lab.topology) if not finding.ok]
+    bad = [str(finding) for finding in assertions.all_of(found, lab.topology) if not finding.ok]
     return "\n".join([f"lab {lab.name}: {found.state}", *(f"! {line}" for line in bad), *_rows(found)])
 
 

@@ -13,15 +13,15 @@ from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.probe_packet import End, TraceRequest, distance, endpoint
 from ovnlab.lab import Target
 from ovnlab.tasks.probe import BoundVM
-from ovnlab.testing.findings import Finding, failed, held
-from ovnlab.testing.tries import Try, outcomes
+from ovnlab.testing.check_result import CheckResult, failed, held
+from ovnlab.testing.reachability import ReachabilityTest, outcomes
 from ovnlab.topology.resolved import interface_name
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
-class Place:
+class VMInterface:
     """An interface of a fake VM that packets can leave by: its own, or that of a VLAN in it.
 
     `networks` are those of its addresses, `beside` those of the other interfaces in the same namespace; `end` is where
@@ -46,11 +46,11 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Pair:
+class VMPair:
     """A ping from one place to an address of another."""
 
-    source: Place
-    target: Place
+    source: VMInterface
+    target: VMInterface
     address: Address
 
     @property
@@ -66,10 +66,10 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Compared:
+class PairResult:
     """A pair as it is meant and as it is."""
 
-    pair: Pair
+    pair: VMPair
     intent: Intent
     observed: str
 
@@ -79,7 +79,7 @@ class Compared:
         return self.intent.agrees_with(self.observed)
 
     @property
-    def finding(self) -> Finding:
+    def finding(self) -> CheckResult:
         """For a list of findings."""
         title = self.pair.title
         reason = f" ({self.intent.reason})" if self.intent.reason else ""
@@ -89,13 +89,13 @@ class Compared:
         return failed("pairs", title, f"{self.intent.outcome}{reason}", self.observed, hint)
 
 
-def places(seen: LabView) -> list[Place]:
+def places(seen: LabView) -> list[VMInterface]:
     """The interfaces with an address of all fake VMs that are bound, by name."""
     found = [place for node, state in seen.states.items() for bound in state.vms for place in _of(seen, node, bound)]
     return sorted(found, key=lambda place: place.name)
 
 
-def _of(seen: LabView, node: str, bound: BoundVM) -> list[Place]:
+def _of(seen: LabView, node: str, bound: BoundVM) -> list[VMInterface]:
     words = {bound.name: (interface_name(bound.name), bound.addresses)}
     vm = seen.topology.vm(bound.name)
     for vlan in vm.vlans if vm else ():
@@ -106,7 +106,7 @@ def _of(seen: LabView, node: str, bound: BoundVM) -> list[Place]:
         if addresses and node in seen.nodes
     }
     return [
-        Place(
+        VMInterface(
             Target(name, seen.nodes[node], bound.name, device, str(own[0].ip), is_vlan=name != bound.name),
             tuple(interface.ip for interface in own),
             tuple(interface.network for interface in own),
@@ -117,18 +117,18 @@ def _of(seen: LabView, node: str, bound: BoundVM) -> list[Place]:
     ]
 
 
-def pairs(seen: LabView, found: Sequence[Place]) -> list[Pair]:
+def pairs(seen: LabView, found: Sequence[VMInterface]) -> list[VMPair]:
     """Every place with an address of every other, one of each IP version.
 
     Left out are those whose answer another interface of the same fake VM would take, as what comes of them is the
     kernel's choice and no word about OVN; and those whose target has an address that somebody nearer has as well.
     """
-    having: dict[Address, list[Place]] = {}
+    having: dict[Address, list[VMInterface]] = {}
     for place in found:
         for address in place.addresses:
             having.setdefault(address, []).append(place)
     return [
-        Pair(source, target, address)
+        VMPair(source, target, address)
         for source in found
         for target in found
         if source.target.vm != target.target.vm
@@ -139,7 +139,7 @@ def pairs(seen: LabView, found: Sequence[Place]) -> list[Pair]:
     ]
 
 
-def _is_meant(seen: LabView, source: Place, target: Place, having: Sequence[Place]) -> bool:
+def _is_meant(seen: LabView, source: VMInterface, target: VMInterface, having: Sequence[VMInterface]) -> bool:
     """Whether an address that several have means this one where it is pinged from there: no other is as near."""
     if source in having:
         return False
@@ -152,7 +152,7 @@ def _one_of_each(addresses: Sequence[Address]) -> list[Address]:
     return list({address.version: address for address in reversed(addresses)}.values())
 
 
-def sampled(found: Sequence[Pair], most: int, seed: int) -> list[Pair]:
+def sampled(found: Sequence[VMPair], most: int, seed: int) -> list[VMPair]:
     """At most so many of them, always the same ones for a seed, in their order."""
     if len(found) <= most:
         return list(found)
@@ -160,7 +160,7 @@ def sampled(found: Sequence[Pair], most: int, seed: int) -> list[Pair]:
     return [found[number] for number in sorted(chosen)]
 
 
-def compared(seen: LabView, found: Sequence[Pair]) -> list[Compared]:
+def compared(seen: LabView, found: Sequence[VMPair]) -> list[PairResult]:
     """What is meant to come of each, and what does. What should be answered and is not is asked once more, patiently.
 
     A router learns MAC addresses from packets: what could not be told before they were sent is asked again after.
@@ -171,8 +171,8 @@ def compared(seen: LabView, found: Sequence[Pair]) -> list[Compared]:
     unknown = [number for number, intent in enumerate(meant) if intent.outcome == "unknown"]
     for number, intent in zip(unknown, intents(elsewhere, [found[n].wish for n in unknown]), strict=True):
         meant[number] = intent
-    return [Compared(*one) for one in zip(found, meant, observed, strict=True)]
+    return [PairResult(*one) for one in zip(found, meant, observed, strict=True)]
 
 
-def _try(pair: Pair) -> Try:
-    return Try(pair.source.target, str(pair.address), device=pair.source.device)
+def _try(pair: VMPair) -> ReachabilityTest:
+    return ReachabilityTest(pair.source.target, str(pair.address), device=pair.source.device)

@@ -11,7 +11,7 @@ from ovnlab.parallel import for_each
 from ovnlab.status import NodeStatus, Status, status
 from ovnlab.tasks import bind, daemons
 from ovnlab.tasks.databases import Databases, of_zone
-from ovnlab.testing import judgement
+from ovnlab.testing import assertions
 from ovnlab.topology.resolved import NAME
 from ovnlab.waiting import CLOCK
 
@@ -87,7 +87,7 @@ def _lagging(lab: Lab, condition: Condition) -> Iterator[str]:
         wanted = yield from _of_port(found, condition.name)
     for node in wanted:
         for daemon in node.daemons:
-            finding = judgement.daemon_runs(node, daemon)
+            finding = assertions.daemon_runs(node, daemon)
             if not finding.ok:
                 yield str(finding)
 
@@ -98,5 +98,5 @@ def _of_port(found: Status, name: str) -> Generator[str, None, list[NodeStatus]]
     if port is None:
         yield f"there is no logical switch port {name}"
         return []
-    yield str(judgement.port_bound(port))
+    yield str(assertions.port_bound(port))
     return [node for node in found.nodes if node.name == port.chassis or (port.chassis is None and node.is_chassis)]

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from ovnlab.graph import chips
 from ovnlab.graph.canvas import Canvas, Point, arc, pill_width, top_band
 from ovnlab.graph.palette import CODE, LABEL, MONO, NAME, SMALL, TEXT, chassis_class
-from ovnlab.graph.picture import MOST_CHASSIS_WITH_TUNNELS, Network, Nic, Node, Picture, Port, Tunnel
+from ovnlab.graph.picture import (
+    MOST_CHASSIS_WITH_TUNNELS,
+    NetworkPicture,
+    NicPicture,
+    NodePicture,
+    Picture,
+    PortPicture,
+    TunnelPicture,
+)
 
 _GAP = 18
 _ROW_GAP = 30
@@ -32,7 +40,7 @@ _MANY_NODES = 8
 class _Row:
     """Nodes beside each other: cards from `top` to `bottom`, the underlay at `bus`, physical networks at `rails`."""
 
-    groups: list[tuple[str, Sequence[Node]]]
+    groups: list[tuple[str, Sequence[NodePicture]]]
     left: dict[str, float] = field(default_factory=dict)
     bus: float = 0
     top: float = 0
@@ -40,7 +48,7 @@ class _Row:
     rails: dict[str, float] = field(default_factory=dict)
 
     @property
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[NodePicture]:
         return [node for _, nodes in self.groups for node in nodes]
 
     @property
@@ -48,7 +56,7 @@ class _Row:
         return [zone for zone, _ in self.groups if zone]
 
 
-class Physical:
+class PhysicalView:
     """Lays the nodes of a picture out for a width of at most `most`, and draws them."""
 
     def __init__(self, picture: Picture, most: float) -> None:
@@ -79,9 +87,9 @@ class Physical:
 
     # ── where everything is ──────────────────────────────────────────────────────────────────────────────
 
-    def _wrapped(self, width: float) -> Iterator[list[tuple[str, Sequence[Node]]]]:
+    def _wrapped(self, width: float) -> Iterator[list[tuple[str, Sequence[NodePicture]]]]:
         """The nodes in rows, those of a zone together, and few chassis in one row: tunnels are arcs between them."""
-        row: list[tuple[str, Sequence[Node]]] = []
+        row: list[tuple[str, Sequence[NodePicture]]] = []
         for zone, nodes in self._groups(width):
             if row and self._row_width(_Row([*row, (zone, nodes)])) > width:
                 yield row
@@ -95,7 +103,7 @@ class Physical:
         if row:
             yield row
 
-    def _groups(self, width: float) -> list[tuple[str, Sequence[Node]]]:
+    def _groups(self, width: float) -> list[tuple[str, Sequence[NodePicture]]]:
         nodes = self.picture.nodes
         if self.picture.zones:
             return [(zone, list(found)) for zone, found in itertools.groupby(nodes, key=lambda node: node.zone)]
@@ -142,7 +150,7 @@ class Physical:
     def _said_on_bus(self) -> bool:
         return len(self.picture.colours) > MOST_CHASSIS_WITH_TUNNELS
 
-    def _height(self, tunnel: Tunnel, row: _Row) -> float:
+    def _height(self, tunnel: TunnelPicture, row: _Row) -> float:
         first, second = (row.left[end] for end in tunnel.ends)
         return 14 + abs(second - first) * 0.085
 
@@ -191,7 +199,7 @@ class Physical:
             y = bus - 28 - _LINE * (len(lines) - 1 - number)
             canvas.text(start - 10, y, text, SMALL, style, anchor="end", room=start - 10 - left)
 
-    def _draw_network(self, canvas: Canvas, network: Network, left: float, spine: float) -> None:
+    def _draw_network(self, canvas: Canvas, network: NetworkPicture, left: float, spine: float) -> None:
         rows = [row for row in self.rows if network.name in row.rails]
         start = left + self.gutter - _GAP
         lines: list[list[Point]] = []
@@ -207,7 +215,7 @@ class Physical:
             for line in lines:
                 canvas.line(line, style)
 
-    def _taps(self, row: _Row, node: Node) -> list[tuple[Nic, float]]:
+    def _taps(self, row: _Row, node: NodePicture) -> list[tuple[NicPicture, float]]:
         middle = self._middle(row, node.name)
         shift = (len(node.nics) - 1) / 2
         return [(nic, middle + (number - shift) * 26) for number, nic in enumerate(node.nics)]
@@ -224,13 +232,13 @@ class Physical:
         for row in self.rows:
             self._land_tunnels(canvas, row)
 
-    def _arc(self, tunnel: Tunnel, row: _Row) -> tuple[str, list[Point]]:
+    def _arc(self, tunnel: TunnelPicture, row: _Row) -> tuple[str, list[Point]]:
         """A tunnel between two cards of a row: its path, and the point that is marked where it is broken."""
         x1, x2 = sorted(self._middle(row, end) for end in tunnel.ends)
         height = self._height(tunnel, row)
         return arc((x1 + 4, row.bus), (x2 - 4, row.bus), height), [((x1 + x2) / 2, row.bus - height)]
 
-    def _curve(self, tunnel: Tunnel) -> tuple[str, list[Point]]:
+    def _curve(self, tunnel: TunnelPicture) -> tuple[str, list[Point]]:
         """The same between two rows, from below a card, behind what is between: marked at both ends."""
         places = [(row, end) for row in self.rows for end in tunnel.ends if end in row.left]
         (upper, first), (lower, second) = places
@@ -252,7 +260,7 @@ class Physical:
 
     # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _draw_node(self, canvas: Canvas, node: Node, row: _Row) -> None:
+    def _draw_node(self, canvas: Canvas, node: NodePicture, row: _Row) -> None:
         x, middle, height = row.left[node.name], self._middle(row, node.name), row.bottom - row.top
         if node.on_underlay:
             canvas.line([(middle, row.bus), (middle, row.top)], "tap")
@@ -268,7 +276,7 @@ class Physical:
             self._draw_inside(canvas, node, row, y + _LINE * len(_remarks(node)) + 10)
         self._draw_remarks(canvas, node, x, y, "bad")
 
-    def _draw_head(self, canvas: Canvas, node: Node, x: float, top: float) -> float:
+    def _draw_head(self, canvas: Canvas, node: NodePicture, x: float, top: float) -> float:
         """Name, role and address; returns where that ends."""
         role = pill_width(node.role)
         canvas.pill(x + self.card - _PAD - role, top + 13, node.role, chassis_class(node.colour))
@@ -278,12 +286,12 @@ class Physical:
         canvas.text(x + _PAD, top + 43, node.address, MONO, "dim", room=self.card - 2 * _PAD)
         return top + 43
 
-    def _draw_remarks(self, canvas: Canvas, node: Node, x: float, y: float, style: str) -> None:
+    def _draw_remarks(self, canvas: Canvas, node: NodePicture, x: float, y: float, style: str) -> None:
         for number, (text, kind) in enumerate(_remarks(node), start=1):
             if kind == style:
                 canvas.text(x + _PAD, y + _LINE * number, text, SMALL, style, room=self.card - 2 * _PAD)
 
-    def _draw_inside(self, canvas: Canvas, node: Node, row: _Row, y: float) -> None:
+    def _draw_inside(self, canvas: Canvas, node: NodePicture, row: _Row, y: float) -> None:
         """br-int with the ports on it, the NICs at the bottom, and the lines between them and to the rails."""
         x, width = row.left[node.name] + _PAD, self.card - 2 * _PAD
         top = row.bottom - _PAD - sum(map(_nic_height, node.nics))
@@ -298,14 +306,14 @@ class Physical:
         for nic, panel in zip(node.nics, tops, strict=False):
             _draw_nic(canvas, nic, x, panel + 8, width)
 
-    def _draw_bridge(self, canvas: Canvas, node: Node, x: float, y: float, width: float) -> None:
+    def _draw_bridge(self, canvas: Canvas, node: NodePicture, x: float, y: float, width: float) -> None:
         canvas.rect(x, y, width, _bridge_height(node, self.most_vms), "panel", r=6)
         canvas.text(x + 8, y + 15, "br-int", CODE, "dim")
         canvas.text(x + width - 8, y + 15, node.encaps, SMALL, "of-tunnel", anchor="end", room=width - 64)
         self._draw_vms(canvas, node.vms, x + 6, y + 22, width - 12, columns=1, most=self.most_vms)
 
     def _draw_vms(
-        self, canvas: Canvas, vms: Sequence[Port], x: float, y: float, width: float, *, columns: int, most: int
+        self, canvas: Canvas, vms: Sequence[PortPicture], x: float, y: float, width: float, *, columns: int, most: int
     ) -> None:
         shown, hidden = chips.shortened(vms, most)
         each = (width - 8 * (columns - 1)) / columns
@@ -345,7 +353,7 @@ def _gutter(picture: Picture) -> float:
     return min(max([*names, *subnets, 84]), 170) + 10 + _GAP
 
 
-def _card_width(node: Node) -> float:
+def _card_width(node: NodePicture) -> float:
     """What a card needs to show its contents in full."""
     head = NAME.width(node.name) + 8 + pill_width(node.role)
     lines = [TEXT.width(text) for text, _ in _remarks(node)]
@@ -354,33 +362,33 @@ def _card_width(node: Node) -> float:
     return max([head, MONO.width(node.address), *(min(line, 190) for line in lines), vms, *nics, 150]) + 2 * _PAD
 
 
-def _card_height(node: Node, most_vms: int) -> float:
+def _card_height(node: NodePicture, most_vms: int) -> float:
     lines = len(_remarks(node))
     address = 17 if _has_address_line(node) else 0
     bridge = _bridge_height(node, most_vms) if node.colour is not None else 0
     return 36 + address + _LINE * lines + bridge + sum(map(_nic_height, node.nics)) + _PAD
 
 
-def _bridge_height(node: Node, most_vms: int) -> float:
+def _bridge_height(node: NodePicture, most_vms: int) -> float:
     return 22 + min(len(node.vms), most_vms) * chips.PITCH + (2 if node.vms else 0)
 
 
-def _nic_height(nic: Nic) -> float:
+def _nic_height(nic: NicPicture) -> float:
     return 8 + 9 + 14 * max(len(nic.addresses), 1)
 
 
-def _remarks(node: Node) -> list[tuple[str, str]]:
+def _remarks(node: NodePicture) -> list[tuple[str, str]]:
     """What a card says below the address, and in which colour."""
     stopped = [] if node.running else ["not running"]
     return [(f"✕ {text}", "bad") for text in (*stopped, *node.faults)] + [(text, "dim") for text in node.facts]
 
 
-def _has_address_line(node: Node) -> bool:
+def _has_address_line(node: NodePicture) -> bool:
     """Whether its address is below its name; that of a node elsewhere is at its NIC there."""
     return bool(node.address) and not any(nic.underlay for nic in node.nics)
 
 
-def _draw_nic(canvas: Canvas, nic: Nic, x: float, y: float, width: float) -> None:
+def _draw_nic(canvas: Canvas, nic: NicPicture, x: float, y: float, width: float) -> None:
     title = f"{nic.device}{f' in {nic.bridge}' if nic.bridge else ''} on {nic.network}"
     with canvas.group(title=title):
         canvas.rect(x, y, width, _nic_height(nic) - 8, "nic", r=6)
@@ -391,7 +399,7 @@ def _draw_nic(canvas: Canvas, nic: Nic, x: float, y: float, width: float) -> Non
             canvas.text(x + width - 8, y + 15 + 14 * number, address, CODE, "ink", anchor="end", room=room)
 
 
-def _name_network(canvas: Canvas, network: Network, left: float, end: float, y: float, more: str) -> None:
+def _name_network(canvas: Canvas, network: NetworkPicture, left: float, end: float, y: float, more: str) -> None:
     """Its name and subnets, right-aligned before its rail."""
     style = "ink" if network.is_underlay else "of-physical"
     lines = [*network.subnets[:1], *([more] if more else [])]
@@ -405,7 +413,7 @@ def _name_network(canvas: Canvas, network: Network, left: float, end: float, y: 
             canvas.text(end, y, line, font, "dim", anchor="end", room=end - left)
 
 
-def _within(tunnel: Tunnel, row: _Row) -> bool:
+def _within(tunnel: TunnelPicture, row: _Row) -> bool:
     return all(end in row.left for end in tunnel.ends)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ovnlab.status import DaemonStatus, NodeStatus, PortStatus, Status, family
-from ovnlab.testing.findings import Finding, failed, held
+from ovnlab.testing.check_result import CheckResult, failed, held
 from ovnlab.topology.resolved import Topology
 
 
-def daemon_runs(node: NodeStatus, daemon: DaemonStatus) -> Finding:
+def daemon_runs(node: NodeStatus, daemon: DaemonStatus) -> CheckResult:
     """Whether a daemon that should run does, and is of what its node has."""
     title = f"{daemon.name} runs on {node.name}"
     if not node.running:
@@ -23,7 +23,7 @@ def daemon_runs(node: NodeStatus, daemon: DaemonStatus) -> Finding:
     return held("daemons", title, daemon.version or "running")
 
 
-def versions(status: Status, topology: Topology) -> Iterator[Finding]:
+def versions(status: Status, topology: Topology) -> Iterator[CheckResult]:
     """Whether nodes that should have the same OVS and OVN run the same."""
     groups: dict[str, list[NodeStatus]] = {}
     for node in status.nodes:
@@ -45,7 +45,7 @@ def versions(status: Status, topology: Topology) -> Iterator[Finding]:
                 yield held("versions", f"one {kind} on {names}", next(iter(running)))
 
 
-def chassis_registered(node: NodeStatus) -> Finding:
+def chassis_registered(node: NodeStatus) -> CheckResult:
     """Whether a chassis has a row in the Southbound database (ovn-sb(5), Chassis)."""
     title = f"{node.name} is registered as a chassis"
     if node.registered:
@@ -53,7 +53,7 @@ def chassis_registered(node: NodeStatus) -> Finding:
     return failed("chassis", title, "a row in Chassis", "none", f"ovnlab logs {node.name}")
 
 
-def tunnel_up(node: NodeStatus, peer: str) -> Finding:
+def tunnel_up(node: NodeStatus, peer: str) -> CheckResult:
     """Whether a node has a tunnel port to a peer that its switch works with."""
     title = f"{node.name} has a tunnel to {peer}"
     found = [tunnel for tunnel in node.tunnels if tunnel.peer == peer]
@@ -64,7 +64,7 @@ def tunnel_up(node: NodeStatus, peer: str) -> Finding:
     return failed("tunnels", title, "a tunnel port", observed, f"ovnlab vsctl {node.name} show")
 
 
-def port_bound(port: PortStatus, chassis: str | None = None) -> Finding:
+def port_bound(port: PortStatus, chassis: str | None = None) -> CheckResult:
     """Whether a logical switch port is bound, to `chassis` where one is named, and up."""
     where = f" on {chassis}" if chassis else ""
     title = f"{port.name} is bound{where} and up"
@@ -77,7 +77,7 @@ def port_bound(port: PortStatus, chassis: str | None = None) -> Finding:
     return held("ports", title, observed)
 
 
-def all_of(status: Status, topology: Topology) -> Iterator[Finding]:
+def all_of(status: Status, topology: Topology) -> Iterator[CheckResult]:
     """Daemons, versions, chassis, the mesh of tunnels, and the ports that are bound, or that the file binds."""
     for node in status.nodes:
         yield from (daemon_runs(node, daemon) for daemon in node.daemons)

@@ -7,21 +7,21 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ovnlab.graph.live import Live, LiveNode, LivePort, LiveTunnel
+from ovnlab.graph.lab_state import Live, LiveNode, LivePort, LiveTunnel
 from ovnlab.graph.picture import (
     UNDERLAY,
     Badge,
-    Network,
-    Nic,
-    Node,
+    NetworkPicture,
+    NicPicture,
+    NodePicture,
     Picture,
-    Port,
-    Router,
-    RouterPort,
-    Rule,
+    PortPicture,
+    RouterPicture,
+    RouterPortPicture,
+    RulePicture,
     State,
-    Switch,
-    Tunnel,
+    SwitchPicture,
+    TunnelPicture,
 )
 from ovnlab.graph.text import one_line
 from ovnlab.topology import resolved
@@ -41,7 +41,7 @@ def portray(topology: Topology, live: Live | None = None) -> Picture:
     return Picture(
         name=topology.name,
         state=live.state if live else "",
-        underlay=Network(UNDERLAY, (topology.underlay.subnet,), mtu=topology.underlay.mtu),
+        underlay=NetworkPicture(UNDERLAY, (topology.underlay.subnet,), mtu=topology.underlay.mtu),
         networks=tuple(_network(topology, name) for name in topology.physical_networks),
         nodes=tuple(_nodes(lab, vms, tunnels)),
         unbound=tuple(port for port in vms if not any(topology.node(name) for name in port.chassis)),
@@ -71,19 +71,19 @@ class _Lab:
 # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _nodes(lab: _Lab, vms: Iterable[Port], tunnels: Iterable[Tunnel]) -> Iterator[Node]:
+def _nodes(lab: _Lab, vms: Iterable[PortPicture], tunnels: Iterable[TunnelPicture]) -> Iterator[NodePicture]:
     topology = lab.topology
     stopped = {node.name for node in lab.live.nodes if not node.running} if lab.live else set()
     broken = [tunnel for tunnel in tunnels if not tunnel.working and not stopped.intersection(tunnel.ends)]
     colours = {node.name: number for number, node in enumerate(topology.chassis)}
     zones = [*topology.zones, ""]
-    bound: dict[str, list[Port]] = {}
+    bound: dict[str, list[PortPicture]] = {}
     for port in vms:
         for chassis in port.chassis:
             bound.setdefault(chassis, []).append(port)
     for node in sorted(topology.nodes, key=lambda n: (zones.index(n.zone), ROLES.index(n.role), n.segment != UNDERLAY)):
         seen = lab.node(node.name)
-        yield Node(
+        yield NodePicture(
             name=node.name,
             role=node.role,
             zone=node.zone,
@@ -99,7 +99,7 @@ def _nodes(lab: _Lab, vms: Iterable[Port], tunnels: Iterable[Tunnel]) -> Iterato
         )
 
 
-def _lost(name: str, broken: Iterable[Tunnel]) -> Iterator[str]:
+def _lost(name: str, broken: Iterable[TunnelPicture]) -> Iterator[str]:
     """That a node has no tunnel to some of its peers."""
     peers = [end for tunnel in broken if name in tunnel.ends for end in tunnel.ends if end != name]
     if peers:
@@ -123,15 +123,15 @@ def _facts(topology: Topology, node: resolved.Node) -> Iterator[str]:
         yield f"{route.prefix} via {', '.join(route.nexthops)}"
 
 
-def _nics(node: resolved.Node) -> Iterator[Nic]:
+def _nics(node: resolved.Node) -> Iterator[NicPicture]:
     if node.segment != UNDERLAY:
-        yield Nic(node.segment, "eth1", "", (node.cidr,), underlay=True)
+        yield NicPicture(node.segment, "eth1", "", (node.cidr,), underlay=True)
     for nic in node.nics:
         asks = ("dhcp",) if nic.dhcp else ()
-        yield Nic(nic.network, nic.device, nic.bridge, (*nic.addresses, *asks))
+        yield NicPicture(nic.network, nic.device, nic.bridge, (*nic.addresses, *asks))
 
 
-def _network(topology: Topology, name: str) -> Network:
+def _network(topology: Topology, name: str) -> NetworkPicture:
     nics = [nic for node in topology.nodes for nic in node.nics if nic.network == name]
     addresses = [address for nic in nics for address in nic.addresses]
     addresses += [node.cidr for node in topology.nodes if node.segment == name]
@@ -139,7 +139,7 @@ def _network(topology: Topology, name: str) -> Network:
     if not subnets:
         switches = (switch for switch in topology.switches if switch.physical_network == name and not switch.vlan)
         subnets = [subnet for switch in switches for subnet in switch.subnets]
-    return Network(name, _unique(subnets), _unique(nic.bridge for nic in nics if nic.bridge))
+    return NetworkPicture(name, _unique(subnets), _unique(nic.bridge for nic in nics if nic.bridge))
 
 
 def _zone_fact(topology: Topology, zone: str) -> str:
@@ -150,7 +150,7 @@ def _zone_fact(topology: Topology, zone: str) -> str:
 # ── tunnels ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tunnels(lab: _Lab) -> Iterator[Tunnel]:
+def _tunnels(lab: _Lab) -> Iterator[TunnelPicture]:
     """One for each pair of chassis that should have one, or has one."""
     topology = lab.topology
     expected = [(node.name, peer.name) for node in topology.chassis for peer in topology.peers(node)]
@@ -165,7 +165,7 @@ def _tunnels(lab: _Lab) -> Iterator[Tunnel]:
         seen = reports.get(pair, [])
         works = lab.live is None or {report.node for report in seen if report.working} == pair
         encap = seen[0].encap if seen else _encap(topology, first, second)
-        yield Tunnel((first, second), encap, works)
+        yield TunnelPicture((first, second), encap, works)
 
 
 def _encap(topology: Topology, *names: str) -> str:
@@ -174,7 +174,7 @@ def _encap(topology: Topology, *names: str) -> str:
     return next((encap for encap in ("geneve", "vxlan") if all(encap in taken for taken in encaps)), "")
 
 
-def _mesh(topology: Topology, tunnels: tuple[Tunnel, ...]) -> tuple[str, ...]:
+def _mesh(topology: Topology, tunnels: tuple[TunnelPicture, ...]) -> tuple[str, ...]:
     """All tunnels, in words: how many, which encapsulations, how many do not work."""
     if not tunnels:
         return ()
@@ -190,12 +190,12 @@ def _mesh(topology: Topology, tunnels: tuple[Tunnel, ...]) -> tuple[str, ...]:
 # ── switches ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _switches(lab: _Lab) -> Iterator[Switch]:
+def _switches(lab: _Lab) -> Iterator[SwitchPicture]:
     topology = lab.topology
     known = {port.name for switch in topology.switches for port in switch.ports}
     others = [port for port in (lab.live.ports if lab.live else ()) if port.name not in known]
     for switch in topology.switches:
-        yield Switch(
+        yield SwitchPicture(
             name=switch.name,
             zone=switch.zone,
             subnets=switch.subnets,
@@ -209,17 +209,17 @@ def _switches(lab: _Lab) -> Iterator[Switch]:
     for name in _unique(port.switch for port in others):
         if topology.switch(name) is None:
             ports = tuple(_foreign(port) for port in others if port.switch == name)
-            yield Switch(name, zone="", subnets=(), ports=ports, badges=(Badge("not in the topology"),))
+            yield SwitchPicture(name, zone="", subnets=(), ports=ports, badges=(Badge("not in the topology"),))
 
 
-def _ports(lab: _Lab, switch: resolved.Switch) -> Iterator[Port]:
+def _ports(lab: _Lab, switch: resolved.Switch) -> Iterator[PortPicture]:
     for port in switch.ports:
         owner = port.parent or port.name
         kind = f"VLAN {port.tag}" if port.parent else port.type
         state, chassis = _binding(lab, port.name, owner) if kind == "" or port.parent else (State.UNBOUND, ())
         group = next((group for group in lab.topology.ha_chassis_groups if group.name == port.ha_chassis_group), None)
         virtual = port.options.get("virtual-parents", "")
-        yield Port(
+        yield PortPicture(
             name=port.name,
             switch=switch.name,
             mac=port.mac,
@@ -259,10 +259,10 @@ def _live_binding(port: LivePort) -> tuple[State, tuple[str, ...]]:
     return (State.BOUND if port.up else State.DOWN), (port.chassis,)
 
 
-def _foreign(port: LivePort) -> Port:
+def _foreign(port: LivePort) -> PortPicture:
     """A port that the lab has and its topology does not."""
     state, chassis = _live_binding(port)
-    return Port(port.name, port.switch, "", port.addresses, state, chassis, notes=("not in the topology",))
+    return PortPicture(port.name, port.switch, "", port.addresses, state, chassis, notes=("not in the topology",))
 
 
 def _badges(topology: Topology, switch: resolved.Switch) -> Iterator[Badge]:
@@ -291,8 +291,8 @@ def _badges(topology: Topology, switch: resolved.Switch) -> Iterator[Badge]:
 # ── routers ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _router(topology: Topology, router: resolved.Router) -> Router:
-    return Router(
+def _router(topology: Topology, router: resolved.Router) -> RouterPicture:
+    return RouterPicture(
         name=router.name,
         zone=router.zone,
         chassis=router.chassis,
@@ -303,10 +303,10 @@ def _router(topology: Topology, router: resolved.Router) -> Router:
     )
 
 
-def _router_port(topology: Topology, port: resolved.RouterPort) -> RouterPort:
+def _router_port(topology: Topology, port: resolved.RouterPort) -> RouterPortPicture:
     group = next((group for group in topology.ha_chassis_groups if group.name == port.ha_chassis_group), None)
     notes = [f"{key} {one_line(value)}" for key, value in port.options.items()]
-    return RouterPort(
+    return RouterPortPicture(
         switch=port.switch,
         networks=port.networks,
         gateways=group.chassis if group else port.gateway_chassis,
@@ -314,24 +314,26 @@ def _router_port(topology: Topology, port: resolved.RouterPort) -> RouterPort:
     )
 
 
-def _nat(nat: resolved.Nat) -> Rule:
+def _nat(nat: resolved.Nat) -> RulePicture:
     notes = (f"distributed at {nat.port}",) if nat.port else ()
-    return Rule(nat.type, f"{nat.external} → {nat.logical}", notes)
+    return RulePicture(nat.type, f"{nat.external} → {nat.logical}", notes)
 
 
-def _routes(router: resolved.Router) -> Iterator[Rule]:
+def _routes(router: resolved.Router) -> Iterator[RulePicture]:
     """One for each prefix, with all its next hops."""
     for key, found in itertools.groupby(router.routes, key=lambda route: (route.prefix, route.policy, route.port)):
         routes = list(found)
         kind = "src" if key[1] == "src-ip" else "ecmp" if len(routes) > 1 else "route"
-        yield Rule(kind, f"{key[0]} via {', '.join(route.nexthop for route in routes)}")
+        yield RulePicture(kind, f"{key[0]} via {', '.join(route.nexthop for route in routes)}")
 
 
-def _balancer(balancer: resolved.LoadBalancer) -> Rule:
+def _balancer(balancer: resolved.LoadBalancer) -> RulePicture:
     checked = ("health check",) if balancer.health_check else ()
     backends = ", ".join(balancer.backends) or "no backend"
     has_port = parse_endpoint(balancer.vip).port  # without one, all protocols are balanced
-    return Rule(balancer.name, f"{f'{balancer.protocol} ' if has_port else ''}{balancer.vip} → {backends}", checked)
+    return RulePicture(
+        balancer.name, f"{f'{balancer.protocol} ' if has_port else ''}{balancer.vip} → {backends}", checked
+    )
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ PATIENTLY = 5
 
 
 @dataclass(frozen=True)
-class Try:
+class ReachabilityTest:
     """A ping (of `detail` bytes, not to be fragmented, where there are any) or a TCP connection (to port `detail`).
 
     `device` is what it has to leave by, empty where the routes say that.
@@ -40,7 +40,7 @@ class Try:
         return " ".join(map(str, words))
 
 
-def outcomes(tries: Sequence[Try], hoped: Sequence[bool]) -> list[str]:
+def outcomes(tries: Sequence[ReachabilityTest], hoped: Sequence[bool]) -> list[str]:
     """What comes of each, in order: reachable, unreachable or refused. One script on each node that sends.
 
     What is `hoped` to be answered and is not is tried once more, patiently: a busy machine is no defect of a lab.
@@ -53,7 +53,7 @@ def outcomes(tries: Sequence[Try], hoped: Sequence[bool]) -> list[str]:
     return found
 
 
-def _sent(tries: Sequence[Try], seconds: int) -> list[str]:
+def _sent(tries: Sequence[ReachabilityTest], seconds: int) -> list[str]:
     homes: dict[str, tuple[RunningNode, list[int]]] = {}
     for number, one in enumerate(tries):
         homes.setdefault(one.source.node.name, (one.source.node, []))[1].append(number)

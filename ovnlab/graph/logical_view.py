@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from ovnlab.graph import chips
 from ovnlab.graph.canvas import Canvas, pill_width, top_band
 from ovnlab.graph.palette import CODE, LABEL, MONO, NAME, SMALL, chassis_class
-from ovnlab.graph.picture import Badge, Picture, Port, Router, RouterPort, Rule, Switch
+from ovnlab.graph.picture import (
+    Badge,
+    Picture,
+    PortPicture,
+    RouterPicture,
+    RouterPortPicture,
+    RulePicture,
+    SwitchPicture,
+)
 
 _PAD = 12
 _GAP = 18
@@ -31,7 +39,7 @@ _MOST_RULES = 8
 class _Bar:
     """A switch: from `top`, `height` high; the ports of `routers` enter at its left."""
 
-    switch: Switch
+    switch: SwitchPicture
     routers: list[str]
     columns: int
     most: int
@@ -43,11 +51,11 @@ class _Bar:
         return self.top + _HEAD + 19 + _PORT * self.routers.index(router)
 
     @property
-    def plain(self) -> list[Port]:
+    def plain(self) -> list[PortPicture]:
         return [port for port in self.switch.ports if not port.kind]
 
     @property
-    def special(self) -> list[Port]:
+    def special(self) -> list[PortPicture]:
         return [port for port in self.switch.ports if port.kind]
 
     @property
@@ -63,8 +71,8 @@ class _Bar:
 class _Card:
     """A router: from `top`, `height` high."""
 
-    router: Router
-    ports: Sequence[RouterPort]
+    router: RouterPicture
+    ports: Sequence[RouterPortPicture]
     height: float
     top: float = 0
 
@@ -80,7 +88,7 @@ class _Edge:
     """A router port: from a card at `start` to a bar at `end`, down or up in a lane of its own."""
 
     router: str
-    port: RouterPort
+    port: RouterPortPicture
     start: float
     end: float
     lane: int = 0
@@ -96,7 +104,7 @@ class _Edge:
         return own[0] - 8 < others[1] and others[0] - 8 < own[1]
 
 
-class Logical:
+class LogicalView:
     """Lays the logical network of a picture out, and draws it."""
 
     def __init__(self, picture: Picture) -> None:
@@ -202,7 +210,7 @@ class Logical:
             pill = canvas.pill(inside, base - 11.5, "LB", "tint", "of-router") if rule else 0
             _draw_rule(canvas, switch.balancers, number, inside + pill + 8, base, room - pill - 8)
 
-    def _draw_bar_head(self, canvas: Canvas, switch: Switch, x: float, y: float, width: float) -> None:
+    def _draw_bar_head(self, canvas: Canvas, switch: SwitchPicture, x: float, y: float, width: float) -> None:
         """Name and subnets on the left, what it is joined to on the right, what it has between."""
         right = x + width - 8
         tags = [(switch.localnet, "nic", "of-physical"), (switch.zone and f"zone {switch.zone}", "panel", "dim")]
@@ -255,7 +263,7 @@ class Logical:
         for name, rules in _sections(router):
             y = _draw_section(canvas, name, rules, x, y, width)
 
-    def _draw_router_port(self, canvas: Canvas, port: RouterPort, x: float, y: float) -> None:
+    def _draw_router_port(self, canvas: Canvas, port: RouterPortPicture, x: float, y: float) -> None:
         with canvas.group(title="\n".join([*port.networks, *port.notes])):
             right = x + self.card - 14
             for number, network in enumerate(port.networks):
@@ -279,7 +287,7 @@ class Logical:
         return chassis_class(self.picture.colours.get(chassis))
 
 
-def _ordered(picture: Picture) -> tuple[list[Router], list[Switch]]:
+def _ordered(picture: Picture) -> tuple[list[RouterPicture], list[SwitchPicture]]:
     """Routers and switches, those next to each other that are joined: fewer lines cross."""
     routers, switches = list(picture.routers), list(picture.switches)
     for _ in range(3):
@@ -335,12 +343,12 @@ def _badges_that_fit(badges: Sequence[Badge], room: float) -> list[Badge]:
 # ── routers ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _sections(router: Router) -> list[tuple[str, Sequence[Rule]]]:
+def _sections(router: RouterPicture) -> list[tuple[str, Sequence[RulePicture]]]:
     sections = [("NAT", router.nat), ("static routes", router.routes), ("load balancers", router.balancers)]
     return [(name, rules) for name, rules in sections if rules]
 
 
-def _card_width(router: Router) -> float:
+def _card_width(router: RouterPicture) -> float:
     """What a card needs to show its contents in full."""
     ports = [
         LABEL.width(port.switch) + max(map(CODE.width, port.networks), default=0) + 16 + 14 + _PAD
@@ -354,17 +362,17 @@ def _card_width(router: Router) -> float:
     return max([NAME.width(router.name) + 160, *ports, *rules])
 
 
-def _card_height(router: Router) -> float:
+def _card_height(router: RouterPicture) -> float:
     ports = sum(map(_router_port_height, router.ports))
     sections = sum(24 + _LINE * min(len(rules), _MOST_RULES) for _, rules in _sections(router))
     return _CARD_HEAD + ports + sections + (10 if ports or sections else 0)
 
 
-def _router_port_height(port: RouterPort) -> float:
+def _router_port_height(port: RouterPortPicture) -> float:
     return _LINE * (len(port.networks) + bool(port.gateways)) + 7
 
 
-def _draw_section(canvas: Canvas, name: str, rules: Sequence[Rule], x: float, y: float, width: float) -> float:
+def _draw_section(canvas: Canvas, name: str, rules: Sequence[RulePicture], x: float, y: float, width: float) -> float:
     """A heading and a line for each rule; returns where it ends."""
     heading = SMALL.width(name) + 8
     canvas.text(x + _PAD, y + 13, name, SMALL, "dim")
@@ -374,13 +382,13 @@ def _draw_section(canvas: Canvas, name: str, rules: Sequence[Rule], x: float, y:
     return y + 24 + _LINE * min(len(rules), _MOST_RULES)
 
 
-def _lines(rules: Sequence[Rule], top: float) -> list[tuple[Rule | None, float]]:
+def _lines(rules: Sequence[RulePicture], top: float) -> list[tuple[RulePicture | None, float]]:
     """Each rule that is shown and its base line; None for the one that says how many more there are."""
-    shown: list[Rule | None] = [*rules] if len(rules) <= _MOST_RULES else [*rules[: _MOST_RULES - 1], None]
+    shown: list[RulePicture | None] = [*rules] if len(rules) <= _MOST_RULES else [*rules[: _MOST_RULES - 1], None]
     return [(rule, top + 13 + _LINE * number) for number, rule in enumerate(shown)]
 
 
-def _draw_rule(canvas: Canvas, rules: Sequence[Rule], number: int, x: float, base: float, room: float) -> None:
+def _draw_rule(canvas: Canvas, rules: Sequence[RulePicture], number: int, x: float, base: float, room: float) -> None:
     """One of the rules of a section: kind, text and notes in columns."""
     if number == _MOST_RULES - 1 and len(rules) > _MOST_RULES:
         hidden = rules[number:]
@@ -397,9 +405,9 @@ def _draw_rule(canvas: Canvas, rules: Sequence[Rule], number: int, x: float, bas
             canvas.text(x + kind + 20 + text, base, note, SMALL, "dim", room=left)
 
 
-def _kind_width(rules: Sequence[Rule]) -> float:
+def _kind_width(rules: Sequence[RulePicture]) -> float:
     return min(max((LABEL.width(rule.kind) for rule in rules), default=0), 120)
 
 
-def _note(rule: Rule) -> str:
+def _note(rule: RulePicture) -> str:
     return f"({', '.join(rule.notes)})" if rule.notes else ""

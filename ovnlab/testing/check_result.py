@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at: what it is, what it should be like, and what it is like.
 
     `kind` is what it is about (daemons, chassis, tunnels, ...), `hint` what can be done where it does not hold.
@@ -26,11 +26,11 @@ class Finding:
         return f"{self.title}: expected {self.expected}, observed {self.observed}{more}"
 
 
-def held(kind: str, title: str, what: str = "yes") -> Finding:
+def held(kind: str, title: str, what: str = "yes") -> CheckResult:
     """A finding that all is well."""
-    return Finding(kind, title, what, what, ok=True)
+    return CheckResult(kind, title, what, what, ok=True)
 
 
-def failed(kind: str, title: str, expected: str, observed: str, hint: str = "") -> Finding:
+def failed(kind: str, title: str, expected: str, observed: str, hint: str = "") -> CheckResult:
     """A finding that something is not."""
-    return Finding(kind, title, expected, observed, ok=False, hint=hint)
+    return CheckResult(kind, title, expected, observed, ok=False, hint=hint)
