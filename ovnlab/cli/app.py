@@ -19,21 +19,21 @@ from ovnlab.scratch import sweep
 from ovnlab.state import cache_root, state_root
 
 COMMANDS = {
-    "labs": ("up", "down", "ls", "status", "logs"),
-    "vms": ("bind", "unbind", "exec", "shell", "ping"),
-    "insight": ("trace", "capture", "decode", "flows", "explain", "bundle"),
-    "builds": ("build", "upgrade"),
-    "diagnose": ("diagnose",),
-    "checks": ("test", "wait"),
-    "graphs": ("graph",),
-    "tools": ("nbctl", "sbctl", "vsctl", "ofctl", "appctl"),
-    "files": ("validate", "schema", "topologies", "render"),
-    "machines": ("ssh", "ssh-config", "inventory", "console", "suspend", "resume", "image", "snapshot"),
-    "machine": ("doctor",),
-    "housekeeping": ("prune",),
-    "shim": ("podman-shim",),
+    "lab_commands": ("up", "down", "ls", "status", "logs"),
+    "vm_commands": ("bind", "unbind", "exec", "shell", "ping"),
+    "insight_commands": ("trace", "capture", "decode", "flows", "explain", "bundle"),
+    "build_commands": ("build", "upgrade"),
+    "diagnose_command": ("diagnose",),
+    "check_commands": ("test", "wait"),
+    "graph_command": ("graph",),
+    "tool_commands": ("nbctl", "sbctl", "vsctl", "ofctl", "appctl"),
+    "topology_commands": ("validate", "schema", "topologies", "render"),
+    "machine_commands": ("ssh", "ssh-config", "inventory", "console", "suspend", "resume", "image", "snapshot"),
+    "doctor_command": ("doctor",),
+    "prune_command": ("prune",),
+    "podman_command": ("podman-shim",),
 }
-"""The modules of this package that have commands, and the names of those, in the order of the help."""
+"""The modules of ovnlab.cli.commands and the names of their commands, in the order of the help."""
 
 
 class Commands(click.Group):
@@ -50,7 +50,7 @@ class Commands(click.Group):
         module = next((module for module, names in COMMANDS.items() if cmd_name in names), None)
         if module is None:
             return None
-        commands: Sequence[click.Command] = importlib.import_module(f"ovnlab.cli.{module}").COMMANDS
+        commands: Sequence[click.Command] = importlib.import_module(f"ovnlab.cli.commands.{module}").COMMANDS
         return next(command for command in commands if command.name == cmd_name)
 
     def resolve_command(

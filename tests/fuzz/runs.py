@@ -15,10 +15,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from ovnlab.cli.capturing import as_object, clock, packets, told
-from ovnlab.cli.graphs import live_of
+from ovnlab.cli.commands.graph_command import live_of
 from ovnlab.cli.output import shown
 from ovnlab.cli.progress import NoProgress
+from ovnlab.cli.render.packet_text import as_object, clock, packets, told
 from ovnlab.errors import OvnlabError
 from ovnlab.graph.picture_builder import portray
 from ovnlab.graph.svg import svg

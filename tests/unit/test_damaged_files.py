@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ovnlab.cli import output
-from ovnlab.cli.capturing import clock
+from ovnlab.cli.render.packet_text import clock
 from ovnlab.errors import OvnlabError, TopologyError, UsageError
 from ovnlab.insight import bundle
 from ovnlab.insight.pcap import LARGEST_DUMP, read

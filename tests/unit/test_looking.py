@@ -117,5 +117,5 @@ def test_a_server_that_is_silent_is_one(tmp_path: Path) -> None:
 
 def test_every_command_is_listed_where_it_is() -> None:
     for module, names in app.COMMANDS.items():
-        commands = importlib.import_module(f"ovnlab.cli.{module}").COMMANDS
+        commands = importlib.import_module(f"ovnlab.cli.commands.{module}").COMMANDS
         assert tuple(command.name for command in commands) == names

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from ovnlab.cli.showing import show
+from ovnlab.cli.render.status_text import show
 from ovnlab.status import DaemonStatus, NodeStatus, PortStatus, Status, TunnelStatus
 
 

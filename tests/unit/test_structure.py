@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "ovnlab"
 
 LAYERS = [
     ["errors", "scalars", "interruption"],
-    ["waiting", "shipped", "ovsdb", "unixctl", "templating", "parallel", "reporting", "writing"],
+    ["waiting", "shipped", "ovsdb", "unixctl", "templating", "parallel", "reporting", "atomic_write"],
     ["nodes"],
     ["topology"],
     ["graph"],
@@ -26,8 +26,8 @@ LAYERS = [
     ["providers", "plan"],
     ["binding", "looking", "watching", "mending"],
     ["convergence"],
-    ["builds"],
-    ["housekeeping"],
+    ["lab_builds"],
+    ["disk_usage"],
     ["lab"],
     ["listing"],
     ["status", "insight", "podman"],

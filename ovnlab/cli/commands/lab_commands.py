@@ -57,8 +57,8 @@ def up(
     ovnlab up routed --name mine --set underlay.mtu=9000
     ovnlab up topologies/3node.yaml --dry-run
     """
-    from ovnlab.cli.announcing import announce  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.render.effects_text import announce  # noqa: PLC0415
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
 
     if exit_code and not dry_run:
@@ -246,8 +246,8 @@ def status(everything: bool, lab: str | None, json: bool) -> int:
     ovnlab status --all
     ovnlab status --json
     """
-    from ovnlab.cli import showing  # noqa: PLC0415  what looks at a lab is loaded by commands that do
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
+    from ovnlab.cli.render import status_text  # noqa: PLC0415  what looks at a lab is loaded by commands that do
     from ovnlab.lab import find  # noqa: PLC0415
     from ovnlab.status import status as lab_status  # noqa: PLC0415
 
@@ -257,7 +257,7 @@ def status(everything: bool, lab: str | None, json: bool) -> int:
     if json:
         output.as_json(**found.as_dict(), logs={"path": str(the_lab.folder.logs), "bytes": logs})
     else:
-        showing.show(found, everything=everything)
+        status_text.show(found, everything=everything)
         output.line(f"logs: {output.size(logs)} in {the_lab.folder.logs}")
     return 0
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ovnlab.cli.commands.vm_commands import run_on
 from ovnlab.cli.options import PassOn, json_option, lab_option, node_argument
-from ovnlab.cli.vms import run_on
 
 if TYPE_CHECKING:
     from ovnlab.lab import Lab

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ovnlab.cli import output
+from ovnlab.cli.commands.vm_commands import run_on
 from ovnlab.cli.options import PassOn, json_option, lab_option, node_argument
-from ovnlab.cli.vms import run_on
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.shipped import find_topology
 
@@ -280,8 +280,8 @@ def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -
     ovnlab image build --box
     ovnlab image build built --for topologies/3node-distro-source.yaml
     """
-    from ovnlab.cli.announcing import announce  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415
+    from ovnlab.cli.render.effects_text import announce  # noqa: PLC0415
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
     from ovnlab.lab_builds import obtain, wanted  # noqa: PLC0415
     from ovnlab.providers import copies  # noqa: PLC0415

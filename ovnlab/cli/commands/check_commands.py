@@ -103,7 +103,7 @@ def _as_dict(found: Diagnosis | None) -> dict[str, Any] | None:
 
 def _show_diagnosis(found: Diagnosis | None) -> None:
     """Print the findings that explain what failed."""
-    from ovnlab.cli.diagnose import lines  # noqa: PLC0415
+    from ovnlab.cli.commands.diagnose_command import lines  # noqa: PLC0415
 
     if found is None or found.ok:
         return

@@ -32,8 +32,8 @@ def build(topology: str | None, settings: tuple[str, ...], listed: bool, prune: 
     ovnlab build --list
     ovnlab build --prune
     """
-    from ovnlab.cli.announcing import announce  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what builds is loaded by commands that do
+    from ovnlab.cli.render.effects_text import announce  # noqa: PLC0415
     from ovnlab.lab import Request, prepare  # noqa: PLC0415
     from ovnlab.lab_builds import in_use, obtain, wanted  # noqa: PLC0415
     from ovnlab.software import artefacts, builder  # noqa: PLC0415

@@ -15,7 +15,7 @@ from ovnlab.cli.options import bundle_option, complete_targets, complete_vms, js
 from ovnlab.errors import OvnlabError, UsageError
 
 if TYPE_CHECKING:
-    from ovnlab.cli.tracing import NamedCause
+    from ovnlab.cli.render.trace_text import NamedCause
     from ovnlab.insight.lab_view import LabView
     from ovnlab.insight.probe_packet import TraceRequest
     from ovnlab.lab import Lab
@@ -124,7 +124,7 @@ def trace(
     if json:
         output.as_json(**as_dict(found, judged), causes=[one.as_dict() for one in causes])
     else:
-        from ovnlab.cli.tracing import show  # noqa: PLC0415
+        from ovnlab.cli.render.trace_text import show  # noqa: PLC0415
 
         show(found, judged, how="summary" if summary else "detail" if detail else "", causes=causes)
     return 0 if judged.agrees else 4
@@ -132,7 +132,7 @@ def trace(
 
 def _causes(lab: Lab, wish: TraceRequest) -> list[NamedCause]:
     """Return what `ovnlab diagnose` says of a pair that a trace found something wrong with."""
-    from ovnlab.cli.tracing import NamedCause  # noqa: PLC0415
+    from ovnlab.cli.render.trace_text import NamedCause  # noqa: PLC0415
     from ovnlab.diagnosis import DiagnosisRequest, diagnose  # noqa: PLC0415
 
     try:
@@ -197,7 +197,7 @@ def capture(
     ovnlab capture -w lab.pcapng --seconds 5
     ovnlab capture gw1:eth2 worker1 -w - | wireshark -k -i -
     """
-    from ovnlab.cli.capturing import into_file, lines  # noqa: PLC0415
+    from ovnlab.cli.render.packet_text import into_file, lines  # noqa: PLC0415
     from ovnlab.insight.capture import CaptureRequest  # noqa: PLC0415
 
     wanted = CaptureRequest(targets, expression, inner, outer, count, seconds, bfd)
@@ -219,7 +219,7 @@ def decode(file: str, bundle: str | None, lab: str | None, json: bool) -> int:
     ovnlab decode lab.pcapng --lab 3node
     ovnlab decode dump.txt --json
     """
-    from ovnlab.cli.capturing import decoded  # noqa: PLC0415
+    from ovnlab.cli.render.packet_text import decoded  # noqa: PLC0415
 
     if lab is None and bundle is None:
         return decoded(file, (), json=json)
@@ -245,7 +245,7 @@ def flows(node: str, active: bool, port: str, table: str, follow: bool, lab: str
     ovnlab flows worker1 --port vm1 --table ls_in_l2_lkup
     ovnlab flows worker2 --follow
     """
-    from ovnlab.cli.flowing import flows as shown  # noqa: PLC0415
+    from ovnlab.cli.render.flow_text import flows as shown  # noqa: PLC0415
     from ovnlab.insight.flow_tables import Filter  # noqa: PLC0415
 
     return shown(_find(lab), node, Filter(active or follow, port, table), follow=follow, json=json)
@@ -262,7 +262,7 @@ def explain(vm: str, lab: str | None, bundle: str | None, json: bool) -> int:
     \b
     ovnlab explain vm1
     """
-    from ovnlab.cli.explaining import show  # noqa: PLC0415
+    from ovnlab.cli.render.port_text import show  # noqa: PLC0415
 
     with _look(lab, bundle) as seen:
         return show(seen, vm, json=json)
@@ -281,7 +281,7 @@ def bundle(into: str | None, lab: str | None, json: bool) -> int:
     ovnlab bundle
     ovnlab explain vm1 --bundle 3node-20260101-120000.tar.gz
     """
-    from ovnlab.cli.explaining import bundle as written  # noqa: PLC0415
+    from ovnlab.cli.render.port_text import bundle as written  # noqa: PLC0415
 
     return written(_find(lab), into, json=json)
 

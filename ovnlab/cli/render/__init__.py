@@ -1,0 +1,1 @@
+"""Results and snapshots as text, for people."""
