@@ -20,14 +20,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ovnlab.lab import Lab
+from ovnlab.checks.examination import SilentReporter
+from ovnlab.lab.lab import Lab
 from ovnlab.northbound import change, live, rows
+from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.software import toolchain
 from ovnlab.software.images import find
 from ovnlab.software.packages import provide
 from ovnlab.tasks import build
-from ovnlab.tasks.databases import Databases
-from ovnlab.testing.examination import SilentReporter
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import VM
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovnlab.atomic_write import write_whole
-from ovnlab.tasks.databases import AUTHORITY, CERTIFICATE, KEY
+from ovnlab.ovsdb.endpoints import AUTHORITY, CERTIFICATE, KEY
 from ovnlab.topology.resolved import Node, Topology
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovnlab import lab_builds
+from ovnlab.lab import builds
 from ovnlab.software import artefacts
 from ovnlab.state import cache_root, labs, locks, remove_tree, state_root
 from ovnlab.waiting import now_ns
@@ -77,7 +77,7 @@ def _trees() -> Iterator[Leftover]:
 
 
 def _builds() -> Iterator[Leftover]:
-    used = lab_builds.in_use()
+    used = builds.in_use()
     for build in artefacts.all_there():
         if build.key not in used and build.asked_ns < now_ns() - OLD_NS:
             yield Leftover("a build that no lab has asked for in a week", build.path, size_of(build.path))

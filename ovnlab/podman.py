@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ovnlab.errors import UsageError
-from ovnlab.lab import Lab
-from ovnlab.providers.base import RunningNode
+from ovnlab.lab.lab import Lab
+from ovnlab.nodes.node import RunningNode
 
 _FLAGS = frozenset({"-i", "--interactive", "-t", "--tty", "-it", "-ti", "-d", "--detach", "--privileged"})
 _WITH_VALUE = frozenset({"-u", "--user", "--detach-keys"})

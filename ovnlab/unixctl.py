@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ovnlab.ovsdb import ANSWER_TIMEOUT
+from ovnlab.ovsdb.client import ANSWER_TIMEOUT
 
 AT_ONCE = 500
 """Commands that are sent before the answers to them are read: neither side may wait for the other to read."""

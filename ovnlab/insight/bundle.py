@@ -26,15 +26,15 @@ from ovnlab.errors import OvnlabError
 from ovnlab.insight.explain import INTERFACE
 from ovnlab.insight.lab_view import LabView, ZoneView, look
 from ovnlab.insight.names import Names
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
+from ovnlab.lab.status import Status, status
 from ovnlab.nodes.context import ProcessContext
+from ovnlab.nodes.node import RunningNode
 from ovnlab.northbound.live import LiveRow, Parent
-from ovnlab.ovsdb import Row, rows
+from ovnlab.ovsdb.client import Row, rows
+from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import RunningNode
 from ovnlab.software import packages
-from ovnlab.status import Status, status
-from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import NodeState
 from ovnlab.templating import render
 from ovnlab.topology.resolved import NAME, Topology

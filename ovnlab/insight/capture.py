@@ -22,7 +22,7 @@ from ovnlab.insight.names import Names, TunnelNames
 from ovnlab.insight.probe_capture import tunnel_filter, underlay
 from ovnlab.insight.probe_packet import endpoint
 from ovnlab.insight.tcpdump import END_TIMEOUT, Capture, CapturedPacket, CapturePoint, Captures
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.topology.resolved import interface_name
 from ovnlab.waiting import CLOCK
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ovnlab.binding import unknown
 from ovnlab.insight.decisions import place_of
 from ovnlab.insight.lab_view import LabView, ZoneView
 from ovnlab.insight.names import LogicalPort
+from ovnlab.lab.binding import unknown
 from ovnlab.northbound.live import LiveRow
-from ovnlab.ovsdb import Row, listed, rows
+from ovnlab.ovsdb.client import Row, listed, rows
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render

@@ -11,7 +11,7 @@ from ovnlab.insight.names import Names
 from ovnlab.insight.ofproto_trace import split
 from ovnlab.insight.trace import place_of
 from ovnlab.northbound.live import LiveRow
-from ovnlab.ovsdb import Row
+from ovnlab.ovsdb.client import Row
 from ovnlab.tasks.script import TIMEOUT, run_script
 from ovnlab.templating import render
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ovnlab.binding import unknown
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.names import COLUMNS, Names
-from ovnlab.lab import Lab
+from ovnlab.lab.binding import unknown
+from ovnlab.lab.lab import Lab
+from ovnlab.nodes.node import RunningNode
 from ovnlab.northbound import live, southbound
 from ovnlab.northbound.live import LiveRow
-from ovnlab.ovsdb import Row
+from ovnlab.ovsdb.client import Row
+from ovnlab.ovsdb.endpoints import Databases, of_zone
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import RunningNode
-from ovnlab.tasks.databases import Databases, of_zone
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology.resolved import Topology
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ovnlab.insight.encapsulation import TunnelHeader
-from ovnlab.ovsdb import Row, listed
+from ovnlab.ovsdb.client import Row, listed
 from ovnlab.topology.addresses import ip_of, is_mac
 
 COLUMNS = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.tasks.databases import TLS_OPTIONS, Databases
+from ovnlab.ovsdb.endpoints import TLS_OPTIONS, Databases
 from ovnlab.tasks.script import TIMEOUT, run_script
 from ovnlab.templating import render
 

@@ -16,7 +16,7 @@ from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.ovn_trace import LogicalTrace
 from ovnlab.insight.probe_packet import ProbePacket, endpoint
 from ovnlab.insight.tcpdump import Capture, CapturedPacket, CapturePoint, Captures
-from ovnlab.lab import Target
+from ovnlab.nodes.target import Target
 from ovnlab.topology.addresses import ip_of
 
 ARRIVAL_TIMEOUT = 2.0

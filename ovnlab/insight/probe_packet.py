@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ovnlab.binding import unknown
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.insight.lab_view import LabView, ZoneView
 from ovnlab.insight.names import LogicalPort
-from ovnlab.lab import Target
+from ovnlab.lab.binding import unknown
+from ovnlab.nodes.target import Target
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render

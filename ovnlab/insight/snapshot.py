@@ -18,17 +18,17 @@ from ovnlab.errors import CommandFailed, OvnlabError
 from ovnlab.insight.lab_view import FLOWS, LabView, ZoneView
 from ovnlab.insight.names import COLUMNS, Names
 from ovnlab.insight.tool_output import DumpedFlow, flows_in, interfaces_in, port_states_in
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
+from ovnlab.lab.plan import LabState, Plan, plan
+from ovnlab.nodes.node import RunningNode
 from ovnlab.northbound import live
 from ovnlab.northbound.live import LiveRow
-from ovnlab.ovsdb import Row, Tables, rows, select
+from ovnlab.ovsdb.client import Row, Tables, rows, select
+from ovnlab.ovsdb.endpoints import of_zone
+from ovnlab.ovsdb.queries import NORTHBOUND, SOUTHBOUND, SWITCH, TableQuery
 from ovnlab.parallel import for_each
-from ovnlab.plan import LabState, Plan, plan
-from ovnlab.providers.base import RunningNode
-from ovnlab.tasks.databases import of_zone
 from ovnlab.tasks.probe import NodeState, parse
 from ovnlab.tasks.script import run_script
-from ovnlab.tasks.tables import NORTHBOUND, SOUTHBOUND, SWITCH, Question
 from ovnlab.templating import render
 from ovnlab.topology.addresses import is_mac
 from ovnlab.topology.resolved import Topology
@@ -39,7 +39,7 @@ LIMIT = 3
 NODE_LIMIT = 12
 """Seconds that all questions to a node may take, which runs them on a machine that may be busy."""
 
-SWITCH_TABLES = Question(
+SWITCH_TABLES = TableQuery(
     SWITCH,
     {
         "Open_vSwitch": ("external_ids", "other_config"),
@@ -454,7 +454,7 @@ def _database(node: RunningNode, kind: str) -> Tables:
             except OSError:  # ssh may not connect there
                 pass
     tool = f"{server.tool.split(' --timeout', 1)[0]} --timeout={LIMIT}"
-    question = Question(msgspec.structs.replace(server, tool=tool), columns)
+    question = TableQuery(msgspec.structs.replace(server, tool=tool), columns)
     where = f"{node.name}: reading a database"
     try:
         return question.parse(run_script(node.context, question.script(), where=where, timeout=NODE_LIMIT))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ovnlab.ovsdb import Tables, listed
+from ovnlab.ovsdb.client import Tables, listed
 
 _FLOW = re.compile(r"^ cookie=(0x[0-9a-f]+), duration=[^,]*, table=(\d+), n_packets=(\d+), n_bytes=\d+, (.*)$")
 _PORT = re.compile(r"^ (?:\d+|LOCAL)\(([^)]*)\):")

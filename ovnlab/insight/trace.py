@@ -20,8 +20,8 @@ from ovnlab.insight.ovn_trace import LogicalTrace, Section
 from ovnlab.insight.physical_path import SwitchTrace, follow
 from ovnlab.insight.probe_capture import ARRIVAL_TIMEOUT, Hop, Probe, WatchPoint, answer_watch, count, observe, watches
 from ovnlab.insight.probe_packet import NoNextHop, ProbePacket, TraceRequest, question
+from ovnlab.nodes.node import RunningNode
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.waiting import CLOCK

@@ -12,7 +12,7 @@ from ovnlab.errors import OvnlabError
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, NAME_KEY, Value, WantedRow, keys_of
 from ovnlab.northbound.schema import TABLES
-from ovnlab.tasks.databases import Databases
+from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 

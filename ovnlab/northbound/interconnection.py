@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ovnlab.northbound.rows import MARK
-from ovnlab.ovsdb import rows
+from ovnlab.ovsdb.client import rows
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render

@@ -9,15 +9,15 @@ import msgspec
 
 from ovnlab.northbound.rows import BY_BIND, MARK, NAME_KEY
 from ovnlab.northbound.schema import TABLES, Table, holders, read_columns
-from ovnlab.ovsdb import Row, Tables, listed
-from ovnlab.tasks.databases import Databases
+from ovnlab.ovsdb.client import Row, Tables, listed
+from ovnlab.ovsdb.endpoints import Databases
+from ovnlab.ovsdb.queries import NORTHBOUND, TableQuery
 from ovnlab.tasks.script import run_script
-from ovnlab.tasks.tables import NORTHBOUND, Question
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
 
-QUESTION = Question(NORTHBOUND, read_columns())
+QUESTION = TableQuery(NORTHBOUND, read_columns())
 """All rows of the tables that ovnlab writes."""
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ovnlab.ovsdb import Tables, listed
-from ovnlab.tasks.databases import Databases
+from ovnlab.ovsdb.client import Tables, listed
+from ovnlab.ovsdb.endpoints import Databases
+from ovnlab.ovsdb.queries import SOUTHBOUND, TableQuery
 from ovnlab.tasks.script import run_script
-from ovnlab.tasks.tables import SOUTHBOUND, Question
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
 
-QUESTION = Question(
+QUESTION = TableQuery(
     SOUTHBOUND,
     {
         "Chassis": ("_uuid", "name", "encaps"),
@@ -29,7 +29,7 @@ QUESTION = Question(
 
 def tables(central: Context, databases: Databases, columns: Mapping[str, Sequence[str]]) -> Tables:
     """The rows of tables of one zone, with these columns each, in one ovn-sbctl."""
-    question = Question(SOUTHBOUND, columns)
+    question = TableQuery(SOUTHBOUND, columns)
     return question.parse(
         run_script(central, question.script(databases), where="central: reading the Southbound database")
     )

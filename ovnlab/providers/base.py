@@ -1,50 +1,18 @@
-"""What a node and a provider are. Nothing here knows how a node is made or reached."""
+"""A provider and its optional capabilities. Nothing here knows how a node is made or reached."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from ovnlab.errors import OvnlabError
+from ovnlab.nodes.node import RunningNode
 from ovnlab.topology.resolved import Topology
-
-if TYPE_CHECKING:
-    from ovnlab.nodes.context import Context
-
 
 SUSPENDED = "suspended"
 """What becomes of a node whose memory is on disk."""
 
 DOES_NOT_ANSWER = "does not answer"
 """What becomes of a node that may be on and cannot be reached, where nobody knows more."""
-
-ENDED = "the node ended while ovnlab was working on it"
-
-
-class RunningNode(Protocol):
-    """A machine of a running lab: a name and a way to run things on it."""
-
-    @property
-    def name(self) -> str:
-        """What the topology calls it."""
-
-    @property
-    def context(self) -> Context:
-        """Where tasks run: `context.run(command)` runs on the node, as root."""
-
-    def command(self, argv: Sequence[str]) -> list[str]:
-        """The command to run here, on this machine, so that `argv` runs on the node."""
-
-    def connect(self, path: str) -> socket.socket | None:
-        """A connection to a UNIX socket of the node, None where it cannot be had from here."""
-
-
-class RunningNodes(dict[str, RunningNode]):
-    """Nodes that run, by name. Raises OvnlabError for another one: who asks for it has just seen it run."""
-
-    def __missing__(self, name: str) -> RunningNode:
-        raise OvnlabError(ENDED, where=name, hint="`ovnlab up` starts it again")
 
 
 class Provider(Protocol):

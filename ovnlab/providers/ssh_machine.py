@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ovnlab.atomic_write import write_whole
 from ovnlab.errors import OvnlabError, Timeout
-from ovnlab.ovsdb import connect
+from ovnlab.ovsdb.client import connect
 from ovnlab.parallel import for_each
 from ovnlab.providers.ssh_target import CONNECT_TIMEOUT, PATH, SshTarget, as_root
 from ovnlab.state import LabFolder

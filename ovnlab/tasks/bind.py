@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.tasks.daemons import READY_TIMEOUT
-from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ovnlab.tasks import damage, databases
+from ovnlab.ovsdb import endpoints
+from ovnlab.ovsdb.endpoints import Databases
+from ovnlab.tasks import damage
 from ovnlab.tasks.damage import Damage
-from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
@@ -50,7 +51,7 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
     return {
         "system-id": node.name,
         "hostname": node.name,
-        "ovn-remote": databases.for_chassis(topology, node),
+        "ovn-remote": endpoints.for_chassis(topology, node),
         "ovn-encap-type": ",".join(node.encaps),
         "ovn-encap-ip": node.ip,
         "ovn-bridge": "br-int",
@@ -111,35 +112,35 @@ def _switch_script(topology: Topology, node: Node, how: Start) -> str:
         route_protocol=ROUTE_PROTOCOL,
         neighbours=_neighbours(topology, node),
         connected=connected(node),
-        tls_files=(databases.KEY, databases.CERTIFICATE, databases.AUTHORITY),
+        tls_files=(endpoints.KEY, endpoints.CERTIFICATE, endpoints.AUTHORITY),
         **_central_values(topology, node, how),
     )
 
 
 def _central_values(topology: Topology, node: Node, how: Start) -> dict[str, object]:
     """What templates/node/central.sh.j2 asks for."""
-    protocol = databases.protocol(topology)
+    protocol = endpoints.protocol(topology)
     centrals = topology.centrals(node.zone)
-    ports = (databases.NORTHBOUND, databases.SOUTHBOUND)
-    ic_ports = (databases.IC_NORTHBOUND, databases.IC_SOUTHBOUND)
+    ports = (endpoints.NORTHBOUND, endpoints.SOUTHBOUND)
+    ic_ports = (endpoints.IC_NORTHBOUND, endpoints.IC_SOUTHBOUND)
     return {
         "cluster": node.central and len(centrals) > 1,
         "founds": how.founds,
         "converts": how.converts,
-        "raft_ports": (databases.NORTHBOUND_RAFT, databases.SOUTHBOUND_RAFT),
-        "raft_address": f"{protocol}:{databases.host(node.ip)}",
-        "raft_peers": [f"{protocol}:{databases.host(peer.ip)}" for peer in centrals if peer.name != node.name],
+        "raft_ports": (endpoints.NORTHBOUND_RAFT, endpoints.SOUTHBOUND_RAFT),
+        "raft_address": f"{protocol}:{endpoints.host(node.ip)}",
+        "raft_peers": [f"{protocol}:{endpoints.host(peer.ip)}" for peer in centrals if peer.name != node.name],
         "election_timer": topology.control.election_timer,
         "probe_interval": topology.control.probe_interval,
-        "listening": [databases.listening(topology, node, port) for port in ports],
+        "listening": [endpoints.listening(topology, node, port) for port in ports],
         "transport_zones": {found.name: found.transport_zones for found in topology.chassis if found.transport_zones},
         "chassis": [
             (found.name, ",".join(found.encaps), found.ip) for found in topology.chassis if found.zone == node.zone
         ],
-        "listening_ic": [databases.listening(topology, node, port) for port in ic_ports],
+        "listening_ic": [endpoints.listening(topology, node, port) for port in ic_ports],
         "has_ic": has_ic(topology, node),
         "zone": node.zone,
-        "tls": databases.TLS_OPTIONS if topology.control.tls else "",
+        "tls": endpoints.TLS_OPTIONS if topology.control.tls else "",
     }
 
 
@@ -184,19 +185,19 @@ def _plain_script(topology: Topology, node: Node, build: str) -> str:
         build=build,
         devices=devices,
         route_protocol=ROUTE_PROTOCOL,
-        listening=databases.listening(topology, node, databases.SOUTHBOUND),
-        southbound=databases.remotes(topology, topology.centrals(node.zone), databases.SOUTHBOUND),
-        tls=databases.TLS_OPTIONS if topology.control.tls else "",
+        listening=endpoints.listening(topology, node, endpoints.SOUTHBOUND),
+        southbound=endpoints.remotes(topology, topology.centrals(node.zone), endpoints.SOUTHBOUND),
+        tls=endpoints.TLS_OPTIONS if topology.control.tls else "",
     )
 
 
 def controller_script(topology: Topology, node: Node) -> str:
     """Starts ovn-northd, ovn-ic and ovn-controller where the node has them."""
-    found = databases.of_zone(topology, node.zone)
+    found = endpoints.of_zone(topology, node.zone)
     ic = None
     if node.central and len(topology.zones) > 1:
         first = (topology.central,)
-        ic = [databases.remotes(topology, first, p) for p in (databases.IC_NORTHBOUND, databases.IC_SOUTHBOUND)]
+        ic = [endpoints.remotes(topology, first, p) for p in (endpoints.IC_NORTHBOUND, endpoints.IC_SOUTHBOUND)]
     return render(
         "node/controller.sh.j2",
         node=node,
@@ -204,7 +205,7 @@ def controller_script(topology: Topology, node: Node) -> str:
         southbound=found.southbound_or_socket,
         threads=topology.control.northd_threads,
         ic=ic,
-        tls=databases.TLS_OPTIONS if topology.control.tls else "",
+        tls=endpoints.TLS_OPTIONS if topology.control.tls else "",
     )
 
 
@@ -347,7 +348,7 @@ def leave_clusters(context: Context, node: str) -> None:
     run_script(context, script, where=f"{node}: leaving the cluster", timeout=READY_TIMEOUT)
 
 
-RAFT_PORTS = {"nb": databases.NORTHBOUND_RAFT, "sb": databases.SOUTHBOUND_RAFT}
+RAFT_PORTS = {"nb": endpoints.NORTHBOUND_RAFT, "sb": endpoints.SOUTHBOUND_RAFT}
 """Where members of the cluster of a database listen for one another."""
 
 

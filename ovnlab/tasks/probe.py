@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from ovnlab.ovsdb import Row, Tables, listed, rows
+from ovnlab.ovsdb.client import Row, Tables, listed, rows
+from ovnlab.ovsdb.queries import SWITCH, TableQuery
 from ovnlab.tasks.daemons import ROUTE_PROTOCOL
 from ovnlab.tasks.script import run_script
-from ovnlab.tasks.tables import SWITCH, Question
 from ovnlab.templating import render
 from ovnlab.topology.addresses import ip_of, is_mac
 from ovnlab.topology.resolved import NAME, VM, interface_name, trunk_bridge
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TUNNELS = ("geneve", "vxlan")
 
-QUESTION = Question(
+QUESTION = TableQuery(
     SWITCH,
     {
         "Open_vSwitch": ("external_ids",),
@@ -37,7 +37,7 @@ QUESTION = Question(
 DAEMONS = ("node/light.sh.j2", "node/running.sh.j2", "node/daemons.sh.j2", "node/members.sh.j2")
 """The templates of what looks at a node's daemons."""
 
-PORTS = Question(SWITCH, {"Interface": ("external_ids",)})
+PORTS = TableQuery(SWITCH, {"Interface": ("external_ids",)})
 """Which fake VMs are bound to it."""
 
 

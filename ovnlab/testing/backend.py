@@ -9,10 +9,11 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 from testinfra.modules.service import Service
 
+from ovnlab.checks.examination import SilentReporter
 from ovnlab.errors import OvnlabError
-from ovnlab.lab import Lab, Target, find
+from ovnlab.lab.lab import Lab, find
+from ovnlab.nodes.target import Target
 from ovnlab.tasks.probe import running
-from ovnlab.testing.examination import SilentReporter
 
 TIMEOUT = 300
 """Seconds after which a command is given up."""

@@ -8,21 +8,21 @@ it does not:
         checks.unreachable(lab, "vm1", "other-tenant")
         checks.encapsulated(lab, "vm1", "vm2", vni=1)
 
-`lab` is the fixture of the plugin, or `ovnlab.lab.find(NAME, reporter)`. What asks about packets sends real ones.
+`lab` is the fixture of the plugin, or `ovnlab.lab.lab.find(NAME, reporter)`. What asks about packets sends real ones.
 """
 
 from __future__ import annotations
 
+from ovnlab.checks import assertions, examination
+from ovnlab.checks.check_result import CheckResult, failed, held
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.lab_view import look
 from ovnlab.insight.names import TunnelNames
 from ovnlab.insight.probe_packet import TraceRequest
 from ovnlab.insight.trace import Trace, trace
 from ovnlab.insight.verdict import verdict
-from ovnlab.lab import Lab
-from ovnlab.status import NodeStatus, Status, status
-from ovnlab.testing import assertions, examination
-from ovnlab.testing.check_result import CheckResult, failed, held
+from ovnlab.lab.lab import Lab
+from ovnlab.lab.status import NodeStatus, Status, status
 from ovnlab.topology.resolved import Check
 
 __tracebackhide__ = True

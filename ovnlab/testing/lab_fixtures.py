@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ovnlab.checks import assertions
 from ovnlab.errors import OvnlabError, TopologyError
 from ovnlab.insight import bundle
-from ovnlab.lab import Lab, Request, find, prepare
+from ovnlab.lab.lab import Lab, Request, find, prepare
+from ovnlab.lab.status import Status, status
 from ovnlab.reporting import Reporter
 from ovnlab.shipped import find_topology
 from ovnlab.state import labs
-from ovnlab.status import Status, status
-from ovnlab.testing import assertions
 
 MOST_LINES = 8
 """Lines of a log that a report shows."""

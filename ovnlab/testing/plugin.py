@@ -23,7 +23,7 @@ import pytest
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-    from ovnlab.lab import Lab
+    from ovnlab.lab.lab import Lab
     from ovnlab.testing.lab_fixtures import LabUnderTest, Naming
 
 SCOPES = ("function", "module", "session")

@@ -23,7 +23,7 @@ from ovnlab.errors import OvnlabError
 from ovnlab.graph.picture_builder import portray
 from ovnlab.graph.svg import svg
 from ovnlab.insight import bundle, pcap
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.providers.local.local_provider import hosts
 from ovnlab.providers.ssh_provider import reach_of
 from ovnlab.templating import render

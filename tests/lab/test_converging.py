@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ovnlab.tasks.databases import Databases
+from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.templating import render
 from tests.lab.harness import TOPOLOGIES, Account, Labs, processes_with
 from tests.lab.shared import Share

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.testing import checks
 from tests.conftest import ROOTS_HOME
 from tests.lab.harness import interfaces

@@ -15,8 +15,6 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from ovnlab import lab as labs
-from ovnlab import status as states
 from ovnlab.cli.app import run
 from ovnlab.graph.dot import dot
 from ovnlab.graph.lab_state import Live, LiveNode, LivePort, LiveTunnel
@@ -24,8 +22,10 @@ from ovnlab.graph.mermaid import mermaid
 from ovnlab.graph.picture import Picture, State
 from ovnlab.graph.picture_builder import portray
 from ovnlab.graph.svg import svg
+from ovnlab.lab import lab as labs
+from ovnlab.lab import status as states
+from ovnlab.lab.status import DaemonStatus, NodeStatus, PortStatus, Status, TunnelStatus
 from ovnlab.shipped import find_topology
-from ovnlab.status import DaemonStatus, NodeStatus, PortStatus, Status, TunnelStatus
 from ovnlab.topology.load import load, load_text
 from ovnlab.topology.resolved import Topology
 

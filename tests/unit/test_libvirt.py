@@ -18,6 +18,7 @@ from msgspec import structs
 libvirt = pytest.importorskip("libvirt")
 pytest.importorskip("pycdlib")
 
+from ovnlab.checks.examination import SilentReporter  # noqa: E402
 from ovnlab.errors import HostRequirementError, OvnlabError, UsageError  # noqa: E402
 from ovnlab.parallel import Gate  # noqa: E402
 from ovnlab.providers import ssh_machine  # noqa: E402
@@ -26,7 +27,6 @@ from ovnlab.providers.libvirt.libvirt_provider import LibvirtProvider  # noqa: E
 from ovnlab.providers.libvirt.ssh_route import jump_of, leads  # noqa: E402
 from ovnlab.software import packages  # noqa: E402
 from ovnlab.state import LabFolder  # noqa: E402
-from ovnlab.testing.examination import SilentReporter  # noqa: E402
 from ovnlab.topology.load import load_text  # noqa: E402
 from ovnlab.topology.resolved import Topology  # noqa: E402
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ovnlab import ovsdb
 from ovnlab.cli import app
+from ovnlab.ovsdb import client
 from ovnlab.providers.ssh_machine import _READ_SCRIPT
 from ovnlab.tasks.script import each_of, one_of
 
@@ -84,7 +84,7 @@ def test_rows_come_in_as_many_pieces_as_they_like() -> None:
             there.sendall(whole[at : at + 997])
 
     with served(answer) as server:
-        found = ovsdb.select(server, "OVN_Northbound", {"Logical_Switch": ("name", "ids", "ports")})
+        found = client.select(server, "OVN_Northbound", {"Logical_Switch": ("name", "ids", "ports")})
     assert len(found["Logical_Switch"]) == 3000
     assert found["Logical_Switch"][7] == {"name": "sw7", "ids": {"a": "}"}, "ports": []}
 
@@ -104,15 +104,15 @@ def test_what_is_no_answer_is_an_error_of_the_connection(refusal: bytes) -> None
         served(lambda there, _: there.sendall(refusal)) as server,
         pytest.raises(OSError, match=r"refuses|went away"),
     ):
-        ovsdb.select(server, "OVN_Northbound", {"Logical_Switch": ("name",)})
+        client.select(server, "OVN_Northbound", {"Logical_Switch": ("name",)})
 
 
 def test_a_server_that_is_silent_is_one(tmp_path: Path) -> None:
     here, there = socket.socketpair()
     here.settimeout(0.1)
     with here, there, pytest.raises(TimeoutError):
-        ovsdb.select(here, "OVN_Northbound", {"Logical_Switch": ("name",)})
-    assert ovsdb.connect(tmp_path / "nobody") is None
+        client.select(here, "OVN_Northbound", {"Logical_Switch": ("name",)})
+    assert client.connect(tmp_path / "nobody") is None
 
 
 def test_every_command_is_listed_where_it_is() -> None:

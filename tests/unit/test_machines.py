@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ruamel.yaml import YAML
 
 from ovnlab.errors import OvnlabError, TopologyError
-from ovnlab.lab import BROUGHT_LOG
-from ovnlab.plan import LabState, plan
+from ovnlab.lab.lab import BROUGHT_LOG
+from ovnlab.lab.plan import LabState, plan
 from ovnlab.providers.fabric_connection import RootConnection
 from ovnlab.providers.ssh_machine import SshKeys, SshMachine
 from ovnlab.providers.ssh_provider import KEYS, reach_of, recorded

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ovnlab.errors import OvnlabError, Timeout
+from ovnlab.lab.plan import LabState, plan
 from ovnlab.northbound.change import changes, transaction_script
 from ovnlab.northbound.live import QUESTION, LiveRow, Parent, rows_in
 from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, WantedRow, wanted
 from ovnlab.northbound.schema import TABLES
-from ovnlab.ovsdb import listed, rows, value
-from ovnlab.plan import LabState, plan
+from ovnlab.ovsdb.client import listed, rows, value
+from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.tasks.daemons import TransitSwitch
-from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.script import failure
 from ovnlab.templating import render
 from ovnlab.topology.load import load_text

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from ovnlab.cli.render.status_text import show
-from ovnlab.status import DaemonStatus, NodeStatus, PortStatus, Status, TunnelStatus
+from ovnlab.lab.status import DaemonStatus, NodeStatus, PortStatus, Status, TunnelStatus
 
 
 def node(number: int, count: int) -> NodeStatus:

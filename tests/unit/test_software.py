@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnlab.errors import OvnlabError, TopologyError, UsageError
+from ovnlab.lab.rolling_upgrade import Loss, parse
+from ovnlab.lab.status import DaemonStatus, software_of
 from ovnlab.software import artefacts, sources, working_tree
-from ovnlab.status import DaemonStatus, software_of
 from ovnlab.tasks.build import FirstError, Log, first_error
 from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.topology.load import load_software, load_text
 from ovnlab.topology.resolved import Origin, Software
-from ovnlab.upgrading import Loss, parse
 
 NODES = "nodes: {central: {role: central}, worker1: , worker2: }\n"
 

@@ -1,7 +1,7 @@
 """What is read from the Southbound database."""
 
 from ovnlab.northbound.southbound import bindings_in
-from ovnlab.ovsdb import Tables
+from ovnlab.ovsdb.client import Tables
 
 
 def test_a_chassis_is_registered_once_its_ovn_controller_has_been_there() -> None:

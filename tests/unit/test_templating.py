@@ -14,7 +14,7 @@ from jinja2.filters import FILTERS
 from ovnlab import templating
 from ovnlab.cli.progress import NoProgress
 from ovnlab.errors import OvnlabError
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.shipped import TEMPLATES, TOPOLOGIES, VAGRANTFILE
 from ovnlab.templating import compiler, quoting, runtime
 from ovnlab.templating.runtime import Environment, TemplateContext

@@ -13,8 +13,8 @@ pytest.importorskip("pycdlib")
 import msgspec  # noqa: E402
 
 from ovnlab.errors import OvnlabError, UsageError  # noqa: E402
-from ovnlab.lab import Lab, find_only, find_suspended  # noqa: E402
-from ovnlab.listing import listed  # noqa: E402
+from ovnlab.lab.lab import Lab, find_only, find_suspended  # noqa: E402
+from ovnlab.lab.lab_list import listed  # noqa: E402
 from ovnlab.providers.libvirt import definitions  # noqa: E402
 from ovnlab.providers.libvirt.libvirt_provider import LibvirtProvider  # noqa: E402
 from ovnlab.reporting import Reporter  # noqa: E402

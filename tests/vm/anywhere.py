@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.testing import checks
 
 Hosts = Callable[[str], Any]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tenants import Tenants
 
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.testing import checks
 
 pytestmark = pytest.mark.topology("topologies/two-workers.yaml")

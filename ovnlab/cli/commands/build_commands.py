@@ -13,8 +13,8 @@ from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology
 
 if TYPE_CHECKING:
+    from ovnlab.lab.rolling_upgrade import UpgradeStep
     from ovnlab.software.artefacts import Artefact
-    from ovnlab.upgrading import UpgradeStep
 
 
 @click.command("build")
@@ -34,8 +34,8 @@ def build(topology: str | None, settings: tuple[str, ...], listed: bool, prune: 
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what builds is loaded by commands that do
     from ovnlab.cli.render.effects_text import announce  # noqa: PLC0415
-    from ovnlab.lab import Request, prepare  # noqa: PLC0415
-    from ovnlab.lab_builds import in_use, obtain, wanted  # noqa: PLC0415
+    from ovnlab.lab.builds import in_use, obtain, wanted  # noqa: PLC0415
+    from ovnlab.lab.lab import Request, prepare  # noqa: PLC0415
     from ovnlab.software import artefacts, builder  # noqa: PLC0415
 
     if (listed and prune) or ((listed or prune) and (topology or settings)):
@@ -122,10 +122,10 @@ def upgrade(
     ovnlab upgrade --all --software packages
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.rolling_upgrade import order  # noqa: PLC0415
+    from ovnlab.lab.rolling_upgrade import upgrade as upgrade_nodes  # noqa: PLC0415
     from ovnlab.topology.load import load_software  # noqa: PLC0415
-    from ovnlab.upgrading import order  # noqa: PLC0415
-    from ovnlab.upgrading import upgrade as upgrade_nodes  # noqa: PLC0415
 
     if every == bool(nodes):
         raise UsageError("say which nodes, or --all")

@@ -15,8 +15,8 @@ from ovnlab.cli.options import json_option, lab_option
 from ovnlab.errors import ChecksFailed
 
 if TYPE_CHECKING:
-    from ovnlab.diagnosis import Diagnosis
-    from ovnlab.testing.examination import Examination
+    from ovnlab.checks.diagnosis import Diagnosis
+    from ovnlab.checks.examination import Examination
 
 SAMPLE = 1000
 """Pairs that are tried where nothing else is said: the 870 of 30 fake VMs are all tried."""
@@ -55,10 +55,10 @@ def run_checks(
     ovnlab test --junit report.xml --html report.html
     ovnlab test --sample 200 --seed 7
     """
+    from ovnlab.checks import report  # noqa: PLC0415
+    from ovnlab.checks.examination import examine  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.lab import find  # noqa: PLC0415
-    from ovnlab.testing import report  # noqa: PLC0415
-    from ovnlab.testing.examination import examine  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
 
     for path in filter(None, (junit, html)):
         output.require_writable(path)
@@ -84,10 +84,10 @@ def run_checks(
 
 def _diagnosed(lab: str | None) -> Diagnosis | None:
     """Return what is to blame for what failed; None where that cannot be looked for."""
+    from ovnlab.checks.diagnosis import diagnose  # noqa: PLC0415
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
-    from ovnlab.diagnosis import diagnose  # noqa: PLC0415
     from ovnlab.errors import OvnlabError  # noqa: PLC0415
-    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
 
     try:
         return diagnose(find(lab, NoProgress()))
@@ -96,7 +96,7 @@ def _diagnosed(lab: str | None) -> Diagnosis | None:
 
 
 def _as_dict(found: Diagnosis | None) -> dict[str, Any] | None:
-    from ovnlab.diagnosis import as_dict  # noqa: PLC0415
+    from ovnlab.checks.diagnosis import as_dict  # noqa: PLC0415
 
     return as_dict(found) if found is not None else None
 
@@ -114,7 +114,7 @@ def _show_diagnosis(found: Diagnosis | None) -> None:
 
 def _show(examined: Examination, *, everything: bool) -> None:
     """The counts, the matrix, and what does not hold."""
-    from ovnlab.testing import report  # noqa: PLC0415  loaded already
+    from ovnlab.checks import report  # noqa: PLC0415  loaded already
 
     rows = []
     for kind, found in report.kinds(examined.findings).items():
@@ -154,7 +154,7 @@ def _show_rows(rows: Sequence[tuple[str, str, str, str]]) -> None:
 
 def _show_matrix(examined: Examination, *, everything: bool) -> None:
     """The matrix; of many fake VMs only what is not as it is meant, unless all of it is asked for."""
-    from ovnlab.testing import report  # noqa: PLC0415  loaded already
+    from ovnlab.checks import report  # noqa: PLC0415  loaded already
 
     names, found = report.matrix(examined)
     if len(examined.pairs) < examined.of_pairs:
@@ -198,9 +198,9 @@ def wait_for(conditions: tuple[str, ...], timeout: int, lab: str | None, json: b
     ovnlab wait --for hv-synced
     ovnlab wait --for chassis=worker2 --for port-up=vm1 --timeout 60
     """
+    from ovnlab.checks import wait  # noqa: PLC0415
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
-    from ovnlab.lab import find  # noqa: PLC0415
-    from ovnlab.testing import wait  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
     from ovnlab.waiting import CLOCK  # noqa: PLC0415
 
     wanted = [wait.condition(word) for word in conditions]

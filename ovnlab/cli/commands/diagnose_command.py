@@ -12,7 +12,7 @@ from ovnlab.cli.options import complete_targets, json_option, lab_option
 from ovnlab.errors import ChecksFailed, UsageError
 
 if TYPE_CHECKING:
-    from ovnlab.diagnosis import Diagnosis, RankedCause
+    from ovnlab.checks.diagnosis import Diagnosis, RankedCause
     from ovnlab.insight.causes.finding import FailingPair, Finding
 
 MOST_PAIRS = 6
@@ -48,10 +48,10 @@ def diagnose(
     ovnlab diagnose client 192.168.0.100 --tcp 80
     ovnlab diagnose --no-send
     """
+    from ovnlab.checks.diagnosis import DiagnosisRequest, as_dict  # noqa: PLC0415
+    from ovnlab.checks.diagnosis import diagnose as look  # noqa: PLC0415
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.diagnosis import DiagnosisRequest, as_dict  # noqa: PLC0415
-    from ovnlab.diagnosis import diagnose as look  # noqa: PLC0415
-    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
 
     if src is not None and dst is None:
         raise UsageError("missing DST: a pair is two", hint=f"ovnlab diagnose {src} DST, or no name for the whole lab")

@@ -16,7 +16,7 @@ from ovnlab.shipped import find_topology
 if TYPE_CHECKING:
     from ovnlab.graph.lab_state import Live
     from ovnlab.graph.picture import Picture
-    from ovnlab.status import NodeStatus, Status
+    from ovnlab.lab.status import NodeStatus, Status
 
 SUFFIXES = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot"}
 FORMATS = ("svg", "mermaid", "dot")
@@ -108,8 +108,8 @@ def _picture_of_file(topology: str, settings: Sequence[str]) -> Picture:
 def _picture_of_lab(name: str | None) -> Picture:
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.graph.picture_builder import portray  # noqa: PLC0415
-    from ovnlab.lab import find  # noqa: PLC0415
-    from ovnlab.status import status  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.status import status  # noqa: PLC0415
 
     lab = find(name, NoProgress())
     return portray(lab.topology, live_of(status(lab)))

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from ovnlab.cli.render.trace_text import NamedCause
     from ovnlab.insight.lab_view import LabView
     from ovnlab.insight.probe_packet import TraceRequest
-    from ovnlab.lab import Lab
+    from ovnlab.lab.lab import Lab
 
 
 def _find(lab: str | None) -> Lab:
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
 
     return find(lab, NoProgress())
 
@@ -132,8 +132,8 @@ def trace(
 
 def _causes(lab: Lab, wish: TraceRequest) -> list[NamedCause]:
     """Return what `ovnlab diagnose` says of a pair that a trace found something wrong with."""
+    from ovnlab.checks.diagnosis import DiagnosisRequest, diagnose  # noqa: PLC0415
     from ovnlab.cli.render.trace_text import NamedCause  # noqa: PLC0415
-    from ovnlab.diagnosis import DiagnosisRequest, diagnose  # noqa: PLC0415
 
     try:
         diagnosis = diagnose(

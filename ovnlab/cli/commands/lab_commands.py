@@ -59,7 +59,7 @@ def up(
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.cli.render.effects_text import announce  # noqa: PLC0415
-    from ovnlab.lab import Request, prepare  # noqa: PLC0415
+    from ovnlab.lab.lab import Request, prepare  # noqa: PLC0415
 
     if exit_code and not dry_run:
         raise UsageError("--exit-code goes with --dry-run")
@@ -136,7 +136,7 @@ def down(labs: tuple[str, ...], every: bool, forget: bool, forget_hosts: bool, l
     ovnlab down --all
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415
-    from ovnlab.lab import Lab  # noqa: PLC0415
+    from ovnlab.lab.lab import Lab  # noqa: PLC0415
     from ovnlab.providers.choice import kept_labs  # noqa: PLC0415
 
     is_said = click.get_current_context().get_parameter_source("lab") is ParameterSource.COMMANDLINE
@@ -203,7 +203,7 @@ def list_labs(json: bool) -> int:
     ovnlab ls
     """
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
-    from ovnlab.listing import listed  # noqa: PLC0415
+    from ovnlab.lab.lab_list import listed  # noqa: PLC0415
 
     found = listed(NoProgress())
     if json:
@@ -248,8 +248,8 @@ def status(everything: bool, lab: str | None, json: bool) -> int:
     """
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.cli.render import status_text  # noqa: PLC0415  what looks at a lab is loaded by commands that do
-    from ovnlab.lab import find  # noqa: PLC0415
-    from ovnlab.status import status as lab_status  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.status import status as lab_status  # noqa: PLC0415
 
     the_lab = find(lab, NoProgress())
     found = lab_status(the_lab)
@@ -284,7 +284,7 @@ def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: 
     stored = folder.stored()
     if stored is not None and stored.topology.provider != "local":
         from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
-        from ovnlab.lab import Lab  # noqa: PLC0415
+        from ovnlab.lab.lab import Lab  # noqa: PLC0415
 
         if follow:
             hint = "ovnlab exec NODE -- tail -F /var/log/ovn/ovn-controller.log"

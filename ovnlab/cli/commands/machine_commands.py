@@ -14,7 +14,7 @@ from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.shipped import find_topology
 
 if TYPE_CHECKING:
-    from ovnlab.lab import Lab
+    from ovnlab.lab.lab import Lab
     from ovnlab.software.artefacts import Artefact
     from ovnlab.software.images import Image
 
@@ -44,7 +44,7 @@ name_argument = click.argument("name", metavar="NAME", help="Its name.")
 
 def _find(lab: str | None) -> Lab:
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
 
     return find(lab, NoProgress())
 
@@ -52,7 +52,7 @@ def _find(lab: str | None) -> Lab:
 def _find_only(lab: str | None) -> Lab:
     """Return the lab that something of is undone or removed: named, or the only one there is."""
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.lab import find_only  # noqa: PLC0415
+    from ovnlab.lab.lab import find_only  # noqa: PLC0415
 
     return find_only(lab, NoProgress())
 
@@ -171,7 +171,7 @@ def resume(lab: str | None, json: bool) -> int:
     ovnlab resume
     """
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.lab import find_suspended  # noqa: PLC0415
+    from ovnlab.lab.lab import find_suspended  # noqa: PLC0415
 
     found = find_suspended(lab, NoProgress())
     with found.naming_what_stays(), found.locked():
@@ -282,8 +282,8 @@ def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415
     from ovnlab.cli.render.effects_text import announce  # noqa: PLC0415
-    from ovnlab.lab import Request, prepare  # noqa: PLC0415
-    from ovnlab.lab_builds import obtain, wanted  # noqa: PLC0415
+    from ovnlab.lab.builds import obtain, wanted  # noqa: PLC0415
+    from ovnlab.lab.lab import Request, prepare  # noqa: PLC0415
     from ovnlab.providers import copies  # noqa: PLC0415
     from ovnlab.software import images  # noqa: PLC0415
 

@@ -27,7 +27,7 @@ def podman_shim(words: tuple[str, ...], lab: str | None) -> int:
     """
     from ovnlab import podman  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
-    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
 
     verb, *rest = words
     if verb == "exec":

@@ -11,14 +11,14 @@ from ovnlab.cli.commands.vm_commands import run_on
 from ovnlab.cli.options import PassOn, json_option, lab_option, node_argument
 
 if TYPE_CHECKING:
-    from ovnlab.lab import Lab
+    from ovnlab.lab.lab import Lab
 
 tool_arguments = click.argument("arguments", metavar="[ARGUMENT]...", nargs=-1, help="The tool's own arguments.")
 
 
 def _find(lab: str | None) -> Lab:
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
 
     return find(lab, NoProgress())
 

@@ -120,7 +120,7 @@ def render(
     ovnlab render routed --only northbound
     """
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
-    from ovnlab.lab import Lab  # noqa: PLC0415
+    from ovnlab.lab.lab import Lab  # noqa: PLC0415
     from ovnlab.topology.load import load  # noqa: PLC0415
 
     loaded = load(find_topology(topology), settings=settings, name=name, provider=provider)

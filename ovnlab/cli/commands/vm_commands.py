@@ -25,12 +25,13 @@ from ovnlab.errors import ChecksFailed, OvnlabError, UsageError
 from ovnlab.topology.addresses import parse_interface, parse_ip, parse_mac
 
 if TYPE_CHECKING:
-    from ovnlab.lab import Lab, Target
+    from ovnlab.lab.lab import Lab
+    from ovnlab.nodes.target import Target
 
 
 def _find(lab: str | None) -> Lab:
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
-    from ovnlab.lab import find  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
 
     return find(lab, NoProgress())
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ovnlab import interruption
-from ovnlab.binding import unknown
 from ovnlab.cli import output, streams
 from ovnlab.errors import UsageError
 from ovnlab.insight.flow_tables import DescribedFlow, Filter, Flow, FlowFormatter, sample
 from ovnlab.insight.lab_view import LabView, look
-from ovnlab.lab import Lab
+from ovnlab.lab.binding import unknown
+from ovnlab.lab.lab import Lab
 
 INTERVAL = 1.0
 """Seconds between two looks, which rates are told of."""

@@ -22,7 +22,7 @@ from ovnlab.insight.capture import CaptureRequest, PacketLine, capture, capture_
 from ovnlab.insight.dissection import Packet
 from ovnlab.insight.names import Names, TunnelNames
 from ovnlab.insight.tcpdump import CapturePoint
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 
 
 @contextmanager

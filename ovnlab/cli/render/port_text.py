@@ -11,7 +11,7 @@ from ovnlab.errors import OvnlabError
 from ovnlab.insight.bundle import write
 from ovnlab.insight.explain import explain
 from ovnlab.insight.lab_view import LabView
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.waiting import now_ns
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ovnlab.cli import output
-from ovnlab.status import MemberStatus, NodeStatus, PortStatus, Status, family, software_of
+from ovnlab.lab.status import MemberStatus, NodeStatus, PortStatus, Status, family, software_of
 
 MANY = 30
 """Rows that are shown of a table; of more, how many there are, and those that are not as they should be."""

@@ -8,7 +8,7 @@ from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
 from ovnlab.insight.probe_packet import bridge_mappings
 from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
-from ovnlab.ovsdb import listed
+from ovnlab.ovsdb.client import listed
 from ovnlab.topology.resolved import Node
 
 REFUSING = ("NO_FWD", "NO_RECV", "NO_FLOOD", "NO_PACKET_IN")

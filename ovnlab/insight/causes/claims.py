@@ -9,7 +9,7 @@ from ovnlab.insight.causes.finding import Cause, Evidence, Finding
 from ovnlab.insight.names import LogicalPort
 from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
 from ovnlab.northbound.live import LiveRow
-from ovnlab.ovsdb import Row, listed
+from ovnlab.ovsdb.client import Row, listed
 
 
 def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
 from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
-from ovnlab.plan import daemons
+from ovnlab.lab.plan import daemons
 from ovnlab.topology.resolved import Node
 
 

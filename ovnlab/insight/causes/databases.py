@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
-from ovnlab.tasks.databases import for_chassis
+from ovnlab.ovsdb.endpoints import for_chassis
 
 KINDS = {"nb": "Northbound", "sb": "Southbound"}
 FAR_BEHIND = 20

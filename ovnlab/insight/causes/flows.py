@@ -11,7 +11,7 @@ from ovnlab.insight.causes.nodes import everything_on
 from ovnlab.insight.lab_view import DIGITS
 from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot, ZoneSnapshot
 from ovnlab.insight.tool_output import DumpedFlow
-from ovnlab.ovsdb import Row, listed
+from ovnlab.ovsdb.client import Row, listed
 from ovnlab.topology.resolved import Node
 
 MOST_TOLD = 5

@@ -9,7 +9,7 @@ from ovnlab.insight.names import LogicalPort
 from ovnlab.insight.probe_packet import bridge_mappings
 from ovnlab.insight.snapshot import LabSnapshot, ZoneSnapshot
 from ovnlab.northbound.live import LiveRow
-from ovnlab.ovsdb import Row
+from ovnlab.ovsdb.client import Row
 
 
 def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:

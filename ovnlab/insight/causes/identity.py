@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
 from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
-from ovnlab.ovsdb import listed
+from ovnlab.ovsdb.client import listed
 from ovnlab.topology.resolved import Node
 
 

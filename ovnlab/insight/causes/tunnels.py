@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
 from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
-from ovnlab.ovsdb import Row, listed
+from ovnlab.ovsdb.client import Row, listed
 from ovnlab.tasks.probe import TUNNELS
 
 

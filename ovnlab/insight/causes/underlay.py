@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
 from ovnlab.insight.causes.nodes import everything_on
 from ovnlab.insight.snapshot import LabSnapshot, NodeSnapshot
-from ovnlab.ovsdb import Row
+from ovnlab.ovsdb.client import Row
 from ovnlab.topology.resolved import Node
 
 MOST_HOPS = 8

@@ -20,7 +20,7 @@ import msgspec
 
 from ovnlab.errors import HostRequirementError, OvnlabError
 from ovnlab.nodes.context import ProcessContext
-from ovnlab.ovsdb import connect
+from ovnlab.ovsdb.client import connect
 from ovnlab.providers.local import isolation, processes
 from ovnlab.providers.local.namespace_context import context_in, enter
 from ovnlab.state import Base, LabFolder, cache_root, clear_folder, remove_tree

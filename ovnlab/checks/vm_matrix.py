@@ -8,13 +8,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ovnlab.checks.check_result import CheckResult, failed, held
+from ovnlab.checks.reachability import ReachabilityTest, outcomes
 from ovnlab.insight.expected_reachability import Intent, intents
 from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.probe_packet import End, TraceRequest, distance, endpoint
-from ovnlab.lab import Target
+from ovnlab.nodes.target import Target
 from ovnlab.tasks.probe import BoundVM
-from ovnlab.testing.check_result import CheckResult, failed, held
-from ovnlab.testing.reachability import ReachabilityTest, outcomes
 from ovnlab.topology.resolved import interface_name
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

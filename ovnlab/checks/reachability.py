@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ovnlab.lab import Target
+from ovnlab.nodes.node import RunningNode
+from ovnlab.nodes.target import Target
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.script import TIMEOUT, run_script
 from ovnlab.templating import render
 

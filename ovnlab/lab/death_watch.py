@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterator, Mapping
 import msgspec
 
 from ovnlab.errors import HostRequirementError, OvnlabError, TopologyError, UsageError
+from ovnlab.lab.plan import LabState
+from ovnlab.lab.plan import daemons as expected_daemons
+from ovnlab.nodes.node import ENDED, RunningNode
 from ovnlab.parallel import Watch, for_each, watched
-from ovnlab.plan import LabState
-from ovnlab.plan import daemons as expected_daemons
-from ovnlab.providers.base import ENDED, Provider, RunningNode
+from ovnlab.providers.base import Provider
 from ovnlab.tasks import vitals
 from ovnlab.topology.resolved import Topology
 

@@ -11,8 +11,8 @@ from ovnlab.errors import OvnlabError
 from ovnlab.northbound.change import Change, changes
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted
+from ovnlab.ovsdb.endpoints import CERTIFICATE, NORTHBOUND, SOUTHBOUND, listening, of_zone, remotes
 from ovnlab.tasks.daemons import TransitSwitch, connected, external_ids, has_ic, strange_keys
-from ovnlab.tasks.databases import CERTIFICATE, NORTHBOUND, SOUTHBOUND, listening, of_zone, remotes
 from ovnlab.tasks.probe import BoundVM, NodeState
 from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import VM, Node, Topology

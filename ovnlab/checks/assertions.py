@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ovnlab.status import DaemonStatus, NodeStatus, PortStatus, Status, family
-from ovnlab.testing.check_result import CheckResult, failed, held
+from ovnlab.checks.check_result import CheckResult, failed, held
+from ovnlab.lab.status import DaemonStatus, NodeStatus, PortStatus, Status, family
 from ovnlab.topology.resolved import Topology
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+from ovnlab.checks import assertions
 from ovnlab.errors import OvnlabError, Timeout, UsageError
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
+from ovnlab.lab.status import NodeStatus, Status, status
+from ovnlab.ovsdb.endpoints import Databases, of_zone
 from ovnlab.parallel import for_each
-from ovnlab.status import NodeStatus, Status, status
 from ovnlab.tasks import bind, daemons
-from ovnlab.tasks.databases import Databases, of_zone
-from ovnlab.testing import assertions
 from ovnlab.topology.resolved import NAME
 from ovnlab.waiting import CLOCK
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from ovnlab import lab_builds
 from ovnlab.errors import OvnlabError, Timeout, UsageError
-from ovnlab.lab import Lab, Target
+from ovnlab.lab import builds
+from ovnlab.lab.lab import Lab
+from ovnlab.lab.status import daemon_status, software_of
+from ovnlab.nodes.target import Target
 from ovnlab.software import artefacts
-from ovnlab.status import daemon_status, software_of
 from ovnlab.tasks.script import run_script
 from ovnlab.topology.resolved import Software, Topology
 from ovnlab.waiting import CLOCK, now_ns, wait_until
@@ -82,7 +83,7 @@ def upgrade(
     topology = lab.topology
     wanted = {node.name: software(node.software) for node in topology.nodes if node.name in names}
     with artefacts.claimed(lab.reporter.note):
-        built = lab_builds.obtain(wanted.values(), lab.reporter, lab.workshop)
+        built = builds.obtain(wanted.values(), lab.reporter, lab.workshop)
         keys = {name: built[found].key if found in built else "" for name, found in wanted.items()}
         return _upgraded(lab, names, wanted, keys, traffic)
 

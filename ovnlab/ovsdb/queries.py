@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ovnlab.ovsdb import Tables, rows
-from ovnlab.tasks.databases import Databases
+from ovnlab.ovsdb.client import Tables, rows
+from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.templating import render
 
 
@@ -24,7 +24,7 @@ NORTHBOUND = Server("OVN_Northbound", "/run/ovn/ovnnb_db.sock", "ovn-nbctl --no-
 SOUTHBOUND = Server("OVN_Southbound", "/run/ovn/ovnsb_db.sock", "ovn-sbctl --no-leader-only --timeout=30")
 
 
-class Question(msgspec.Struct, frozen=True):
+class TableQuery(msgspec.Struct, frozen=True):
     """Which tables of a server's database are read, and which columns of each."""
 
     server: Server

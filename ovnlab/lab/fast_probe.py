@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from ovnlab.ovsdb import Tables, select
+from ovnlab.nodes.node import RunningNode
+from ovnlab.ovsdb.client import Tables, select
+from ovnlab.ovsdb.queries import TableQuery
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import RunningNode
 from ovnlab.tasks.script import each_of, one_of, run_script
-from ovnlab.tasks.tables import Question
 
 
-def ask(node: RunningNode, question: Question) -> Tables | None:
+def ask(node: RunningNode, question: TableQuery) -> Tables | None:
     """Rows of a node's database from its server's socket, None where they cannot be had there."""
     server = node.connect(question.server.socket)
     if server is not None:
@@ -24,7 +24,7 @@ def ask(node: RunningNode, question: Question) -> Tables | None:
     return None
 
 
-def ask_once(node: RunningNode, question: Question) -> Tables | None:
+def ask_once(node: RunningNode, question: TableQuery) -> Tables | None:
     """Rows of a node's database as `ask` has them; none where its server is silent, as a tool would find it, too."""
     server = node.connect(question.server.socket)
     if server is not None:
@@ -38,7 +38,7 @@ def ask_once(node: RunningNode, question: Question) -> Tables | None:
     return None
 
 
-def look(node: RunningNode, questions: Sequence[Question], script: str) -> tuple[str | None, list[Tables | None]]:
+def look(node: RunningNode, questions: Sequence[TableQuery], script: str) -> tuple[str | None, list[Tables | None]]:
     """Return what a script prints on a node, and the answers to questions: None for what fails or is not answered.
 
     While the script runs, the sockets are asked; tools, for those that cannot be, are part of the script. A server that
@@ -47,7 +47,7 @@ def look(node: RunningNode, questions: Sequence[Question], script: str) -> tuple
     servers = [node.connect(question.server.socket) for question in questions]
     by_tool = [question for question, server in zip(questions, servers, strict=True) if server is None]
     answers: dict[int, Tables] = {}
-    refused: list[Question] = []
+    refused: list[TableQuery] = []
 
     def ask_servers() -> list[str | None]:
         for number, (question, server) in enumerate(zip(questions, servers, strict=True)):

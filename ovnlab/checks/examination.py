@@ -7,21 +7,22 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ovnlab.checks import assertions
+from ovnlab.checks.check_result import CheckResult, failed, held
+from ovnlab.checks.reachability import ReachabilityTest, outcomes
+from ovnlab.checks.vm_matrix import PairResult, compared, pairs, places, sampled
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.expected_reachability import Intent, intents
 from ovnlab.insight.lab_view import LabView, look
 from ovnlab.insight.probe_packet import TraceRequest
-from ovnlab.lab import Lab, Target
+from ovnlab.lab.lab import Lab
+from ovnlab.lab.status import Status, status
+from ovnlab.nodes.target import Target
+from ovnlab.ovsdb.endpoints import of_zone
 from ovnlab.parallel import for_each
 from ovnlab.reporting import Reporter
 from ovnlab.state import labs
-from ovnlab.status import Status, status
 from ovnlab.tasks import daemons
-from ovnlab.tasks.databases import of_zone
-from ovnlab.testing import assertions
-from ovnlab.testing.check_result import CheckResult, failed, held
-from ovnlab.testing.reachability import ReachabilityTest, outcomes
-from ovnlab.testing.vm_matrix import PairResult, compared, pairs, places, sampled
 from ovnlab.topology.resolved import Check
 
 SYNC_TIMEOUT = 10

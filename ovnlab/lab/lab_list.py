@@ -7,7 +7,7 @@ from collections.abc import Collection
 import msgspec
 
 from ovnlab.errors import OvnlabError
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.providers.base import DOES_NOT_ANSWER, SUSPENDED
 from ovnlab.providers.choice import kept_labs
 from ovnlab.reporting import Reporter

@@ -14,36 +14,32 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from ovnlab import __version__, credentials, lab_builds
+from ovnlab import __version__, credentials
 from ovnlab.atomic_write import write_whole
-from ovnlab.binding import Specs, unknown
-from ovnlab.convergence import Convergence, founder
 from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError, TopologyError, UsageError
-from ovnlab.looking import ask, ask_once
+from ovnlab.lab import builds
+from ovnlab.lab.binding import Specs, unknown
+from ovnlab.lab.convergence import Convergence, founder
+from ovnlab.lab.death_watch import DeathWatch, relied_on
+from ovnlab.lab.fast_probe import ask, ask_once
+from ovnlab.lab.plan import LabState, Plan, bindings, plan
+from ovnlab.nodes.node import RunningNode
+from ovnlab.nodes.target import Target
 from ovnlab.northbound import change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted as wanted_rows
-from ovnlab.ovsdb import Tables
+from ovnlab.ovsdb import endpoints
+from ovnlab.ovsdb.client import Tables
+from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.parallel import for_each
-from ovnlab.plan import LabState, Plan, bindings, plan
-from ovnlab.providers.base import (
-    SUSPENDED,
-    ForgetsHosts,
-    HasConsoles,
-    Keeps,
-    Provider,
-    RunningNode,
-    Suspends,
-    TakesSnapshots,
-)
+from ovnlab.providers.base import SUSPENDED, ForgetsHosts, HasConsoles, Keeps, Provider, Suspends, TakesSnapshots
 from ovnlab.providers.choice import keeper_of, provider_of, supporting
 from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING
 from ovnlab.reporting import Reporter
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
-from ovnlab.tasks import daemons, databases
+from ovnlab.tasks import daemons
 from ovnlab.tasks.daemons import TransitSwitch
-from ovnlab.tasks.databases import Databases
 from ovnlab.tasks.probe import PORTS, QUESTION, NodeState, fake_vms, probe, versions_script
 from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.tasks.script import run_script
@@ -53,7 +49,6 @@ from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file_bytes import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
-from ovnlab.watching import DeathWatch, relied_on
 
 if TYPE_CHECKING:
     from ovnlab.software.build_host import BuildHost
@@ -102,25 +97,6 @@ class Request(msgspec.Struct, frozen=True):
         options = (str(Path(self.path).absolute()), self.settings, self.name, self.provider, __version__, code, around)
         parts = [repr(options).encode()]
         return hashlib.sha256(b"\0".join([*parts, content])).hexdigest()
-
-
-class Target(msgspec.Struct, frozen=True):
-    """Something that commands run in: a node, or a fake VM on one."""
-
-    name: str
-    node: RunningNode
-    vm: str | None = None
-    interface: str = ""
-    address: str = ""
-    is_vlan: bool = False
-    addresses: tuple[str, ...] = ()
-    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
-
-    def command(self, argv: Sequence[str]) -> list[str]:
-        """The command that runs `argv` there."""
-        if self.vm is None:
-            return self.node.command(["env", *(f"{key}={value}" for key, value in self.environment.items()), *argv])
-        return self.node.command(["ip", "netns", "exec", self.vm, "env", *argv])
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -203,9 +179,9 @@ class Lab:
         if found is None:
             return {}
         if found.central:
-            return databases.of_zone(self.topology, found.zone).environment
+            return endpoints.of_zone(self.topology, found.zone).environment
         zone = found.zone if found.zone in self.topology.zones else self.topology.zones[0]
-        return databases.from_afar(self.topology, zone).environment if found.ip else {}
+        return endpoints.from_afar(self.topology, zone).environment if found.ip else {}
 
     def unknown(self, name: str) -> UsageError:
         """The error for a name that is neither a node nor a fake VM of the lab."""
@@ -449,13 +425,13 @@ class Lab:
         never_up = not (self.stored is not None and self.stored.complete) and not self.is_kept
         self._refuse_other_provider(topology)
         self.base = self._base(topology)
-        with lab_builds.claimed(topology, self.reporter):
+        with builds.claimed(topology, self.reporter):
             self.provider = self._provider(topology)
             active, made = self.provider.active(), self.provider.made()
             self._is_as_before = False
             try:
                 self._make_builders(topology, source)
-                self.builds = lab_builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
+                self.builds = builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
             except (KeyboardInterrupt, HostRequirementError, TopologyError):
                 if self.folder.exists():
                     self._take_back(began, active, made)
@@ -500,7 +476,7 @@ class Lab:
 
     def _can_be_kept(self, topology: Topology) -> bool:
         """Whether memory can be kept: that of virtual machines, none of which is there before what it runs is built."""
-        on_nodes = any(software.build_on for software in lab_builds.wanted(topology).values())
+        on_nodes = any(software.build_on for software in builds.wanted(topology).values())
         return isinstance(self.provider, Keeps) and not on_nodes
 
     def _is_half_back(self) -> bool:
@@ -508,7 +484,7 @@ class Lab:
 
     def _make_builders(self, topology: Topology, source: str) -> None:
         """Make the nodes that software is built on, which come before all others."""
-        wanted = {software.build_on for software in lab_builds.wanted(topology).values() if software.build_on}
+        wanted = {software.build_on for software in builds.wanted(topology).values() if software.build_on}
         missing = sorted(wanted - self.provider.running())
         if missing:
             if not self.folder.exists():
@@ -562,7 +538,7 @@ class Lab:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
-        self.builds, missing = lab_builds.planned(topology, self.reporter, self.workshop)
+        self.builds, missing = builds.planned(topology, self.reporter, self.workshop)
         todo = replace(plan(topology, seen, known=self._known_nodes(), builds=self.builds), build=missing)
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
@@ -845,9 +821,9 @@ class Lab:
         rows = change.changes(topology.name, wanted_rows(topology), ())
         switches = [node for node in topology.nodes if node.has_switch]
         founders = {founder(topology, zone, LabState({}, ())) for zone in topology.zones}
-        found = {zone: databases.of_zone(topology, zone) for zone in topology.zones}
+        found = {zone: endpoints.of_zone(topology, zone) for zone in topology.zones}
         asking = {node.name: binding.askers(node, bound.get(node.name, ())) for node in topology.nodes}
-        placeholders = dict.fromkeys(lab_builds.wanted(topology), lab_builds.PLACEHOLDER)
+        placeholders = dict.fromkeys(builds.wanted(topology), builds.PLACEHOLDER)
         papers = {node.name: credentials.PLACEHOLDERS for node in topology.nodes if topology.control.tls}
         scripts = [
             *((f"{name}/certificate.sh", daemons.certificate_script(name, files)) for name, files in papers.items()),
@@ -884,7 +860,7 @@ class Lab:
             *((f"{node.name}/announce.sh", daemons.announce_script(node)) for node in topology.chassis),
             *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
         ]
-        return [*lab_builds.scripts(topology), *self._provider(topology).render(topology), *scripts]
+        return [*builds.scripts(topology), *self._provider(topology).render(topology), *scripts]
 
 
 def _is_central(topology: Topology, name: str) -> bool:

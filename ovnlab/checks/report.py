@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any
 
+from ovnlab.checks.check_result import CheckResult
+from ovnlab.checks.examination import Examination, FileCheckResult
+from ovnlab.checks.vm_matrix import PairResult
 from ovnlab.templating import render
-from ovnlab.testing.check_result import CheckResult
-from ovnlab.testing.examination import Examination, FileCheckResult
-from ovnlab.testing.vm_matrix import PairResult
 
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not have (2.2, Characters)."""

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from ovnlab.errors import OvnlabError
+from ovnlab.lab.plan import LabState
+from ovnlab.nodes.node import RunningNodes
+from ovnlab.ovsdb import endpoints
 from ovnlab.parallel import for_each
-from ovnlab.plan import LabState
-from ovnlab.providers.base import Provider, RunningNodes
-from ovnlab.tasks import daemons, damage, databases
+from ovnlab.providers.base import Provider
+from ovnlab.tasks import daemons, damage
 from ovnlab.tasks.damage import MemberFile
 from ovnlab.topology.resolved import Node, Topology
 
 
-class ClusterMending(msgspec.Struct, frozen=True):
+class ClusterRepair(msgspec.Struct, frozen=True):
     """The clusters of a topology, and the nodes that their members are on."""
 
     provider: Provider
@@ -66,5 +68,5 @@ class ClusterMending(msgspec.Struct, frozen=True):
             node = self.topology.node(member.node)
             if node is not None and member.is_missed:
                 others = [other.name for other in self.topology.centrals(node.zone) if other.name not in bad]
-                address = f"{databases.protocol(self.topology)}:{databases.host(node.ip)}"
+                address = f"{endpoints.protocol(self.topology)}:{endpoints.host(node.ip)}"
                 daemons.kick(running[others[0]].context, [address], [member.database])

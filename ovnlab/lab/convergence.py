@@ -8,15 +8,17 @@ from pathlib import Path
 import msgspec
 
 from ovnlab import credentials
-from ovnlab.mending import ClusterMending
+from ovnlab.lab.cluster_repair import ClusterRepair
+from ovnlab.lab.plan import LabState, Plan, second_claims
+from ovnlab.nodes.node import RunningNode, RunningNodes
 from ovnlab.northbound import change
 from ovnlab.northbound.rows import wanted
+from ovnlab.ovsdb import endpoints
 from ovnlab.parallel import for_each
-from ovnlab.plan import LabState, Plan, second_claims
-from ovnlab.providers import base
+from ovnlab.providers.base import Provider
 from ovnlab.reporting import Reporter
 from ovnlab.tasks import bind as binding
-from ovnlab.tasks import daemons, databases, neighbours
+from ovnlab.tasks import daemons, neighbours
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.topology.resolved import VM, Node, Topology
 
@@ -28,16 +30,16 @@ class Convergence(msgspec.Struct, frozen=True):
     built for nodes.
     """
 
-    provider: base.Provider
+    provider: Provider
     topology: Topology
     reporter: Reporter
     secrets: Path
     known: Sequence[Node] = ()
     builds: Mapping[str, str] = msgspec.field(default_factory=dict)
 
-    def central(self, zone: str) -> base.RunningNode:
+    def central(self, zone: str) -> RunningNode:
         """The first node with the databases of a zone that runs. Raises OvnlabError where none does."""
-        running = base.RunningNodes(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         centrals = self.topology.centrals(zone)
         return next((running[node.name] for node in centrals if node.name in running), None) or self.provider.node(
             centrals[0].name
@@ -47,12 +49,12 @@ class Convergence(msgspec.Struct, frozen=True):
         """Make changes to Northbound databases, in one transaction for each zone."""
         for zone in dict.fromkeys(found.zone for found in changes):
             mine = [found for found in changes if found.zone == zone]
-            change.apply(self.central(zone).context, databases.of_zone(self.topology, zone), mine)
+            change.apply(self.central(zone).context, endpoints.of_zone(self.topology, zone), mine)
 
     def remove_nodes(self, names: Sequence[str]) -> list[str]:
         """Remove nodes, and what the databases know of them. The zones none of whose databases runs."""
         self.reporter.step(f"removing {', '.join(names)}")
-        running = base.RunningNodes(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         leaving = [node.name for node in self.known if node.central and node.name in names and node.name in running]
         for name in leaving:  # one after the other: each needs a majority of those that are left
             daemons.leave_clusters(running[name].context, name)
@@ -63,14 +65,14 @@ class Convergence(msgspec.Struct, frozen=True):
         """Have databases forget nodes; those in `left` have left their cluster. The zones where none of them runs."""
         topology, running = self.topology, self.provider.nodes()
         dead = [node for node in self.known if node.name in names and node.central and node.name not in left]
-        gone = [f"{databases.protocol(topology)}:{databases.host(node.ip)}" for node in dead]
+        gone = [f"{endpoints.protocol(topology)}:{endpoints.host(node.ip)}" for node in dead]
         asleep = []
         for zone in zones:
             central = next((running[node.name] for node in topology.centrals(zone) if node.name in running), None)
             if central is None:
                 asleep.append(zone)
                 continue
-            daemons.forget_chassis(central.context, databases.of_zone(topology, zone), names)
+            daemons.forget_chassis(central.context, endpoints.of_zone(topology, zone), names)
             if gone and len(topology.centrals(zone)) > 1:
                 daemons.kick(central.context, gone)
         return asleep
@@ -78,7 +80,7 @@ class Convergence(msgspec.Struct, frozen=True):
     def reconnect(self, todo: Plan, seen: LabState, started: list[Node]) -> list[Node]:
         """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""
         topology = self.topology
-        running = base.RunningNodes(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         for zone in topology.zones:
             servers = {node.name for node in (topology.relays(zone) or topology.centrals(zone))}
             if not servers <= set(todo.add):
@@ -98,9 +100,9 @@ class Convergence(msgspec.Struct, frozen=True):
         """
         topology = self.topology
         self.reporter.step("starting databases and switches")
-        running = base.RunningNodes(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         known = [node.name for node in self.known]
-        mending = ClusterMending(self.provider, topology)
+        mending = ClusterRepair(self.provider, topology)
         damaged = mending.damaged([node for node in nodes if node.name in known], seen)
         founding = [name for name in known if name not in {member.node for member in damaged}] or known
         founders = {founder(topology, zone, seen, founding) for zone in topology.zones}
@@ -144,7 +146,7 @@ class Convergence(msgspec.Struct, frozen=True):
         `switches` are the process IDs of every ovs-vswitchd. Returns False where one of them cannot be told.
         """
         topology = self.topology
-        running = base.RunningNodes(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         names = {node.name for node in started}
         told = neighbours.commands(topology.chassis)
 
@@ -174,7 +176,7 @@ class Convergence(msgspec.Struct, frozen=True):
     def start_controllers_and_bind(self, started: Sequence[Node], todo: Plan) -> None:
         """Controllers, the logical network and bindings need the switches, and nothing of one another."""
         topology = self.topology
-        running = base.RunningNodes(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         for_each(todo.unbind.items(), lambda item: self.unbind(*item))
         if todo.transit:
             daemons.make_transit(running[topology.central.name].context, todo.transit, (), topology.name)
@@ -209,12 +211,12 @@ class Convergence(msgspec.Struct, frozen=True):
         """Put fake VMs on a node."""
         self._bind(self.provider.node(name), vms)
 
-    def _bind(self, place: base.RunningNode, vms: Sequence[VM]) -> None:
+    def _bind(self, place: RunningNode, vms: Sequence[VM]) -> None:
         node = self.topology.node(place.name)
         assert node is not None  # noqa: S101  callers have looked it up
         binding.bind(place.context, self.topology.name, node, vms)
 
-    def _start_controller(self, place: base.RunningNode) -> None:
+    def _start_controller(self, place: RunningNode) -> None:
         node = self.topology.node(place.name)
         assert node is not None  # noqa: S101  callers have looked it up
         self.reporter.node(node.name, "starting ovn-controller")
@@ -227,7 +229,7 @@ class Convergence(msgspec.Struct, frozen=True):
         `introduced`: all switches know the MACs of their tunnel peers already, and need not be told.
         """
         topology = self.topology
-        running = base.RunningNodes(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
         peers = [node for node in chassis if topology.peers(node)]
         zones = topology.zones if started or todo.changes else ()
@@ -239,7 +241,7 @@ class Convergence(msgspec.Struct, frozen=True):
                 daemons.await_tunnels(running[what.name].context, topology, what)
             elif isinstance(what, str):
                 names = [node.name for node in started if node.chassis and node.zone == what]
-                found = databases.of_zone(topology, what)
+                found = endpoints.of_zone(topology, what)
                 daemons.await_registered(self.central(what).context, found, names)
 
         for_each([*zones, *peers], wait)
@@ -262,11 +264,11 @@ class Convergence(msgspec.Struct, frozen=True):
         for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))
 
     def _await_sync(self, zone: str) -> None:
-        daemons.await_registered(self.central(zone).context, databases.of_zone(self.topology, zone), ())
+        daemons.await_registered(self.central(zone).context, endpoints.of_zone(self.topology, zone), ())
 
     def _await_learned(self, learning: tuple[str, Sequence[tuple[str, str]]]) -> None:
         zone, prefixes = learning
-        found = databases.of_zone(self.topology, zone)
+        found = endpoints.of_zone(self.topology, zone)
         daemons.await_learned(self.central(zone).context, found, prefixes)
 
     def await_bound(self, bound: Mapping[str, Sequence[VM]]) -> None:
@@ -275,7 +277,7 @@ class Convergence(msgspec.Struct, frozen=True):
             return
         topology = self.topology
         self.reporter.step("waiting for ports to be up")
-        running = base.RunningNodes(self.provider.nodes())
+        running = RunningNodes(self.provider.nodes())
         timeout = daemons.ready_timeout(len(topology.chassis))
         for_each(
             bound.items(),
@@ -291,7 +293,7 @@ class Convergence(msgspec.Struct, frozen=True):
             zone, vms = item
             names = [vm.name for vm in vms]
             checked = [(vm.name, port) for vm in vms for port in vm.serves if topology.has_health_checks]
-            found = databases.of_zone(topology, zone)
+            found = endpoints.of_zone(topology, zone)
             binding.await_up(self.central(zone).context, found, names, checked=checked, timeout=timeout)
 
         for_each(zones.items(), wait)

@@ -14,6 +14,9 @@ from typing import Any
 
 import msgspec
 
+from ovnlab.checks.examination import HEADERS, address
+from ovnlab.checks.reachability import ReachabilityTest, outcomes
+from ovnlab.checks.vm_matrix import VMPair, pairs, places, sampled
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.insight import causes
 from ovnlab.insight.causes.finding import CERTAIN, Evidence, FailingPair, Finding
@@ -23,12 +26,10 @@ from ovnlab.insight.probe_packet import TraceRequest
 from ovnlab.insight.snapshot import LabSnapshot, observe
 from ovnlab.insight.trace import trace
 from ovnlab.insight.verdict import verdict
-from ovnlab.lab import Lab, Target
+from ovnlab.lab.lab import Lab
+from ovnlab.nodes.target import Target
 from ovnlab.northbound.live import LiveRow
 from ovnlab.state import labs
-from ovnlab.testing.examination import HEADERS, address
-from ovnlab.testing.reachability import ReachabilityTest, outcomes
-from ovnlab.testing.vm_matrix import VMPair, pairs, places, sampled
 from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import Check, interface_name
 

@@ -6,9 +6,9 @@ import ipaddress
 from collections.abc import Sequence
 
 from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.lab.plan import LabState
 from ovnlab.northbound import change, live
 from ovnlab.northbound.rows import switch_port, vm_port
-from ovnlab.plan import LabState
 from ovnlab.topology import resolved
 from ovnlab.topology.addresses import ip_of, is_ip, is_mac
 from ovnlab.topology.resolved import VM, Topology, generated_mac

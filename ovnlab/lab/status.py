@@ -10,14 +10,15 @@ from typing import Any
 import msgspec
 
 from ovnlab.errors import OvnlabError
-from ovnlab.lab import Lab
-from ovnlab.listing import COMING_UP, is_coming_up, state_of_silent
-from ovnlab.looking import look
+from ovnlab.lab.fast_probe import look
+from ovnlab.lab.lab import Lab
+from ovnlab.lab.lab_list import COMING_UP, is_coming_up, state_of_silent
+from ovnlab.lab.plan import daemons as expected_daemons
+from ovnlab.nodes.node import RunningNode
 from ovnlab.northbound import live, southbound
 from ovnlab.northbound.southbound import Southbound
 from ovnlab.parallel import for_each
-from ovnlab.plan import daemons as expected_daemons
-from ovnlab.providers.base import DOES_NOT_ANSWER, RunningNode
+from ovnlab.providers.base import DOES_NOT_ANSWER
 from ovnlab.tasks import probe
 from ovnlab.tasks.probe import Daemon, NodeState
 from ovnlab.topology.resolved import Node as TopologyNode

@@ -1,0 +1,1 @@
+"""Access to OVSDB: the one place that knows where databases are and reads them."""
