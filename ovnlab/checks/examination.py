@@ -242,7 +242,7 @@ def _mtu_of(seen: LabView, place: Target) -> int:
 
 def check(lab: Lab, seen: LabView, checks: Sequence[Check]) -> list[FileCheckResult]:
     """Try what a file's `checks:` say, and compare it with what OVN means."""
-    there = lab.places({one.source for one in checks} | {one.target for one in checks})
+    there = lab.endpoints({one.source for one in checks} | {one.target for one in checks})
     observed = observe(checks, there)
     wishes = [
         TraceRequest(

@@ -49,7 +49,7 @@ def wait(lab: Lab, condition: Condition, *, timeout: int) -> None:
     if condition.kind == "chassis":
         node = topology.node(condition.name)
         if node is None:
-            raise lab.unknown(condition.name)
+            raise lab.unknown_name(condition.name)
         if not node.chassis:
             raise UsageError(f"{condition.name} is no chassis: it runs no ovn-controller")
         zones: tuple[str, ...] = (node.zone,)

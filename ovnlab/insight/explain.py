@@ -11,13 +11,13 @@ from typing import Any
 from ovnlab.insight.decisions import place_of
 from ovnlab.insight.lab_view import LabView, ZoneView
 from ovnlab.insight.names import LogicalPort
-from ovnlab.lab.binding import unknown
 from ovnlab.northbound.live import LiveRow
 from ovnlab.ovsdb.client import Row, listed, rows
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import host_of, ip_of, is_ip, is_mac
+from ovnlab.topology.unknown_name import unknown_name
 
 INTERFACE = ("name", "type", "ofport", "error", "mac_in_use", "mtu", "external_ids", "statistics")
 """What is read of interfaces of the switch (ovs-vswitchd.conf.db(5), Interface)."""
@@ -49,7 +49,7 @@ def explain(look: LabView, name: str) -> PortExplanation:
     row = next((row for row in look.northbound if row.table == "Logical_Switch_Port" and row.name == name), None)
     zone = next((zone for zone in look.zones.values() if name in zone.names.ports), None)
     if row is None and zone is None and look.topology.vm(name) is None:
-        raise unknown(look.topology, name)
+        raise unknown_name(look.topology, name)
     port = zone.names.ports[name] if zone else None
     home = look.home(name) or (look.home(port.parent) if port is not None and port.parent else None)
     interface = _interface(look, *home) if home else None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from ovnlab.errors import OvnlabError
 from ovnlab.insight.names import COLUMNS, Names
-from ovnlab.lab.binding import unknown
 from ovnlab.lab.lab import Lab
 from ovnlab.nodes.node import RunningNode
 from ovnlab.northbound import live, southbound
@@ -20,6 +19,7 @@ from ovnlab.ovsdb.endpoints import Databases, of_zone
 from ovnlab.parallel import for_each
 from ovnlab.tasks.probe import BoundVM, NodeState, probe
 from ovnlab.topology.resolved import Topology
+from ovnlab.topology.unknown_name import unknown_name
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
@@ -76,7 +76,7 @@ class LabView:
     def node(self, name: str) -> RunningNode:
         """A node that runs. Raises UsageError for a name that the lab does not have, OvnlabError for what is down."""
         if self.topology.node(name) is None:
-            raise unknown(self.topology, name)
+            raise unknown_name(self.topology, name)
         if name not in self.nodes:
             raise OvnlabError("does not run", where=name, hint="`ovnlab up` starts what is missing")
         return self.nodes[name]

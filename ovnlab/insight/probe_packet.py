@@ -14,13 +14,13 @@ import msgspec
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.insight.lab_view import LabView, ZoneView
 from ovnlab.insight.names import LogicalPort
-from ovnlab.lab.binding import unknown
 from ovnlab.nodes.target import Target
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.addresses import eui64, host_of, ip_of, is_mac
 from ovnlab.topology.resolved import interface_name
+from ovnlab.topology.unknown_name import unknown_name
 
 PROTOCOLS = ("icmp", "tcp", "udp")
 
@@ -241,7 +241,7 @@ def endpoint(look: LabView, name: str, near: End | None = None) -> End:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        raise unknown(look.topology, name) from None
+        raise unknown_name(look.topology, name) from None
     return _whoever(look, str(ipaddress.ip_address(name)), near)
 
 
@@ -262,7 +262,7 @@ def _node_endpoint(look: LabView, name: str) -> End:
     """A machine of the topology, at the localnet port of the physical network that it is on."""
     node = look.topology.node(name)
     if node is None:
-        raise unknown(look.topology, name)
+        raise unknown_name(look.topology, name)
     running = look.nodes.get(name)
     state = look.states.get(name)
     for nic in node.nics:

@@ -12,16 +12,7 @@ from ovnlab.northbound.rows import switch_port, vm_port
 from ovnlab.topology import resolved
 from ovnlab.topology.addresses import ip_of, is_ip, is_mac
 from ovnlab.topology.resolved import VM, Topology, generated_mac
-
-
-def unknown(topology: Topology, name: str) -> UsageError:
-    """The error for a name that is neither a node nor a fake VM of a lab."""
-    known = [*(node.name for node in topology.nodes), *(vm.name for vm in topology.vms)]
-    import difflib  # noqa: PLC0415  for names that are mistyped
-
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
-    return UsageError(f"lab {topology.name} has no node or fake VM {name!r}", hint=hint)
+from ovnlab.topology.unknown_name import unknown_name
 
 
 class Specs:
@@ -60,7 +51,7 @@ class Specs:
         if vm is not None:
             return self._put_back(vm)
         if self.network is None:
-            error = unknown(self.topology, name)
+            error = unknown_name(self.topology, name)
             error.hint = f"{error.hint} — or --network creates a port {name}"
             raise error
         return self._new(name, self.network)

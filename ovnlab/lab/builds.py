@@ -24,12 +24,12 @@ def wanted(topology: Topology) -> dict[str, Software]:
     return {node.name: node.software for node in topology.nodes if node.role != "host" and node.software.is_built}
 
 
-Workshops = Callable[[str], "BuildHost"]
-"""The workshop that a node is. Raises OvnlabError where it does not run."""
+BuildHosts = Callable[[str], "BuildHost"]
+"""The build host that a node is. Raises OvnlabError where it does not run."""
 
 
-def obtain(software: Iterable[Software], reporter: Reporter, workshops: Workshops) -> dict[Software, Artefact]:
-    """Builds for software, made where they are not there. Raises what Builder.obtain and `workshops` raise."""
+def obtain(software: Iterable[Software], reporter: Reporter, build_hosts: BuildHosts) -> dict[Software, Artefact]:
+    """Builds for software, made where they are not there. Raises what Builder.obtain and `build_hosts` raise."""
     built = [found for found in dict.fromkeys(software) if found.is_built]
     if not built:
         return {}
@@ -38,18 +38,18 @@ def obtain(software: Iterable[Software], reporter: Reporter, workshops: Workshop
 
     with artefacts.claimed(reporter.note):
         places = dict.fromkeys(found.build_on for found in built)
-        builders = {name: Builder(reporter, workshops(name) if name else None) for name in places}
+        builders = {name: Builder(reporter, build_hosts(name) if name else None) for name in places}
         obtained = {found: builders[found.build_on].obtain(found) for found in built}
         artefacts.remove_outlived(in_use())
     return obtained
 
 
 def keys_of_nodes(
-    topology: Topology, reporter: Reporter, kept: Mapping[str, str], workshops: Workshops
+    topology: Topology, reporter: Reporter, kept: Mapping[str, str], build_hosts: BuildHosts
 ) -> dict[str, str]:
     """The key of each node's build, made where it is not there; those of `kept` stay as they are."""
     asked = {name: software for name, software in wanted(topology).items() if name not in kept}
-    found = obtain(asked.values(), reporter, workshops)
+    found = obtain(asked.values(), reporter, build_hosts)
     return {**{name: key for name, key in kept.items() if key}, **{name: found[s].key for name, s in asked.items()}}
 
 
@@ -65,7 +65,7 @@ def claimed(topology: Topology, reporter: Reporter) -> Iterator[None]:
         yield
 
 
-def planned(topology: Topology, reporter: Reporter, workshops: Workshops) -> tuple[dict[str, str], tuple[str, ...]]:
+def planned(topology: Topology, reporter: Reporter, build_hosts: BuildHosts) -> tuple[dict[str, str], tuple[str, ...]]:
     """The key of each node's build, and what would have to be built for it first.
 
     What is to be built on a node that does not run has no key yet.
@@ -82,7 +82,7 @@ def planned(topology: Topology, reporter: Reporter, workshops: Workshops) -> tup
     for name, software in asked.items():
         place = software.build_on
         try:
-            builders.setdefault(place, Builder(reporter, workshops(place) if place else None))
+            builders.setdefault(place, Builder(reporter, build_hosts(place) if place else None))
         except OvnlabError:
             missing[f"{software} on {place}"] = None
             continue

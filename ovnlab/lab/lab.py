@@ -18,7 +18,7 @@ from ovnlab import __version__, credentials
 from ovnlab.atomic_write import write_whole
 from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError, TopologyError, UsageError
 from ovnlab.lab import builds
-from ovnlab.lab.binding import Specs, unknown
+from ovnlab.lab.binding import Specs
 from ovnlab.lab.convergence import Convergence, founder
 from ovnlab.lab.death_watch import DeathWatch, relied_on
 from ovnlab.lab.fast_probe import ask, ask_once
@@ -49,6 +49,7 @@ from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file_bytes import read
 from ovnlab.topology.resolved import VM, Topology, interface_name
+from ovnlab.topology.unknown_name import unknown_name
 
 if TYPE_CHECKING:
     from ovnlab.software.build_host import BuildHost
@@ -156,7 +157,7 @@ class Lab:
     def node(self, name: str) -> RunningNode:
         """A node that runs. Raises OvnlabError for a name that the lab does not have."""
         if self.topology.node(name) is None:
-            raise self.unknown(name)
+            raise self.unknown_name(name)
         return self.provider.node(name)
 
     def central(self, zone: str | None = None) -> RunningNode:
@@ -183,9 +184,9 @@ class Lab:
         zone = found.zone if found.zone in self.topology.zones else self.topology.zones[0]
         return endpoints.from_afar(self.topology, zone).environment if found.ip else {}
 
-    def unknown(self, name: str) -> UsageError:
+    def unknown_name(self, name: str) -> UsageError:
         """The error for a name that is neither a node nor a fake VM of the lab."""
-        return unknown(self.topology, name)
+        return unknown_name(self.topology, name)
 
     def states(self, nodes: Mapping[str, RunningNode] | None = None) -> dict[str, NodeState]:
         """What nodes are like: these, or all that run."""
@@ -277,19 +278,19 @@ class Lab:
         vlan = self.topology.vlan(name)
         if vlan is not None:
             return replace(self.target(vlan[0].name), name=name, interface=vlan[1].interface)
-        homes, _ = self.homes(self.nodes().values())
+        homes, _ = self.vm_hosts(self.nodes().values())
         home = homes.get(name)
         if home is None:
             if self.topology.vm(name) is None:
-                raise self.unknown(name)
+                raise self.unknown_name(name)
             hint = f"ovnlab bind {name} {self.topology.chassis[-1].name}"
             raise OvnlabError("is not bound to a node", where=name, hint=hint)
         return Target(name, home, vm=name, interface=interface_name(name))
 
-    def places(self, names: Collection[str]) -> dict[str, Target]:
+    def endpoints(self, names: Collection[str]) -> dict[str, Target]:
         """Those of the names that are a node that runs or a fake VM that is bound, with the address of each."""
         nodes = self.nodes()
-        homes, states = self.homes(nodes.values())
+        homes, states = self.vm_hosts(nodes.values())
         vlans = {name: found for name in names if (found := self.topology.vlan(name)) is not None}
         vms = {name: vlans[name][0].name if name in vlans else name for name in names if name not in nodes}
         there = {name: nodes[name] for name in names if name in nodes}
@@ -316,7 +317,7 @@ class Lab:
                 places[name] = Target(name, node, name, interface_name(name), next(iter(words), ""), addresses=words)
         return places
 
-    def homes(self, nodes: Collection[RunningNode]) -> tuple[dict[str, RunningNode], dict[str, NodeState]]:
+    def vm_hosts(self, nodes: Collection[RunningNode]) -> tuple[dict[str, RunningNode], dict[str, NodeState]]:
         """The one of these nodes that each fake VM is bound to; and what the nodes are like that had to be looked at.
 
         Those are the ones whose database cannot be asked by its socket.
@@ -344,7 +345,9 @@ class Lab:
     def is_suspended(self) -> bool:
         """True if nodes of the lab are suspended."""
         provider = self.provider
-        return isinstance(provider, Suspends) and SUSPENDED in provider.resting(provider.made()).values()
+        return (
+            isinstance(provider, Suspends) and SUSPENDED in provider.stopped_reasons(provider.defined_nodes()).values()
+        )
 
     @property
     def snapshotting(self) -> TakesSnapshots:
@@ -393,9 +396,9 @@ class Lab:
         with self.naming_what_stays(begun=False), self.locked():
             self._refuse_other_source(source, named)
             self.options = options
-            return self._become(topology, source, {})
+            return self._apply(topology, source, {})
 
-    def give(self, name: str, software: resolved.Software, build: str) -> Outcome:
+    def set_software(self, name: str, software: resolved.Software, build: str) -> Outcome:
         """Make a node run other software, by the key of its build. The others go on with what they run."""
         with self.locked():
             kept = {other: state.build for other, state in self.states().items()}
@@ -404,7 +407,7 @@ class Lab:
                 for node in self.topology.nodes
             )
             topology = msgspec.structs.replace(self.topology, nodes=tuple(nodes))
-            return self._become(topology, self.stored.source if self.stored else "", {**kept, name: build})
+            return self._apply(topology, self.stored.source if self.stored else "", {**kept, name: build})
 
     @contextlib.contextmanager
     def naming_what_stays(self, *, begun: bool = True) -> Iterator[None]:
@@ -419,7 +422,7 @@ class Lab:
                 self.reporter.note(f"lab {self.name} stays as far as it came: {goes_on}")
             raise
 
-    def _become(self, topology: Topology, source: str, kept: Mapping[str, str]) -> Outcome:
+    def _apply(self, topology: Topology, source: str, kept: Mapping[str, str]) -> Outcome:
         """Make the lab what the topology says; nodes in `kept` go on with the builds that they have."""
         began = not self.folder.exists()
         never_up = not (self.stored is not None and self.stored.complete) and not self.is_kept
@@ -427,11 +430,11 @@ class Lab:
         self.base = self._base(topology)
         with builds.claimed(topology, self.reporter):
             self.provider = self._provider(topology)
-            active, made = self.provider.active(), self.provider.made()
+            active, made = self.provider.active(), self.provider.defined_nodes()
             self._is_as_before = False
             try:
                 self._make_builders(topology, source)
-                self.builds = builds.keys_of_nodes(topology, self.reporter, kept, self.workshop)
+                self.builds = builds.keys_of_nodes(topology, self.reporter, kept, self.build_host)
             except (KeyboardInterrupt, HostRequirementError, TopologyError):
                 if self.folder.exists():
                     self._take_back(began, active, made)
@@ -498,7 +501,7 @@ class Lab:
         base = self.base or Base(topology.base, None, "", {})
         return Stored(source, topology, base, complete=complete, options=self.options)
 
-    def workshop(self, name: str) -> BuildHost:
+    def build_host(self, name: str) -> BuildHost:
         """A node as a place to build on. Raises OvnlabError where it does not run."""
         from ovnlab.providers.remote_build_host import RemoteBuildHost  # noqa: PLC0415
         from ovnlab.providers.ssh_machine import SshMachine  # noqa: PLC0415  local nodes have none
@@ -538,7 +541,7 @@ class Lab:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
-        self.builds, missing = builds.planned(topology, self.reporter, self.workshop)
+        self.builds, missing = builds.planned(topology, self.reporter, self.build_host)
         todo = replace(plan(topology, seen, known=self._known_nodes(), builds=self.builds), build=missing)
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
@@ -567,7 +570,7 @@ class Lab:
             self.provider.destroy()
             return
         self.provider.stop([])  # nothing more is made from now on
-        added, started = sorted(self.provider.made() - made), sorted((self.provider.active() & made) - active)
+        added, started = sorted(self.provider.defined_nodes() - made), sorted((self.provider.active() & made) - active)
         if added or started:
             self.reporter.step(f"taking back {', '.join([*added, *started])}")
             self.provider.stop(started)
@@ -577,7 +580,7 @@ class Lab:
     def _remove_if_empty(self) -> None:
         """Remove a lab that has just begun and holds no node: a next `up` finds nothing to go on with."""
         with contextlib.suppress(OvnlabError, OSError):  # why it holds none is what is told
-            if not self.provider.made():
+            if not self.provider.defined_nodes():
                 self.provider.destroy()
 
     def _converge(self, topology: Topology, source: str, *, fresh: bool) -> tuple[Plan, int]:
@@ -703,7 +706,7 @@ class Lab:
             for name in dict.fromkeys(wanted.values()):
                 node = topology.node(name)
                 if node is None:
-                    raise self.unknown(name)
+                    raise self.unknown_name(name)
                 if not node.chassis:
                     raise UsageError(f"{name} is no chassis: it runs no ovn-controller")
             self.central()  # raises where the lab is down
@@ -758,7 +761,7 @@ class Lab:
             made = {row.name: row for row in seen.rows or () if row.by_bind}
             for name in names:
                 if self.topology.vm(name) is None and not seen.located(name) and name not in made:
-                    raise self.unknown(name)
+                    raise self.unknown_name(name)
             leaving = {
                 node: tuple(bound for bound in state.vms if bound.name in names) for node, state in seen.nodes.items()
             }

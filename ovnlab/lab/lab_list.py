@@ -64,7 +64,7 @@ def state_of(lab: Lab, running: Collection[str], nodes: Collection[str]) -> str:
         return COMING_UP
     if running:
         return "up" if len(running) == len(nodes) else "partly up"
-    return state_of_silent(lab, set(lab.provider.resting(nodes).values()) if nodes else set())
+    return state_of_silent(lab, set(lab.provider.stopped_reasons(nodes).values()) if nodes else set())
 
 
 def state_of_silent(lab: Lab, words: Collection[str]) -> str:

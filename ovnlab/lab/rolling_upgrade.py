@@ -83,7 +83,7 @@ def upgrade(
     topology = lab.topology
     wanted = {node.name: software(node.software) for node in topology.nodes if node.name in names}
     with artefacts.claimed(lab.reporter.note):
-        built = builds.obtain(wanted.values(), lab.reporter, lab.workshop)
+        built = builds.obtain(wanted.values(), lab.reporter, lab.build_host)
         keys = {name: built[found].key if found in built else "" for name, found in wanted.items()}
         return _upgraded(lab, names, wanted, keys, traffic)
 
@@ -102,7 +102,7 @@ def _upgraded(
             began, before = CLOCK.monotonic(), _software(lab, name)
             start_ns = now_ns()
             try:
-                lab.give(name, wanted[name], keys[name])
+                lab.set_software(name, wanted[name], keys[name])
             except OvnlabError as error:
                 error.hint = error.hint or GO_ON
                 done = (f"{step.node} is upgraded: {step.after}" for step, _, _ in steps)
@@ -220,7 +220,7 @@ def _watched(lab: Lab, traffic: tuple[str, str] | None) -> Iterator[TrafficWatch
     if traffic is None:
         yield None
         return
-    places = lab.places(traffic)
+    places = lab.endpoints(traffic)
     for name in traffic:
         if name not in places:
             raise OvnlabError("is not bound to a node", where=name, hint=f"ovnlab bind {name} NODE")

@@ -143,7 +143,7 @@ def status(lab: Lab) -> Status:
     for part in bindings:
         southern = Southbound({**southern.chassis, **part.chassis}, {**southern.ports, **part.ports})
     silent = [node.name for node in topology.nodes if node.name not in nodes]
-    resting = dict(lab.provider.resting(silent) if silent else {})
+    resting = dict(lab.provider.stopped_reasons(silent) if silent else {})
     words = {name: "running" if name in states else DOES_NOT_ANSWER for name in nodes} | resting
     if is_coming_up(lab):
         words = {name: COMING_UP if word == DOES_NOT_ANSWER else word for name, word in words.items()}

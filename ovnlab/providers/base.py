@@ -27,10 +27,10 @@ class Provider(Protocol):
     def active(self) -> frozenset[str]:
         """Return the names of the nodes that are switched on, as far as that is known; they may not answer."""
 
-    def made(self) -> frozenset[str]:
+    def defined_nodes(self) -> frozenset[str]:
         """The names of the nodes that there is anything of, whether they run or not."""
 
-    def resting(self, names: Collection[str]) -> Mapping[str, str]:
+    def stopped_reasons(self, names: Collection[str]) -> Mapping[str, str]:
         """What became of nodes that do not run, such as `suspended`, where more is known of them than that."""
 
     def add(self, topology: Topology, names: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ class SshProvider:
                 noted[node.name] = HostRecord(node, taken)
             write_whole(self.folder.path / NOTES, msgspec.json.encode(noted))
 
-    def made(self) -> frozenset[str]:
+    def defined_nodes(self) -> frozenset[str]:
         """The nodes whose hosts something may have been done to."""
         return frozenset(self._noted())
 
@@ -118,7 +118,7 @@ class SshProvider:
         """Return the hosts that were taken and answer: whether others are on takes seconds to find out."""
         return self.running()
 
-    def resting(self, names: Collection[str]) -> dict[str, str]:
+    def stopped_reasons(self, names: Collection[str]) -> dict[str, str]:
         """Hosts are not ours to switch off: one that was taken may be silent, and that is all that is known."""
         noted = self._noted()
         return {name: DOES_NOT_ANSWER for name in names if name in noted and noted[name].taken}
@@ -309,7 +309,7 @@ class SshProvider:
     def destroy(self) -> None:
         """Let all hosts leave the lab, and remove its files. Raises OvnlabError where one does not answer."""
         try:
-            self.remove(sorted(self.made()))
+            self.remove(sorted(self.defined_nodes()))
         except OvnlabError as error:
             forget = (
                 f"`ovnlab down {self.folder.name} --forget-hosts` removes the lab and leaves such hosts as they are"
@@ -321,7 +321,7 @@ class SshProvider:
     def forget_hosts(self) -> list[str]:
         """Let the hosts leave that answer, and forget the others. Return what stays on each of those, in a sentence."""
         staying = []
-        for name in sorted(self.made()):
+        for name in sorted(self.defined_nodes()):
             noted = self._noted()[name]
             try:
                 self.remove([name])

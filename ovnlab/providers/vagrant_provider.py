@@ -203,7 +203,7 @@ class VagrantProvider:
     def _note(self, settled: Mapping[str, VagrantRecord]) -> None:
         write_whole(self.folder.path / NOTES, msgspec.json.encode(dict(settled)))
 
-    def made(self) -> frozenset[str]:
+    def defined_nodes(self) -> frozenset[str]:
         """The nodes whose machines Vagrant has made."""
         return frozenset(self._ids())
 
@@ -223,9 +223,9 @@ class VagrantProvider:
         """Return the nodes whose machines answer: whether others are on takes seconds to find out."""
         return self.running()
 
-    def resting(self, names: Collection[str]) -> dict[str, str]:
+    def stopped_reasons(self, names: Collection[str]) -> dict[str, str]:
         """What Vagrant says of machines that do not answer: one call, which takes seconds."""
-        made = self.made() & set(names)
+        made = self.defined_nodes() & set(names)
         if not made:
             return {}
         try:
@@ -385,7 +385,7 @@ class VagrantProvider:
 
     def destroy(self) -> None:
         """Remove all machines of the lab, also those that Vagrant has only begun to make, and its files."""
-        made = self.made()
+        made = self.defined_nodes()
         if made or ((self.path / "Vagrantfile").exists() and shutil.which("vagrant") is not None):
             for name in made:
                 self.keys.close(name)

@@ -85,11 +85,11 @@ class Recipe:
 class Builder:
     """Finds, and where they are not there makes, the builds of one command."""
 
-    def __init__(self, reporter: BuildReporter, workshop: BuildHost | None = None) -> None:
+    def __init__(self, reporter: BuildReporter, build_host: BuildHost | None = None) -> None:
         self.reporter = reporter
         self._recipes: dict[Software, Recipe] = {}
         self._here = LocalBuildHost(self.root / "tmp", reporter.note)
-        self._workshop = workshop or self._here
+        self._build_host = build_host or self._here
 
     @property
     def root(self) -> Path:
@@ -165,7 +165,7 @@ class Builder:
     def _component(self, name: str, source: SoftwareSource, library: SoftwareSource | None, cflags: str) -> Component:
         version = sources.version(source, self._context)
         against = library.identity if library else ""
-        inputs = (RECIPE, name, source.identity, against, cflags, build.OPTIONS, self._workshop.kind)
+        inputs = (RECIPE, name, source.identity, against, cflags, build.OPTIONS, self._build_host.kind)
         key = hashlib.sha256(repr(inputs).encode()).hexdigest()[: artefacts.KEY_LENGTH]
         return Component(name, source, library, version, cflags, key)
 
@@ -235,7 +235,7 @@ class Builder:
             library = trees.get(component.library.identity)
             if library is None or component.source.is_working_tree:  # whose kept copy knows it by its place
                 library = self._compiled("ovs-library", component.library, component, None, ())
-            place = self._workshop.place(library)
+            place = self._build_host.place(library)
             options = (f"--with-ovs-source={place}", f"--with-ovs-build={place}")
         stage = self.root / "stage" / component.name
         trees[component.source.identity] = self._compiled(component.name, component.source, component, stage, options)
@@ -264,7 +264,7 @@ class Builder:
     def _kind(self, source: SoftwareSource, component: Component, options: tuple[str, ...]) -> object:
         """What one kept tree is for: a source, and how it is compiled."""
         what = source.origin if source.tree else source.identity
-        return (what, component.cflags, options, self._workshop.kind[-1], self._workshop.name)
+        return (what, component.cflags, options, self._build_host.kind[-1], self._build_host.name)
 
     def _compiled_once(
         self, name: str, source: SoftwareSource, component: Component, stage: Path | None, options: tuple[str, ...]
@@ -284,7 +284,7 @@ class Builder:
             kind = self._kind(source, component, options)
             tree = self._followed(name, source, kind) if source.tree else self._unpacked(name, source, component, kind)
             ready = tree.with_name(f"{tree.name}.configured")
-            shop = self._workshop
+            shop = self._build_host
             there, kept = shop.place(tree), shop.has(tree)
             if stage is None and not source.is_working_tree and ready.exists() and kept:
                 return tree  # compiled for an earlier build of the working tree that is linked with it

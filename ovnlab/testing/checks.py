@@ -110,7 +110,7 @@ def _tried(lab: Lab, source: str, target: str, tcp: int | None, expect: str) -> 
         if not _is_address(name):
             lab.target(name)  # raises for what is not there, so that nobody takes a mistyped name for unreachable
     check = Check("tcp" if tcp else "ping", source, target, tcp or 0, expect)
-    observed = examination.observe([check], lab.places({source, target}))[0]
+    observed = examination.observe([check], lab.endpoints({source, target}))[0]
     title = f"{target}{f':{tcp}' if tcp else ''} from {source}"
     hint = f"ovnlab trace {source} {target}" + (f" --tcp {tcp}" if tcp else "")
     if observed != expect:

@@ -88,12 +88,12 @@ def test_what_is_made_is_found_by_its_mark_and_made_once(tmp_path: Path) -> None
     assert {"ovnlab-lab", "ovnlab-lab-underlay", "ovnlab-lab-external"} <= set(first["networks"])
     define(provider, found)
     assert everything() == first
-    assert provider.made() == {"central", "worker1"}
+    assert provider.defined_nodes() == {"central", "worker1"}
     assert provider.running() == set()
     # Another program that is asked for the same lab finds it, also without its topology.
     provider._note_uris()
     again = LibvirtProvider(provider.folder, None, SilentReporter())
-    assert again.made() == {"central", "worker1"}
+    assert again.defined_nodes() == {"central", "worker1"}
     again.destroy()
 
 
@@ -103,11 +103,11 @@ def test_what_is_of_another_lab_or_of_somebody_else_stays(tmp_path: Path) -> Non
     define(first, one)
     define(second, two)
     elsewhere = LibvirtProvider(LabFolder("one", tmp_path / "other"), one, SilentReporter())
-    assert elsewhere.made() == set(), "a lab of that name in another state folder is another lab"
+    assert elsewhere.defined_nodes() == set(), "a lab of that name in another state folder is another lab"
     with pytest.raises(UsageError, match="there is a libvirt network ovnlab-one that is not of this lab"):
         elsewhere._make_networks(URI, one)
     first.destroy()
-    assert second.made() == {"central", "worker1"}
+    assert second.defined_nodes() == {"central", "worker1"}
     assert "test" in everything()["domains"]
     second.destroy()
 
@@ -140,13 +140,13 @@ def test_a_machine_that_is_on_may_not_answer(tmp_path: Path) -> None:
     assert provider.active() == names
     assert not provider.running()
     assert not provider.nodes()
-    assert provider.resting(names) == dict.fromkeys(names, "does not answer")
+    assert provider.stopped_reasons(names) == dict.fromkeys(names, "does not answer")
     with pytest.raises(OvnlabError, match="central: is switched on, and does not answer"):
         provider.node("central")
     domain = next(domain for name, domain, _ in provider._domains() if name == "central")
     domain.suspend()
     assert provider.active() == {"worker1"}
-    assert provider.resting(names)["central"] == "paused"
+    assert provider.stopped_reasons(names)["central"] == "paused"
     provider._note_uris()
     lost = LibvirtProvider(provider.folder, None, SilentReporter())
     assert lost.running() == {"worker1"}, "how it is reached is lost"

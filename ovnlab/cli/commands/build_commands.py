@@ -49,7 +49,7 @@ def build(topology: str | None, settings: tuple[str, ...], listed: bool, prune: 
             path = find_topology(topology)
             lab, found = prepare(Request(path, settings), reporter)
             announce(found, path, reporter)
-            made = list(obtain(wanted(found).values(), reporter, lab.workshop).values())
+            made = list(obtain(wanted(found).values(), reporter, lab.build_host).values())
     if prune:
         if json:
             output.as_json(removed=[artefact.key for artefact in gone])

@@ -81,7 +81,7 @@ def ssh(node: str, command: tuple[str, ...], lab: str | None) -> int:
     """
     found = _find(lab)
     if found.topology.node(node) is None:
-        raise found.unknown(node)
+        raise found.unknown_name(node)
     return run_on(["ssh", "-F", _config(found), node, *command], json=False)
 
 
@@ -138,7 +138,7 @@ def console(node: str, lab: str | None) -> int:
     """
     found = _find(lab)
     if found.topology.node(node) is None:
-        raise found.unknown(node)
+        raise found.unknown_name(node)
     return run_on(found.consoles.console(node), json=False)
 
 
@@ -294,7 +294,7 @@ def build(name: str, suite: str, box: bool, built_for: str | None, json: bool) -
             path = find_topology(built_for)
             lab, topology = prepare(Request(path), reporter)
             announce(topology, path, reporter)
-            builds += obtain(wanted(topology).values(), reporter, lab.workshop).values()
+            builds += obtain(wanted(topology).values(), reporter, lab.build_host).values()
             if not builds:
                 raise UsageError(f"there is nothing to build: {topology.name} runs {topology.base}")
         reporter.step(f"making image {name}")

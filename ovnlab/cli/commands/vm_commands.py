@@ -190,7 +190,7 @@ def ping(source: str, destination: str, count: int, size: int | None, lab: str |
     ovnlab ping vm1 192.168.0.1 -c 1
     """
     found = _find(lab)
-    places = found.places({source, destination})
+    places = found.endpoints({source, destination})
     place = places.get(source) or found.target(source)
     address = _address(found, destination, places)
     leaving = [f"-I{place.interface}"] if place.is_vlan else []
@@ -231,7 +231,7 @@ def _address(lab: Lab, destination: str, places: Mapping[str, Target]) -> str:
     if lab.topology.node(destination) is None and destination not in places:
         vm = lab.topology.vm(destination)
         if vm is None:
-            raise lab.unknown(destination)
+            raise lab.unknown_name(destination)
         if vm.ips:
             return vm.ips[0]
     raise OvnlabError("has no address", where=destination)

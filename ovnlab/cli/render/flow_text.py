@@ -12,8 +12,8 @@ from ovnlab.cli import output, streams
 from ovnlab.errors import UsageError
 from ovnlab.insight.flow_tables import DescribedFlow, Filter, Flow, FlowFormatter, sample
 from ovnlab.insight.lab_view import LabView, look
-from ovnlab.lab.binding import unknown
 from ovnlab.lab.lab import Lab
+from ovnlab.topology.unknown_name import unknown_name
 
 INTERVAL = 1.0
 """Seconds between two looks, which rates are told of."""
@@ -37,7 +37,7 @@ def flows(lab: Lab, node: str, which: Filter, *, follow: bool, json: bool) -> in
 def _check(seen: LabView, node: str, which: Filter) -> None:
     found = seen.topology.node(node)
     if found is None:
-        raise unknown(seen.topology, node)
+        raise unknown_name(seen.topology, node)
     if not found.chassis:
         raise UsageError(f"{node} is no chassis: it has no br-int")
     if which.port and which.port not in seen.zone_of(node).names.ports:

@@ -166,11 +166,11 @@ class LibvirtProvider:
         self._answering |= answering(unknown, CONNECT_TIMEOUT)  # an emulated machine is slow, on a busy one very slow
         return frozenset(node.name for node in nodes if self._answering[node.name])
 
-    def made(self) -> frozenset[str]:
+    def defined_nodes(self) -> frozenset[str]:
         """The nodes whose machines are defined."""
         return frozenset(name for name, _, _ in self._domains())
 
-    def resting(self, names: Collection[str]) -> dict[str, str]:
+    def stopped_reasons(self, names: Collection[str]) -> dict[str, str]:
         """Return what libvirt says of machines that do not answer."""
         return {name: _rests(domain) for name, domain, _ in self._domains() if name in names}
 
@@ -185,7 +185,7 @@ class LibvirtProvider:
         """A running node. Raises OvnlabError where it is not running."""
         found = self.nodes().get(name)
         if found is None:
-            state = self.resting([name]).get(name, "")
+            state = self.stopped_reasons([name]).get(name, "")
             if state == DOES_NOT_ANSWER:
                 console = f"`ovnlab console {name} --lab {self.folder.name}` shows what it is doing"
                 hint = f"{self.folder.up_command()} waits for it, {console}"

@@ -148,12 +148,12 @@ class LocalProvider:
         """Return the names of the nodes that are alive: a process that is there is switched on."""
         return self.running()
 
-    def made(self) -> frozenset[str]:
+    def defined_nodes(self) -> frozenset[str]:
         """The names of the nodes that have files."""
         folder = self.folder.path / "nodes"
         return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
 
-    def resting(self, names: Collection[str]) -> dict[str, str]:
+    def stopped_reasons(self, names: Collection[str]) -> dict[str, str]:
         """Of processes that are not there nothing more is known."""
         del names
         return {}
