@@ -23,6 +23,7 @@ COMMANDS = {
     "vms": ("bind", "unbind", "exec", "shell", "ping"),
     "insight": ("trace", "capture", "decode", "flows", "explain", "bundle"),
     "builds": ("build", "upgrade"),
+    "faults": ("fault", "faults", "heal"),
     "diagnose": ("diagnose",),
     "checks": ("test", "wait"),
     "graphs": ("graph",),
