@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from ovnlab.deliberate import Fault, active
 from ovnlab.errors import CommandFailed, OvnlabError
 from ovnlab.insight.lab_view import FLOWS, LabView, ZoneView
 from ovnlab.insight.names import COLUMNS, Names
@@ -255,7 +256,7 @@ class LabSnapshot:
     """A lab at one moment.
 
     `unread` says what could not be read: a node or a database (`nb@NODE`, `sb@NODE`) and why. `running` are the nodes
-    whose machines run.
+    whose machines run, `faults` what is broken on purpose.
     """
 
     lab: str
@@ -267,6 +268,7 @@ class LabSnapshot:
     unread: Mapping[str, str] = field(default_factory=dict)
     plan: Plan | None = None
     source: Lab | None = field(default=None, repr=False)
+    faults: tuple[Fault, ...] = ()
 
     def zone_of(self, node: str) -> ZoneSnapshot | None:
         """The databases of a node's zone, None where they could not be read."""
@@ -327,7 +329,7 @@ def observe(lab: Lab, parts: Collection[str] = PARTS) -> LabSnapshot:
     nodes = {node.name: nodes[node.name] for node in topology.nodes if node.name in nodes}
     zones = {zone: _zone(topology, zone, nodes, tables) for zone in topology.zones}
     found = tuple(row for zone in zones.values() if zone.northbound for row in live.rows_in(_own(zone), zone.name))
-    snapshot = LabSnapshot(lab.name, topology, running, nodes, zones, found, unread, None, lab)
+    snapshot = LabSnapshot(lab.name, topology, running, nodes, zones, found, unread, None, lab, active(lab.folder))
     return replace(snapshot, plan=_plan(lab, snapshot) if "nodes" in parts and "northbound" in parts else None)
 
 
@@ -343,7 +345,7 @@ def _plan(lab: Lab, snapshot: LabSnapshot) -> Plan:
     seen = LabState(states, snapshot.rows if read else None, (), tuple(unread))
     builds = {name: node.state.build for name, node in snapshot.nodes.items()}
     try:
-        found = plan(lab.topology, seen, known=lab.topology.nodes, builds=builds)
+        found = plan(lab.topology, seen, known=lab.topology.nodes, builds=builds, faults=snapshot.faults)
     except OvnlabError:  # a row of somebody else's has a name that the lab needs: `up` says so
         return Plan()
     return _of_what_was_read(snapshot, found, northbound=read)

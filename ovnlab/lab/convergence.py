@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from ovnlab import credentials
 from ovnlab.lab.cluster_repair import ClusterRepair
@@ -27,7 +28,7 @@ class Convergence(msgspec.Struct, frozen=True):
     """The steps for one topology.
 
     `known` are the nodes that the lab had before, `secrets` is where its keys are, `builds` are the keys of what was
-    built for nodes.
+    built for nodes. `disturbed` are nodes with a deliberate fault: nobody waits for them.
     """
 
     provider: Provider
@@ -36,6 +37,7 @@ class Convergence(msgspec.Struct, frozen=True):
     secrets: Path
     known: Sequence[Node] = ()
     builds: Mapping[str, str] = msgspec.field(default_factory=dict)
+    disturbed: frozenset[str] = frozenset()
 
     def central(self, zone: str) -> RunningNode:
         """The first node with the databases of a zone that runs. Raises OvnlabError where none does."""
@@ -152,7 +154,7 @@ class Convergence(msgspec.Struct, frozen=True):
 
         def introduce(node: Node) -> bool:
             peers = [peer.name for peer in topology.peers(node) if node.name in names or peer.name in names]
-            if not peers or node.name not in running:
+            if not peers or node.name not in running or node.name in self.disturbed:
                 return True
             if node.name not in told or not switches.get(node.name):
                 return False
@@ -230,22 +232,24 @@ class Convergence(msgspec.Struct, frozen=True):
         """
         topology = self.topology
         running = RunningNodes(self.provider.nodes())
-        chassis = topology.chassis if any(node.chassis for node in started) or todo.remove else ()
-        peers = [node for node in chassis if topology.peers(node)]
+        well = replace(topology, nodes=tuple(node for node in topology.nodes if node.name not in self.disturbed))
+        chassis = well.chassis if any(node.chassis for node in started) or todo.remove else ()
+        peers = [node for node in chassis if well.peers(node)]
         zones = topology.zones if started or todo.changes else ()
         if zones or peers:
             self.reporter.step("waiting for chassis and tunnels")
 
         def wait(what: object) -> None:
             if isinstance(what, Node):
-                daemons.await_tunnels(running[what.name].context, topology, what)
+                daemons.await_tunnels(running[what.name].context, well, what)
             elif isinstance(what, str):
                 names = [node.name for node in started if node.chassis and node.zone == what]
+                names = [name for name in names if name not in self.disturbed]
                 found = endpoints.of_zone(topology, what)
-                daemons.await_registered(self.central(what).context, found, names)
+                daemons.await_registered(self.central(what).context, found, names, synced=not self.disturbed)
 
         for_each([*zones, *peers], wait)
-        plain = [node for node in topology.nodes if not node.has_switch and node.nics and (peers or node in started)]
+        plain = [node for node in well.nodes if not node.has_switch and node.nics and (peers or node in started)]
         unknown = [] if introduced else peers
         for_each([*unknown, *plain], lambda node: daemons.announce(running[node.name].context, node))
         self.await_bound(todo.bind)
@@ -253,12 +257,12 @@ class Convergence(msgspec.Struct, frozen=True):
         if learning:
             self.reporter.step("waiting for the zones to learn of each other")
             for_each(learning, self._await_learned)
-            gateways = [node.name for node in topology.chassis if node.role == "gateway"]
+            gateways = [node.name for node in well.chassis if node.role == "gateway"]
             for_each(gateways, lambda name: daemons.recompute(running[name].context, name))
             for_each([zone for zone, _ in learning], self._await_sync)
         if topology.has_takeover and (started or todo.changes):
             self.reporter.step("waiting for gateways to watch one another")
-            watching = [running[node.name].context for node in topology.chassis]
+            watching = [running[node.name].context for node in well.chassis]
             for_each(watching, daemons.await_bfd)
         asking = [(node.name, found) for node in started if (found := binding.askers(node, ()))]
         for_each(asking, lambda item: binding.ask(running[item[0]].context, *item))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from ovnlab import __version__, credentials
+from ovnlab import __version__, credentials, deliberate
 from ovnlab.atomic_write import write_whole
 from ovnlab.errors import CommandFailed, HostRequirementError, OvnlabError, TopologyError, UsageError
 from ovnlab.lab import builds
@@ -396,7 +396,21 @@ class Lab:
         with self.naming_what_stays(begun=False), self.locked():
             self._refuse_other_source(source, named)
             self.options = options
+            self._note_faults()
             return self._apply(topology, source, {})
+
+    def mend(self) -> None:
+        """Make the lab again what it was last brought up as. The caller holds the lock."""
+        kept = {name: state.build for name, state in self.states().items()}
+        self._apply(self.topology, self.stored.source if self.stored else "", kept)
+
+    def _note_faults(self) -> None:
+        """Say what is broken on purpose and stays so. The record of a lab that begins anew is removed."""
+        faults = self._faults()
+        for fault in faults:
+            self.reporter.note(f"deliberately, {fault.title}: left alone")
+        if not faults and self.folder.exists() and not self.provider.is_up():
+            deliberate.store(self.folder, ())
 
     def set_software(self, name: str, software: resolved.Software, build: str) -> Outcome:
         """Make a node run other software, by the key of its build. The others go on with what they run."""
@@ -535,6 +549,8 @@ class Lab:
         self._refuse_other_source(source, named)
         self._refuse_other_provider(topology)
         self.provider = self._provider(topology)
+        for fault in self._faults():
+            self.reporter.note(f"deliberately, {fault.title}: left alone")
         seen = self.look(topology)
         self._refuse_moving_clusters(topology)
         if seen.rows is None and self.stored is not None and self.stored.complete:
@@ -542,7 +558,9 @@ class Lab:
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
         self.builds, missing = builds.planned(topology, self.reporter, self.build_host)
-        todo = replace(plan(topology, seen, known=self._known_nodes(), builds=self.builds), build=missing)
+        todo = replace(
+            plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=self._faults()), build=missing
+        )
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
 
@@ -593,9 +611,11 @@ class Lab:
             self.folder.store(self._stored(source, topology, complete=False))
         self._refuse_moving_clusters(topology)
         seen = self.look(topology)
-        first = plan(topology, seen, known=self._known_nodes(), builds=self.builds)
+        faults = self._faults()
+        left = deliberate.left_alone(faults)
+        first = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults)
         asked = self._check_matches(topology, source, first)
-        work = self._convergence(topology)
+        work = self._convergence(topology, faults)
         unaware: list[str] = []
         if first.remove:
             self._wake_databases(work, topology, seen, leaving=first.remove)
@@ -613,7 +633,8 @@ class Lab:
         ]
         if not fresh:
             started = work.reconnect(first, seen, started)
-        watch = DeathWatch(self.provider, topology, [node.name for node in topology.nodes])
+        started = [node for node in started if node.name not in left]
+        watch = DeathWatch(self.provider, topology, [node.name for node in topology.nodes if node.name not in left])
         introduced = True
         if started:
             self.provider.deliver(self.builds)
@@ -624,7 +645,7 @@ class Lab:
             if not fresh:
                 seen = self.look(topology)
                 seen.require_rows()
-                again = plan(topology, seen, known=self._known_nodes(), builds=self.builds)
+                again = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults)
                 first = replace(
                     first,
                     transit=again.transit,
@@ -679,9 +700,15 @@ class Lab:
                     hint=f"`ovnlab down {self.name}` first",
                 )
 
-    def _convergence(self, topology: Topology) -> Convergence:
+    def _faults(self) -> tuple[deliberate.Fault, ...]:
+        """Return what is broken on purpose; a lab that begins anew has no faults, whatever was recorded before."""
+        return deliberate.active(self.folder) if self.provider.is_up() else ()
+
+    def _convergence(self, topology: Topology, faults: Sequence[deliberate.Fault] = ()) -> Convergence:
         secrets = self.folder.path / "tls"
-        return Convergence(self.provider, topology, self.reporter, secrets, self._known_nodes(), self.builds)
+        disturbed = deliberate.disturbed(faults)
+        known = self._known_nodes()
+        return Convergence(self.provider, topology, self.reporter, secrets, known, self.builds, disturbed)
 
     def _known_nodes(self) -> tuple[resolved.Node, ...]:
         return self.stored.topology.nodes if self.stored else ()

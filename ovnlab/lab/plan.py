@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ovnlab.deliberate import Fault, left_alone
 from ovnlab.errors import OvnlabError
 from ovnlab.northbound.change import Change, changes
 from ovnlab.northbound.live import LiveRow
@@ -96,14 +97,21 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(
-    topology: Topology, seen: LabState, *, known: Sequence[Node] = (), builds: Mapping[str, str] | None = None
+    topology: Topology,
+    seen: LabState,
+    *,
+    known: Sequence[Node] = (),
+    builds: Mapping[str, str] | None = None,
+    faults: Sequence[Fault] = (),
 ) -> Plan:
     """What makes a lab what the topology says; `known` are nodes that it had before, running or not.
 
     `builds` are the keys of what was built for nodes, by their names; those without run packages.
 
-    A node that becomes another kind of machine, or gets another machine, is removed and made anew.
+    A node that becomes another kind of machine, or gets another machine, is removed and made anew. Nodes that are ended
+    by `faults`, or daemons of which are, stay as they are.
     """
+    left = left_alone(faults)
     names = [node.name for node in topology.nodes]
     before = {node.name: node for node in known}
     anew = {n.name: why for n in topology.nodes if n.name in before and (why := _becomes(before[n.name], n))}
@@ -111,20 +119,22 @@ def plan(
     rows = seen.rows or ()
     unbind, bind = bindings(topology, seen, rows)
     transit = [switch.name for switch in topology.transit_switches]
-    staying = [node for node in topology.nodes if node.name in seen.nodes and node.name not in anew]
+    staying = [node for node in topology.nodes if node.name in seen.nodes and node.name not in {*anew, *left}]
     builds = builds or {}
     differing = {node.name: tuple(_differences(topology, node, seen, builds.get(node.name, ""))) for node in staying}
+    missing = [name for name in names if (name not in seen.nodes and name not in left) or name in anew]
+    unread = seen.rows is None and any(node.central and node.name in left for node in topology.nodes)
     return Plan(
-        add={name: _why_added(name, before, anew) for name in names if name not in seen.nodes or name in anew},
+        add={name: _why_added(name, before, anew) for name in missing},
         remove={name: f"it becomes {anew[name]}" if name in anew else GONE for name in gone},
         configure={name: reasons for name, reasons in differing.items() if reasons},
         transit=tuple(name for name in transit if name not in {found.name for found in seen.transit}),
         stale_transit=tuple(
             found.name for found in seen.transit if found.mark == topology.name and found.name not in transit
         ),
-        changes=tuple(changes(topology.name, wanted(topology), rows)),
-        unbind=unbind,
-        bind=bind,
+        changes=() if unread else tuple(changes(topology.name, wanted(topology), rows)),
+        unbind={name: vms for name, vms in unbind.items() if name not in left},
+        bind={name: vms for name, vms in bind.items() if name not in left},
     )
 
 

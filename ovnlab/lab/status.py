@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ovnlab.deliberate import active
 from ovnlab.errors import OvnlabError
 from ovnlab.lab.fast_probe import look
 from ovnlab.lab.lab import Lab
@@ -97,7 +98,7 @@ class PortStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """A whole lab."""
+    """A whole lab; `faults` are sentences on what is broken on purpose."""
 
     lab: str
     state: str
@@ -107,6 +108,7 @@ class Status(msgspec.Struct, frozen=True):
     nodes: tuple[NodeStatus, ...]
     ports: tuple[PortStatus, ...]
     clusters: tuple[MemberStatus, ...] = ()
+    faults: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -160,6 +162,7 @@ def status(lab: Lab) -> Status:
         software=dict(lab.base.versions) if lab.base else {},
         nodes=found,
         clusters=tuple(_members(topology, states)),
+        faults=tuple(fault.title for fault in active(lab.folder)),
         ports=tuple(_port(row, southern) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
     )
 

@@ -214,10 +214,10 @@ def certificate_script(node: str, files: Mapping[str, str]) -> str:
     return render("node/certificate.sh.j2", node=node, files=files)
 
 
-def registered_script(found: Databases, chassis: Sequence[str]) -> str:
+def registered_script(found: Databases, chassis: Sequence[str], *, synced: bool = True) -> str:
     """Waits, on a central node, for chassis to register and for `--wait=hv sync`."""
     timeout = ready_timeout(len(chassis))
-    return render("node/registered.sh.j2", databases=found, chassis=chassis, timeout=timeout, synced=True)
+    return render("node/registered.sh.j2", databases=found, chassis=chassis, timeout=timeout, synced=synced)
 
 
 def tunnels_script(topology: Topology, node: Node) -> str:
@@ -282,9 +282,9 @@ def make_transit(central: Context, add: Sequence[str], remove: Sequence[str], la
     run_script(central, transit_script(add, remove, lab), where="central: writing transit switches")
 
 
-def await_registered(central: Context, found: Databases, chassis: Sequence[str]) -> None:
-    """Return when chassis are registered and have caught up with the Northbound database."""
-    script = registered_script(found, chassis)
+def await_registered(central: Context, found: Databases, chassis: Sequence[str], *, synced: bool = True) -> None:
+    """Return when chassis are registered and, where all are `synced`, follow the Northbound database."""
+    script = registered_script(found, chassis, synced=synced)
     timeout = ready_timeout(len(chassis)) * 2 + 10
     run_script(central, script, where="central: waiting for the chassis", timeout=timeout)
 

@@ -16,6 +16,8 @@ def show(status: Status, *, everything: bool = False) -> None:
     versions = sorted({f"{family(d.name)} {d.version}" for n in status.nodes for d in n.daemons if d.version})
     state = output.coloured(status.state, output.STATES[status.state])
     output.line(f"lab {output.coloured(status.lab, 'bold')} is {state} — {', '.join([status.provider, *versions])}")
+    for fault in status.faults:
+        output.line(f"deliberately, {fault}")
     limit = None if everything else MANY
     _show_nodes(status, limit)
     _show_tunnels(status, limit)

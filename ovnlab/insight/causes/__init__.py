@@ -7,6 +7,7 @@ from ovnlab.insight.causes import (
     claims,
     daemons,
     databases,
+    deliberate,
     drift,
     flows,
     gateways,
@@ -22,6 +23,7 @@ from ovnlab.insight.causes.finding import Cause, Evidence, Finding
 from ovnlab.insight.snapshot import LabSnapshot
 
 CAUSES: tuple[Cause, ...] = (
+    deliberate.CAUSE,
     nodes.CAUSE,
     daemons.CAUSE,
     databases.CAUSE,

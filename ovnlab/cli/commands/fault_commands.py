@@ -1,0 +1,203 @@
+"""fault, faults, heal: what is broken on purpose."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from ovnlab.cli import output
+from ovnlab.cli.options import complete_nodes, json_option, lab_option
+from ovnlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from ovnlab.deliberate import Fault
+    from ovnlab.lab.lab import Lab
+
+LONGEST = 86400.0
+"""Seconds that a fault can be put on for."""
+
+fault_group = click.Group(
+    "fault",
+    no_args_is_help=True,
+    help="""Break something of a lab on purpose: `ovnlab faults` lists it, `ovnlab heal` ends it.
+
+    `status`, `test` and `diagnose` say what is deliberate, `up` leaves it alone, and `down` takes it with the lab.
+
+    \b
+    ovnlab fault kill worker1 ovn-controller
+    ovnlab fault pause central ovn-northd --for 10s
+    ovnlab heal
+    """,
+)
+
+
+def duration(text: str) -> float:
+    """Return seconds of a duration such as `10s`, `250ms` or `2m`. Raises UsageError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
+    if found is None:
+        raise UsageError(f"invalid duration {text!r}: expected a number with ms, s, m or h, such as 10s")
+    seconds = float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2] or "s"]
+    if not 0 < seconds <= LONGEST:
+        raise UsageError(f"invalid duration {text!r}: expected more than 0 and at most 24h")
+    return seconds
+
+
+def find(lab: str | None) -> Lab:
+    """Return the lab that is meant."""
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.lab.lab import find as find_lab  # noqa: PLC0415
+
+    return find_lab(lab, NoProgress())
+
+
+for_option = click.option("--for", "time", metavar="TIME", help="Heal by itself after this time, such as 10s.")
+words_argument = click.argument("words", metavar="NODE [DAEMON]", nargs=-1, shell_complete=complete_nodes)
+
+
+def put(kind: str, words: Sequence[str], settings: dict[str, str], *, time: str | None, lab: str | None) -> Fault:
+    """Put a fault on the lab that is meant."""
+    from ovnlab.faults.control import put_on  # noqa: PLC0415
+    from ovnlab.faults.kind import Request  # noqa: PLC0415
+    from ovnlab.faults.kinds import kind_of  # noqa: PLC0415
+
+    seconds = duration(time) if time else 0.0
+    command = shlex.join(["ovnlab", *sys.argv[1:]])
+    return put_on(find(lab), kind_of(kind), Request(tuple(words), settings, command), seconds=seconds)
+
+
+def tell(fault: Fault, *, json: bool, done: str = "") -> int:
+    """Say what is broken now."""
+    if json:
+        output.as_json(fault=_plain(fault))
+    elif done:
+        output.line(done)
+    else:
+        ends = f"heals by itself at {_clock(fault.until)}" if fault.until else f"`ovnlab heal {fault.number}` ends it"
+        output.line(f"fault {fault.number}: {fault.sentence}; {ends}")
+    return 0
+
+
+def _plain(fault: Fault) -> dict[str, object]:
+    return {
+        "number": fault.number,
+        "kind": fault.kind,
+        "target": fault.target,
+        "sentence": fault.sentence,
+        "nodes": list(fault.nodes),
+        "command": fault.command,
+        "since": round(fault.since, 3),
+        "until": round(fault.until, 3) if fault.until else None,
+    }
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(moment).strftime("%H:%M:%S")
+
+
+@fault_group.command("kill")
+@words_argument
+@for_option
+@lab_option
+@json_option
+def kill(words: tuple[str, ...], time: str | None, lab: str | None, json: bool) -> int:
+    """Kill a daemon (SIGKILL), or switch a node off; it stays dead until it is healed.
+
+    \b
+    ovnlab fault kill worker1 ovn-controller
+    ovnlab fault kill gw1 --for 10s
+    """
+    return tell(put("kill", words, {}, time=time, lab=lab), json=json)
+
+
+@fault_group.command("stop")
+@words_argument
+@for_option
+@lab_option
+@json_option
+def stop(words: tuple[str, ...], time: str | None, lab: str | None, json: bool) -> int:
+    """Stop a daemon as its `exit` command does, or all daemons of a node and then the node.
+
+    \b
+    ovnlab fault stop worker1 ovn-controller
+    ovnlab fault stop gw1
+    """
+    return tell(put("stop", words, {}, time=time, lab=lab), json=json)
+
+
+@fault_group.command("pause")
+@words_argument
+@for_option
+@lab_option
+@json_option
+def pause(words: tuple[str, ...], time: str | None, lab: str | None, json: bool) -> int:
+    """Pause a daemon, or all daemons of a node, with SIGSTOP: they are there, and do not answer.
+
+    \b
+    ovnlab fault pause worker1 ovs-vswitchd
+    ovnlab fault pause gw1 --for 3s
+    """
+    return tell(put("pause", words, {}, time=time, lab=lab), json=json)
+
+
+@click.command("faults")
+@lab_option
+@json_option
+def list_faults(lab: str | None, json: bool) -> int:
+    """List what is broken on purpose: since when, by what command, and when it heals by itself.
+
+    \b
+    ovnlab faults
+    """
+    from ovnlab.deliberate import stored  # noqa: PLC0415
+
+    found = stored(find(lab).folder)
+    if json:
+        output.as_json(faults=[_plain(fault) for fault in found])
+    elif not found:
+        output.line("no faults")
+    else:
+        rows = [
+            (str(f.number), f.sentence, _clock(f.since), _clock(f.until) if f.until else "-", f.command) for f in found
+        ]
+        output.table(("FAULT", "WHAT", "SINCE", "UNTIL", "BY"), rows)
+    return 0
+
+
+@click.command("heal")
+@click.argument("words", metavar="[FAULT|NODE]...", nargs=-1, shell_complete=complete_nodes, help="Faults or nodes.")
+@click.option("--all", "every", is_flag=True, help="All faults.")
+@click.option("--at", "moment", type=float, hidden=True)
+@lab_option
+@json_option
+def heal(words: tuple[str, ...], every: bool, moment: float | None, lab: str | None, json: bool) -> int:
+    """End faults, and wait until the lab is well. Without words, the only one there is.
+
+    \b
+    ovnlab heal 1
+    ovnlab heal gw1
+    ovnlab heal --all
+    """
+    from ovnlab.faults import control, timer  # noqa: PLC0415
+
+    if every and words:
+        raise UsageError("--all and names exclude each other")
+    found = find(lab)
+    if moment is not None and not timer.wait(found, int(words[0]), moment):
+        return 0
+    ended = control.heal(found, words, every=every)
+    if json:
+        output.as_json(healed=[_plain(fault) for fault in ended])
+    elif not ended:
+        output.line("nothing to heal")
+    for fault in ended if not json else ():
+        output.line(f"healed fault {fault.number}: {fault.sentence}")
+    return 0
+
+
+COMMANDS = (fault_group, list_faults, heal)

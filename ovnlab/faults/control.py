@@ -1,0 +1,138 @@
+"""Puts faults on a lab, lists them, and heals them.
+
+A fault is recorded before anything is broken, and its record goes only when all of it is mended: whoever is killed in
+between leaves a record that `ovnlab heal` works off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from ovnlab import deliberate
+from ovnlab.deliberate import Fault
+from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.faults import timer
+from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kinds import kind_of
+from ovnlab.insight import causes
+from ovnlab.insight.causes.finding import CERTAIN
+from ovnlab.insight.snapshot import observe
+from ovnlab.lab.lab import Lab
+from ovnlab.waiting import now_ns, wait_until
+
+WELL_TIMEOUT = 60.0
+"""Seconds in which a lab that was healed must be well."""
+
+
+def seconds_now() -> float:
+    """Return the seconds since 1970."""
+    return now_ns() / 10**9
+
+
+def put_on(lab: Lab, kind: Kind, request: Request, *, seconds: float = 0.0) -> Fault:
+    """Put a fault on a lab, for some seconds or, with 0, until it is healed. Returns once it is on."""
+    with lab.locked():
+        if not lab.provider.is_up():
+            raise OvnlabError(f"lab {lab.name} is down", hint=f"{lab.folder.up_command()} brings it back")
+        others = deliberate.stored(lab.folder)
+        described = kind.describe(lab, request)
+        _refuse_twice(described, others)
+        began = seconds_now()
+        fault = replace(
+            described,
+            number=max((other.number for other in others), default=0) + 1,
+            command=request.command,
+            since=began,
+            until=began + seconds if seconds else 0.0,
+        )
+        deliberate.store(lab.folder, [*others, fault])
+        if seconds:
+            timer.start(lab, fault)
+        try:
+            kind.begin(lab, fault)
+            if kind.momentary:
+                _end(lab, [fault])
+        except BaseException:
+            with contextlib.suppress(OvnlabError):  # what went wrong first is what is told
+                _end(lab, [fault])
+            raise
+    if kind.momentary:
+        await_well(lab)
+    return fault
+
+
+def _refuse_twice(fault: Fault, others: Sequence[Fault]) -> None:
+    """Raise UsageError if something is broken already that this fault breaks as well."""
+    for other in others:
+        same_node = set(fault.nodes) & set(other.nodes) and (fault.ends_nodes or other.ends_nodes)
+        if same_node or set(fault.daemons) & set(other.daemons):
+            raise UsageError(f"already broken: {other.sentence}", hint=f"`ovnlab heal {other.number}` first")
+
+
+def chosen(lab: Lab, words: Sequence[str], *, every: bool) -> list[Fault]:
+    """Return the faults that words name by number or node, or all. Raises UsageError for a word that names none."""
+    there = deliberate.stored(lab.folder)
+    if every:
+        return list(there)
+    if not words:
+        if len(there) > 1:
+            hint = f"say which, such as `ovnlab heal {there[0].number}`, or --all"
+            raise UsageError(f"there are {len(there)} faults", hint=hint)
+        return list(there)
+    found: list[Fault] = []
+    for word in words:
+        mine = [fault for fault in there if word == str(fault.number) or word in (*fault.nodes, fault.target)]
+        if not mine and lab.topology.node(word) is None:
+            known = ", ".join(str(fault.number) for fault in there)
+            raise UsageError(f"unknown fault {word}", hint=f"available: {known}" if known else "there are none")
+        found += [fault for fault in mine if fault not in found]
+    return found
+
+
+def heal(lab: Lab, words: Sequence[str], *, every: bool = False, wait: bool = True) -> list[Fault]:
+    """End faults, and wait until the lab is well but for those that stay. Returns those that were ended."""
+    with lab.locked():
+        faults = chosen(lab, words, every=every)
+        _end(lab, faults)
+    if faults and wait:
+        await_well(lab)
+    return faults
+
+
+def _end(lab: Lab, faults: Sequence[Fault]) -> None:
+    """End faults. The caller holds the lock."""
+    numbers = {fault.number for fault in faults}
+
+    if not faults:
+        return
+    stored = deliberate.stored(lab.folder)
+    deliberate.store(lab.folder, (replace(one, ending=one.number in numbers or one.ending) for one in stored))
+    for fault in reversed(faults):
+        if lab.provider.is_up():
+            kind_of(fault.kind).end(lab, fault)
+    if any(kind_of(fault.kind).converges for fault in faults) and lab.provider.is_up():
+        lab.mend()
+    deliberate.store(lab.folder, (one for one in stored if one.number not in numbers))
+
+
+def await_well(lab: Lab) -> None:
+    """Return when nothing is wrong with a lab that its faults do not explain. Raises Timeout with what is left."""
+    left: list[str] = []
+
+    def look() -> bool | None:
+        found = causes.of(observe(lab))
+        mine = [finding for finding in found if finding.cause == "deliberate"]
+        others = [
+            finding
+            for finding in found
+            if finding.cause != "deliberate"
+            and finding.certainty == CERTAIN
+            and not any(fault.explains(finding.keys) or fault.may_explain(finding.keys) for fault in mine)
+        ]
+        left[:] = [finding.sentence for finding in others]
+        return True if not left or mine else None
+
+    wait_until(f"lab {lab.name} to be well", look, timeout=WELL_TIMEOUT, explain=lambda: "\n".join(left))
