@@ -21,10 +21,11 @@ from pydantic.fields import FieldInfo
 from ovnlab.cli.app import app
 from ovnlab.insight.causes import CAUSES
 from ovnlab.topology import model
+from ovnlab.topology.objects.base import Keys
 
 HERE = Path(__file__).parent
 
-PARTS: list[tuple[str, type[BaseModel], str]] = [
+_PARTS: list[tuple[str, type[BaseModel], str]] = [
     ("The file", model.TopologyFile, ""),
     ("software", model.Build, "As a mapping: OVS and OVN from chosen origins. Otherwise `packages` or `system`."),
     ("software.ovs, software.ovn, software.ovn_library", model.Origin, ""),
@@ -50,6 +51,39 @@ PARTS: list[tuple[str, type[BaseModel], str]] = [
     ("logical.load_balancers.NAME.health_check", model.HealthCheck, "As a mapping. Otherwise `true` or `false`."),
     ("checks", model.Check, ""),
 ]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the parts of the format in the type of a field."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)
+
+
+def _with_kinds() -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Yield the parts of the format, each followed by those that kinds of Northbound objects add to it."""
+    for title, part, text in _PARTS:
+        yield title, part, text
+        above = title.removesuffix("The file")
+        for kind in _kinds(part):
+            for name, field in kind.model_fields.items():
+                many = ".NAME" if typing.get_origin(field.annotation) is dict else ""
+                yield from ((f"{above}.{name}{many}".lstrip("."), m, "") for m in _models(field.annotation))
+
+
+def _kinds(part: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return the kinds of Northbound objects whose keys a part has, in the order of their list."""
+    return [base for base in part.__mro__ if Keys in base.__bases__ and base.__annotations__]
+
+
+def _fields(part: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the fields of a part, its own before those of kinds of Northbound objects."""
+    for owner in (part, *_kinds(part)):
+        yield from ((name, field) for name, field in part.model_fields.items() if name in owner.__annotations__)
+
+
+PARTS = list(_with_kinds())
 
 TOPOLOGY_HEAD = """# The topology file
 
@@ -195,10 +229,7 @@ def topology() -> str:
     lines = [TOPOLOGY_HEAD]
     for title, part, text in PARTS:
         lines += [f"## {title}", "", *([text, ""] if text else []), "| key | what | default | |", "|---|---|---|---|"]
-        inherited = {name for base in part.__bases__ for name in getattr(base, "model_fields", ())}
-        for name, field in part.model_fields.items():
-            if name in inherited:
-                continue
+        for name, field in _fields(part):
             meaning = " ".join((field.description or "").split())
             lines.append(f"| `{field.alias or name}` | {_described(field)} | {_default(field)} | {meaning} |")
         lines.append("")

@@ -284,6 +284,9 @@ def _badges(topology: Topology, switch: resolved.Switch) -> Iterator[Badge]:
         limits = [", ".join(f"{key} {value}" for key, value in rule.items()) for rule in rules]
         texts = (f"{rule.direction} {one_line(rule.match)}: {text}" for rule, text in zip(qos, limits, strict=True))
         yield Badge(f"QoS {len(qos)}", tuple(texts))
+    shown = sorted(_shown(topology, switch.name), key=lambda rule: rule.kind)
+    for word, found in itertools.groupby(shown, key=lambda rule: rule.kind):
+        yield Badge(word, tuple(rule.text for rule in found))
     if switch.other_config:
         yield Badge("options", tuple(f"{one_line(k)}={one_line(v)}" for k, v in switch.other_config.items()))
 
@@ -298,8 +301,17 @@ def _router(topology: Topology, router: resolved.Router) -> RouterPicture:
         chassis=router.chassis,
         ports=tuple(_router_port(topology, port) for port in router.ports),
         nat=tuple(_nat(nat) for nat in router.nat),
-        routes=tuple(_routes(router)),
+        routes=(*_routes(router), *_shown(topology, router.name)),
         balancers=tuple(_balancer(found) for found in topology.load_balancers if router.name in found.routers),
+    )
+
+
+def _shown(topology: Topology, owner: str) -> Iterator[RulePicture]:
+    """Yield what kinds of Northbound objects say of themselves at a switch or router."""
+    return (
+        RulePicture(row.shown[0], one_line(row.shown[1]))
+        for row in topology.rows
+        if row.owner == owner and row.shown[0]
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ovnlab.errors import OvnlabError
-from ovnlab.northbound.live import LiveRow
+from ovnlab.northbound.live import LiveRow, mark_key
 from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, NAME_KEY, Value, WantedRow, keys_of
 from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb.endpoints import Databases
@@ -57,6 +57,7 @@ class _Difference:
             row.key: row
             for row in live
             if row.mark == lab
+            or TABLES[row.table].single
             or (row.by_bind and (row.key in self.names or (row.zone, "Logical_Switch", row.parent) in going))
         }
         self.others = [row for row in live if row.key not in self.ours or self.ours[row.key] is not row]
@@ -78,7 +79,7 @@ class _Difference:
 
     def changes(self) -> list[Change]:
         self._refuse_foreign()
-        removed = [row for key, row in self.ours.items() if key not in self.kept]
+        removed = [row for key, row in self.ours.items() if key not in self.kept and not TABLES[row.table].single]
         self._refuse_taking_along(removed)
         gone = {row.uuid for row in removed}
         removals = [
@@ -93,7 +94,7 @@ class _Difference:
         made = [
             change
             for row in self.wanted
-            if (change := self._update(row, self.ours[row.key]) if row.key in self.kept else self._add(row, children))
+            if (change := self._update(row, self.ours[row.key]) if row.key in self.kept else self._new(row, children))
         ]
         return [*sorted(removals, key=lambda change: -list(TABLES).index(change.table)), *made]
 
@@ -112,7 +113,7 @@ class _Difference:
                 )
 
     def _refuse_foreign(self) -> None:
-        named = {row.key: row for row in self.others if TABLES[row.table].named}
+        named = {row.key: row for row in self.others if TABLES[row.table].named or TABLES[row.table].index}
         for wanted in self.wanted:
             if (row := named.get(wanted.key)) is not None:
                 raise OvnlabError(
@@ -134,6 +135,14 @@ class _Difference:
                 found.setdefault(parent, {}).setdefault(_column(row), []).append(self.ids[row.key])
         return found
 
+    def _new(self, row: WantedRow, children: Mapping[Key, Mapping[str, Sequence[str]]]) -> Change | None:
+        if not TABLES[row.table].single:
+            return self._add(row, children)
+        if not any(row.columns.values()):
+            return None
+        words = list(self._assignments(row, row.values))
+        return Change("change", row.table, row.name, "it is empty", (("set", row.table, row.name, *words),), row.zone)
+
     def _add(self, row: WantedRow, children: Mapping[Key, Mapping[str, Sequence[str]]]) -> Change:
         words = [*self._assignments(row, row.values)]
         words += [f"{column}={','.join(ids)}" for column, ids in children.get(row.key, {}).items()]
@@ -143,6 +152,9 @@ class _Difference:
             if parent is None:
                 commands.insert(0, ("wait-until", row.parent_table, row.parent))  # somebody else makes it
             commands.append(("add", row.parent_table, parent or row.parent, _column(row), self.ids[row.key]))
+        if not TABLES[row.table].marked:
+            key = _atom(mark_key(row.table, row.name))
+            commands.append(("set", "NB_Global", ".", f"external_ids:{key}={_atom(row.mark[1])}"))
         return Change("add", row.table, row.name, "it is missing", tuple(commands), row.zone)
 
     def _assignments(self, row: WantedRow, values: Mapping[str, Value]) -> Iterator[str]:
@@ -190,6 +202,9 @@ class _Difference:
                 reasons.append(f"{column} is {_shown(found)} instead of {_shown(value)}")
         if setting:
             commands.insert(0, ("set", row.table, live.uuid, *setting))
+        for column in self._dropped(row, live):
+            commands += self._reset(row, live, column)
+            reasons.append(f"{column} is {_shown(live.columns[column])}, and the topology does not say it any more")
         if live.by_bind and row.mark[0] == MARK:
             commands.append(("remove", row.table, live.uuid, "external_ids", BY_BIND))
         if not commands:
@@ -205,6 +220,24 @@ class _Difference:
         ours = [item.partition(":")[2] for item in before if item.partition(":")[0] == column]
         wanted = keys_of(row.columns.get(column, {}))
         return [key for key in ours if key not in wanted and key in live.columns[column]]
+
+    def _dropped(self, row: WantedRow, live: LiveRow) -> list[str]:
+        """The columns that we set once and do not want any more, those of shared maps excepted."""
+        before = live.columns["external_ids"].get(KEYS_KEY, "").split()
+        columns = dict.fromkeys(item.partition(":")[0] for item in before)
+        return [column for column in columns if column in live.columns and column not in row.columns]
+
+    def _reset(self, row: WantedRow, live: LiveRow, column: str) -> list[Command]:
+        """What gives a column its default, but for keys and references that are others'."""
+        value = live.columns[column]
+        if column in TABLES[row.table].shared:
+            return [("remove", row.table, live.uuid, column, _atom(key)) for key in self._stale(row, live, column)]
+        if column in TABLES[row.table].many:
+            ours = [uuid for uuid in value if uuid in self.marked]
+            return [("remove", row.table, live.uuid, column, *ours)] if ours else []
+        if isinstance(value, str | bool | int):
+            return [("set", row.table, live.uuid, f"{column}={_atom(type(value)())}")]
+        return [("clear", row.table, live.uuid, column)]
 
     def _relink(self, row: WantedRow, live: LiveRow, column: str, names: Sequence[str]) -> Iterator[Command]:
         """What makes a column point where it should; of several references others' are left alone."""
@@ -256,6 +289,8 @@ def add(row: WantedRow, live: Sequence[LiveRow]) -> Change:
 def remove(row: LiveRow, reason: str, *, goes_along: bool = False) -> Change:
     """The change that removes a row; nothing has to be done where it goes along with what it belongs to."""
     commands: list[Command] = [] if goes_along else [_removal(row)]
+    if not TABLES[row.table].marked:
+        commands.append(("remove", "NB_Global", ".", "external_ids", _atom(mark_key(row.table, row.name))))
     if row.columns.get("ha_chassis_group"):  # checked before what nobody holds any more is collected
         commands.insert(0, ("clear", row.table, row.uuid, "ha_chassis_group"))
     return Change("remove", row.table, row.name, reason, tuple(commands), row.zone)

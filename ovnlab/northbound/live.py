@@ -75,14 +75,15 @@ def rows_in(tables: Tables, zone: str = "") -> list[LiveRow]:
         for table, columns in holders().items()
         for row in tables[table]
         for column in columns
-        for uuid in listed(row[column])
+        for uuid in listed(row.get(column, []))
     }
+    marks = {key: value for row in tables["NB_Global"] for key, value in row["external_ids"].items()}
     return [
         LiveRow(
             name,
             row["_uuid"],
             _name(TABLES[name], row),
-            _columns(TABLES[name], row),
+            _columns(name, TABLES[name], row, marks),
             parents.get(row["_uuid"]),
             zone,
         )
@@ -91,15 +92,35 @@ def rows_in(tables: Tables, zone: str = "") -> list[LiveRow]:
     ]
 
 
+def mark_key(table: str, name: str) -> str:
+    """Return the key in NB_Global's external_ids with the mark of a row that has no external_ids of its own.
+
+    >>> mark_key("Static_MAC_Binding", "router1-network1 192.168.0.11")
+    'ovnlab-Static_MAC_Binding router1-network1 192.168.0.11'
+    """
+    return f"{MARK}-{table} {name}"
+
+
 def _name(table: Table, row: Row) -> str:
+    if table.single:
+        return "."
+    if table.index:
+        return " ".join(str(row[column]) for column in table.index)
     return str(row["name"] if table.named else row["external_ids"].get(NAME_KEY, ""))
 
 
-def _columns(table: Table, row: Row) -> dict[str, Any]:
+def _columns(name: str, table: Table, row: Row, marks: Mapping[str, str]) -> dict[str, Any]:
     """Its columns, with sets and references as tuples whatever their size."""
     plural = table.sets | set(table.references)
-    return {
-        column: tuple(sorted(listed(row[column]))) if column in plural else row[column]
+    maps = table.shared
+    found = {
+        column: tuple(sorted(listed(row.get(column, []))))
+        if column in plural
+        else row.get(column, {} if column in maps else "")
         for column in table.columns
         if column != "name" or not table.named
     }
+    if not table.marked:
+        mark = marks.get(mark_key(name, _name(table, row)))
+        found["external_ids"] = {MARK: mark} if mark else {}
+    return found

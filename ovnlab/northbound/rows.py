@@ -14,6 +14,7 @@ from ovnlab.topology.resolved import (
     VM,
     Acl,
     LoadBalancer,
+    NorthboundRow,
     Qos,
     Router,
     RouterPort,
@@ -38,7 +39,10 @@ KEYS_KEY = "ovnlab-keys"
 
 
 class WantedRow(msgspec.Struct, frozen=True):
-    """A row by its zone, table and name; `parent` and `parent_table` say which row it belongs to."""
+    """A row by its zone, table and name; `parent` and `parent_table` say which row it belongs to.
+
+    `more` are columns that only some rows of its kind have: those that get their defaults where it has them no more.
+    """
 
     table: str
     name: str
@@ -47,6 +51,7 @@ class WantedRow(msgspec.Struct, frozen=True):
     parent_table: str = ""
     zone: str = ""
     mark: tuple[str, str] = ("", "")
+    more: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -57,16 +62,19 @@ class WantedRow(msgspec.Struct, frozen=True):
     def values(self) -> dict[str, Value]:
         """All its columns, with its name, its mark, and the list of keys that are ours."""
         table = TABLES[self.table]
-        shared = [
+        named: dict[str, Value] = {"name": self.name} if table.named else {}
+        if not table.marked:
+            return {**named, **self.columns}
+        ours = [
             f"{column}:{key}"
             for column in sorted(table.shared - {"external_ids"})
             for key in sorted(keys_of(self.columns.get(column, {})))
         ]
-        ids = {self.mark[0]: self.mark[1]} if self.mark[0] else {}
-        if shared:
-            ids[KEYS_KEY] = " ".join(shared)
-        named: dict[str, Value] = {"name": self.name} if table.named else {}
-        if not table.named:
+        ours += sorted(self.more - table.shared)
+        ids = {self.mark[0]: self.mark[1]} if self.mark[0] and not table.single else {}
+        if ours:
+            ids[KEYS_KEY] = " ".join(ours)
+        if not (table.named or table.index or table.single):
             ids[NAME_KEY] = self.name
         return {**named, **self.columns, "external_ids": ids}
 
@@ -78,7 +86,30 @@ def keys_of(value: Value) -> list[str]:
 
 def wanted(topology: Topology) -> list[WantedRow]:
     """All rows that a topology wants, each behind the one that it belongs to."""
-    return list(_Rows(topology).all())
+    found = {row.key: row for row in _Rows(topology).all()}
+    for row in topology.rows:
+        if row.key in found:
+            found[row.key] = _with_columns(found[row.key], row)
+        else:
+            parent = row.parent or None
+            mark = (MARK, topology.name)
+            found[row.key] = WantedRow(row.table, row.name, row.columns, parent, row.parent_table, row.zone, mark)
+    return list(found.values())
+
+
+def _with_columns(row: WantedRow, more: NorthboundRow) -> WantedRow:
+    """A row with further columns; of a map that several parts write, each has its keys, and a set all members."""
+    columns = dict(row.columns)
+    for column, value in more.columns.items():
+        here = columns.get(column)
+        if isinstance(value, Mapping) and isinstance(here, Mapping):
+            columns[column] = {**here, **value}
+        elif isinstance(value, tuple) and isinstance(here, tuple) and column in TABLES[row.table].many:
+            columns[column] = (*here, *(item for item in value if item not in here))
+        else:
+            columns[column] = value
+    added = frozenset(more.columns) - row.columns.keys()
+    return msgspec.structs.replace(row, columns=columns, more=row.more | added)
 
 
 def vm_port(lab: str, switch: str, vm: VM, *, zone: str, mark: str = BY_BIND) -> WantedRow:
@@ -125,6 +156,8 @@ class _Rows:
 
     def all(self) -> Iterator[WantedRow]:
         topology = self.topology
+        for zone in topology.zones:
+            yield self._row("NB_Global", ".", {"options": {}}, zone=zone)
         for balancer in topology.load_balancers:
             yield from self._balancer(balancer)
         for group in topology.ha_chassis_groups:

@@ -49,26 +49,59 @@ def connect(path: Path) -> socket.socket | None:
 def select(server: socket.socket, database: str, columns: Mapping[str, Sequence[str]]) -> Tables:
     """The rows of tables of a database, with these columns each, by one transaction (RFC 7047, 4.1.3 and 5.2.2).
 
+    Of tables that the database does not have, there are no rows, and rows lack columns that it does not have: an
+    older release of OVN knows less.
+
     Raises TimeoutError where the server is silent, OSError where it goes away or refuses.
     """
+    try:
+        return _select(server, database, columns)
+    except OSError as error:
+        if not (isinstance(error, _Refusal) and error.unknown):
+            raise
+    known = _known_columns(server, database)
+    asked = {t: [c for c in names if c == "_uuid" or c in known[t]] for t, names in columns.items() if t in known}
+    found = _select(server, database, asked)
+    return {table: found.get(table, []) for table in columns}
+
+
+class _Refusal(OSError):
+    """What a server says instead of rows; `unknown` is True where its schema has no such table or column."""
+
+    def __init__(self, database: str, said: Any, *, unknown: bool = False) -> None:
+        super().__init__(f"{database} refuses: {said}")
+        self.unknown = unknown
+
+
+def _select(server: socket.socket, database: str, columns: Mapping[str, Sequence[str]]) -> Tables:
     operations = [{"op": "select", "table": table, "where": [], "columns": names} for table, names in columns.items()]
     server.sendall(msgspec.json.encode({"method": "transact", "params": [database, *operations], "id": 0}))
     answer = _receive(server)
     if answer.error is not None or answer.result is None:
-        raise OSError(f"{database} refuses: {answer.error}")
+        raise _Refusal(database, answer.error)
     results = [found for found in answer.result if found is not None]
     if refusal := next((found for found in results if "rows" not in found), None):
-        raise OSError(f"{database} refuses: {refusal}")
+        details = str(refusal.get("details", ""))
+        raise _Refusal(database, refusal, unknown="No table named" in details or "No column" in details)
     if len(results) != len(columns):
-        raise OSError(f"{database} refuses")
+        raise _Refusal(database, "")
     return {
         table: [{name: value(given) for name, given in row.items()} for row in found["rows"]]
         for table, found in zip(columns, results, strict=True)
     }
 
 
+def _known_columns(server: socket.socket, database: str) -> dict[str, set[str]]:
+    """The columns of each table of a database's schema (RFC 7047, 3.2 and 4.1.2)."""
+    server.sendall(msgspec.json.encode({"method": "get_schema", "params": [database], "id": 0}))
+    received = _receive(server).result
+    if not isinstance(received, dict):
+        raise _Refusal(database, received)
+    return {name: set(table["columns"]) for name, table in received["tables"].items()}
+
+
 class _Answer(msgspec.Struct):
-    result: list[dict[str, Any] | None] | None = None  # nothing of what comes after one that fails (RFC 7047, 4.1.3)
+    result: Any = None  # nothing of what comes after one that fails (RFC 7047, 4.1.3)
     error: Any = None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ovnlab.topology import objects
 from ovnlab.topology.addresses import Endpoint, ip_of, is_ip, is_mac, parse_endpoint, split_port
 from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
 from ovnlab.topology.findings import Finding, unknown
@@ -45,6 +46,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     yield from _address_sets(file)
     yield from _qos(file, names)
     yield from _balancers(file, names)
+    yield from objects.check(file)
     yield from _checks(file, names)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from ovnlab.topology import model
+from ovnlab.topology import model, objects
 from ovnlab.topology.addresses import bracketed, eui64, ip_of, parse_endpoint, with_length
 from ovnlab.topology.resolved import (
     VM,
@@ -61,7 +61,7 @@ def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Wher
         ),
     )
     balancers = tuple(_balancer(topology, file, name, found) for name, found in network.load_balancers.items())
-    return msgspec.structs.replace(topology, load_balancers=balancers)
+    return msgspec.structs.replace(topology, load_balancers=balancers, rows=tuple(objects.rows(file)))
 
 
 def given_addresses(network: model.Logical) -> set[str]:

@@ -52,6 +52,7 @@ from ovnlab.topology.grammar import (
     names_or_mapping,
     true_is_default,
 )
+from ovnlab.topology.objects import RouterKeys
 
 
 class Origin(Part):
@@ -419,7 +420,7 @@ class Nat(Part):
     """The MAC address of `external` where it is distributed; chosen and kept where nothing is said."""
 
 
-class Router(Part):
+class Router(RouterKeys):
     """A logical router."""
 
     zone: Name | None = None

@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import msgspec
 
@@ -522,6 +523,33 @@ class LoadBalancer(msgspec.Struct, frozen=True):
     options: dict[str, str] = {}
 
 
+Column: TypeAlias = str | int | bool | tuple[str | int, ...] | dict[str, str | int]
+"""A column of a database row: a scalar, a set, or a map. A reference is a set of the names of rows."""
+
+
+class NorthboundRow(msgspec.Struct, frozen=True):
+    """A row of the Northbound database, or further columns of one that another part makes (see `topology.objects`).
+
+    `parent` and `parent_table` say which row it belongs to. A picture says `shown` of it, a word and a text, at the
+    switch or router `owner`. `needs` is what it asks for that not all releases of OVN have, and the first that has it.
+    """
+
+    table: str
+    name: str
+    columns: dict[str, Column]
+    parent: str = ""
+    parent_table: str = ""
+    zone: str = ""
+    owner: str = ""
+    shown: tuple[str, str] = ("", "")
+    needs: tuple[str, str] = ("", "")
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return what tells it from every other row."""
+        return (self.zone, self.table, self.name)
+
+
 class Check(msgspec.Struct, frozen=True):
     """Something that must hold: a `ping` or a `tcp` connection from a node or fake VM."""
 
@@ -548,6 +576,7 @@ class Topology(msgspec.Struct, frozen=True):
     address_sets: tuple[AddressSet, ...] = ()
     ha_chassis_groups: tuple[HaChassisGroup, ...] = ()
     load_balancers: tuple[LoadBalancer, ...] = ()
+    rows: tuple[NorthboundRow, ...] = ()
     physical_networks: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     libvirt: Libvirt = Libvirt()

@@ -68,7 +68,8 @@ class Shared:
         return [sorted(json.dumps(_steady(row)) for row in table.get("rows", ())) for table in json.loads(answer)]
 
 
-CHANGING = ("pid", "term", "behind", "role", "leader", "_uuid", "_version")
+CONFIGURATIONS = tuple(f"{of}_cfg{what}" for of in ("nb", "sb", "hv") for what in ("", "_timestamp"))
+CHANGING = ("pid", "term", "behind", "role", "leader", "_uuid", "_version", *CONFIGURATIONS)
 
 
 def _has_databases(node: dict[str, Any]) -> bool:

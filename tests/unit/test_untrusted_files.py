@@ -24,6 +24,7 @@ from ovnlab.templating.quoting import FILTERS
 from ovnlab.topology import grammar, model
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import Topology
+from tests.unit.test_documentation import parts
 
 NODES = "nodes: {central: {role: central, ip: 192.168.50.2}, w1: {}}\n"
 
@@ -95,7 +96,7 @@ def test_half_a_character_is_no_text(text: str) -> None:
 
 def test_every_text_of_the_grammar_has_a_validator() -> None:
     """A field that is plain `str` would take anything."""
-    for part in (*grammar.Part.__subclasses__(), *model.Machine.__subclasses__()):
+    for part in parts(grammar.Part):
         for name, field in part.model_fields.items():
             plain = {field.annotation, *getattr(field.annotation, "__args__", ())} & {str}
             assert not plain or field.metadata, f"{part.__name__}.{name}"
