@@ -23,6 +23,7 @@ COMMANDS = {
     "vm_commands": ("bind", "unbind", "exec", "shell", "ping"),
     "insight_commands": ("trace", "capture", "decode", "flows", "explain", "bundle"),
     "build_commands": ("build", "upgrade"),
+    "traffic_commands": ("traffic",),
     "fault_commands": ("fault", "faults", "heal"),
     "diagnose_command": ("diagnose",),
     "check_commands": ("test", "wait"),

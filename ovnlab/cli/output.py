@@ -130,6 +130,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, colours: Ma
         line("  ".join(cells).rstrip())
 
 
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return aligned columns as lines, the headings first."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    return [coloured(_aligned(headings, widths), "dim"), *(_aligned(row, widths) for row in rows)]
+
+
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 

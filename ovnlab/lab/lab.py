@@ -53,6 +53,7 @@ from ovnlab.topology.unknown_name import unknown_name
 
 if TYPE_CHECKING:
     from ovnlab.software.build_host import BuildHost
+    from ovnlab.traffic.traffic import Traffic
 
 
 BROUGHT_LOG = re.compile(r"^ovnlab: log ((?:openvswitch|ovn)/[A-Za-z0-9_][A-Za-z0-9_.-]*\.log)\n", re.MULTILINE)
@@ -316,6 +317,20 @@ class Lab:
                 words = tuple(map(ip_of, vm.addresses))
                 places[name] = Target(name, node, name, interface_name(name), next(iter(words), ""), addresses=words)
         return places
+
+    def traffic(self, source: str, *destinations: str, protocol: str = "icmp", required: bool = True) -> Traffic:
+        """Return traffic from a fake VM or node to others, which goes on while it is entered.
+
+            with lab.traffic("vm1", "host1") as seen:
+                ...
+            assert seen.longest_gap < 3
+
+        `protocol` is icmp, udp or tcp. If answers are `required`, none before anything happens raises Timeout.
+        """
+        from ovnlab.traffic.traffic import Traffic  # noqa: PLC0415  for what measures
+        from ovnlab.traffic.words import parse_pairs  # noqa: PLC0415
+
+        return Traffic(self, parse_pairs([",".join([source, *destinations])]), protocol=protocol, required=required)
 
     def vm_hosts(self, nodes: Collection[RunningNode]) -> tuple[dict[str, RunningNode], dict[str, NodeState]]:
         """The one of these nodes that each fake VM is bound to; and what the nodes are like that had to be looked at.

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovnlab.errors import OvnlabError, TopologyError, UsageError
-from ovnlab.lab.rolling_upgrade import Loss, parse
 from ovnlab.lab.status import DaemonStatus, software_of
 from ovnlab.software import artefacts, sources, working_tree
 from ovnlab.tasks.build import FirstError, Log, first_error
@@ -412,28 +411,6 @@ def test_steps_are_counted_as_they_come(tmp_path: Path) -> None:
             log.write(piece)
         assert log.text().count("\n") == 7
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3), (3, 3)]
-
-
-def test_what_became_of_a_ping() -> None:
-    """As `ping -D -O` prints it: a packet a hundredth of a second, of which some are lost."""
-    lines = ["PING 10.0.0.2 (10.0.0.2) 56(84) bytes of data."]
-    for number in range(1, 101):
-        when = 1000 + number / 100
-        if 40 <= number < 60:
-            lines.append(f"[{when + 0.01:.6f}] no answer yet for icmp_seq={number}")
-        else:
-            lines.append(f"[{when:.6f}] 64 bytes from 10.0.0.2: icmp_seq={number} ttl=64 time=0.5 ms")
-    answers = parse("\n".join(lines))
-    assert answers.within(int(1000.2e9), int(1000.8e9)) == Loss(60, 20, 210)
-    assert answers.within(int(1000.7e9), int(1000.9e9)).lost == 0
-    ended = parse("\n".join(lines[:30]), 1005.0)
-    assert ended.within(int(1000e9), int(1001e9)).longest_gap_ms == 4710, "nothing came any more"
-    late = parse("[5.02] no answer yet for icmp_seq=1\n[5.50] 64 bytes from x: icmp_seq=1 ttl=64 time=490 ms\n")
-    assert late.within(0, int(10e9)).lost == 0, "an answer that came late came"
-    wrapped = parse(
-        "\n".join(f"[{n}.0] 64 bytes from x: icmp_seq={n % 65536} ttl=64 time=1 ms" for n in range(65530, 65550))
-    )
-    assert len(wrapped.answered) == 20
 
 
 def test_software_is_what_daemons_say_of_themselves() -> None:

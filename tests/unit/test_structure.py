@@ -25,6 +25,7 @@ LAYERS = [
     ["software", "northbound", "credentials"],
     ["doctor"],
     ["providers"],
+    ["traffic"],
     ["lab"],
     ["disk_usage"],
     ["insight", "podman"],

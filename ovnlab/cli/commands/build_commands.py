@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovnlab.cli import output
+from ovnlab.cli.measuring import Measure, traffic_options
 from ovnlab.cli.options import complete_nodes, json_option, lab_option, set_option, topology_argument
 from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology
@@ -108,11 +109,11 @@ def _as_object(artefact: Artefact, used: dict[str, list[str]]) -> dict[str, Any]
     help="packages, or KEY=VALUE as below software: of a topology; several may be given.",
 )
 @click.option("--all", "every", is_flag=True, help="All nodes: chassis first, central nodes last.")
-@click.option("--traffic", metavar="VM,VM", help="Ping from one to the other meanwhile, and say what is lost.")
+@traffic_options
 @lab_option
 @json_option
 def upgrade(
-    nodes: tuple[str, ...], software: tuple[str, ...], every: bool, traffic: str | None, lab: str | None, json: bool
+    nodes: tuple[str, ...], software: tuple[str, ...], every: bool, measure: Measure, lab: str | None, json: bool
 ) -> int:
     """Give nodes of a running lab other OVS or OVN, one after the other; `up` gives them what the file says again.
 
@@ -131,24 +132,20 @@ def upgrade(
         raise UsageError("say which nodes, or --all")
     if not software:
         raise UsageError("--software is missing", hint="such as --software packages, or --software ovs.path=~/src/ovs")
-    watched = tuple((traffic or "").split(","))
-    if traffic and (len(watched) != 2 or not all(watched)):
-        raise UsageError(f"--traffic {traffic}: must be two fake VMs, such as vm1,vm2")
     with progress() as reporter:
         found = find(lab, reporter)
+        names = order(found.topology, nodes, every=every)
         steps = upgrade_nodes(
-            found,
-            order(found.topology, nodes, every=every),
-            lambda before: load_software("--software", software, before),
-            (watched[0], watched[1]) if traffic else None,
+            found, names, lambda before: load_software("--software", software, before), lambda: measure.around(found)
         )
     if json:
-        output.as_json(lab=found.name, steps=[asdict(step) for step in steps])
+        output.as_json(lab=found.name, steps=[asdict(step) for step in steps], **measure.as_json())
         return 0
     output.table(
-        ("NODE", "BEFORE", "AFTER", "TOOK", *(("LOST", "LONGEST GAP") if traffic else ())),
+        ("NODE", "BEFORE", "AFTER", "TOOK", *(("LOST", "LONGEST GAP") if measure.pairs else ())),
         [_step(step) for step in steps],
     )
+    measure.show(brief=True)
     return 0
 
 

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from ovnlab import interruption
 from ovnlab.cli import output, streams
+from ovnlab.cli.measuring import Measure, traffic_options
 from ovnlab.cli.options import (
     complete_labs,
     complete_targets,
@@ -34,6 +35,7 @@ from ovnlab.waiting import CLOCK
 @set_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--exit-code", is_flag=True, help="With --dry-run: exit with 5 if there is something to do.")
+@traffic_options
 @lab_option
 @json_option
 def up(
@@ -43,6 +45,7 @@ def up(
     settings: tuple[str, ...],
     dry_run: bool,
     exit_code: bool,
+    measure: Measure,
     lab: str | None,
     json: bool,
 ) -> int:
@@ -56,6 +59,7 @@ def up(
     ovnlab up topologies/3node.yaml
     ovnlab up routed --name mine --set underlay.mtu=9000
     ovnlab up topologies/3node.yaml --dry-run
+    ovnlab up --traffic vm1,vm2
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.cli.render.effects_text import announce  # noqa: PLC0415
@@ -63,6 +67,8 @@ def up(
 
     if exit_code and not dry_run:
         raise UsageError("--exit-code goes with --dry-run")
+    if dry_run and measure.pairs:
+        raise UsageError("--dry-run changes nothing: there is no outage to measure", hint="leave --traffic out")
     began = CLOCK.monotonic()
     is_said = click.get_current_context().get_parameter_source("lab") is ParameterSource.COMMANDLINE
     if is_said and (topology or name):
@@ -76,11 +82,19 @@ def up(
         if dry_run:
             outcome = found.dry_run(wanted, source=source, named=named)
         else:
-            outcome = found.up(wanted, source=source, named=named, options=request.options())
+            with measure.around(found, "up", required=False):
+                outcome = found.up(wanted, source=source, named=named, options=request.options())
     steps = outcome.plan.steps()
     seconds = CLOCK.monotonic() - began
     if json:
-        output.as_json(lab=wanted.name, dry_run=dry_run, began=outcome.began, steps=steps, seconds=round(seconds, 3))
+        output.as_json(
+            lab=wanted.name,
+            dry_run=dry_run,
+            began=outcome.began,
+            steps=steps,
+            seconds=round(seconds, 3),
+            **measure.as_json(),
+        )
     elif dry_run:
         output.line("\n".join(steps) or f"lab {wanted.name}: nothing to do")
     elif not steps:
@@ -91,6 +105,8 @@ def up(
         parts = ((len(wanted.nodes), "node"), (len(wanted.switches), "switch"), (len(wanted.routers), "router"))
         counted = ", ".join(output.count(*part) for part in (*parts, (outcome.bound, "fake VM")))
         output.line(f"lab {wanted.name} is up: {counted} bound ({seconds:.1f} s)")
+    if not json:
+        measure.show()
     return 5 if exit_code and steps else 0
 
 
