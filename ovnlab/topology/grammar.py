@@ -227,7 +227,9 @@ def true_is_default(value: object) -> object:
 
 
 def names_or_mapping(value: object) -> object:
-    """A list of names means entries with nothing said about them."""
+    """A list of names, or a single one, means entries with nothing said about them."""
+    if isinstance(value, str):
+        value = [value]
     if not isinstance(value, list):
         return value
     names = [name for name in value if isinstance(name, str)]
@@ -238,7 +240,9 @@ def names_or_mapping(value: object) -> object:
     return dict.fromkeys(names)
 
 
-LIST_OF_NAMES: dict[str, object] = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+LIST_OF_NAMES: dict[str, object] = {
+    "anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": True}, {"type": "string"}]
+}
 OneOrMore = (BeforeValidator(_listed), _OrItem())
 OneOrNone = (BeforeValidator(_listed_or_none), _OrItem(), Or({"type": "null"}))
 MayBeEmpty = (BeforeValidator(_empty_is_default), Or({"type": "null"}))

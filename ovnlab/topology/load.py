@@ -17,11 +17,15 @@ from pydantic_core import ErrorDetails
 from ovnlab.errors import Problem, TopologyError, UsageError
 from ovnlab.topology import check, complete, resolved, unsupported
 from ovnlab.topology.file_bytes import read
+from ovnlab.topology.foreign import kind_of
 from ovnlab.topology.model import TopologyFile
 from ovnlab.topology.source import Source, Where, parse, parse_value
 
 ORIGINS = ("git", "tarball", "path", "distro")
 """Where a component may come from: one of them."""
+
+NO_MAPPING = ("not valid YAML", "not UTF-8 text", "must be a mapping with keys")
+"""How the mistake begins that says no more than that a file is of another kind."""
 
 PRUNING_ROUNDS = 8
 """How often what is wrong is taken out to see what else is wrong in what remains."""
@@ -59,6 +63,18 @@ def load_text(
     provider: str | None = None,
 ) -> Loaded:
     """`load` of bytes that are in memory; `path` names them in errors."""
+    try:
+        return _load(path, content, settings, name, provider)
+    except TopologyError as error:
+        foreign = kind_of(content)
+        if foreign is None:
+            raise
+        kind, hint = foreign
+        others = [mistake for mistake in error.mistakes if not mistake.message.startswith(NO_MAPPING)]
+        raise TopologyError(path, [Problem(0, 0, f"is {kind}, not a topology", hint), *others]) from None
+
+
+def _load(path: str, content: bytes, settings: Sequence[str], name: str | None, provider: str | None) -> Loaded:
     source = parse(path, content)
     _apply(source, settings)
     for key, value in (("name", name), ("provider", provider)):

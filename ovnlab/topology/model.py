@@ -173,7 +173,7 @@ class Machine(Part):
     """Memory, at least 128M; 512M where nothing is said."""
     disk: Memory | None = None
     """The size of its disk; that of its image where nothing is said."""
-    disks: list[Memory] = []
+    disks: Annotated[list[Memory], *OneOrMore] = []
     """The sizes of further disks, which are empty."""
     image: Path | None = None
     """Disk image or box: a file, a URL, or the name of one of `ovnlab image build`; `debian` where nothing is
@@ -236,11 +236,11 @@ class Node(Machine):
     """Its address on the underlay."""
     underlay: Name | None = None
     """A physical network that is its underlay, instead of the one that all others share."""
-    routes: list[NodeRoute] = []
+    routes: Annotated[list[NodeRoute], *OneOrMore] = []
     """Its own routes. A host on several networks forwards between them."""
     encap: Encap | None = None
     """An encapsulation other than the lab's."""
-    transport_zones: list[Name] = []
+    transport_zones: Annotated[list[Name], *OneOrMore] = []
     """Zones that chassis have tunnels within (ovn-transport-zones): only chassis that share one, or have none, do."""
     chassis: bool = True
     """Whether a central runs an ovn-controller as well."""
@@ -283,7 +283,7 @@ class Port(Part):
     """The node that `up` binds it to."""
     mtu: Annotated[int, Field(ge=68, le=65000)] | None = None
     """In bytes; what the encapsulation leaves where nothing is said."""
-    serve: list[TcpPort] = []
+    serve: Annotated[list[TcpPort], *OneOrMore] = []
     """TCP ports on which the fake VM answers HTTP with its name."""
     port_security: bool = False
     """Whether it may only send from its own addresses."""
@@ -291,7 +291,7 @@ class Port(Part):
     """The fake VM that has this port as a VLAN device."""
     vlan: Annotated[int, Field(ge=1, le=4094)] | None = None
     """The VLAN tag of a port with a parent."""
-    parents: list[Name] = []
+    parents: Annotated[list[Name], *OneOrMore] = []
     """The ports that may have the address of a virtual port."""
     host: Name | None = None
     """The host that an external port is for: the port has the MAC address of its NIC."""
@@ -372,7 +372,7 @@ class RouterPort(Part):
     """Its addresses with prefix length."""
     mac: Mac | None = None
     """Its MAC address; chosen and kept where nothing is said."""
-    gateway_chassis: list[Name] = []
+    gateway_chassis: Annotated[list[Name], *OneOrMore] = []
     """Gateways for it, the preferred first."""
     ha_chassis_group: Name | None = None
     """A group of gateways for it, instead of gateway_chassis."""
@@ -429,9 +429,9 @@ class Router(RouterKeys):
     """The gateway that all of it is on: a gateway router."""
     ports: dict[Name, RouterPort] = {}
     """Its ports by the name of the switch that each is on."""
-    routes: list[Route] = []
+    routes: Annotated[list[Route], *OneOrMore] = []
     """Its static routes."""
-    nat: list[Nat] = []
+    nat: Annotated[list[Nat], *OneOrMore] = []
     """Its NAT rules."""
     options: Options = {}
     """Further options of the Logical_Router (ovn-nb(5))."""
@@ -498,7 +498,7 @@ class Qos(Part):
 class PortGroup(Part):
     """Ports that ACLs speak of as one, as @NAME in a match."""
 
-    ports: list[Name] = []
+    ports: Annotated[list[Name], *OneOrMore] = []
     """Its ports."""
 
 
@@ -522,13 +522,13 @@ class LoadBalancer(Part):
 
     vip: Vip
     """The address and port that clients use."""
-    backends: list[Vip]
+    backends: Annotated[list[Vip], *OneOrMore]
     """Where they end up."""
     protocol: Literal["tcp", "udp", "sctp"] = "tcp"
     """What is balanced."""
-    switches: list[Name] = []
+    switches: Annotated[list[Name], *OneOrMore] = []
     """Switches that have it."""
-    routers: list[Name] = []
+    routers: Annotated[list[Name], *OneOrMore] = []
     """Routers that have it."""
     health_check: Annotated[HealthCheck | None, BeforeValidator(true_is_default), Or({"type": "boolean"})] = None
     """true, or how it finds out which of its backends live."""
@@ -543,15 +543,15 @@ class Logical(Part):
     """Logical switches by name."""
     routers: dict[Name, Annotated[Router, *MayBeEmpty]] = {}
     """Logical routers by name."""
-    acls: list[Acl] = []
+    acls: Annotated[list[Acl], *OneOrMore] = []
     """Access rules."""
     port_groups: dict[SetName, Annotated[PortGroup, *MayBeEmpty]] = {}
     """Port groups by name."""
     address_sets: dict[SetName, Annotated[list[SetMember], *OneOrMore]] = {}
     """Sets of addresses by name, as $NAME in a match."""
-    ha_chassis_groups: dict[Name, list[Name]] = {}
+    ha_chassis_groups: dict[Name, Annotated[list[Name], *OneOrMore]] = {}
     """Groups of gateways by name, the preferred first."""
-    qos: list[Qos] = []
+    qos: Annotated[list[Qos], *OneOrMore] = []
     """Rules that limit or mark traffic."""
     load_balancers: dict[Name, LoadBalancer] = {}
     """Load balancers by name."""
@@ -607,5 +607,5 @@ class TopologyFile(Part):
     """The machines: a list of names, or a mapping."""
     logical: Annotated[Logical, *MayBeEmpty] = Logical()
     """The logical network."""
-    checks: list[Check] = []
+    checks: Annotated[list[Check], *OneOrMore] = []
     """What `ovnlab test` tries."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -171,6 +172,100 @@ def test_a_file_that_is_none(tmp_path: Path, kind: str) -> None:
     path = tmp_path if kind == "directory" else tmp_path / "missing.yaml"
     with pytest.raises(TopologyError, match=r"there is no such file|is a directory"):
         load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('Vagrant.configure("2") do |config|\n  config.vm.box = "debian/bookworm64"\nend\n', "a Vagrantfile"),
+        ("name: srl\ntopology:\n  nodes:\n    srl1: {kind: linux}\n", "a containerlab file"),
+        ("provider: clab\nmodule: [ospf]\nnodes: [r1, r2]\nlinks: [r1-r2]\n", "a netlab file"),
+        ("services:\n  web: {image: nginx}\n", "a docker compose file"),
+        ("apiVersion: v1\nkind: Pod\n", "a Kubernetes manifest"),
+        (
+            "switch 8a7b7ba6-1f5e-4f5e-9f1e-0d6d1c2b3a49 (network1)\n    port vm1\n        addresses: [\"dynamic\"]\n",
+            "what `ovn-nbctl show` prints",
+        ),
+        ('Chassis worker1\n    hostname: worker1\n    Encap geneve\n        ip: "1.2.3.4"\n', "what `ovn-sbctl show` prints"),
+        ("OVSDB JSON 6204 c0b5cb2a\n{}\n", "an OVSDB database file"),
+        ("\x7fELF\x02\x01", "a program"),
+        ("#!/bin/sh\novs-vsctl show\n", "a script"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_tool_is_told_for_what_it_is(text: str, kind: str) -> None:
+    assert mistakes(text)[0].startswith(f"lab.yaml: is {kind}, not a topology")
+
+
+def test_a_topology_with_a_mistake_is_not_taken_for_another_tools_file() -> None:
+    assert mistakes(NODES + "provider: libvrt\nchecks: 3\n")[0].startswith("lab.yaml:")
+    assert not any("not a topology" in said for said in mistakes(NODES + "provider: libvrt\nlogical: 3\n"))
+
+
+def unplaced(found: Topology) -> str:
+    """A topology without the lines of the file that its parts stand in."""
+    return re.sub(r"place='[^']*'", "", str(found))
+
+
+def test_every_list_of_one_may_stand_without_its_brackets() -> None:
+    bare = """\
+        nodes:
+          central: {role: central}
+          gw: {role: gateway, physical: ext, transport_zones: z}
+          inet: {role: host, physical: {ext: 203.0.113.254}, routes: {prefix: 10.0.0.0/8, nexthop: 203.0.113.20}}
+        physical_networks: {ext: {subnet: 203.0.113.0/24}}
+        logical:
+          switches:
+            n: {subnet: 10.2.0.0/24, ports: {vm1: {ip: 10.2.0.2, chassis: gw, serve: 80}}}
+            pub: {subnet: 203.0.113.0/24, physical_network: ext}
+          routers:
+            r:
+              ports: {n: {ip: 10.2.0.1/24}, pub: {ip: 203.0.113.20/24, gateway_chassis: gw}}
+              routes: {prefix: 0.0.0.0/0, nexthop: 203.0.113.254}
+              nat: {type: snat, external: 203.0.113.20, logical: 10.2.0.0/24}
+          port_groups: {g: {ports: vm1}}
+          acls: {port_group: g, direction: to-lport, priority: 1000, match: ip4, action: allow}
+          load_balancers: {lb: {vip: "10.2.0.100:80", backends: "10.2.0.2:80", switches: n, routers: r}}
+          ha_chassis_groups: {h: gw}
+          qos: {switch: n, direction: to-lport, priority: 1, match: ip4, rate: 1000}
+        checks: {from: vm1, ping: inet}
+        """
+    found = topology(bare)
+    data = YAML(typ="safe").load(textwrap.dedent(bare))
+
+    def listed(part: dict[str, object], *keys: str) -> None:
+        for key in keys:
+            part[key] = [part[key]]
+
+    logical, nodes = data["logical"], data["nodes"]
+    listed(nodes["gw"], "physical", "transport_zones")
+    listed(nodes["inet"], "routes")
+    nodes["inet"]["physical"]["ext"] = ["203.0.113.254"]
+    listed(logical["switches"]["n"]["ports"]["vm1"], "ip", "serve")
+    listed(logical["routers"]["r"]["ports"]["pub"], "ip", "gateway_chassis")
+    listed(logical["routers"]["r"], "routes", "nat")
+    listed(logical["port_groups"]["g"], "ports")
+    listed(logical["load_balancers"]["lb"], "backends", "switches", "routers")
+    listed(logical, "acls", "qos")
+    listed(logical["ha_chassis_groups"], "h")
+    listed(data, "checks")
+    assert unplaced(topology(json.dumps(data))) == unplaced(found)
+    jsonschema.validate(YAML(typ="safe").load(textwrap.dedent(bare)), json.loads(schema_text()))
+
+
+def test_no_list_of_the_grammar_refuses_a_single_value() -> None:
+    """Also one that is added later: in the schema, each array has its item as another form."""
+
+    def arrays(part: object, path: str, *, alone: bool) -> list[str]:
+        if isinstance(part, list):
+            return [found for item in part for found in arrays(item, path, alone=alone)]
+        if not isinstance(part, dict):
+            return []
+        found = [path] if part.get("type") == "array" and alone else []
+        for key, value in part.items():
+            found += arrays(value, f"{path}.{key}" if key not in ("anyOf", "items") else path, alone=key != "anyOf")
+        return found
+
+    assert arrays(json.loads(schema_text()), "", alone=True) == []
 
 
 def test_settings_are_put_over_the_file_and_named_in_mistakes() -> None:
