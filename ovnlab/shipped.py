@@ -18,6 +18,8 @@ VAGRANTFILE = _ROOT / "Vagrantfile.j2"
 COMPILED = _ROOT / "compiled"
 """Templates as Python; in a wheel only."""
 DEFAULT_TOPOLOGY = TOPOLOGIES / "3node.yaml"
+HERE = ("ovnlab.yaml", "topology.yaml")
+"""Files of the current folder that are taken where no topology is named."""
 
 
 def shipped_topologies() -> list[tuple[str, str, str]]:
@@ -30,10 +32,18 @@ def _about(path: Path) -> str:
     return path.read_text().splitlines()[2].removeprefix("# ")
 
 
+def topology_here() -> str | None:
+    """Return the file in the current folder that commands take where none is named."""
+    return next((name for name in HERE if Path(name).is_file()), None)
+
+
 def find_topology(given: str | None) -> str:
-    """The path of a topology: as given, or a shipped one by its name; 3node where nothing is given."""
+    """Return the path of a topology: as given, or a shipped one by its name.
+
+    Where nothing is given it is ovnlab.yaml or topology.yaml in the current folder, else the shipped 3node.
+    """
     if given is None:
-        return str(DEFAULT_TOPOLOGY)
+        return topology_here() or str(DEFAULT_TOPOLOGY)
     if not given:
         raise UsageError("invalid topology '': expected a file or the name of a shipped topology")
     shipped = TOPOLOGIES / f"{given}.yaml"

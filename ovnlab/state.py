@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -77,6 +78,18 @@ def _base_folder(variable: str, default: str) -> Path:
     return Path(given if given.strip() else os.path.expanduser(default))  # noqa: PTH111  works where there is no home
 
 
+_BARE_UP = re.compile(r"ovnlab up(?=$|[`;,:.)]|, | --dry-run)")
+"""`ovnlab up` without a file in a hint."""
+
+
+def typed_path(path: str) -> str:
+    """Return a path as a person types it in a shell: in the home directory, with `~`."""
+    home = os.environ.get("HOME", "").rstrip("/")
+    if home and path.startswith(f"{home}/"):
+        return f"~/{shlex.quote(path.removeprefix(f'{home}/'))}"
+    return shlex.quote(path)
+
+
 class LabFolder:
     """The files of one lab."""
 
@@ -120,9 +133,21 @@ class LabFolder:
 
     def up_command(self) -> str:
         """Return the command that brings the lab back, in quotes for a hint: also where there are other labs."""
+        return f"`{self.up_words()}`"
+
+    def up_words(self) -> str:
+        """Return the command that brings the lab back, as a person types it in a shell."""
         stored = self.stored()
-        words = [stored.source, *stored.options] if stored and stored.source else []
-        return f"`{shlex.join(['ovnlab', 'up', *words])}`"
+        if stored is None or not stored.source:
+            return "ovnlab up"
+        return " ".join(["ovnlab up", typed_path(stored.source), *map(shlex.quote, stored.options)])
+
+    def with_file(self, hint: str) -> str:
+        """Return a hint in which `ovnlab up` names the lab's file, also where there are other labs."""
+        if not _BARE_UP.search(hint):
+            return hint
+        command = self.up_words()
+        return _BARE_UP.sub(lambda _: command, hint)
 
     def is_locked(self) -> bool:
         """Return True if somebody works on the lab now. Who looks does not get into the way of others (proc(5))."""

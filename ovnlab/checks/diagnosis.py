@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,7 +28,7 @@ from ovnlab.insight.verdict import verdict
 from ovnlab.lab.lab import Lab
 from ovnlab.nodes.target import Target
 from ovnlab.northbound.live import LiveRow
-from ovnlab.state import labs
+from ovnlab.state import LabFolder, labs
 from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import Check, interface_name
 
@@ -86,8 +85,7 @@ def diagnose(lab: Lab, asked: DiagnosisRequest | None = None, *, send: bool = Tr
 
     Raises OvnlabError where the lab is down, UsageError for a name that it does not have.
     """
-    if not lab.provider.is_up():
-        raise OvnlabError(f"lab {lab.name} is down", hint="`ovnlab up` brings it back")
+    lab.require_up()
     snapshot = observe(lab)
     notes: list[str] = []
     if asked is not None:
@@ -540,15 +538,14 @@ def _follows(under: dict[int, int], number: int, top: int) -> bool:
 def _addressed(lab: Lab, finding: Finding) -> Finding:
     """The finding with a remedy that names the file, and the lab where there are several."""
     several = len(labs()) > 1
-    source = lab.stored.source if lab.stored else ""
-    commands = [_command(lab.name, source, command, several=several) for command in finding.remedy.split("; ")]
+    commands = [_command(lab.name, command, several=several) for command in finding.remedy.split("; ")]
     return dataclasses.replace(finding, remedy="; ".join(commands))
 
 
-def _command(lab: str, source: str, command: str, *, several: bool) -> str:
+def _command(lab: str, command: str, *, several: bool) -> str:
     words = command.split(" ", 2)
-    if command == "ovnlab up" and source:
-        return f"{command} {source}" + (f" --name {lab}" if Path(source).stem != lab else "")
+    if command == "ovnlab up":
+        return LabFolder(lab).with_file(command)
     if words[0] == "ovnlab" and len(words) > 1 and several and words[1] != "up":
         return " ".join([*words[:2], "-l", lab, *words[2:]])
     return command

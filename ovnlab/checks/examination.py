@@ -21,7 +21,7 @@ from ovnlab.nodes.target import Target
 from ovnlab.ovsdb.endpoints import of_zone
 from ovnlab.parallel import for_each
 from ovnlab.reporting import Reporter
-from ovnlab.state import labs
+from ovnlab.state import LabFolder, labs
 from ovnlab.tasks import daemons
 from ovnlab.topology.resolved import Check
 
@@ -138,7 +138,9 @@ def examine(lab: Lab, reporter: Reporter, *, sample: int, seed: int) -> Examinat
 
 def _of_lab(hint: str, lab: str) -> str:
     """A command that names the lab; `up` goes by its file."""
-    if not hint.startswith("ovnlab ") or hint == "ovnlab up":
+    if hint == "ovnlab up":
+        return LabFolder(lab).with_file(hint)
+    if not hint.startswith("ovnlab "):
         return hint
     command, separator, rest = hint.partition(" -- ")
     return f"{command} -l {lab}{separator}{rest}"

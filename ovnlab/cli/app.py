@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import os
@@ -14,7 +13,7 @@ import click
 from ovnlab import __version__, interruption
 from ovnlab.cli import output, streams
 from ovnlab.cli.options import complete_labs
-from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.errors import OvnlabError
 from ovnlab.scratch import sweep
 from ovnlab.state import cache_root, state_root
 
@@ -147,14 +146,18 @@ def _run(argv: Sequence[str]) -> int:
     except streams.OutputError:
         raise
     except OvnlabError as problem:
+        from ovnlab.cli import hints  # noqa: PLC0415  for errors
+
+        problem.hint = hints.with_file(problem.hint, words)
         output.error(problem, json="--json" in words)
         return problem.exit_code
+    except click.exceptions.NoArgsIsHelpError as problem:
+        streams.say(output.shown(problem.format_message()))
+        return problem.exit_code
     except click.ClickException as problem:
-        if "--json" in words:
-            output.error(UsageError(problem.format_message()), json=True)
-        else:
-            with contextlib.suppress(OSError):
-                problem.show()
+        from ovnlab.cli import hints  # noqa: PLC0415  for errors
+
+        output.error(hints.usage(problem), json="--json" in words)
         return problem.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -114,7 +114,7 @@ topology_argument = click.argument(
     metavar="[TOPOLOGY]",
     required=False,
     shell_complete=complete_topologies,
-    help="A topology file, or the name of a shipped one; 3node if omitted.",
+    help="A file, or the name of a shipped topology. If omitted: ovnlab.yaml or topology.yaml here, else 3node.",
 )
 provider_option = click.option("--provider", metavar="P", help="Use this provider instead of the file's.")
 name_option = click.option("--name", metavar="NAME", help="Name the lab so.")

@@ -139,7 +139,7 @@ class Lab:
         if self.folder.exists():
             hint = f"`ovnlab up` of its topology goes on with it, `ovnlab down {self.name}` removes it"
             raise OvnlabError(f"what lab {self.name} was made from is lost", hint=hint)
-        raise OvnlabError(f"there is no lab {self.name}", hint=_existing_labs())
+        raise UsageError(f"there is no lab {self.name}", hint=_existing_labs())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -159,7 +159,13 @@ class Lab:
         """A node that runs. Raises OvnlabError for a name that the lab does not have."""
         if self.topology.node(name) is None:
             raise self.unknown_name(name)
+        self.require_up()
         return self.provider.node(name)
+
+    def require_up(self) -> None:
+        """Raise OvnlabError where the lab is down."""
+        if not self.provider.is_up():
+            raise OvnlabError(f"lab {self.name} is down", hint=f"{self.folder.up_command()} brings it back")
 
     def central(self, zone: str | None = None) -> RunningNode:
         """A node with the Northbound and Southbound databases of a zone, of the first where none is named.
@@ -171,8 +177,7 @@ class Lab:
             raise UsageError(
                 f"lab {self.name} has no zone {zone!r}", hint=f"it has {', '.join(filter(None, zones)) or 'none'}"
             )
-        if not self.provider.is_up():
-            raise OvnlabError(f"lab {self.name} is down", hint=f"{self.folder.up_command()} brings it back")
+        self.require_up()
         return self._convergence(self.topology).central(zones[0] if zone is None else zone)
 
     def environment(self, node: str) -> dict[str, str]:
@@ -284,7 +289,9 @@ class Lab:
         if home is None:
             if self.topology.vm(name) is None:
                 raise self.unknown_name(name)
-            hint = f"ovnlab bind {name} {self.topology.chassis[-1].name}"
+            self.require_up()
+            meant = self.topology.vm(name)
+            hint = f"ovnlab bind {name} {(meant and meant.chassis) or self.topology.chassis[-1].name}"
             raise OvnlabError("is not bound to a node", where=name, hint=hint)
         return Target(name, home, vm=name, interface=interface_name(name))
 

@@ -127,7 +127,7 @@ def test_status_needs_none_of_the_tools_where_a_socket_answers(labs: Labs) -> No
         (["vsctl", "vm1", "show"], 2, "has no node or fake VM 'vm1'"),
         (["ping", "vm1", "192.168.0.250", "-c", "1"], 4, "did not answer"),
         (["ping", "vm1", "nobody"], 2, "has no node or fake VM 'nobody'"),
-        (["status", "--lab", "nowhere"], 1, "there is no lab nowhere"),
+        (["status", "--lab", "nowhere"], 2, "there is no lab nowhere"),
         (["status", "--lab", "../x"], 2, "cannot be the name of a lab"),
         (["down", "../x"], 2, "cannot be the name of a lab"),
         (["up", "no/such.yaml"], 2, "no/such.yaml: there is no such file"),
@@ -137,9 +137,17 @@ def test_status_needs_none_of_the_tools_where_a_socket_answers(labs: Labs) -> No
         (["render", "routed", "--only", "("], 2, "is no regular expression"),
         (["logs", "worker1", "no-such-daemon"], 1, "there are logs of"),
         (["logs", "../.."], 1, "there are no such logs"),
-        (["nonsense"], 2, "No such command 'nonsense'"),
-        (["statu"], 2, "No such command 'statu'. Did you mean 'status'?\n"),
-        (["status", "--nonsense"], 2, "No such option"),
+        (["nonsense"], 2, "ovnlab: unknown command 'nonsense'\n  → ovnlab --help lists them\n"),
+        (["statu"], 2, "ovnlab: unknown command 'statu'\n  → did you mean status?\n"),
+        (["status", "--nonsense"], 2, "ovnlab: unknown option --nonsense\n  → ovnlab status --help\n"),
+        (["status", "--al"], 2, "did you mean --all?"),
+        (["ping", "vm1"], 2, "ovnlab: missing argument 'DST'\n  → ovnlab ping --help\n"),
+        (["ping", "vm1", "vm2", "-c", "many"], 2, "→ ovnlab ping --help\n"),
+        (["image", "bild"], 2, "did you mean build?"),
+        (["destroy"], 2, "ovnlab: unknown command 'destroy'\n  → ovnlab down\n"),
+        (["ps"], 2, "→ ovnlab ls\n"),
+        (["plan"], 2, "→ ovnlab up --dry-run\n"),
+        (["attach", "vm1"], 2, "→ ovnlab shell\n"),
     ],
 )
 def test_errors_say_what_and_what_to_do(running: Labs, words: list[str], code: int, said: str) -> None:
@@ -201,7 +209,7 @@ def test_a_lab_is_named_anywhere_before_what_another_program_is_told(running: La
 def test_the_environment_names_a_lab(running: Labs) -> None:
     running.extra_environment["OVNLAB_LAB"] = "nosuch"
     try:
-        assert "there is no lab nosuch" in running.run("status", expect=1).stderr
+        assert "there is no lab nosuch" in running.run("status", expect=2).stderr
         assert running.json("status", "--lab", "routed")["lab"] == "routed"
         assert running.json("-l", "routed", "status")["lab"] == "routed"
         assert running.json("down", "also-nosuch")["removed"] == []

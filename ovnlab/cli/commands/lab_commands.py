@@ -22,8 +22,8 @@ from ovnlab.cli.options import (
     topology_argument,
 )
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.shipped import find_topology
-from ovnlab.state import LabFolder, Stored, locks
+from ovnlab.shipped import find_topology, topology_here
+from ovnlab.state import LabFolder, Stored, locks, typed_path
 from ovnlab.state import labs as existing_labs
 from ovnlab.waiting import CLOCK
 
@@ -52,7 +52,7 @@ def up(
     """Bring a lab up, or make it what the file says now.
 
     Without TOPOLOGY it is the lab that --lab names, or the only one there is, with the file and the options that it was
-    brought up with.
+    brought up with. Where there is none, it is ovnlab.yaml or topology.yaml in this folder, else the shipped 3node.
     A password that it needs is asked for, or taken from OVNLAB_SSH_PASSWORD.
 
     \b
@@ -77,6 +77,8 @@ def up(
     request = Request.again(again) if again else Request(find_topology(topology), settings, name, provider)
     with progress() as reporter:
         found, wanted = prepare(request, reporter)
+        if topology is None:
+            reporter.note(f"this is lab {wanted.name}, of {typed_path(request.path)}")
         announce(wanted, request.path, reporter)
         source, named = str(Path(request.path).resolve()), request.name is not None
         if dry_run:
@@ -120,6 +122,8 @@ def _stored_one(lab: str | None) -> Stored | None:
         raise UsageError(
             f"unknown lab {lab}: nothing says what to bring it up from", hint=f"ovnlab up FILE --name {lab}"
         )
+    if len(there) > 1 and topology_here():
+        return None  # the file in this folder is one of them, or another one
     if len(there) > 1:
         hint = (
             f"say which: {' or '.join(folder.up_command() for folder in there[:2])}; `ovnlab up 3node` is another one"
@@ -250,9 +254,10 @@ def list_labs(json: bool) -> int:
 
 @click.command("status")
 @click.option("--all", "everything", is_flag=True, help="Show every row of a large lab.")
+@click.option("--exit-code", is_flag=True, help="Exit with 4 unless the lab is up and whole.")
 @lab_option
 @json_option
-def status(everything: bool, lab: str | None, json: bool) -> int:
+def status(everything: bool, exit_code: bool, lab: str | None, json: bool) -> int:
     """Show a lab: nodes, daemons, versions, chassis, tunnels, ports and where they are bound.
 
     Of more than 30 nodes, tunnels or ports it shows how many there are, and those that are not as they should be.
@@ -260,7 +265,7 @@ def status(everything: bool, lab: str | None, json: bool) -> int:
     \b
     ovnlab status
     ovnlab status --all
-    ovnlab status --json
+    ovnlab status --exit-code --json
     """
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.cli.render import status_text  # noqa: PLC0415  what looks at a lab is loaded by commands that do
@@ -275,7 +280,7 @@ def status(everything: bool, lab: str | None, json: bool) -> int:
     else:
         status_text.show(found, everything=everything)
         output.line(f"logs: {output.size(logs)} in {the_lab.folder.logs}")
-    return 0
+    return 4 if exit_code and found.state != "up" else 0
 
 
 @click.command("logs")

@@ -21,12 +21,21 @@ from ovnlab.cli.options import (
     lab_option,
     target_argument,
 )
-from ovnlab.errors import ChecksFailed, OvnlabError, UsageError
+from ovnlab.cli.terminal import run_with_terminal
+from ovnlab.errors import ChecksFailed, OvnlabError, Timeout, UsageError
 from ovnlab.topology.addresses import parse_interface, parse_ip, parse_mac
 
 if TYPE_CHECKING:
     from ovnlab.lab.lab import Lab
     from ovnlab.nodes.target import Target
+
+
+KILLED = 137
+"""The exit code of a program that was killed, as a shell tells it."""
+
+
+ENDING = 2.0
+"""Seconds that a node may take to be gone when what it ran is."""
 
 
 def _find(lab: str | None) -> Lab:
@@ -169,10 +178,26 @@ def shell(target: str, lab: str | None) -> int:
     \b
     ovnlab shell worker1
     """
-    place = _find(lab).target(target)
+    found = _find(lab)
+    place = found.target(target)
     # The prompt shows the name of the host: in a fake VM, its own.
     renamed = ["unshare", "--uts", "sh", "-c", 'hostname "$0"; exec bash -i', target]
-    return run_on(place.command(renamed if place.vm else ["bash", "-i"]), json=False)
+    streams.flush()
+    code = run_with_terminal(place.command(renamed if place.vm else ["bash", "-i"]))
+    if code == KILLED and _has_ended(found, place.node.name):
+        hint = f"{found.folder.up_command()} brings it back"
+        raise OvnlabError(f"{place.node.name} of lab {found.name} has ended", hint=hint)
+    return code
+
+
+def _has_ended(lab: Lab, node: str) -> bool:
+    """Return True if a node ends now: what it runs is killed first."""
+    from ovnlab.waiting import wait_until  # noqa: PLC0415
+
+    try:
+        return wait_until("the end", lambda: node not in lab.provider.running() or None, timeout=ENDING)
+    except Timeout:
+        return False
 
 
 @click.command("ping")

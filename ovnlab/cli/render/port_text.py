@@ -42,7 +42,8 @@ def show(seen: LabView, name: str, *, json: bool) -> int:
     if found.problems:
         output.line()
         for problem in found.problems:
-            output.line(f"{output.coloured('!', 'red')} {problem}")
+            said = seen.lab.folder.with_file(problem) if seen.lab is not None else problem
+            output.line(f"{output.coloured('!', 'red')} {said}")
     return 0
 
 

@@ -62,12 +62,18 @@ def show(trace: Trace, verdict: Verdict, *, how: str, causes: Sequence[NamedCaus
     colour = "green" if verdict.agrees else "red"
     output.line(f"{output.coloured('verdict', 'bold')}  {output.coloured(verdict.sentence, colour)}")
     if verdict.hint:
-        output.line(f"         {output.coloured('→', 'yellow')} {verdict.hint}")
+        output.line(f"         {output.coloured('→', 'yellow')} {_with_file(trace, verdict.hint)}")
     for cause in causes[:MOST_CAUSES]:
         sure = "" if cause.certainty == "certain" else f" ({cause.certainty})"
         output.line(f"{output.coloured('cause', 'bold')}    {output.coloured(cause.said, 'red')}{sure}")
         if cause.remedy:
             output.line(f"         {output.coloured('→', 'yellow')} {cause.remedy}")
+
+
+def _with_file(trace: Trace, hint: str) -> str:
+    """Return a hint in which `ovnlab up` names the lab's file; of a bundle there is none."""
+    lab = trace.look.lab
+    return lab.folder.with_file(hint) if lab is not None else hint
 
 
 def _end(name: str, ip: str) -> str:
