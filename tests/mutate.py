@@ -100,8 +100,8 @@ DEFECTS = (
     Defect("podman.py", "if len(added) == 1:", "if len(added) == 2:", (unit("scripts"), lab("podman"))),
     Defect("podman.py", 'if _base(from_path) in ("", ".", ".."):', "if False:", (unit("scripts"), lab("podman"))),
     # templates
-    Defect("../templates/node/running.sh.j2", '[ "$program" = "$1" ]', "true", (unit("running"), lab("converging")), "killed"),
-    Defect("../templates/node/bind.sh.j2", 'ip -n "$vm" -4 route flush default', "true", (lab("converging"), lab("changing")), "router or route or switch"),
+    Defect("../templates/node/lib/running.sh.j2", '[ "$program" = "$1" ]', "true", (unit("running"), lab("converging")), "killed"),
+    Defect("../templates/node/bind-vms.sh.j2", 'ip -n "$vm" -4 route flush default', "true", (lab("converging"), lab("changing")), "router or route or switch"),
 )  # fmt: skip
 
 

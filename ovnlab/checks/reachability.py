@@ -61,7 +61,7 @@ def _sent(tries: Sequence[ReachabilityTest], seconds: int) -> list[str]:
     def send(home: tuple[RunningNode, list[int]]) -> list[tuple[int, str]]:
         node, numbers = home
         lines = [tries[number].line(number) for number in numbers]
-        script = render("node/tries.sh.j2", node=node.name, tries=lines, seconds=seconds, parallel=PARALLEL)
+        script = render("node/try-packets.sh.j2", node=node.name, tries=lines, seconds=seconds, parallel=PARALLEL)
         timeout = TIMEOUT + len(numbers) * (seconds + 1)
         printed = run_script(node.context, script, where=f"{node.name}: sending packets", timeout=timeout)
         return [(int(number), outcome) for number, outcome in map(str.split, printed.splitlines())]

@@ -117,7 +117,7 @@ def write(lab: Lab, path: Path) -> BundleResult:
 
 def _collected(node: RunningNode) -> bytes:
     """What a node has, as an archive. Raises OvnlabError where it does not answer."""
-    script = render("node/bundle.sh.j2", most=MOST_OF_A_LOG, columns=INTERFACE)
+    script = render("node/collect-bundle.sh.j2", most=MOST_OF_A_LOG, columns=INTERFACE)
     try:
         done = subprocess.run(
             node.command(["sh", "-c", script]),

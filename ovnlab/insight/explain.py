@@ -132,7 +132,7 @@ def _bound(node: str, bound: BoundVM, interface: Row | None) -> Iterator[tuple[s
 def interfaces(look: LabView, node: str) -> Sequence[Row]:
     """The interfaces of a node's switch."""
     if node in look.nodes:
-        script = render("node/interfaces.sh.j2", columns=INTERFACE)
+        script = render("node/list-interfaces.sh.j2", columns=INTERFACE)
         return rows(run_script(look.nodes[node].context, script, where=f"{node}: its interfaces"))
     return look.interfaces.get(node, ())
 

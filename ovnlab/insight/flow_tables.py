@@ -93,7 +93,7 @@ class Sample:
 
 def sample(look: LabView, node: str, *, times: int = 2, interval: float = 1.0) -> list[Flow]:
     """The flows of a node's br-int; looked at twice, with their rates between."""
-    script = render("node/flows.sh.j2", times=times, interval=interval)
+    script = render("node/dump-flows.sh.j2", times=times, interval=interval)
     printed = run_script(look.node(node).context, script, where=f"{node}: its flows", timeout=TIMEOUT + interval)
     samples = [_parsed(part) for part in printed.split("at ")[1:]]
     return rated(samples[0], samples[-1]) if len(samples) > 1 else list(samples[0].flows.values())

@@ -209,7 +209,7 @@ def run(
     Raises Timeout where the switch does not answer in time.
     """
     options = [word for answer in tracked for word in ("--ct-next", answer)]
-    script = render("node/ofproto.sh.j2", flow=flow, bridge=bridge, options=options, seconds=SECONDS)
+    script = render("node/trace-ofproto.sh.j2", flow=flow, bridge=bridge, options=options, seconds=SECONDS)
     try:
         printed = run_script(context, script, where=f"{node}: ofproto/trace", timeout=2 * SECONDS + 1)
     except CommandFailed as error:

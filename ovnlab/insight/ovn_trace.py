@@ -216,7 +216,7 @@ def run(
 ) -> LogicalTrace:
     """Trace a packet. Raises UsageError with what ovn-trace says of a microflow that makes no sense."""
     script = render(
-        "node/trace.sh.j2",
+        "node/trace-packet.sh.j2",
         databases=databases,
         tls=TLS_OPTIONS,
         datapath=datapath,
@@ -237,7 +237,7 @@ def run_all(
     `tracked` is what connection tracking answers (ovn-trace(8), --ct), each time that it is asked.
     """
     script = render(
-        "node/traces.sh.j2",
+        "node/trace-packets.sh.j2",
         databases=databases,
         tls=TLS_OPTIONS,
         packets=packets,

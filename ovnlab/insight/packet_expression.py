@@ -127,10 +127,14 @@ def send(question: ProbePacket, packet: bytes, *, from_chassis: bool, copies: in
         port = end.port
         if port is not None and port.parent and port.tag:
             packet = packet[:12] + struct.pack("!HH", 0x8100, port.tag) + packet[12:]
-        script = render("node/inject.sh.j2", port=question.in_port, packet=packet.hex())
+        script = render("node/inject-packet.sh.j2", port=question.in_port, packet=packet.hex())
         run_script(place.context, script, where=f"{node}: sending a packet")
         return
     script = render(
-        "node/send.sh.j2", namespace=end.place.vm or "", device=end.place.interface, packet=packet.hex(), copies=copies
+        "node/send-packets.sh.j2",
+        namespace=end.place.vm or "",
+        device=end.place.interface,
+        packet=packet.hex(),
+        copies=copies,
     )
     run_script(end.place.node.context, script, where=f"{end.name}: sending a packet")

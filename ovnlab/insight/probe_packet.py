@@ -361,7 +361,7 @@ def way(end: End, address: str) -> EgressRoute:
         return EgressRoute(_hop(end.bound, address, end.device))
     if end.place is None or not address:
         return EgressRoute(address or None)
-    script = f"set -- {address}\n{render('node/way.sh.j2')}"
+    script = f"set -- {address}\n{render('node/look-up-route.sh.j2')}"
     if end.place.vm:
         script = f"ip netns exec {end.place.vm} sh -s <<'ovnlab-end'\n{script}\novnlab-end"
     printed = run_script(end.place.node.context, script, where=f"{end.name}: its routes")

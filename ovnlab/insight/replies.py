@@ -239,7 +239,9 @@ def silence(end: End, back: ProbePacket) -> Iterator[str]:
     if end.place is None:
         return
     own = back.fields.get("ip4.src") or back.fields.get("ip6.src") or end.ip
-    script = render("node/silence.sh.j2", namespace=end.place.vm or "", address=own, device=end.place.interface or "lo")
+    script = render(
+        "node/explain-silence.sh.j2", namespace=end.place.vm or "", address=own, device=end.place.interface or "lo"
+    )
     try:
         printed = run_script(end.place.node.context, script, where=f"{end.name}: its kernel", timeout=10)
     except OvnlabError:
@@ -275,7 +277,7 @@ def confirmed(found: Trace) -> Reply | None:
     if end.place is None or not address or asked.more or "udp.dst" in asked.fields:
         return None
     script = render(
-        "node/converse.sh.j2",
+        "node/await-reply.sh.j2",
         namespace=end.place.vm or "",
         device=end.place.interface if end.place.is_vlan or not end.place.vm else "",
         address=address,

@@ -372,13 +372,13 @@ def _of_what_was_read(snapshot: LabSnapshot, found: Plan, *, northbound: bool) -
 
 
 def _node(node: RunningNode) -> NodeSnapshot:
-    script = render("node/snapshot.sh.j2", limit=LIMIT, switch=SWITCH_TABLES)
+    script = render("node/snapshot-node.sh.j2", limit=LIMIT, switch=SWITCH_TABLES)
     printed = run_script(node.context, script, where=f"{node.name}: looking", timeout=NODE_LIMIT)
     return node_in(node.name, printed)
 
 
 def node_in(name: str, printed: str) -> NodeSnapshot:
-    """The node that templates/node/snapshot.sh.j2 printed."""
+    """The node that templates/node/snapshot-node.sh.j2 printed."""
     answers: dict[str, Answer] = {}
     for part in ("\n" + printed).split("\novnlab-question ")[1:]:
         head, _, text = part.partition("\n")
@@ -405,7 +405,7 @@ def _probed_tables(switch: Tables) -> Tables | None:
 
 
 def _as_probed(answers: Mapping[str, Answer]) -> list[str]:
-    """The same facts in the lines of templates/node/probe.sh.j2."""
+    """The same facts in the lines of templates/node/probe-node.sh.j2."""
     lines = [line for name in ("daemons", "serves") for line in answers.get(name, MISSING).text.splitlines()]
     links, routes, _, _ = _arrays(answers.get("network", MISSING).text, 4)
     lines.append(f"links {json.dumps(links)}")

@@ -60,7 +60,7 @@ class Capture:
         self, place: CapturePoint, filters: str, *, snapshot: int = SNAPSHOT, into: IO[bytes] | None = None
     ) -> None:
         self.place = place
-        script = render("node/capture.sh.j2")
+        script = render("node/capture-packets.sh.j2")
         self._process = subprocess.Popen(
             list(place.command(["sh", "-c", script, "sh", place.device, filters, str(snapshot)])),
             stdin=subprocess.PIPE,

@@ -254,7 +254,7 @@ def northd(seen: LabView, zone: str) -> str:
 
     def ask(node: RunningNode) -> str:
         try:
-            said = run_script(node.context, render("node/northd.sh.j2"), where=node.name, timeout=NORTHD_SECONDS)
+            said = run_script(node.context, render("node/query-northd.sh.j2"), where=node.name, timeout=NORTHD_SECONDS)
         except OvnlabError:
             return "silent"
         return said.partition("Status:")[2].strip() or "silent"

@@ -777,7 +777,7 @@ def _absent(trace: Trace, chassis: str, uuid: str) -> bool:
     look = trace.look
     if chassis not in look.nodes or not uuid:
         return False
-    script = render("node/cookie.sh.j2", cookie=f"0x{uuid}")
+    script = render("node/dump-flows-by-cookie.sh.j2", cookie=f"0x{uuid}")
     try:
         return not run_script(look.nodes[chassis].context, script, where=f"{chassis}: its flows").strip()
     except OvnlabError:

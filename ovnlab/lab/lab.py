@@ -396,7 +396,7 @@ class Lab:
             return
 
         def bring(node: RunningNode) -> None:
-            script = render("node/logs.sh.j2", most=MOST_OF_A_LOG)
+            script = render("node/read-logs.sh.j2", most=MOST_OF_A_LOG)
             printed = run_script(node.context, script, where=f"{node.name}: reading its logs")
             _, *parts = BROUGHT_LOG.split(printed)
             for name, text in zip(parts[::2], parts[1::2], strict=True):
@@ -878,39 +878,48 @@ class Lab:
         placeholders = dict.fromkeys(builds.wanted(topology), builds.PLACEHOLDER)
         papers = {node.name: credentials.PLACEHOLDERS for node in topology.nodes if topology.control.tls}
         scripts = [
-            *((f"{name}/certificate.sh", daemons.certificate_script(name, files)) for name, files in papers.items()),
+            *(
+                (f"{name}/install-certificate.sh", daemons.certificate_script(name, files))
+                for name, files in papers.items()
+            ),
             *(
                 (
-                    f"{node.name}/{'switch' if node.has_switch else 'plain'}.sh",
+                    f"{node.name}/{'start-switch' if node.has_switch else 'configure-host'}.sh",
                     daemons.node_script(
                         topology, node, daemons.Start(placeholders.get(node.name, ""), node.name in founders)
                     ),
                 )
                 for node in topology.nodes
             ),
-            *((f"{node.name}/controller.sh", daemons.controller_script(topology, node)) for node in switches),
+            *((f"{node.name}/start-controller.sh", daemons.controller_script(topology, node)) for node in switches),
         ]
         if topology.transit_switches:
             names = [switch.name for switch in topology.transit_switches]
-            scripts.append((f"{topology.central.name}/transit.sh", daemons.transit_script(names, (), topology.name)))
+            scripts.append(
+                (f"{topology.central.name}/set-transit-switches.sh", daemons.transit_script(names, (), topology.name))
+            )
         for zone in topology.zones:
             mine = [item for item in rows if item.zone == zone]
             central = topology.centrals(zone)[0].name
             if mine:
-                scripts.append((f"{central}/northbound.sh", change.transaction_script(mine, found[zone])))
+                scripts.append((f"{central}/apply-transaction.sh", change.transaction_script(mine, found[zone])))
         scripts.extend(
-            (f"{node.name}/bind.sh", binding.bind_script(topology.name, node, bound[node.name]))
+            (f"{node.name}/bind-vms.sh", binding.bind_script(topology.name, node, bound[node.name]))
             for node in topology.nodes
             if node.name in bound
         )
         for zone in topology.zones:
             names = [node.name for node in topology.chassis if node.zone == zone]
             script = daemons.registered_script(found[zone], names)
-            scripts.append((f"{topology.centrals(zone)[0].name}/registered.sh", script))
+            scripts.append((f"{topology.centrals(zone)[0].name}/wait-chassis-registered.sh", script))
         scripts += [
-            *((f"{node.name}/tunnels.sh", daemons.tunnels_script(topology, node)) for node in topology.chassis),
-            *((f"{node.name}/announce.sh", daemons.announce_script(node)) for node in topology.chassis),
-            *((f"{name}/ask.sh", binding.ask_script(name, items)) for name, items in asking.items() if items),
+            *((f"{node.name}/wait-tunnels.sh", daemons.tunnels_script(topology, node)) for node in topology.chassis),
+            *((f"{node.name}/announce-addresses.sh", daemons.announce_script(node)) for node in topology.chassis),
+            *(
+                (f"{name}/request-addresses.sh", binding.ask_script(name, items))
+                for name, items in asking.items()
+                if items
+            ),
         ]
         return [*builds.scripts(topology), *self._provider(topology).render(topology), *scripts]
 

@@ -374,7 +374,7 @@ def _shown(value: object) -> str:
 def transaction_script(changes: Sequence[Change], databases: Databases) -> str:
     """The shell script that makes changes in one transaction."""
     commands = [command for change in changes for command in change.commands]
-    return render("node/transaction.sh.j2", commands=commands, databases=databases)
+    return render("node/apply-transaction.sh.j2", commands=commands, databases=databases)
 
 
 def apply(central: Context, databases: Databases, changes: Sequence[Change]) -> None:

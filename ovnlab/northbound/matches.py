@@ -31,7 +31,7 @@ def check(context: Context, topology: Topology, source: str, changes: Sequence[C
     names += [*(item.name for item in topology.address_sets), *(item.name for item in topology.port_groups)]
     rules: tuple[Acl | Qos, ...] = (*topology.acls, *topology.qos)
     script = render(
-        "node/matches.sh.j2",
+        "node/check-matches.sh.j2",
         matches=sorted({rule.match for rule in rules}),
         address_sets=topology.address_sets,
         port_groups=topology.port_groups,

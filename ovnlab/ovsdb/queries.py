@@ -32,7 +32,7 @@ class TableQuery(msgspec.Struct, frozen=True):
 
     def script(self, databases: Databases | None = None) -> str:
         """Prints the rows on the node, a table a line; of a cluster where `databases` says so."""
-        return render("node/tables.sh.j2", tool=self.server.tool, tables=self.columns, databases=databases)
+        return render("node/list-tables.sh.j2", tool=self.server.tool, tables=self.columns, databases=databases)
 
     def parse(self, printed: str) -> Tables:
         """What that script printed."""

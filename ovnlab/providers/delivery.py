@@ -64,7 +64,7 @@ def _unpack(machine: SshMachine, artefact: Artefact, archive: Path) -> None:
     folder = f"/opt/ovnlab/builds/.{artefact.key}"
     with archive.open("rb") as file:
         stream(machine, f"rm -rf {folder} && mkdir -p {folder} && tar -C {folder} -xzf -", file, where=where)
-    script = render("node/verify.sh.j2", folder=folder, key=artefact.key, sums=sums)
+    script = render("node/verify-build.sh.j2", folder=folder, key=artefact.key, sums=sums)
     run_script(machine.context, script, where=where)
 
 

@@ -42,7 +42,9 @@ class RemoteBuildHost:
 
     @cached_property
     def _facts(self) -> tuple[str, str, str, str]:
-        said = run_script(self.context, render("build/workshop.sh.j2"), where=f"{self.name}: looking for a compiler")
+        said = run_script(
+            self.context, render("build/find-compiler.sh.j2"), where=f"{self.name}: looking for a compiler"
+        )
         facts = dict(line.split(" ", 1) for line in said.splitlines())
         if lacking := facts.get("lacking"):
             raise HostRequirementError(

@@ -358,7 +358,7 @@ def introduce(machines: Iterable[SshMachine], topology: Topology) -> None:
     def tell(found: SshMachine) -> None:
         node = topology.node(found.name)
         script = render(
-            "node/introduced.sh.j2", lab=topology.name, node=node, nodes=nodes, install=topology.base == "packages"
+            "node/introduce-nodes.sh.j2", lab=topology.name, node=node, nodes=nodes, install=topology.base == "packages"
         )
         run_script(found.context, script, where=f"{found.name}: meeting the others", timeout=INSTALL_TIMEOUT)
 

@@ -163,7 +163,7 @@ class SshProvider:
             # Noted before it is taken, so that `down` looks there, whatever happens meanwhile.
             with gate:
                 self._note(node, taken=False)
-            script = render("node/take.sh.j2", node=node, owner=self.owner, install=install)
+            script = render("node/take-host.sh.j2", node=node, owner=self.owner, install=install)
             where = f"{node.name} ({node.machine.host})"
             run_script(machine.context, script, where=where, timeout=INSTALL_TIMEOUT)
             self._note(node, taken=True)
@@ -187,11 +187,11 @@ class SshProvider:
                 user.open()
                 with gate:
                     self._note(node, taken=False)
-                run_script(user, render("node/authorize.sh.j2", key=self._authorized), where=where)
+                run_script(user, render("node/authorize-key.sh.j2", key=self._authorized), where=where)
                 try:
                     self._machine(node).root.open()
                 except LoginRefused as error:
-                    run_script(user, render("node/unauthorize.sh.j2", key=self._authorized), where=where)
+                    run_script(user, render("node/revoke-key.sh.j2", key=self._authorized), where=where)
                     self._note(node, taken=None)
                     error.hint = "its SSH server does not go by ~/.ssh/authorized_keys: sshd -T says by what"
                     raise
@@ -263,14 +263,14 @@ class SshProvider:
             with self._as_user(node, self._password([node])) as user:
                 is_taken = noted.taken or self._is_noted_there(user, where)
                 if is_taken:
-                    run_script(user, render("node/authorize.sh.j2", key=self._authorized), where=where)
+                    run_script(user, render("node/authorize-key.sh.j2", key=self._authorized), where=where)
                 else:
-                    run_script(user, render("node/unauthorize.sh.j2", key=self._authorized), where=where)
+                    run_script(user, render("node/revoke-key.sh.j2", key=self._authorized), where=where)
         if is_taken:
             self._put_back(noted, where)
             if node.machine.password:
                 with self._as_user(node) as user:
-                    run_script(user, render("node/unauthorize.sh.j2", key=self._authorized), where=where)
+                    run_script(user, render("node/revoke-key.sh.j2", key=self._authorized), where=where)
         self.keys.close(node.name)
         self._note(node, taken=None)
         self._answering.pop(node.name, None)
@@ -296,7 +296,7 @@ class SshProvider:
         read = "exec 9>/run/ovnlab.lock && flock 9 && { cat /var/lib/ovnlab/external_ids 2>/dev/null || :; }"
         said = run_script(machine.context, read, where=where, timeout=INSTALL_TIMEOUT)
         script = render(
-            "node/release.sh.j2",
+            "node/release-host.sh.j2",
             lab=self.folder.name,
             owner=self.owner,
             taken=noted.taken,
@@ -348,7 +348,7 @@ class SshProvider:
         """What is run when hosts become part of the lab."""
         install = topology.base == "packages"
         return [
-            (f"{node.name}/take.sh", render("node/take.sh.j2", node=node, owner=self.owner, install=install))
+            (f"{node.name}/take-host.sh", render("node/take-host.sh.j2", node=node, owner=self.owner, install=install))
             for node in topology.nodes
         ]
 

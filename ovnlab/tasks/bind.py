@@ -41,17 +41,17 @@ def askers(node: Node | None, vms: Sequence[VM]) -> list[Asker]:
 
 def bind_script(lab: str, node: Node, vms: Sequence[VM]) -> str:
     """Makes ports and namespaces of fake VMs, or corrects them."""
-    return render("node/bind.sh.j2", lab=lab, node=node.name, datapath=node.datapath, vms=vms)
+    return render("node/bind-vms.sh.j2", lab=lab, node=node.name, datapath=node.datapath, vms=vms)
 
 
 def unbind_script(node: str, vms: Sequence[VM | BoundVM]) -> str:
     """Removes ports and namespaces of fake VMs, and what runs in them."""
-    return render("node/unbind.sh.j2", node=node, vms=vms)
+    return render("node/unbind-vms.sh.j2", node=node, vms=vms)
 
 
 def ask_script(node: str, found: Sequence[Asker]) -> str:
     """Asks for addresses as a machine does, and waits until they are there."""
-    return render("node/ask.sh.j2", node=node, askers=found, timeout=ANSWER_TIMEOUT)
+    return render("node/request-addresses.sh.j2", node=node, askers=found, timeout=ANSWER_TIMEOUT)
 
 
 def bind(context: Context, lab: str, node: Node, vms: Sequence[VM]) -> None:
@@ -72,7 +72,7 @@ def ask(context: Context, node: str, found: Sequence[Asker]) -> None:
 
 def await_flows(context: Context, node: str, vms: Sequence[VM], *, timeout: int = READY_TIMEOUT) -> None:
     """Return when the flows of fake VMs are installed on their node."""
-    script = render("node/bound.sh.j2", node=node, vms=vms, timeout=timeout)
+    script = render("node/wait-flows-installed.sh.j2", node=node, vms=vms, timeout=timeout)
     run_script(context, script, where=f"{node}: waiting for flows", timeout=timeout + 10)
 
 
@@ -89,7 +89,9 @@ def await_up(
 
     And when the health checks of `checked`, ports and the TCP ports they serve, do not fail any more, or in 10 s.
     """
-    script = render("node/up.sh.j2", vms=vms, checked=checked, timeout=timeout, databases=databases, synced=synced)
+    script = render(
+        "node/wait-ports-up.sh.j2", vms=vms, checked=checked, timeout=timeout, databases=databases, synced=synced
+    )
     run_script(central, script, where="central: waiting for ports", timeout=timeout * 2 + 30)
 
 

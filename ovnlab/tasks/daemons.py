@@ -101,7 +101,7 @@ def node_script(topology: Topology, node: Node, how: Start) -> str:
 def _switch_script(topology: Topology, node: Node, how: Start) -> str:
     ids = external_ids(topology, node)
     return render(
-        "node/switch.sh.j2",
+        "node/start-switch.sh.j2",
         node=node,
         build=how.build,
         lab=topology.name,
@@ -118,7 +118,7 @@ def _switch_script(topology: Topology, node: Node, how: Start) -> str:
 
 
 def _central_values(topology: Topology, node: Node, how: Start) -> dict[str, object]:
-    """What templates/node/central.sh.j2 asks for."""
+    """What templates/node/lib/start-central.sh.j2 asks for."""
     protocol = endpoints.protocol(topology)
     centrals = topology.centrals(node.zone)
     ports = (endpoints.NORTHBOUND, endpoints.SOUTHBOUND)
@@ -179,7 +179,7 @@ def _plain_script(topology: Topology, node: Node, build: str) -> str:
         mtu = topology.underlay.mtu
         devices.insert(0, {"name": "eth1", "mac": node.mac, "mtu": mtu, "addresses": [node.cidr], "dhcp": False})
     return render(
-        "node/plain.sh.j2",
+        "node/configure-host.sh.j2",
         node=node,
         connected=connected(node),
         build=build,
@@ -199,7 +199,7 @@ def controller_script(topology: Topology, node: Node) -> str:
         first = (topology.central,)
         ic = [endpoints.remotes(topology, first, p) for p in (endpoints.IC_NORTHBOUND, endpoints.IC_SOUTHBOUND)]
     return render(
-        "node/controller.sh.j2",
+        "node/start-controller.sh.j2",
         node=node,
         northbound=found.northbound_or_socket,
         southbound=found.southbound_or_socket,
@@ -211,26 +211,28 @@ def controller_script(topology: Topology, node: Node) -> str:
 
 def certificate_script(node: str, files: Mapping[str, str]) -> str:
     """Writes a node's private key and certificates."""
-    return render("node/certificate.sh.j2", node=node, files=files)
+    return render("node/install-certificate.sh.j2", node=node, files=files)
 
 
 def registered_script(found: Databases, chassis: Sequence[str], *, synced: bool = True) -> str:
     """Waits, on a central node, for chassis to register and for `--wait=hv sync`."""
     timeout = ready_timeout(len(chassis))
-    return render("node/registered.sh.j2", databases=found, chassis=chassis, timeout=timeout, synced=synced)
+    return render(
+        "node/wait-chassis-registered.sh.j2", databases=found, chassis=chassis, timeout=timeout, synced=synced
+    )
 
 
 def tunnels_script(topology: Topology, node: Node) -> str:
     """Waits until a chassis has a working tunnel port to every peer."""
     peers = [(peer.name, peer.ip) for peer in topology.peers(node)]
-    return render("node/tunnels.sh.j2", node=node.name, peers=peers, timeout=ready_timeout(len(peers)))
+    return render("node/wait-tunnels.sh.j2", node=node.name, peers=peers, timeout=ready_timeout(len(peers)))
 
 
 def announce_script(node: Node) -> str:
     """Announces a node's addresses to its neighbours."""
     own = [(node.underlay_device, node.mac)] if node.underlay_device else []
     devices = own if node.has_switch else [(nic.device, nic.mac) for nic in node.nics if nic.mac]
-    return render("node/announce.sh.j2", node=node, devices=devices)
+    return render("node/announce-addresses.sh.j2", node=node, devices=devices)
 
 
 class TransitSwitch(msgspec.Struct, frozen=True):
@@ -242,7 +244,7 @@ class TransitSwitch(msgspec.Struct, frozen=True):
 
 def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
     """Makes and removes transit switches in the interconnection's Northbound database."""
-    return render("node/transit.sh.j2", add=add, remove=remove, lab=lab)
+    return render("node/set-transit-switches.sh.j2", add=add, remove=remove, lab=lab)
 
 
 class StartedDaemons(msgspec.Struct, frozen=True):
@@ -291,25 +293,27 @@ def await_registered(central: Context, found: Databases, chassis: Sequence[str],
 
 def await_sync(central: Context, found: Databases, timeout: int) -> None:
     """Return when all chassis follow the Northbound database. Raises CommandFailed with those that lag."""
-    script = render("node/registered.sh.j2", databases=found, chassis=(), timeout=timeout, synced=True)
+    script = render("node/wait-chassis-registered.sh.j2", databases=found, chassis=(), timeout=timeout, synced=True)
     run_script(central, script, where="central: waiting for the chassis", timeout=timeout * 2 + 30)
 
 
 def await_chassis(central: Context, found: Databases, name: str, timeout: int) -> None:
     """Return when a chassis is registered. Raises CommandFailed where it is not by then."""
-    script = render("node/registered.sh.j2", databases=found, chassis=(name,), timeout=timeout, synced=False)
+    script = render(
+        "node/wait-chassis-registered.sh.j2", databases=found, chassis=(name,), timeout=timeout, synced=False
+    )
     run_script(central, script, where="central: waiting for the chassis", timeout=timeout * 2 + 30)
 
 
 def await_learned(central: Context, found: Databases, prefixes: Sequence[tuple[str, str]]) -> None:
     """Return when a zone has routes to networks of others, and its chassis follow."""
-    script = render("node/learned.sh.j2", databases=found, prefixes=prefixes, timeout=READY_TIMEOUT)
+    script = render("node/wait-routes-learned.sh.j2", databases=found, prefixes=prefixes, timeout=READY_TIMEOUT)
     run_script(central, script, where="central: waiting for ovn-ic", timeout=READY_TIMEOUT * 2 + 10)
 
 
 def recompute(context: Context, node: str) -> None:
     """Let the ovn-controller of a node work out all of its flows anew."""
-    run_script(context, render("node/recompute.sh.j2", node=node), where=f"{node}: recomputing flows")
+    run_script(context, render("node/recompute-flows.sh.j2", node=node), where=f"{node}: recomputing flows")
 
 
 def await_tunnels(context: Context, topology: Topology, node: Node) -> None:
@@ -327,24 +331,26 @@ def announce(context: Context, node: Node) -> None:
 
 def await_bfd(context: Context) -> None:
     """Return when a chassis sees that its gateways live; after a while in any case, as they may not."""
-    run_script(context, render("node/bfd.sh.j2", timeout=BFD_TIMEOUT), where="waiting for BFD", timeout=READY_TIMEOUT)
+    run_script(
+        context, render("node/wait-bfd.sh.j2", timeout=BFD_TIMEOUT), where="waiting for BFD", timeout=READY_TIMEOUT
+    )
 
 
 def disconnect(context: Context, node: str) -> None:
     """End ovn-controller so that it connects anew; its flows and its chassis stay."""
-    script = render("node/disconnect.sh.j2", node=node)
+    script = render("node/restart-controller.sh.j2", node=node)
     run_script(context, script, where=f"{node}: reconnecting", timeout=READY_TIMEOUT + 10)
 
 
 def forget_chassis(central: Context, found: Databases, names: Sequence[str]) -> None:
     """Take chassis that are gone out of the Southbound database."""
-    script = render("node/forget.sh.j2", databases=found, chassis=names)
+    script = render("node/remove-chassis.sh.j2", databases=found, chassis=names)
     run_script(central, script, where="central: removing chassis")
 
 
 def leave_clusters(context: Context, node: str) -> None:
     """Let the databases of a node leave their clusters, as far as they are in any, while it lives."""
-    script = render("node/leave.sh.j2", timeout=LEAVE_TIMEOUT)
+    script = render("node/leave-clusters.sh.j2", timeout=LEAVE_TIMEOUT)
     run_script(context, script, where=f"{node}: leaving the cluster", timeout=READY_TIMEOUT)
 
 
@@ -354,5 +360,7 @@ RAFT_PORTS = {"nb": endpoints.NORTHBOUND_RAFT, "sb": endpoints.SOUTHBOUND_RAFT}
 
 def kick(central: Context, addresses: Sequence[str], of: Sequence[str] = tuple(RAFT_PORTS)) -> None:
     """Take servers that are gone out of the cluster of these databases, by their remotes without port."""
-    script = render("node/kick.sh.j2", addresses=addresses, ports={name: RAFT_PORTS[name] for name in of})
+    script = render(
+        "node/remove-cluster-members.sh.j2", addresses=addresses, ports={name: RAFT_PORTS[name] for name in of}
+    )
     run_script(central, script, where="central: removing cluster members")

@@ -46,7 +46,7 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 def parse(printed: str) -> Iterator[Damage]:
-    """Yield what the script of a node says of its databases (templates/node/sound.sh.j2)."""
+    """Yield what the script of a node says of its databases (templates/node/lib/keep-readable-database.sh.j2)."""
     names: list[str] = []
     for line in printed.splitlines():
         match line.split():
@@ -68,6 +68,8 @@ class MemberFile(msgspec.Struct, frozen=True):
 
 def examine(context: Context, node: str) -> list[MemberFile]:
     """Return the files of clustered databases on a node. One that is served just now is sound."""
-    printed = run_script(context, render("node/examine.sh.j2", node=node), where=f"{node}: looking at its databases")
+    printed = run_script(
+        context, render("node/check-databases.sh.j2", node=node), where=f"{node}: looking at its databases"
+    )
     lines = (line.split() for line in printed.splitlines())
     return [MemberFile(node, words[0], words[1] == "sound") for words in lines if len(words) == 2]

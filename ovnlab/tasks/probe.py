@@ -34,7 +34,12 @@ QUESTION = TableQuery(
 )
 """What a node's own database says of it."""
 
-DAEMONS = ("node/light.sh.j2", "node/running.sh.j2", "node/daemons.sh.j2", "node/members.sh.j2")
+DAEMONS = (
+    "node/lib/quick-probe.sh.j2",
+    "node/lib/running.sh.j2",
+    "node/lib/print-daemons.sh.j2",
+    "node/lib/print-cluster-members.sh.j2",
+)
 """The templates of what looks at a node's daemons."""
 
 PORTS = TableQuery(SWITCH, {"Interface": ("external_ids",)})
@@ -188,7 +193,7 @@ class NodeState(msgspec.Struct, frozen=True):
 def probe(context: Context, node: str, tables: Tables | None = None) -> NodeState:
     """Look at a node; `tables` are what its own database answers to QUESTION, where that was asked already."""
     question = QUESTION if tables is None else None
-    script = render("node/probe.sh.j2", question=question, route_protocol=ROUTE_PROTOCOL)
+    script = render("node/probe-node.sh.j2", question=question, route_protocol=ROUTE_PROTOCOL)
     return parse(run_script(context, script, where=f"{node}: looking"), tables)
 
 
@@ -207,7 +212,7 @@ def _daemons_script(known: str) -> str:
 
 
 def parse(printed: str, tables: Tables | None = None) -> NodeState:
-    """The state that templates/node/probe.sh.j2 or daemons.sh.j2 printed; `tables` answer QUESTION by themselves."""
+    """Return the state that node/probe-node.sh or the scripts of DAEMONS printed; `tables` answer QUESTION already."""
     daemons: dict[str, Daemon] = {}
     answers = list((tables or {}).values())
     links: list[Row] = []

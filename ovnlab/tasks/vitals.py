@@ -55,7 +55,7 @@ class DaemonFiles(msgspec.Struct, frozen=True):
 def died_script(node: str, daemons: Sequence[str], *, started: bool) -> str:
     """Names those of the daemons that have died; once all are `started`, also those that are not there."""
     files = [DaemonFiles(name) for name in daemons]
-    return render("node/died.sh.j2", node=node, daemons=files, started=started, lines=LINES)
+    return render("node/find-dead-daemons.sh.j2", node=node, daemons=files, started=started, lines=LINES)
 
 
 def died(context: Context, node: str, daemons: Sequence[str], *, started: bool) -> dict[str, str]:

@@ -163,10 +163,22 @@ def test_rendered_scripts_are_what_is_run(running: Labs) -> None:
     scripts = running.json("render", "routed")["scripts"]
     titles = [script["title"] for script in scripts]
     assert titles[0] == "local/holder.sh"
-    assert {"central/switch.sh", "worker1/switch.sh", "worker1/bind.sh", "central/northbound.sh"} <= set(titles)
+    assert {
+        "central/start-switch.sh",
+        "worker1/start-switch.sh",
+        "worker1/bind-vms.sh",
+        "central/apply-transaction.sh",
+    } <= set(titles)
     for script in scripts:
         node, _, step = script["title"].partition("/")
-        if step in ("switch.sh", "controller.sh", "bind.sh", "tunnels.sh", "announce.sh", "registered.sh"):
+        if step in (
+            "start-switch.sh",
+            "start-controller.sh",
+            "bind-vms.sh",
+            "wait-tunnels.sh",
+            "announce-addresses.sh",
+            "wait-chassis-registered.sh",
+        ):
             running.run("exec", node, "--", "sh", "-s", stdin=script["text"])
     assert running.out("up", "routed") == "lab routed is up: nothing to do\n"
     running.run("ping", "vm1", "vm2")

@@ -307,14 +307,18 @@ def test_dry_run_of_a_new_lab_changes_nothing(user_labs: Labs) -> None:
 def test_who_does_not_follow_is_named(user_labs: Labs) -> None:
     user_labs.run("up", "3node")
     script = render(
-        "node/registered.sh.j2", databases=Databases(""), chassis=["worker1", "ghost"], timeout=2, synced=True
+        "node/wait-chassis-registered.sh.j2",
+        databases=Databases(""),
+        chassis=["worker1", "ghost"],
+        timeout=2,
+        synced=True,
     )
     assert (
         "waited 2 s for chassis to register: ghost\n"
         in user_labs.run("exec", "central", "--", "sh", "-s", stdin=script, expect=1).stderr
     )
     user_labs.on("worker2", "sh", "-c", "kill -STOP $(cat /run/ovn/ovn-controller.pid)")
-    script = render("node/registered.sh.j2", databases=Databases(""), chassis=[], timeout=2, synced=True)
+    script = render("node/wait-chassis-registered.sh.j2", databases=Databases(""), chassis=[], timeout=2, synced=True)
     said = user_labs.run("exec", "central", "--", "sh", "-s", stdin=script, expect=1).stderr
     assert "waited 2 s for chassis to follow the Northbound database: worker2\n" in said
     user_labs.on("worker2", "sh", "-c", "kill -CONT $(cat /run/ovn/ovn-controller.pid)")

@@ -231,7 +231,7 @@ def test_every_value_is_one_word_of_a_script(values: list[str]) -> None:
     """No value gets out of its quotes: sh itself says what it reads."""
     import shlex  # noqa: PLC0415
 
-    script = render("node/transaction.sh.j2", commands=[["set", *values]], databases=Databases(""))
+    script = render("node/apply-transaction.sh.j2", commands=[["set", *values]], databases=Databases(""))
     line = script.split("ovn-nbctl --timeout=60 \\\n", 1)[1]
     assert shlex.split(line) == ["set", *values]
 

@@ -10,7 +10,7 @@ from ovnlab.templating import render
 
 
 def runs(program: str, pidfile: Path) -> bool:
-    script = f'{render("node/running.sh.j2")}\nrunning "$1" "$2"'
+    script = f'{render("node/lib/running.sh.j2")}\nrunning "$1" "$2"'
     return subprocess.run(["sh", "-euc", script, "sh", program, str(pidfile)], check=False).returncode == 0
 
 

@@ -25,7 +25,10 @@ def test_a_daemon_has_ended_when_its_process_has_not_when_its_pidfile_has_gone(t
     pidfile = tmp_path / "pid"
     with subprocess.Popen([program, "20"]) as server:
         pidfile.write_text(f"{server.pid}\n")
-        script = render("node/lib.sh.j2") + f"\nrunning ovsdb-server {pidfile} && rm {pidfile} && ended ovsdb-server"
+        script = (
+            render("node/lib/functions.sh.j2")
+            + f"\nrunning ovsdb-server {pidfile} && rm {pidfile} && ended ovsdb-server"
+        )
         with subprocess.Popen(["sh", "-c", script]) as waiting:
             time.sleep(0.3)
             assert not pidfile.exists()

@@ -219,7 +219,7 @@ def test_logs_names_and_what_is_rendered(everywhere: Everywhere) -> None:
     assert "claiming" in labs.out("logs", "--lab", "everywhere", "-n", "1000", "worker1", "ovn-controller").lower()
     assert everywhere.on("worker1", "getent", "hosts", "worker2").split()[1] == "worker2"
     titles = [script["title"] for script in labs.json("render", everywhere.write())["scripts"]]
-    assert "worker1/switch.sh" in titles
+    assert "worker1/start-switch.sh" in titles
     assert ("Vagrantfile" in titles) is (everywhere.provider == "vagrant")
 
 

@@ -37,7 +37,7 @@ def _central(tool: str, arguments: Sequence[str], lab: str | None, zone: str | N
         return run_on(node.command([tool, *arguments]), json=json)
     words = ["env", *(f"{key}={value}" for key, value in environment.items())]
     # To a cluster, so that it goes to the leader, also where that has to be elected first.
-    script = f'{render("node/led.sh.j2")}led "$@"'
+    script = f'{render("node/lib/with-leader.sh.j2")}with_leader "$@"'
     return run_on(node.command([*words, "sh", "-c", script, "sh", tool, *arguments]), json=json)
 
 
