@@ -55,6 +55,8 @@ def as_live(row: WantedRow) -> LiveRow:
         for key, item in values.items()
         if key in TABLES[row.table].columns
     }
+    if not TABLES[row.table].marked:
+        columns["external_ids"] = dict([row.mark])
     column = {"Logical_Switch_Port": "ports", "Logical_Router_Port": "ports"}.get(row.table, "")
     belongs = Parent(row.parent_table, row.parent, uuid(row.parent_table, row.parent), column) if row.parent else None
     return LiveRow(row.table, uuid(row.table, row.name), row.name, columns, belongs, row.zone)

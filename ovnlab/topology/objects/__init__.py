@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ovnlab.topology.findings import Finding
 from ovnlab.topology.objects.base import Keys, Scope
+from ovnlab.topology.objects.static_mac_bindings import StaticMacBindings
 from ovnlab.topology.resolved import NorthboundRow
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RouterKeys(
-    Keys,
+    StaticMacBindings,
 ):
     """Kinds whose keys are those of a router."""
 
