@@ -24,7 +24,7 @@ PLACEHOLDERS = dict.fromkeys((KEY, CERTIFICATE, AUTHORITY), "(made by `ovnlab up
 
 
 def of(folder: Path, topology: Topology) -> Mapping[str, Mapping[str, str]]:
-    """For each node with an address the texts of its key, its certificate and the CA's, by where the node has them."""
+    """Return the texts of key, certificate and CA for each node with an address, by their paths on the node."""
     folder.mkdir(mode=0o700, exist_ok=True)
     authority = _Authority(folder, topology.name)
     return {
@@ -59,7 +59,7 @@ class _Authority:
         return path
 
     def certificate_of(self, node: Node) -> Path:
-        """One for the node's name and address."""
+        """Return one for the node's name and address."""
         from cryptography import x509  # noqa: PLC0415  needed by labs with TLS alone
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
@@ -125,7 +125,7 @@ def _sign(
 
 
 def _usage(*, authority: bool) -> x509.KeyUsage:
-    """A CA signs certificates, a node signs handshakes (RFC 5280, 4.2.1.3)."""
+    """Return a CA signs certificates, a node signs handshakes (RFC 5280, 4.2.1.3)."""
     from cryptography import x509  # noqa: PLC0415
 
     return x509.KeyUsage(

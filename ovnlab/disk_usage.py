@@ -62,7 +62,7 @@ def _logs() -> Iterator[Leftover]:
 
 
 def _trees() -> Iterator[Leftover]:
-    """Packages that newer ones have taken the place of, and that no lab has over its /usr."""
+    """Yield packages that newer ones have taken the place of, and that no lab has over its /usr."""
     folder = cache_root() / "software"
     found = list(folder.iterdir()) if folder.is_dir() else []
     used = {path.resolve().name for path in found if path.is_symlink()}

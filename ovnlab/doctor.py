@@ -34,7 +34,7 @@ class Requirement:
 
     @property
     def command(self) -> str:
-        """The fix as it would be typed."""
+        """Return the fix as it would be typed."""
         words = (*(("sudo",) if self.needs_root and os.geteuid() else ()), *self.fix)
         return shlex.join(words) if self.fix else ""
 
@@ -83,7 +83,7 @@ def _programs() -> Requirement:
 
 
 def tun() -> Requirement:
-    """Internal ports of the userspace datapath are TAP devices."""
+    """Return internal ports of the userspace datapath are TAP devices."""
     device = Path("/dev/net/tun")
     fix: tuple[str, ...]
     try:
@@ -133,7 +133,7 @@ def namespaces() -> Requirement:
 
 
 def _try(argv: Sequence[str]) -> str | None:
-    """None where a command succeeds, otherwise the last line of what it said."""
+    """Return None where a command succeeds, otherwise the last line of what it said."""
     try:
         result = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -216,7 +216,7 @@ _OF_DNF = {
 
 
 def _compiler() -> Requirement:
-    """What building OVS and OVN from source takes, which most labs never do."""
+    """Return what building OVS and OVN from source takes, which most labs never do."""
     fix: tuple[str, ...]
     missing = toolchain.missing()
     if not missing:

@@ -44,7 +44,7 @@ class _Options:
 
 
 def parse_exec(words: Sequence[str]) -> Exec:
-    """The words after `podman exec`. Raises UsageError for what is not understood."""
+    """Return the words after `podman exec`. Raises UsageError for what is not understood."""
     found, rest = _Options(), list(words)
     while rest and rest[0].startswith("-"):
         word, _, value = rest.pop(0).partition("=")
@@ -70,7 +70,7 @@ def parse_exec(words: Sequence[str]) -> Exec:
 
 
 def command(lab: Lab, wanted: Exec) -> list[str]:
-    """The command to run here so that it runs there, with nothing of this one's environment."""
+    """Return the command to run here so that it runs there, with nothing of this one's environment."""
     node = _node(lab, wanted.node)
     own = {"PATH": PATH, "HOME": "/root", "TERM": "xterm", **lab.environment(wanted.node)}
     words = ["env", "-i", *(f"{key}={value}" for key, value in own.items()), *wanted.environment]
@@ -86,7 +86,7 @@ def command(lab: Lab, wanted: Exec) -> list[str]:
 
 
 def userspace(argv: Sequence[str]) -> list[str]:
-    """A command with the userspace datapath in place of the kernel's, which a node in namespaces does not have.
+    """Return a command with the userspace datapath in place of the kernel's, which a node in namespaces does not have.
 
     Only ovs-vsctl says which it is: of a bridge that it adds, and to ovn-controller of br-int (ovn-controller(8),
     external_ids:ovn-bridge-datapath-type).
@@ -106,7 +106,7 @@ def userspace(argv: Sequence[str]) -> list[str]:
 
 
 def _split(argv: Sequence[str]) -> list[list[str]]:
-    """The commands of one ovs-vsctl, which `--` stands between."""
+    """Return the commands of one ovs-vsctl, which `--` stands between."""
     parts: list[list[str]] = [[]]
     for word in argv:
         if word == "--":
@@ -117,7 +117,7 @@ def _split(argv: Sequence[str]) -> list[list[str]]:
 
 
 def copy(lab: Lab, source: str, target: str) -> tuple[list[str], list[str]]:
-    """Two commands, of which the second reads what the first writes: a file or folder, to or from a node."""
+    """Return two commands, of which the second reads what the first writes: a file or folder, to or from a node."""
     source_at, target_at = _PATH.fullmatch(source), _PATH.fullmatch(target)
     if (source_at is None) == (target_at is None):
         raise UsageError("podman cp FILE NODE:PATH, or podman cp NODE:PATH FILE")
@@ -154,7 +154,7 @@ def _base(path: str) -> str:
 
 
 def inspected(lab: Lab, words: Sequence[str]) -> str:
-    """What `podman inspect -f FORMAT NODE` prints, for formats with the fields that a node has."""
+    """Return what `podman inspect -f FORMAT NODE` prints, for formats with the fields that a node has."""
     rest = list(words)
     text = ""
     names = []

@@ -14,16 +14,16 @@ class Reporter(Protocol):
     """Is told what is being done."""
 
     def step(self, text: str) -> None:
-        """What the whole lab is at."""
+        """Report what the whole lab is doing."""
 
     def node(self, name: str, doing: str) -> None:
-        """What one node is at; `done` where it has finished this step."""
+        """Report what one node is doing; `done` where it has finished this step."""
 
     def note(self, text: str) -> None:
-        """Something that the person should know and that is no error."""
+        """Report something that the person should know and that is no error."""
 
     def secret(self, what: str) -> str:
-        """What the person answers when asked for it, unseen. Raises OvnlabError where nobody can be asked."""
+        """Return what the person answers when asked for it, unseen. Raises OvnlabError where nobody can be asked."""
         hint = "run this on a terminal, or put it into OVNLAB_SSH_PASSWORD"
         raise OvnlabError(f"nobody can be asked for the {what}", hint=hint)
 

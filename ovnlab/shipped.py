@@ -23,12 +23,12 @@ HERE = ("ovnlab.yaml", "topology.yaml")
 
 
 def shipped_topologies() -> list[tuple[str, str, str]]:
-    """Name, path, and the sentence about it, of every topology that is shipped."""
+    """Return name, path, and the sentence about it, of every topology that is shipped."""
     return [(path.stem, str(path), _about(path)) for path in sorted(TOPOLOGIES.glob("*.yaml"))]
 
 
 def _about(path: Path) -> str:
-    """The third line of its comment, below that for editors and an empty one."""
+    """Return the third line of its comment, below that for editors and an empty one."""
     return path.read_text().splitlines()[2].removeprefix("# ")
 
 

@@ -103,15 +103,15 @@ class LabFolder:
         self.lock_file = self.root / "labs" / f"{name}.lock"
 
     def exists(self) -> bool:
-        """Whether anything of the lab is there."""
+        """Return True if anything of the lab is there."""
         return self.path.exists()
 
     def node(self, name: str) -> Path:
-        """What a node writes, its logs excepted."""
+        """Return what a node writes, its logs excepted."""
         return self.path / "nodes" / name
 
     def node_logs(self, name: str) -> Path:
-        """A node's /var/log."""
+        """Return a node's /var/log."""
         return self.logs / name
 
     def logs_size(self) -> int:
@@ -124,7 +124,7 @@ class LabFolder:
         return found
 
     def stored(self) -> Stored | None:
-        """The stored state, None where there is none or it is of no use."""
+        """Return the stored state, None where there is none or it is of no use."""
         try:
             stored = msgspec.json.decode((self.path / "lab.json").read_bytes(), type=Stored)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, msgspec.DecodeError):
@@ -215,7 +215,7 @@ class LabFolder:
             os.close(descriptor)
 
     def _try_lock(self) -> int | None:
-        """A descriptor that holds the lock. The file may be removed by who held it: then it is another one."""
+        """Return a descriptor that holds the lock. The file may be removed by who held it: then it is another one."""
         clear_folder(self.lock_file)
         descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -236,7 +236,7 @@ class LabFolder:
 
 
 def labs() -> list[LabFolder]:
-    """The labs of this user that anything is there of, by name."""
+    """Return the labs of this user that anything is there of, by name."""
     folder = state_root() / "labs"
     try:
         names = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
@@ -280,7 +280,7 @@ def clear_folder(path: Path) -> None:
 
 
 def locks() -> list[str]:
-    """The names of labs that somebody works on, or was working on when it was killed."""
+    """Return the names of labs that somebody works on, or was working on when it was killed."""
     return sorted(path.stem for path in (state_root() / "labs").glob("*.lock"))
 
 
@@ -299,7 +299,7 @@ def _private_folder(path: Path) -> None:
 
 
 def storage_error(error: OSError, path: Path) -> OvnlabError:
-    """What an error of the file system means to a person."""
+    """Return what an error of the file system means to a person."""
     where = str(error.filename or path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return HostRequirementError("the disk is full", where=where, hint="make room there")

@@ -16,7 +16,7 @@ class Clock(Protocol):
     """What waiting needs of time, in seconds."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment in the past."""
+        """Return seconds since some moment in the past."""
 
     def sleep(self, seconds: float) -> None:
         """Let that many seconds pass."""
@@ -33,7 +33,7 @@ Seen = TypeVar("Seen")
 
 
 def now_ns() -> int:
-    """Nanoseconds since 1970, as files are dated."""
+    """Return nanoseconds since 1970, as files are dated."""
     return time.time_ns()
 
 
@@ -45,7 +45,7 @@ def wait_until(
     explain: Callable[[], str] = str,
     clock: Clock = CLOCK,
 ) -> Seen:
-    """What `look` returns as soon as it is not None.
+    """Return what `look` returns as soon as it is not None.
 
     Looks again in growing intervals from 5 to 100 ms. Raises Timeout after `timeout` seconds, with what
     `explain` tells then.

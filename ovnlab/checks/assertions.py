@@ -10,7 +10,7 @@ from ovnlab.topology.resolved import Topology
 
 
 def daemon_runs(node: NodeStatus, daemon: DaemonStatus) -> CheckResult:
-    """Whether a daemon that should run does, and is of what its node has."""
+    """Return whether a daemon that should run does, from the software of its node."""
     title = f"{daemon.name} runs on {node.name}"
     if not node.running:
         return failed("daemons", title, "running", f"{node.name} does not run", "ovnlab up")
@@ -24,7 +24,7 @@ def daemon_runs(node: NodeStatus, daemon: DaemonStatus) -> CheckResult:
 
 
 def versions(status: Status, topology: Topology) -> Iterator[CheckResult]:
-    """Whether nodes that should have the same OVS and OVN run the same."""
+    """Yield whether nodes that should have the same OVS and OVN run the same."""
     groups: dict[str, list[NodeStatus]] = {}
     for node in status.nodes:
         found = topology.node(node.name)
@@ -46,7 +46,7 @@ def versions(status: Status, topology: Topology) -> Iterator[CheckResult]:
 
 
 def chassis_registered(node: NodeStatus) -> CheckResult:
-    """Whether a chassis has a row in the Southbound database (ovn-sb(5), Chassis)."""
+    """Return whether a chassis has a row in the Southbound database (ovn-sb(5), Chassis)."""
     title = f"{node.name} is registered as a chassis"
     if node.registered:
         return held("chassis", title, f"encap {node.encap}")
@@ -54,7 +54,7 @@ def chassis_registered(node: NodeStatus) -> CheckResult:
 
 
 def tunnel_up(node: NodeStatus, peer: str) -> CheckResult:
-    """Whether a node has a tunnel port to a peer that its switch works with."""
+    """Return whether a node has a working tunnel port to a peer."""
     title = f"{node.name} has a tunnel to {peer}"
     found = [tunnel for tunnel in node.tunnels if tunnel.peer == peer]
     working = next((tunnel for tunnel in found if tunnel.working), None)
@@ -65,7 +65,7 @@ def tunnel_up(node: NodeStatus, peer: str) -> CheckResult:
 
 
 def port_bound(port: PortStatus, chassis: str | None = None) -> CheckResult:
-    """Whether a logical switch port is bound, to `chassis` where one is named, and up."""
+    """Return whether a logical switch port is bound, to `chassis` where one is named, and up."""
     where = f" on {chassis}" if chassis else ""
     title = f"{port.name} is bound{where} and up"
     expected = f"bound to {chassis}, up" if chassis else "bound, up"
@@ -78,7 +78,7 @@ def port_bound(port: PortStatus, chassis: str | None = None) -> CheckResult:
 
 
 def all_of(status: Status, topology: Topology) -> Iterator[CheckResult]:
-    """Daemons, versions, chassis, the mesh of tunnels, and the ports that are bound, or that the file binds."""
+    """Yield daemons, versions, chassis, the mesh of tunnels, and the ports that are bound, or that the file binds."""
     for node in status.nodes:
         yield from (daemon_runs(node, daemon) for daemon in node.daemons)
     yield from versions(status, topology)

@@ -27,10 +27,10 @@ class CheckResult:
 
 
 def held(kind: str, title: str, what: str = "yes") -> CheckResult:
-    """A finding that all is well."""
+    """Return a finding that all is well."""
     return CheckResult(kind, title, what, what, ok=True)
 
 
 def failed(kind: str, title: str, expected: str, observed: str, hint: str = "") -> CheckResult:
-    """A finding that something is not."""
+    """Return a finding that something is not."""
     return CheckResult(kind, title, expected, observed, ok=False, hint=hint)

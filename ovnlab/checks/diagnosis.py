@@ -259,7 +259,7 @@ def _checked(snapshot: LabSnapshot, known: set[tuple[str, str]]) -> list[Failing
 
 
 def _observed(checks: Sequence[Check], there: dict[str, Target], size: int = 0) -> list[str]:
-    """What comes of each check; empty where it cannot be tried."""
+    """Return what comes of each check; empty where it cannot be tried."""
     tries: dict[int, ReachabilityTest] = {}
     for number, check in enumerate(checks):
         source = there[check.source]
@@ -273,7 +273,7 @@ def _observed(checks: Sequence[Check], there: dict[str, Target], size: int = 0) 
 
 
 def _targets(snapshot: LabSnapshot) -> dict[str, Target]:
-    """Nodes, fake VMs and their VLANs, as places that packets are sent from."""
+    """Return nodes, fake VMs and their VLANs, as places that packets are sent from."""
     found = {}
     for name, seen in snapshot.nodes.items():
         node = snapshot.topology.node(name)
@@ -340,7 +340,7 @@ def _ask(snapshot: LabSnapshot, asked: DiagnosisRequest, notes: list[str]) -> tu
 
 
 def _address_of(snapshot: LabSnapshot, name: str) -> str:
-    """The address of a logical port that no interface has."""
+    """Return the address of a logical port that no interface has."""
     for zone in snapshot.zones.values():
         if name in zone.names.ports:
             return next(iter(zone.names.ports[name].ips), "")
@@ -419,7 +419,7 @@ def _traced(
 
 
 def _meant(snapshot: LabSnapshot, pair: FailingPair) -> Finding | None:
-    """The rule by which OVN means a packet, or its answer, to be lost."""
+    """Return the rule by which OVN means a packet, or its answer, to be lost."""
     if pair.meant not in ("dropped", "rejected", "not sent") or not pair.reason:
         return None
     answer = pair.reason.startswith("its answer: ")
@@ -456,7 +456,7 @@ def _row_of(snapshot: LabSnapshot, reason: str) -> LiveRow | None:
 
 
 def _removal(row: LiveRow) -> str:
-    """The command that takes a row away from what it belongs to."""
+    """Return the command that takes a row away from what it belongs to."""
     held = row.belongs
     if held is None:
         return f"ovnlab nbctl destroy {row.table} {row.uuid}"
@@ -464,7 +464,7 @@ def _removal(row: LiveRow) -> str:
 
 
 def _by_trace(snapshot: LabSnapshot, pair: FailingPair, notes: list[str]) -> Finding | None:
-    """Where a trace of the pair says that logic and reality part."""
+    """Return where a trace of the pair says that logic and reality part."""
     protocol, port = ("tcp", int(pair.what.rpartition(" ")[2])) if pair.what.startswith("TCP") else ("icmp", 0)
     try:
         done = trace(
@@ -525,7 +525,7 @@ def _grouped(found: Sequence[Finding], failing: Sequence[FailingPair]) -> tuple[
 
 
 def _follows(under: dict[int, int], number: int, top: int) -> bool:
-    """Whether one finding is, in the end, under another."""
+    """Return True if one finding is, in the end, under another."""
     seen = set()
     while number in under and number not in seen:
         seen.add(number)
@@ -536,7 +536,7 @@ def _follows(under: dict[int, int], number: int, top: int) -> bool:
 
 
 def _addressed(lab: Lab, finding: Finding) -> Finding:
-    """The finding with a remedy that names the file, and the lab where there are several."""
+    """Return the finding with a remedy that names the file, and the lab where there are several."""
     several = len(labs()) > 1
     commands = [_command(lab.name, command, several=several) for command in finding.remedy.split("; ")]
     return dataclasses.replace(finding, remedy="; ".join(commands))

@@ -42,18 +42,18 @@ class FileCheckResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it came as the file says, and as OVN means it."""
+        """Return True if it came as the file says, and as OVN means it."""
         return self.observed == self.check.expect and self.intent.agrees_with(self.observed)
 
     @property
     def title(self) -> str:
-        """What was tried, for people."""
+        """Return what was tried, for people."""
         where = self.check.target if self.check.kind == "ping" else f"{self.check.target}:{self.check.port}"
         return f"{self.check.kind} {where} from {self.check.source}"
 
     @property
     def finding(self) -> CheckResult:
-        """For a list of findings."""
+        """Return this as a check result."""
         if self.ok:
             return held("checks", self.title, self.observed)
         expected = self.check.expect
@@ -85,7 +85,7 @@ class Examination:
 
     @property
     def findings(self) -> tuple[CheckResult, ...]:
-        """Everything, in the order in which it is told."""
+        """Return everything, in the order in which it is told."""
         found = (*self.own, *(pair.finding for pair in self.pairs), *(checked.finding for checked in self.checks))
         return (
             tuple(replace(one, hint=_of_lab(one.hint, self.lab)) for one in found) if self.is_one_of_several else found
@@ -93,7 +93,7 @@ class Examination:
 
     @property
     def failures(self) -> tuple[CheckResult, ...]:
-        """What does not hold."""
+        """Return what does not hold."""
         return tuple(finding for finding in self.findings if not finding.ok)
 
 
@@ -101,13 +101,13 @@ class SilentReporter(Reporter):
     """Tells nobody how far things are."""
 
     def step(self, text: str) -> None:
-        """Not told."""
+        """Ignore the step."""
 
     def node(self, name: str, doing: str) -> None:
-        """Not told."""
+        """Ignore the node's progress."""
 
     def note(self, text: str) -> None:
-        """Not told."""
+        """Ignore the note."""
 
 
 def examine(lab: Lab, reporter: Reporter, *, sample: int, seed: int) -> Examination:
@@ -137,7 +137,7 @@ def examine(lab: Lab, reporter: Reporter, *, sample: int, seed: int) -> Examinat
 
 
 def _of_lab(hint: str, lab: str) -> str:
-    """A command that names the lab; `up` goes by its file."""
+    """Return a command that names the lab; `up` goes by its file."""
     if hint == "ovnlab up":
         return LabFolder(lab).with_file(hint)
     if not hint.startswith("ovnlab "):
@@ -147,7 +147,7 @@ def _of_lab(hint: str, lab: str) -> str:
 
 
 def _as_bound(seen: LabView) -> Iterator[CheckResult]:
-    """Whether fake VMs have in their namespaces what they were bound with: nothing else says why one is silent."""
+    """Yield whether fake VMs have in their namespaces what they were bound with, the only sign of a silent one."""
     for node, state in seen.states.items():
         for bound in state.vms:
             wanted = seen.topology.vm(bound.name) or bound.vm
@@ -166,7 +166,7 @@ def _as_bound(seen: LabView) -> Iterator[CheckResult]:
 
 
 def _nowhere(found: Status, seen: LabView) -> Iterator[CheckResult]:
-    """Ports that the Southbound database says are bound where no node tells of them: their pairs are not tried."""
+    """Yield ports that are bound in the Southbound database but on no node that answers: their pairs are not tried."""
     there = {bound.name for state in seen.states.values() for bound in state.vms}
     ports = {name: port for zone in seen.zones.values() for name, port in zone.names.ports.items()}
     for port in found.ports:
@@ -188,7 +188,7 @@ def _unread(error: OvnlabError) -> CheckResult:
 
 
 def _state(lab: Lab) -> tuple[Status, list[CheckResult]]:
-    """The lab's status, and whether chassis follow the databases, found out at the same time."""
+    """Return the lab's status, and whether chassis follow the databases, found out at the same time."""
     found: list[Status] = []
     synced: list[CheckResult] = []
 
@@ -201,7 +201,7 @@ def _state(lab: Lab) -> tuple[Status, list[CheckResult]]:
 
 
 def hv_synced(lab: Lab, zone: str, timeout: int = SYNC_TIMEOUT) -> CheckResult:
-    """Whether all chassis of a zone have what the Northbound database says (ovn-nbctl(8), --wait=hv)."""
+    """Return whether all chassis of a zone follow the Northbound database (ovn-nbctl(8), --wait=hv)."""
     title = "all chassis follow the Northbound database" + (f" of {zone}" if zone else "")
     try:
         daemons.await_sync(lab.central(zone).context, of_zone(lab.topology, zone), timeout)
@@ -211,7 +211,7 @@ def hv_synced(lab: Lab, zone: str, timeout: int = SYNC_TIMEOUT) -> CheckResult:
 
 
 def _mtu(seen: LabView, tried: Sequence[PairResult]) -> list[CheckResult]:
-    """Whether the largest packet of fake VMs gets through, between each two chassis that any is on."""
+    """Yield whether the largest packet of fake VMs gets through between each two chassis that have some."""
     chosen: dict[frozenset[str], tuple[PairResult, int]] = {}
     for one in tried:
         source, target = one.pair.source.target, one.pair.target.target
@@ -258,7 +258,9 @@ def check(lab: Lab, seen: LabView, checks: Sequence[Check]) -> list[FileCheckRes
 
 
 def observe(checks: Sequence[Check], there: Mapping[str, Target]) -> list[str]:
-    """What comes of each check between places of a lab: reachable, unreachable, refused, or why it was not tried."""
+    """Return what comes of each check between places of a lab: reachable, unreachable, refused, or why it was not
+    tried.
+    """
     tries: dict[int, ReachabilityTest] = {}
     observed: dict[int, str] = {}
     for number, one in enumerate(checks):
@@ -278,7 +280,7 @@ def observe(checks: Sequence[Check], there: Mapping[str, Target]) -> list[str]:
 
 
 def address(target: str, there: Mapping[str, Target], source: Target | None = None) -> str | None:
-    """Of a node or fake VM that is there, of a version that the source has if it can be; or the one that is given."""
+    """Return an address of a node or fake VM, of an IP version that the source has if possible; or the given one."""
     if target in there:
         mine = {":" in word for word in source.addresses} if source else set()
         same = [word for word in there[target].addresses if (":" in word) in mine]

@@ -35,13 +35,13 @@ class ReachabilityTest:
     device: str = ""
 
     def line(self, number: int) -> str:
-        """Its words in the script; none of them has a space or a quote in it."""
+        """Return its words in the script; none of them has a space or a quote in it."""
         words = (number, self.source.vm or "-", self.device or "-", self.kind, self.address, self.detail or "-")
         return " ".join(map(str, words))
 
 
 def outcomes(tries: Sequence[ReachabilityTest], hoped: Sequence[bool]) -> list[str]:
-    """What comes of each, in order: reachable, unreachable or refused. One script on each node that sends.
+    """Return what comes of each, in order: reachable, unreachable or refused. One script on each node that sends.
 
     What is `hoped` to be answered and is not is tried once more, patiently: a busy machine is no defect of a lab.
     """

@@ -17,7 +17,7 @@ _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def kinds(found: Sequence[CheckResult]) -> dict[str, list[CheckResult]]:
-    """The findings by what they are about, in order."""
+    """Return the findings by what they are about, in order."""
     groups: dict[str, list[CheckResult]] = {}
     for finding in found:
         groups.setdefault(finding.kind, []).append(finding)
@@ -25,7 +25,7 @@ def kinds(found: Sequence[CheckResult]) -> dict[str, list[CheckResult]]:
 
 
 def as_dict(examined: Examination) -> dict[str, Any]:
-    """Everything, as plain data."""
+    """Return everything, as plain data."""
     findings = examined.findings
     return {
         "lab": examined.lab,
@@ -76,7 +76,7 @@ def _check(checked: FileCheckResult) -> dict[str, Any]:
 
 
 def junit(examined: Examination) -> str:
-    """A test suite for each kind of finding, as CI systems read it."""
+    """Return a test suite for each kind of finding, as CI systems read it."""
     suites = ET.Element("testsuites", name=f"ovnlab {examined.lab}", tests=str(len(examined.findings)))
     suites.set("failures", str(len(examined.failures)))
     for kind, found in kinds(examined.findings).items():
@@ -97,7 +97,7 @@ def _plain(text: str) -> str:
 
 
 def symbol(one: PairResult) -> str:
-    """A pair in a matrix: reaches, does not, the two ways to differ, and not known what is meant."""
+    """Return a pair in a matrix: reaches, does not, the two ways to differ, and not known what is meant."""
     reached = one.observed != "unreachable"
     if not one.ok:
         return "+" if reached else "✗"
@@ -120,7 +120,7 @@ _WORST = "✗+¿?·●"
 
 
 def matrix(examined: Examination) -> tuple[list[str], dict[tuple[str, str], str]]:
-    """The names of all that was tried, and the symbol of each pair; with several addresses, of the worst."""
+    """Return the names of all that was tried, and the symbol of each pair; with several addresses, of the worst."""
     names = dict.fromkeys(name for one in examined.pairs for name in (one.pair.source.name, one.pair.target.name))
     found: dict[tuple[str, str], str] = {}
     for one in examined.pairs:
@@ -135,7 +135,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def page(examined: Examination) -> str:
-    """A page that needs nothing else: what failed, the matrix, and all findings."""
+    """Return a page that needs nothing else: what failed, the matrix, and all findings."""
     names, found = matrix(examined)
     cells: dict[tuple[str, str], PairResult] = {}
     for one in examined.pairs:

@@ -36,12 +36,12 @@ class VMInterface:
 
     @property
     def name(self) -> str:
-        """Of its logical switch port."""
+        """Return the name of its logical switch port."""
         return self.target.name
 
     @property
     def device(self) -> str:
-        """What packets are told to leave by, where there is a choice."""
+        """Return what packets are told to leave by, where there is a choice."""
         return self.target.interface if self.beside else ""
 
 
@@ -55,12 +55,12 @@ class VMPair:
 
     @property
     def wish(self) -> TraceRequest:
-        """The packet, for ovn-trace."""
+        """Return the packet, for ovn-trace."""
         return TraceRequest(self.source.name, self.target.name, ip=str(self.address))
 
     @property
     def title(self) -> str:
-        """The pair, for people."""
+        """Return the pair, for people."""
         several = len({address.version for address in self.target.addresses}) > 1
         return f"{self.source.name} → {self.target.name}" + (f" (IPv{self.address.version})" if several else "")
 
@@ -75,12 +75,12 @@ class PairResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the two agree."""
+        """Return True if the two agree."""
         return self.intent.agrees_with(self.observed)
 
     @property
     def finding(self) -> CheckResult:
-        """For a list of findings."""
+        """Return this as a check result."""
         title = self.pair.title
         reason = f" ({self.intent.reason})" if self.intent.reason else ""
         if self.ok:
@@ -90,7 +90,7 @@ class PairResult:
 
 
 def places(seen: LabView) -> list[VMInterface]:
-    """The interfaces with an address of all fake VMs that are bound, by name."""
+    """Return the interfaces with an address of all fake VMs that are bound, by name."""
     found = [place for node, state in seen.states.items() for bound in state.vms for place in _of(seen, node, bound)]
     return sorted(found, key=lambda place: place.name)
 
@@ -118,7 +118,7 @@ def _of(seen: LabView, node: str, bound: BoundVM) -> list[VMInterface]:
 
 
 def pairs(seen: LabView, found: Sequence[VMInterface]) -> list[VMPair]:
-    """Every place with an address of every other, one of each IP version.
+    """Return every place with an address of every other, one of each IP version.
 
     Left out are those whose answer another interface of the same fake VM would take, as what comes of them is the
     kernel's choice and no word about OVN; and those whose target has an address that somebody nearer has as well.
@@ -140,7 +140,7 @@ def pairs(seen: LabView, found: Sequence[VMInterface]) -> list[VMPair]:
 
 
 def _is_meant(seen: LabView, source: VMInterface, target: VMInterface, having: Sequence[VMInterface]) -> bool:
-    """Whether an address that several have means this one where it is pinged from there: no other is as near."""
+    """Return True if an address that several have means this one where it is pinged from there: no other is as near."""
     if source in having:
         return False
     elsewhere = dataclasses.replace(seen, nodes={})
@@ -153,7 +153,7 @@ def _one_of_each(addresses: Sequence[Address]) -> list[Address]:
 
 
 def sampled(found: Sequence[VMPair], most: int, seed: int) -> list[VMPair]:
-    """At most so many of them, always the same ones for a seed, in their order."""
+    """Return at most `most` pairs in their order, always the same ones for a seed."""
     if len(found) <= most:
         return list(found)
     chosen = random.Random(seed).sample(range(len(found)), most)  # noqa: S311  nothing secret depends on it
@@ -161,7 +161,8 @@ def sampled(found: Sequence[VMPair], most: int, seed: int) -> list[VMPair]:
 
 
 def compared(seen: LabView, found: Sequence[VMPair]) -> list[PairResult]:
-    """What is meant to come of each, and what does. What should be answered and is not is asked once more, patiently.
+    """Return what is meant to come of each, and what does. What should be answered and is not is asked once more,
+    patiently.
 
     A router learns MAC addresses from packets: what could not be told before they were sent is asked again after.
     """

@@ -30,7 +30,7 @@ class Condition:
 
 
 def condition(word: str) -> Condition:
-    """The condition that a word such as `port-up=vm1` means. Raises UsageError for any other."""
+    """Return the condition that a word such as `port-up=vm1` means. Raises UsageError for any other."""
     kind, given, name = word.partition("=")
     if kind not in KINDS:
         raise UsageError(f"--for {word}: nothing to wait for", hint=f"one of {KINDS[0]}, port-up=PORT, chassis=NODE")
@@ -78,7 +78,7 @@ def _wait_in(lab: Lab, condition: Condition, databases: Databases, zone: str, ti
 
 
 def _lagging(lab: Lab, condition: Condition) -> Iterator[str]:
-    """What of the lab explains that it does not hold."""
+    """Yield what of the lab explains that it does not hold."""
     found = status(lab)
     wanted = [node for node in found.nodes if node.is_chassis]
     if condition.kind == "chassis":

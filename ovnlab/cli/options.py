@@ -52,7 +52,7 @@ def _lab(ctx: click.Context, param: click.Parameter, value: str | None) -> str |
 
 
 def complete_labs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Labs of this user."""
+    """Return labs of this user."""
     del ctx, param
     from ovnlab.state import labs  # noqa: PLC0415  for completion only
 
@@ -73,7 +73,7 @@ def _stored_names(ctx: click.Context, *, nodes: bool, vms: bool) -> list[str]:
 
 
 def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Nodes of the lab."""
+    """Return nodes of the lab."""
     del param
     return [name for name in _stored_names(ctx, nodes=True, vms=False) if name.startswith(incomplete)]
 
@@ -85,7 +85,7 @@ def complete_vms(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 
 def complete_bindings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """VM, NODE or VM=NODE."""
+    """Return VM, NODE or VM=NODE."""
     vm, separator, start = incomplete.partition("=")
     if separator:
         return [f"{vm}={node}" for node in complete_nodes(ctx, param, start)]
@@ -93,13 +93,13 @@ def complete_bindings(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Nodes and fake VMs of the lab."""
+    """Return nodes and fake VMs of the lab."""
     del param
     return [name for name in _stored_names(ctx, nodes=True, vms=True) if name.startswith(incomplete)]
 
 
 def complete_topologies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Shipped topologies by name; the shell completes paths."""
+    """Return shipped topologies by name; the shell completes paths."""
     del ctx, param
     return [path.stem for path in sorted(TOPOLOGIES.glob("*.yaml")) if path.stem.startswith(incomplete)]
 

@@ -33,7 +33,7 @@ def _dumps(plain: Any, *, indent: int | None = None) -> str:
 
 
 def as_json(**values: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     plain = msgspec.to_builtins({"schema_version": SCHEMA_VERSION, **values})
     streams.write(_dumps(plain, indent=2) + "\n")
 
@@ -58,7 +58,7 @@ def json_list(key: str, objects: Iterable[Any]) -> None:
 
 
 def object_line(**values: Any) -> None:
-    """One JSON object on a line of its own, of several that follow each other."""
+    """Print one JSON object on a line of its own, of several that follow each other."""
     plain = msgspec.to_builtins({"schema_version": SCHEMA_VERSION, **values})
     streams.write(_dumps(plain) + "\n")
 
@@ -87,7 +87,7 @@ def shown(text: str) -> str:
 
 
 def is_colourful(stream: Any) -> bool:
-    """Whether a stream is a terminal that wants colour (no-color.org)."""
+    """Return True if a stream is a terminal that wants colour (no-color.org)."""
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -104,7 +104,7 @@ def size(number: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things: `1 switch`, `2 switches`."""
+    """Return a number of things: `1 switch`, `2 switches`."""
     plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 
@@ -117,7 +117,7 @@ def coloured(text: str, colour: str, *, stream: Any = None) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, colours: Mapping[str, str] | None = None) -> None:
-    """Aligned columns on stdout. A cell that is a key of `colours` gets that colour."""
+    """Print aligned columns on stdout. A cell that is a key of `colours` gets that colour."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     line(coloured(_aligned(headings, widths), "dim"))
     for row in rows:
@@ -141,7 +141,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def error(problem: OvnlabError, *, json: bool) -> None:
-    """An error on stderr, for the person who gets it; as JSON on stdout as well where that was asked for."""
+    """Print an error on stderr, and as JSON on stdout as well where that was asked for."""
     if json:
         as_json(error=_error_object(problem))
     if isinstance(problem, TopologyError):

@@ -29,7 +29,7 @@ class PlainProgress(Reporter):
     note = step
 
     def node(self, name: str, doing: str) -> None:
-        """Too much for a log."""
+        """Ignore the node: this is too much for a log."""
 
     def secret(self, what: str) -> str:
         """Ask for it on the terminal, if there is one."""
@@ -47,7 +47,7 @@ class NoProgress(PlainProgress):
     """Only what the person should know."""
 
     def step(self, text: str) -> None:
-        """Too much for a command that is done in no time."""
+        """Ignore the step: the command takes no time."""
 
 
 WORTH_TELLING = 2.0
@@ -65,18 +65,18 @@ class LiveProgress(Reporter):
         self.since: dict[str, float] = {}
 
     def step(self, text: str) -> None:
-        """A new step begins: what nodes did in the last one is over."""
+        """Begin a new step; what nodes did in the last one is over."""
         self.text = shown(text)
         self.nodes = dict.fromkeys(self.nodes, "")
         self.since = {}
 
     def node(self, name: str, doing: str) -> None:
-        """What a node is at."""
+        """Show what a node is doing."""
         self.nodes[name] = shown(doing)
         self.since.setdefault(name, CLOCK.monotonic())
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self.live.console.print(shown(f"ovnlab: {text}"), highlight=False, markup=False)
 
     def secret(self, what: str) -> str:
@@ -107,7 +107,7 @@ class LiveProgress(Reporter):
 
 @contextlib.contextmanager
 def progress() -> Iterator[Reporter]:
-    """The reporter that fits where stderr goes."""
+    """Yield the reporter that fits where stderr goes."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield PlainProgress()
         return

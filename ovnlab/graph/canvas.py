@@ -24,7 +24,7 @@ class Canvas:
 
     @contextmanager
     def group(self, *, title: str = "", style: str = "") -> Iterator[None]:
-        """What is drawn inside belongs together; `title` is shown when pointed at."""
+        """Group what is drawn inside; `title` is shown when pointed at."""
         styled = f" class={quoteattr(style)}" if style else ""
         self._elements.append(f"<g{styled}>{_title(title)}")
         yield
@@ -33,22 +33,22 @@ class Canvas:
     def rect(
         self, x: float, y: float, width: float, height: float, style: str, *, r: float = 0, more: str = ""
     ) -> None:
-        """A rectangle; `r` rounds its corners, `more` are further attributes."""
+        """Draw a rectangle; `r` rounds its corners, `more` are further attributes."""
         rounded = f' rx="{_n(r)}"' if r else ""
         self._elements.append(
             f'<rect class="{style}" x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"{rounded}{more}/>'
         )
 
     def path(self, description: str, style: str) -> None:
-        """A path in SVG's own words."""
+        """Draw a path in SVG's own syntax."""
         self._elements.append(f'<path class="{style}" d="{description}"/>')
 
     def line(self, points: Sequence[Point], style: str, *, r: float = 0) -> None:
-        """A line through points, its corners rounded."""
+        """Draw a line through points, its corners rounded."""
         self.path(_rounded(points, r), style)
 
     def dot(self, x: float, y: float, style: str, *, r: float = 4) -> None:
-        """A filled circle."""
+        """Draw a filled circle."""
         self._elements.append(f'<circle class="{style}" cx="{_n(x)}" cy="{_n(y)}" r="{_n(r)}"/>')
 
     def text(
@@ -62,7 +62,7 @@ class Canvas:
         room: float = 0,
         anchor: str = "start",
     ) -> float:
-        """A line of text, cut to the `room` there is and whole in its tooltip then; returns how wide it is."""
+        """Draw a line of text, cut to `room` with the whole in its tooltip, and return its width."""
         shown = font.fit(text, room) if room else text
         if not shown:
             return 0
@@ -76,7 +76,7 @@ class Canvas:
     def pill(
         self, x: float, y: float, text: str, style: str, ink: str = "on", *, room: float = 0, height: float = 16
     ) -> float:
-        """A word in a rounded box whose top left corner is given; returns how wide the box is."""
+        """Draw a word in a rounded box whose top left corner is given, and return the width of the box."""
         shown = TAG.fit(text, room - 14) if room else text
         width = TAG.width(shown) + 14
         self.rect(x, y, width, height, style, r=height / 2)
@@ -85,12 +85,12 @@ class Canvas:
 
 
 def pill_width(text: str) -> float:
-    """How wide the box of a word is."""
+    """Return the width of the box of a word."""
     return TAG.width(text) + 14
 
 
 def top_band(x: float, y: float, width: float, height: float, r: float) -> str:
-    """The path of the topmost stretch, `height` high, of a rectangle with corners of radius `r`."""
+    """Return the path of the topmost stretch, `height` high, of a rectangle with corners of radius `r`."""
     h = min(height, r)
     inset = r - math.sqrt(r * r - (r - h) ** 2)
     start = f"M{_n(x + inset)} {_n(y + h)}A{_n(r)} {_n(r)} 0 0 1 {_n(x + r)} {_n(y)}"
@@ -99,7 +99,7 @@ def top_band(x: float, y: float, width: float, height: float, r: float) -> str:
 
 
 def arc(start: Point, end: Point, height: float) -> str:
-    """The path of an arc that rises above two points by `height`."""
+    """Return the path of an arc that rises above two points by `height`."""
     (x1, y1), (x2, y2) = start, end
     top = height * 4 / 3
     return f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 - top)} {_n(x2)} {_n(y2 - top)} {_n(x2)} {_n(y2)}"
@@ -115,14 +115,14 @@ def _rounded(points: Sequence[Point], r: float) -> str:
 
 
 def _towards(start: Point, end: Point, distance: float) -> Point:
-    """The point at a distance from one to another, at most half way."""
+    """Return the point at a distance from one to another, at most half way."""
     length = max(abs(end[0] - start[0]), abs(end[1] - start[1]))
     part = min(distance / length, 0.5) if length else 0
     return start[0] + (end[0] - start[0]) * part, start[1] + (end[1] - start[1]) * part
 
 
 def _n(number: float) -> str:
-    """A number as short as SVG needs it."""
+    """Return a number as short as SVG needs it."""
     return f"{number:.1f}".removesuffix(".0")
 
 

@@ -15,12 +15,12 @@ _NAME_ROOM = 150
 
 
 def shortened(ports: Sequence[PortPicture], most: int) -> tuple[Sequence[PortPicture], Sequence[PortPicture]]:
-    """Those that are shown, and those that there is no room for: a last chip says how many."""
+    """Return those that are shown, and those that there is no room for: a last chip says how many."""
     return (ports, ()) if len(ports) <= most else (ports[: most - 1], ports[most - 1 :])
 
 
 def width_wanted(ports: Sequence[PortPicture], *, tag: bool = False) -> float:
-    """How wide a chip must be for the name and address of each, and for who it is bound to."""
+    """Return how wide a chip must be for the name and address of each, and for who it is bound to."""
     names = max((min(LABEL.width(port.name), _NAME_ROOM) for port in ports), default=0)
     addresses = max((CODE.width(port.address) for port in ports), default=0)
     tags = max((pill_width(text) + 8 for port in ports for text in _tags(port)), default=0) if tag else 0
@@ -28,14 +28,14 @@ def width_wanted(ports: Sequence[PortPicture], *, tag: bool = False) -> float:
 
 
 def chip(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, colours: Mapping[str, int]) -> None:
-    """Name and address, in the colour of the chassis that it is bound to."""
+    """Draw a port's name and address, in the colour of the chassis that it is bound to."""
     with canvas.group(title=port.described):
         _outline(canvas, x, y, width, HEIGHT, port, colours)
         _name_and_address(canvas, x, y, width, port)
 
 
 def tagged(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, colours: Mapping[str, int]) -> None:
-    """The same, and in words where it is bound."""
+    """Draw a chip and, as text, the chassis that it is bound to."""
     with canvas.group(title=port.described):
         _outline(canvas, x, y, width, HEIGHT, port, colours)
         (text,) = _tags(port)
@@ -45,7 +45,7 @@ def tagged(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, 
 
 
 def special(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, colours: Mapping[str, int]) -> None:
-    """A port that is no fake VM's: on a second line what kind it is, of whom, and on which chassis."""
+    """Draw a port that is no fake VM's, with its type, owner and chassis on a second line."""
     with canvas.group(title=port.described):
         _outline(canvas, x, y, width, HEIGHT * 2 - 2, port, colours)
         _name_and_address(canvas, x, y, width, port)
@@ -59,7 +59,7 @@ def special(canvas: Canvas, x: float, y: float, width: float, port: PortPicture,
 
 
 def more(canvas: Canvas, x: float, y: float, width: float, hidden: Sequence[PortPicture]) -> None:
-    """A last chip that says how many there was no room for."""
+    """Draw a last chip with the number of those that there was no room for."""
     with canvas.group(title="\n".join(f"{port.name} {' '.join(port.addresses)}" for port in hidden)):
         canvas.rect(x, y, width, HEIGHT, "panel", r=4)
         canvas.text(x + width / 2, y + 14.5, f"+{len(hidden)} more", TEXT, "dim", anchor="middle")

@@ -24,7 +24,7 @@ _GREY = "#d0d7de"
 
 
 def dot(picture: Picture, view: str = "both") -> str:
-    """A whole graph."""
+    """Return the picture in DOT."""
     return _Graph(picture).written(view)
 
 
@@ -129,7 +129,7 @@ class _Graph:
                 self.lines.append(f'  {own} -- {network} [color="{_PHYSICAL}" label="localnet"]')
 
     def _port_row(self, port: PortPicture, lines: Sequence[str]) -> str:
-        """A row of a table, filled with the colour of the chassis."""
+        """Return a row of a table, filled with the colour of the chassis."""
         colour = self.picture.colours.get(port.chassis[0]) if port.chassis else None
         fill = f' bgcolor="{tint(CHASSIS[colour % len(CHASSIS)][0])}"' if colour is not None else ""
         first, rest = lines[0], "  ".join(lines[1:])
@@ -137,7 +137,7 @@ class _Graph:
 
 
 def _box(own: str, colour: str, lines: Sequence[str], rows: Sequence[str] = (), *, tip: str = "") -> str:
-    """A node that is a table: what it is on a coloured ground, then the rest."""
+    """Return a node that is a table: what it is on a coloured ground, then the rest."""
     head = f'<tr><td bgcolor="{colour}"><font color="white"><b>{_html(lines[0])}</b></font></td></tr>'
     body = [f'<tr><td align="left">{_html(line)}</td></tr>' for line in lines[1:]]
     table = "".join([head, *body, *rows])
@@ -151,6 +151,6 @@ def _html(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of DOT; line breaks as it writes them. A backslash of its own would begin an escape."""
+    """Return a string of DOT; line breaks as it writes them. A backslash of its own would begin an escape."""
     lines = (one_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in text.split("\n"))
     return '"' + "\\n".join(lines) + '"'

@@ -47,7 +47,7 @@ class _Bar:
     height: float = 0
 
     def entry(self, router: str) -> float:
-        """How far down the port of a router enters."""
+        """Return how far down the port of a router enters."""
         return self.top + _HEAD + 19 + _PORT * self.routers.index(router)
 
     @property
@@ -78,7 +78,7 @@ class _Card:
 
     @property
     def at(self) -> dict[str, float]:
-        """Where the port on each switch is."""
+        """Return where the port on each switch is."""
         tops = itertools.accumulate(map(_router_port_height, self.ports), initial=self.top + _CARD_HEAD + 8)
         return dict(zip((port.switch for port in self.ports), tops, strict=False))
 
@@ -95,11 +95,11 @@ class _Edge:
 
     @property
     def is_straight(self) -> bool:
-        """Whether it needs no lane."""
+        """Return True if it needs no lane."""
         return self.start == self.end
 
     def overlaps(self, other: _Edge) -> bool:
-        """Whether both need the same stretch of a lane."""
+        """Return True if both need the same stretch of a lane."""
         own, others = sorted((self.start, self.end)), sorted((other.start, other.end))
         return own[0] - 8 < others[1] and others[0] - 8 < own[1]
 
@@ -124,7 +124,7 @@ class LogicalView:
         self.lanes = 0
 
     def draw(self, canvas: Canvas, left: float, top: float, width: float) -> float:
-        """Draw all of it below `top`; returns where it ends."""
+        """Draw all of it below `top`, and return where it ends."""
         start = left + self.card + self.channel
         bars = self._bars(top, left + width - start)
         bottom = max((bar.top + bar.height for bar in bars.values()), default=top)
@@ -162,7 +162,7 @@ class LogicalView:
         return _HEAD + 9 + body + 7
 
     def _cards(self, bars: dict[str, _Bar], top: float, bottom: float) -> list[_Card]:
-        """Each router beside the middle of its switches, where there is room."""
+        """Return each router beside the middle of its switches, where there is room."""
         cards: list[_Card] = []
         order = list(bars)
         for router in self.routers:
@@ -211,7 +211,7 @@ class LogicalView:
             _draw_rule(canvas, switch.balancers, number, inside + pill + 8, base, room - pill - 8)
 
     def _draw_bar_head(self, canvas: Canvas, switch: SwitchPicture, x: float, y: float, width: float) -> None:
-        """Name and subnets on the left, what it is joined to on the right, what it has between."""
+        """Draw the head of a switch: name and subnets on the left, its links on the right, its badges between."""
         right = x + width - 8
         tags = [(switch.localnet, "nic", "of-physical"), (switch.zone and f"zone {switch.zone}", "panel", "dim")]
         for text, style, ink in [*tags, ("transit" if switch.transit else "", "tint", "of-router")]:
@@ -229,7 +229,7 @@ class LogicalView:
                 left += canvas.pill(left, y + 7.5, badge.text, "card", "dim") + 5
 
     def _draw_ports(self, canvas: Canvas, bar: _Bar, x: float, y: float, width: float) -> float:
-        """The ports in a grid, those of fake VMs first; returns where it ends."""
+        """Draw the ports in a grid, those of fake VMs first, and return where it ends."""
         each = (width - _CHIP_GAP * (bar.columns - 1)) / bar.columns
         for ports, draw, pitch in ((bar.plain, chips.tagged, chips.PITCH), (bar.special, chips.special, _SPECIAL)):
             shown, hidden = chips.shortened(ports, bar.most)
@@ -288,7 +288,7 @@ class LogicalView:
 
 
 def _ordered(picture: Picture) -> tuple[list[RouterPicture], list[SwitchPicture]]:
-    """Routers and switches, those next to each other that are joined: fewer lines cross."""
+    """Return routers and switches, those next to each other that are joined: fewer lines cross."""
     routers, switches = list(picture.routers), list(picture.switches)
     for _ in range(3):
         at = {switch.name: number for number, switch in enumerate(switches)}
@@ -306,13 +306,13 @@ def _mean(numbers: Sequence[int], otherwise: float) -> float:
 
 
 def _straightening(card: _Card, lowest: float, bars: dict[str, _Bar]) -> float:
-    """How far a card must be moved so that one of its lines becomes straight; 0 where that is far."""
+    """Return how far a card must be moved so that one of its lines becomes straight; 0 where that is far."""
     moves = [bars[switch].entry(card.router.name) - y for switch, y in card.at.items()]
     return min((move for move in moves if abs(move) <= 30 and card.top + move >= lowest), key=abs, default=0)
 
 
 def _edges(cards: Sequence[_Card], bars: dict[str, _Bar]) -> list[_Edge]:
-    """The lines, each in a lane: what starts further inside of a bundle turns first, so that it crosses nothing."""
+    """Return the lines, each in a lane: what starts further inside a bundle turns first, so that none crosses."""
     edges = []
     for card in cards:
         for port in card.ports:
@@ -328,7 +328,7 @@ def _edges(cards: Sequence[_Card], bars: dict[str, _Bar]) -> list[_Edge]:
 
 
 def _badges_that_fit(badges: Sequence[Badge], room: float) -> list[Badge]:
-    """Those there is room for; the rest in a last one."""
+    """Return those there is room for; the rest in a last one."""
     shown: list[Badge] = []
     for number, badge in enumerate(badges):
         room -= pill_width(badge.text) + 5
@@ -349,7 +349,7 @@ def _sections(router: RouterPicture) -> list[tuple[str, Sequence[RulePicture]]]:
 
 
 def _card_width(router: RouterPicture) -> float:
-    """What a card needs to show its contents in full."""
+    """Return what a card needs to show its contents in full."""
     ports = [
         LABEL.width(port.switch) + max(map(CODE.width, port.networks), default=0) + 16 + 14 + _PAD
         for port in router.ports
@@ -373,7 +373,7 @@ def _router_port_height(port: RouterPortPicture) -> float:
 
 
 def _draw_section(canvas: Canvas, name: str, rules: Sequence[RulePicture], x: float, y: float, width: float) -> float:
-    """A heading and a line for each rule; returns where it ends."""
+    """Draw a heading and a line for each rule, and return where they end."""
     heading = SMALL.width(name) + 8
     canvas.text(x + _PAD, y + 13, name, SMALL, "dim")
     canvas.line([(x + _PAD + heading, y + 9.5), (x + width - _PAD, y + 9.5)], "rule")
@@ -383,13 +383,13 @@ def _draw_section(canvas: Canvas, name: str, rules: Sequence[RulePicture], x: fl
 
 
 def _lines(rules: Sequence[RulePicture], top: float) -> list[tuple[RulePicture | None, float]]:
-    """Each rule that is shown and its base line; None for the one that says how many more there are."""
+    """Return each rule that is shown and its base line; None for the one that says how many more there are."""
     shown: list[RulePicture | None] = [*rules] if len(rules) <= _MOST_RULES else [*rules[: _MOST_RULES - 1], None]
     return [(rule, top + 13 + _LINE * number) for number, rule in enumerate(shown)]
 
 
 def _draw_rule(canvas: Canvas, rules: Sequence[RulePicture], number: int, x: float, base: float, room: float) -> None:
-    """One of the rules of a section: kind, text and notes in columns."""
+    """Draw one of the rules of a section: kind, text and notes in columns."""
     if number == _MOST_RULES - 1 and len(rules) > _MOST_RULES:
         hidden = rules[number:]
         with canvas.group(title="\n".join(rule.described for rule in hidden)):

@@ -26,7 +26,7 @@ _CLASSES = {
 
 
 def mermaid(picture: Picture, view: str = "both") -> str:
-    """A whole flowchart."""
+    """Return the picture as a flowchart."""
     return _Flowchart(picture).written(view)
 
 
@@ -128,7 +128,7 @@ class _Flowchart:
 
 
 def _quoted(lines: Iterable[str]) -> str:
-    """Lines as one label; what Mermaid or HTML would read as its own becomes an entity code."""
+    """Return lines as one label; what Mermaid or HTML would read as its own becomes an entity code."""
     return '"' + "<br/>".join(_escaped(one_line(line)) for line in lines) + '"'
 
 

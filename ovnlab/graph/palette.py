@@ -101,7 +101,7 @@ _RULES = {
 
 
 def stylesheet() -> str:
-    """The whole of it; every rule is below .ovnlab, so that a page which has the picture inline is left alone."""
+    """Return the stylesheet. Every rule is below .ovnlab, so that a page with the picture inline is left alone."""
     fonts = "".join(
         f".ovnlab .{font.name}{{font:{600 if font.bold else 400} {font.size}px "
         f"{MONO_FAMILY if font.mono else SANS_FAMILY}}}\n"
@@ -119,12 +119,12 @@ def _rules(scheme: int) -> str:
 
 
 def chassis_class(number: int | None) -> str:
-    """The class of a chassis' colour; of grey where it is none."""
+    """Return the class of a chassis' colour; of grey where it is none."""
     return "plain" if number is None else f"c{number % len(CHASSIS)}"
 
 
 def tint(colour: str) -> str:
-    """A colour with so much white that text can be read on it.
+    """Return a colour with so much white that text can be read on it.
 
     >>> tint("#2563eb")
     '#e0e9fc'

@@ -70,7 +70,7 @@ class PhysicalView:
         self.width = max(map(self._row_width, self.rows)) + self.gutter + self.spines
 
     def draw(self, canvas: Canvas, left: float, top: float, width: float) -> float:
-        """Draw all of it below `top`; returns where it ends."""
+        """Draw all of it below `top`, and return where it ends."""
         self._place(left + self.gutter, top, width - self.gutter - self.spines)
         right = left + width
         self._draw_zones(canvas)
@@ -88,7 +88,7 @@ class PhysicalView:
     # ── where everything is ──────────────────────────────────────────────────────────────────────────────
 
     def _wrapped(self, width: float) -> Iterator[list[tuple[str, Sequence[NodePicture]]]]:
-        """The nodes in rows, those of a zone together, and few chassis in one row: tunnels are arcs between them."""
+        """Yield the nodes in rows: zones together, few chassis in one row, because tunnels are arcs between them."""
         row: list[tuple[str, Sequence[NodePicture]]] = []
         for zone, nodes in self._groups(width):
             if row and self._row_width(_Row([*row, (zone, nodes)])) > width:
@@ -141,7 +141,7 @@ class PhysicalView:
             top = max([row.bottom + (_ZONE if row.zones else 0), *row.rails.values()]) + _ROW_GAP
 
     def _above(self, row: _Row, *, first: bool) -> float:
-        """The room that arcs and what is said of the tunnels take above a row's underlay."""
+        """Return the room that arcs and what is said of the tunnels take above a row's underlay."""
         arcs = [self._height(tunnel, row) + 14 for tunnel in self.picture.drawn_tunnels if _within(tunnel, row)]
         said = 24 if self._said_on_bus else _LINE * len(_mesh_lines(self.picture)) + 28
         return max([*arcs, said if first else 0, 0])
@@ -188,7 +188,7 @@ class PhysicalView:
         self._say_tunnels(canvas, left, right, start, bus)
 
     def _say_tunnels(self, canvas: Canvas, left: float, right: float, start: float, bus: float) -> None:
-        """How many there are: in the margin beside the arcs, on the bus where there are none."""
+        """Write the number of tunnels: in the margin beside the arcs, or on the bus where there are none."""
         if self._said_on_bus:
             style = "of-tunnel" if all(tunnel.working for tunnel in self.picture.tunnels) else "bad"
             canvas.text(start + 2, bus - 11, ", ".join(self.picture.mesh), LABEL, style, room=right - start)
@@ -233,13 +233,13 @@ class PhysicalView:
             self._land_tunnels(canvas, row)
 
     def _arc(self, tunnel: TunnelPicture, row: _Row) -> tuple[str, list[Point]]:
-        """A tunnel between two cards of a row: its path, and the point that is marked where it is broken."""
+        """Return a tunnel between two cards of a row: its path, and the point that is marked where it is broken."""
         x1, x2 = sorted(self._middle(row, end) for end in tunnel.ends)
         height = self._height(tunnel, row)
         return arc((x1 + 4, row.bus), (x2 - 4, row.bus), height), [((x1 + x2) / 2, row.bus - height)]
 
     def _curve(self, tunnel: TunnelPicture) -> tuple[str, list[Point]]:
-        """The same between two rows, from below a card, behind what is between: marked at both ends."""
+        """Return the same between two rows, from below a card, behind what is between: marked at both ends."""
         places = [(row, end) for row in self.rows for end in tunnel.ends if end in row.left]
         (upper, first), (lower, second) = places
         x1, y1, x2, y2 = self._middle(upper, first), upper.bottom, self._middle(lower, second), lower.bus
@@ -248,7 +248,7 @@ class PhysicalView:
         return path, [(x1, y1 + 11), (x2, y2 - 11)]
 
     def _land_tunnels(self, canvas: Canvas, row: _Row) -> None:
-        """What is not on the underlay has its tunnels over another network: they come down past the rail."""
+        """Draw tunnels of nodes outside the underlay, which run over another network: they come down past the rail."""
         ends = {end for tunnel in self.picture.drawn_tunnels for end in tunnel.ends}
         for node in row.nodes:
             if node.name in ends and not node.on_underlay:
@@ -277,7 +277,7 @@ class PhysicalView:
         self._draw_remarks(canvas, node, x, y, "bad")
 
     def _draw_head(self, canvas: Canvas, node: NodePicture, x: float, top: float) -> float:
-        """Name, role and address; returns where that ends."""
+        """Draw name, role and address, and return where they end."""
         role = pill_width(node.role)
         canvas.pill(x + self.card - _PAD - role, top + 13, node.role, chassis_class(node.colour))
         canvas.text(x + _PAD, top + 26, node.name, NAME, room=self.card - 2 * _PAD - role - 8)
@@ -325,7 +325,7 @@ class PhysicalView:
             chips.more(canvas, x + column * (each + 8), y + row * chips.PITCH, each, hidden)
 
     def _draw_tray(self, canvas: Canvas, left: float, top: float, width: float) -> float:
-        """The fake VMs that are bound nowhere."""
+        """Return the fake VMs that are bound nowhere."""
         unbound = self.picture.unbound
         columns = max(int((width - self.gutter) // (chips.width_wanted(unbound) + 16)), 1)
         rows = min(-(-len(unbound) // columns), 4)
@@ -342,19 +342,19 @@ class PhysicalView:
 
 
 def _mesh_lines(picture: Picture) -> list[str]:
-    """What is said of the tunnels, in lines that are short enough for the margin."""
+    """Return what is said of the tunnels, in lines that are short enough for the margin."""
     return [line for text in picture.mesh for line in text.replace("full mesh of ", "full mesh of\n").split("\n")]
 
 
 def _gutter(picture: Picture) -> float:
-    """The room for the names of networks beside their rails."""
+    """Return the room for the names of networks beside their rails."""
     names = [LABEL.width(network.name) for network in picture.networks]
     subnets = [CODE.width(subnet) for network in (picture.underlay, *picture.networks) for subnet in network.subnets]
     return min(max([*names, *subnets, 84]), 170) + 10 + _GAP
 
 
 def _card_width(node: NodePicture) -> float:
-    """What a card needs to show its contents in full."""
+    """Return what a card needs to show its contents in full."""
     head = NAME.width(node.name) + 8 + pill_width(node.role)
     lines = [TEXT.width(text) for text, _ in _remarks(node)]
     vms = chips.width_wanted(node.vms) + 12
@@ -378,13 +378,13 @@ def _nic_height(nic: NicPicture) -> float:
 
 
 def _remarks(node: NodePicture) -> list[tuple[str, str]]:
-    """What a card says below the address, and in which colour."""
+    """Return what a card says below the address, and in which colour."""
     stopped = [] if node.running else ["not running"]
     return [(f"✕ {text}", "bad") for text in (*stopped, *node.faults)] + [(text, "dim") for text in node.facts]
 
 
 def _has_address_line(node: NodePicture) -> bool:
-    """Whether its address is below its name; that of a node elsewhere is at its NIC there."""
+    """Return True if its address is below its name; that of a node elsewhere is at its NIC there."""
     return bool(node.address) and not any(nic.underlay for nic in node.nics)
 
 
@@ -400,7 +400,7 @@ def _draw_nic(canvas: Canvas, nic: NicPicture, x: float, y: float, width: float)
 
 
 def _name_network(canvas: Canvas, network: NetworkPicture, left: float, end: float, y: float, more: str) -> None:
-    """Its name and subnets, right-aligned before its rail."""
+    """Write its name and subnets, right-aligned before its rail."""
     style = "ink" if network.is_underlay else "of-physical"
     lines = [*network.subnets[:1], *([more] if more else [])]
     y += 4 - 6.5 * len(lines)

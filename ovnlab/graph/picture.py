@@ -40,7 +40,7 @@ class NetworkPicture:
 
     @property
     def is_underlay(self) -> bool:
-        """Whether it is the network that nodes share."""
+        """Return True if it is the network that nodes share."""
         return self.name == UNDERLAY
 
 
@@ -75,13 +75,13 @@ class PortPicture:
 
     @property
     def address(self) -> str:
-        """The first of its addresses, and how many more there are."""
+        """Return the first of its addresses, and how many more there are."""
         more = f" +{len(self.addresses) - 1}" if len(self.addresses) > 1 else ""
         return f"{self.addresses[0]}{more}" if self.addresses else ""
 
     @property
     def described(self) -> str:
-        """All that is known of it, in lines."""
+        """Return all that is known of it, in lines."""
         where = f"{self.state} {', '.join(self.chassis)}".rstrip() if not self.kind else ", ".join(self.chassis)
         what = f"{self.kind} of {', '.join(self.parents)}" if self.parents else self.kind
         lines = (f"{self.name} on {self.switch}", what, f"{self.mac} {' '.join(self.addresses)}".strip(), where)
@@ -129,7 +129,7 @@ class RulePicture:
 
     @property
     def described(self) -> str:
-        """All of it in a line."""
+        """Return all of it in a line."""
         notes = f" ({', '.join(self.notes)})" if self.notes else ""
         return f"{self.kind} {self.text}{notes}"
 
@@ -181,7 +181,7 @@ class SwitchPicture:
 
     @property
     def localnet(self) -> str:
-        """Its physical network and VLAN, empty where it has none."""
+        """Return its physical network and VLAN, empty where it has none."""
         return f"{self.network}, VLAN {self.vlan}" if self.vlan else self.network
 
 
@@ -204,7 +204,7 @@ class Picture:
 
     @property
     def drawn_tunnels(self) -> tuple[TunnelPicture, ...]:
-        """All of them between few chassis, between many only what is broken between nodes that run."""
+        """Return all of them between few chassis, between many only what is broken between nodes that run."""
         if len(self.colours) <= MOST_CHASSIS_WITH_TUNNELS:
             return self.tunnels
         running = {node.name for node in self.nodes if node.running}
@@ -212,12 +212,12 @@ class Picture:
 
     @property
     def colours(self) -> dict[str, int]:
-        """The chassis by name, and the number of the colour of each."""
+        """Return the chassis by name, and the number of the colour of each."""
         return {node.name: node.colour for node in self.nodes if node.colour is not None}
 
     @property
     def summary(self) -> str:
-        """How much there is of everything."""
+        """Return how much there is of everything."""
         vms = sum(len(node.vms) for node in self.nodes) + len(self.unbound)
         counts = [
             (len(self.nodes), "node", "nodes"),

@@ -33,7 +33,7 @@ ROLES = ("central", "relay", "worker", "gateway", "host")
 
 
 def portray(topology: Topology, live: Live | None = None) -> Picture:
-    """The picture of a topology, or of a lab that runs."""
+    """Return the picture of a topology, or of a running lab."""
     lab = _Lab(topology, live)
     switches = tuple(_switches(lab))
     vms = [port for switch in switches for port in switch.ports if not port.kind]
@@ -151,7 +151,7 @@ def _zone_fact(topology: Topology, zone: str) -> str:
 
 
 def _tunnels(lab: _Lab) -> Iterator[TunnelPicture]:
-    """One for each pair of chassis that should have one, or has one."""
+    """Yield one for each pair of chassis that should have one, or has one."""
     topology = lab.topology
     expected = [(node.name, peer.name) for node in topology.chassis for peer in topology.peers(node)]
     reports: dict[frozenset[str], list[LiveTunnel]] = {}
@@ -169,13 +169,13 @@ def _tunnels(lab: _Lab) -> Iterator[TunnelPicture]:
 
 
 def _encap(topology: Topology, *names: str) -> str:
-    """What both take; Geneve where they have the choice."""
+    """Return what both take; Geneve where they have the choice."""
     encaps = [node.encaps for node in topology.nodes if node.name in names]
     return next((encap for encap in ("geneve", "vxlan") if all(encap in taken for taken in encaps)), "")
 
 
 def _mesh(topology: Topology, tunnels: tuple[TunnelPicture, ...]) -> tuple[str, ...]:
-    """All tunnels, in words: how many, which encapsulations, how many do not work."""
+    """Return all tunnels, in words: how many, which encapsulations, how many do not work."""
     if not tunnels:
         return ()
     number, chassis = len(tunnels), len(topology.chassis)
@@ -243,7 +243,7 @@ def _port_notes(topology: Topology, port: resolved.SwitchPort) -> Iterator[str]:
 
 
 def _binding(lab: _Lab, name: str, owner: str) -> tuple[State, tuple[str, ...]]:
-    """The state of a port and where it is bound, which for one of a file is where the file binds its owner."""
+    """Return the state of a port and where it is bound, which for one of a file is where the file binds its owner."""
     if lab.live is None:
         vm = lab.topology.vm(owner)
         return (State.BOUND, (vm.chassis,)) if vm and vm.chassis else (State.UNBOUND, ())
@@ -260,7 +260,7 @@ def _live_binding(port: LivePort) -> tuple[State, tuple[str, ...]]:
 
 
 def _foreign(port: LivePort) -> PortPicture:
-    """A port that the lab has and its topology does not."""
+    """Return a port that the lab has and its topology does not."""
     state, chassis = _live_binding(port)
     return PortPicture(port.name, port.switch, "", port.addresses, state, chassis, notes=("not in the topology",))
 
@@ -332,7 +332,7 @@ def _nat(nat: resolved.Nat) -> RulePicture:
 
 
 def _routes(router: resolved.Router) -> Iterator[RulePicture]:
-    """One for each prefix, with all its next hops."""
+    """Yield one for each prefix, with all its next hops."""
     for key, found in itertools.groupby(router.routes, key=lambda route: (route.prefix, route.policy, route.port)):
         routes = list(found)
         kind = "src" if key[1] == "src-ip" else "ecmp" if len(routes) > 1 else "route"

@@ -19,7 +19,7 @@ _STATES = {"up": "good", "degraded": "warn", "down": "bad"}
 
 
 def svg(picture: Picture, view: str = "both") -> str:
-    """A whole SVG file; at most 1600 pixels wide, as high as it has to be."""
+    """Return a whole SVG file; at most 1600 pixels wide, as high as it has to be."""
     physical = PhysicalView(picture, _WIDEST - 2 * _MARGIN) if view != "logical" else None
     logical = LogicalView(picture) if view != "physical" and (picture.switches or picture.routers) else None
     wanted = max([part.width for part in (physical, logical) if part], default=0)
@@ -70,7 +70,7 @@ Sign = Callable[[Canvas, float, float], float]
 
 
 def _draw_legend(canvas: Canvas, picture: Picture, view: str, y: float, width: float) -> float:
-    """What the colours and lines that occur mean, in a row that wraps."""
+    """Return what the colours and lines that occur mean, in a row that wraps."""
     x: float = _MARGIN
     for sign, text in _signs(picture, view):
         scratch = Canvas()

@@ -34,7 +34,7 @@ class Font:
     bold: bool = False
 
     def width(self, text: str) -> float:
-        """How wide a line of text is, in pixels."""
+        """Return how wide a line of text is, in pixels."""
         if self.mono:
             return sum(_MONOSPACE if ord(char) < 0x250 else _UNKNOWN for char in text) * self.size
         em = sum(_WIDTHS.get(char, _USUAL if ord(char) < 0x250 else _UNKNOWN) for char in text)
@@ -50,10 +50,10 @@ class Font:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks, runs of blanks and characters that XML cannot hold."""
+    """Return text without line breaks, runs of blanks and characters that XML cannot hold."""
     return " ".join(legible(text).split())
 
 
 def legible(text: str) -> str:
-    """Text without characters that XML cannot hold (XML 1.0, 2.2 Characters)."""
+    """Return text without characters that XML cannot hold (XML 1.0, 2.2 Characters)."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -15,14 +15,14 @@ from ovnlab.graph.picture import (
 
 
 def of_network(picture: Picture, network: NetworkPicture) -> list[str]:
-    """A network; the tunnels are said at the underlay."""
+    """Return a network; the tunnels are said at the underlay."""
     mtu = [f"MTU {network.mtu}"] if network.mtu else []
     mesh = [", ".join(picture.mesh)] if network is picture.underlay and picture.mesh else []
     return [network.name, *network.subnets, *mtu, *network.bridges, *mesh]
 
 
 def of_node(node: NodePicture) -> list[str]:
-    """A node without its ports."""
+    """Return a node without its ports."""
     state = [] if node.running else ["not running"]
     encaps = [f"chassis, {node.encaps}"] if node.colour is not None else []
     nics = [f"{nic.bridge or nic.device} on {nic.network} {' '.join(nic.addresses)}".rstrip() for nic in node.nics]
@@ -31,12 +31,12 @@ def of_node(node: NodePicture) -> list[str]:
 
 
 def of_port(port: PortPicture) -> list[str]:
-    """A port where it is bound."""
+    """Return a port where it is bound."""
     return [port.name, *port.addresses]
 
 
 def of_bound_port(port: PortPicture) -> list[str]:
-    """A port on its switch: also what kind it is, and where it is bound."""
+    """Return a port on its switch: also what kind it is, and where it is bound."""
     kind = f"{port.kind} of {', '.join(port.parents)}" if port.parents else port.kind
     state = "" if port.state == State.BOUND or port.kind else str(port.state)
     where = " ".join(filter(None, [state, ", ".join(port.chassis)]))
@@ -44,7 +44,7 @@ def of_bound_port(port: PortPicture) -> list[str]:
 
 
 def of_switch(switch: SwitchPicture) -> list[str]:
-    """A switch without its ports."""
+    """Return a switch without its ports."""
     zone = f"zone {switch.zone}" if switch.zone else ""
     badges = ", ".join(badge.text for badge in switch.badges)
     names = [text for badge in switch.badges if badge.text.startswith("DNS") for text in badge.details]
@@ -54,7 +54,7 @@ def of_switch(switch: SwitchPicture) -> list[str]:
 
 
 def of_router(router: RouterPicture) -> list[str]:
-    """A router without its ports."""
+    """Return a router without its ports."""
     zone = f"zone {router.zone}" if router.zone else ""
     chassis = f"gateway router on {router.chassis}" if router.chassis else "router"
     rules = [rule.described for rule in (*router.nat, *router.routes)]
@@ -63,6 +63,6 @@ def of_router(router: RouterPicture) -> list[str]:
 
 
 def of_router_port(port: RouterPortPicture) -> list[str]:
-    """A router's port, with its gateways in order."""
+    """Return a router's port, with its gateways in order."""
     gateways = [f"gateways {', '.join(port.gateways)}"] if port.gateways else []
     return [*port.networks, *gateways]

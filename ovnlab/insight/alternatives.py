@@ -26,7 +26,7 @@ _OUTPORT = re.compile(r'outport = "([^"]+)";')
 
 
 def meant(asked: ProbePacket, *options: str, tracked: str = "new") -> LogicalTrace:
-    """What ovn-trace says of a packet, where connection tracking answers `tracked` each time."""
+    """Return what ovn-trace says of a packet, where connection tracking answers `tracked` each time."""
     words = [word for _ in range(CONNECTIONS) for word in ("--ct", tracked)]
     return ovn_trace.run(
         asked.zone.context, asked.zone.databases, asked.datapath, asked.microflow, options=[*words, *options]
@@ -34,7 +34,7 @@ def meant(asked: ProbePacket, *options: str, tracked: str = "new") -> LogicalTra
 
 
 def ways(seen: LabView, asked: ProbePacket, first: LogicalTrace, *, tracked: str = "new") -> list[LogicalTrace]:
-    """All that OVN may do with a packet; `first` is one of them."""
+    """Return all that OVN may do with a packet; `first` is one of them."""
     members = _members(first)
     backends = _backends(seen, asked) if _balances(first) else []
     choices = list(itertools.product(backends or [""], members or [""]))[: 2 * MOST]
@@ -54,7 +54,7 @@ def ways(seen: LabView, asked: ProbePacket, first: LogicalTrace, *, tracked: str
 
 
 def _different(found: Sequence[LogicalTrace]) -> list[LogicalTrace]:
-    """Each way once, whatever ovn-trace called it."""
+    """Return each way once, whatever ovn-trace called it."""
     kept: dict[tuple[tuple[str, ...], ...], LogicalTrace] = {}
     for one in found:
         key = tuple(
@@ -66,7 +66,7 @@ def _different(found: Sequence[LogicalTrace]) -> list[LogicalTrace]:
 
 
 def _members(trace: LogicalTrace) -> list[str]:
-    """The members of the first select on the way."""
+    """Return the members of the first select on the way."""
     for stage in trace.stages:
         for action in stage.actions:
             if found := _SELECT.search(action):
@@ -79,7 +79,7 @@ def _balances(trace: LogicalTrace) -> bool:
 
 
 def _backends(seen: LabView, asked: ProbePacket) -> list[str]:
-    """The backends of the virtual addresses that a packet goes to."""
+    """Return the backends of the virtual addresses that a packet goes to."""
     port = asked.fields.get("tcp.dst") or asked.fields.get("udp.dst")
     ip = asked.fields.get("ip4.dst") or asked.fields.get("ip6.dst") or asked.destination.ip
     vips = {f"{ip}:{port}", f"[{ip}]:{port}", ip}
@@ -95,7 +95,7 @@ def _backends(seen: LabView, asked: ProbePacket) -> list[str]:
 
 
 def choice(trace: LogicalTrace) -> str:
-    """What OVN chose on a way, in words; empty where there was nothing to choose."""
+    """Return what OVN chose on a way, in words; empty where there was nothing to choose."""
     said = []
     for section in trace.sections:
         if _SELECTED.match(section.title):

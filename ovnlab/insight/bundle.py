@@ -116,7 +116,7 @@ def write(lab: Lab, path: Path) -> BundleResult:
 
 
 def _collected(node: RunningNode) -> bytes:
-    """What a node has, as an archive. Raises OvnlabError where it does not answer."""
+    """Return what a node has, as an archive. Raises OvnlabError where it does not answer."""
     script = render("node/collect-bundle.sh.j2", most=MOST_OF_A_LOG, columns=INTERFACE)
     try:
         done = subprocess.run(
@@ -135,7 +135,7 @@ def _collected(node: RunningNode) -> bytes:
 
 
 def _databases(seen: LabView) -> Iterator[tuple[str, bytes]]:
-    """What tracing and explaining read, as they read it."""
+    """Yield what tracing and explaining read, as they read it."""
     for zone in seen.zones.values():
         yield f"zones/{zone.name or '-'}/southbound.json", _json(zone.tables)
     yield "northbound.json", _json(seen.northbound)
@@ -169,7 +169,7 @@ def _pack(path: Path, lab: str, parts: Mapping[str, bytes], archives: Mapping[st
 
 @contextlib.contextmanager
 def opened(path: Path, report: Report) -> Iterator[LabView]:
-    """The lab in an archive, as insight sees a lab. Raises OvnlabError for what is none.
+    """Yield the lab in an archive as a view. Raises OvnlabError for a file that is not a bundle.
 
     OVN's tools, where they are needed, are those of this machine's packages, which `report` tells of.
     """
@@ -180,7 +180,7 @@ def opened(path: Path, report: Report) -> Iterator[LabView]:
 
 
 def status_of(path: Path) -> tuple[Topology, Status]:
-    """The topology and the status of the lab in an archive."""
+    """Return the topology and the status of the lab in an archive."""
     with scratch.folder("bundle-") as unpacked:
         root = _unpacked(path, unpacked)
         return _topology(path, root), _part(path, root, "status.json", Status)
@@ -203,7 +203,7 @@ def understanding(path: Path) -> Iterator[None]:
 
 
 def _topology(path: Path, root: Path) -> Topology:
-    """The topology of a bundle. Its names become those of files: one that can be none is refused."""
+    """Return the topology of a bundle. Its names become those of files: one that can be none is refused."""
     topology: Topology = _part(path, root, "topology.json", Topology)
     names = [*(node.name for node in topology.nodes), *(node.zone for node in topology.nodes if node.zone)]
     for name in names:
@@ -328,7 +328,7 @@ def _interfaces(folder: Path) -> Sequence[Row]:
 
 
 def _with_database(database: Path, report: Report, argv: Sequence[str]) -> list[str]:
-    """The command that runs `argv` where a Southbound database is served, in namespaces that end with it."""
+    """Return the command that runs `argv` where a Southbound database is served, in namespaces that end with it."""
     if not database.exists():
         raise OvnlabError("the bundle has no Southbound database", hint="`explain` and `decode` need none")
     tree = packages.provide("packages", report).tree or ""

@@ -72,7 +72,7 @@ class NameLookup:
         self._next = 0.0
 
     def named(self, node: str, found: Packet) -> TunnelNames | None:
-        """What the tunnel of a packet seen on a node stands for."""
+        """Return what the tunnel of a packet seen on a node stands for."""
         if found.tunnel is None:
             return None
         names = self._known(self._look.zone_of(node).names, node, found.tunnel)
@@ -92,7 +92,10 @@ class NameLookup:
 
 
 def places(seen: LabView, wanted: CaptureRequest) -> list[tuple[CapturePoint, str]]:
-    """Where to listen, each with tcpdump's expression. Raises UsageError for names that the lab does not have."""
+    """Return where to listen, each with tcpdump's expression.
+
+    Raises UsageError for names that the lab does not have.
+    """
     if wanted.inner and wanted.outer:
         raise UsageError("--inner and --outer are the two sides of a tunnel: one of them")
     if wanted.seconds is not None and not math.isfinite(wanted.seconds):
@@ -150,7 +153,7 @@ def _in_tunnels(seen: LabView, node: str, expression: str) -> str:
 def capture(
     lab: Lab, wanted: CaptureRequest, begun: Callable[[Sequence[CapturePoint]], None], stop: threading.Event
 ) -> Iterator[PacketLine]:
-    """The packets of all places as they come, by time, until one of the limits, or until `stop` is set.
+    """Yield the packets of all places as they come, by time, until one of the limits, or until `stop` is set.
 
     `begun` is told when all places are listened at.
     """
@@ -212,7 +215,7 @@ def _ordered(
     wanted: CaptureRequest,
     stop: threading.Event,
 ) -> Iterator[CapturedPacket]:
-    """Packets by time: each waits a little for those that were seen before it and come later."""
+    """Yield packets by time: each waits a little for those that were seen before it and come later."""
     waiting: list[tuple[int, int, float, CapturedPacket]] = []
     numbers = itertools.count()
     end = CLOCK.monotonic() + wanted.seconds if wanted.seconds is not None else None

@@ -15,7 +15,7 @@ from ovnlab.topology.resolved import Acl, Topology
 
 
 def outcome(seen: LabView, asked: ProbePacket, meant: LogicalTrace, way: Sequence[Leg]) -> tuple[str, Decision | None]:
-    """What OVN means to come of the packet, and what decided where it is dropped."""
+    """Return what OVN means to come of the packet, and what decided where it is dropped."""
     if meant.refusal is not None:
         return "rejected", decision(seen, way, *meant.refusal)
     if is_answer(asked, meant):
@@ -28,7 +28,7 @@ def outcome(seen: LabView, asked: ProbePacket, meant: LogicalTrace, way: Sequenc
 
 
 def decision(seen: LabView, way: Sequence[Leg], section: Section, stage: Stage) -> Decision:
-    """A stage that decided something, with the row that it is of."""
+    """Return a stage that decided something, with the row that it is of."""
     chassis = next((leg.chassis for leg in way if section in leg.sections), "")
     row = row_of(seen, stage.uuid)
     pipeline = section.pipeline or ("ingress" if "_in_" in stage.name else "egress")
@@ -36,13 +36,13 @@ def decision(seen: LabView, way: Sequence[Leg], section: Section, stage: Stage) 
 
 
 def decider(seen: LabView, section: Section, stage: Stage) -> str:
-    """What decided, in words, with its line in the file where it has one."""
+    """Return what decided, in words, with its line in the file where it has one."""
     found = decision(seen, (), section, stage)
     return f"{found.title} ({found.place})" if found.place else found.title
 
 
 def deciding(seen: LabView, way: Sequence[Leg]) -> list[Decision]:
-    """The policies, routes, NAT and load balancers that made a packet's way what it is, in order."""
+    """Return the policies, routes, NAT and load balancers that made a packet's way what it is, in order."""
     kinds = ("Logical_Router_Policy", "Logical_Router_Static_Route", "NAT", "Load_Balancer")
     every = [decision(seen, way, section, stage) for leg in way for section in leg.sections for stage in section.stages]
     kept = {
@@ -54,18 +54,18 @@ def deciding(seen: LabView, way: Sequence[Leg]) -> list[Decision]:
 
 
 def is_policy(stage: Stage) -> bool:
-    """Whether a stage is that of a router's policy, not the default that has none."""
+    """Return True if a stage is that of a router's policy, not the default that has none."""
     return stage.name == "lr_in_policy" and stage.match != "1"
 
 
 def row_of(seen: LabView, uuid: str) -> LiveRow | None:
-    """The Northbound row that a logical flow is of (ovn-sb(5), Logical_Flow external_ids:stage-hint)."""
+    """Return the Northbound row that a logical flow is of (ovn-sb(5), Logical_Flow external_ids:stage-hint)."""
     flow = seen.flow(uuid)
     return seen.northbound_row(flow["external_ids"].get("stage-hint", "")) if flow else None
 
 
 def place_of(topology: Topology, row: LiveRow | None) -> str:
-    """The line of the topology's file that a row is of; empty where it is of none."""
+    """Return the line of the topology's file that a row is of; empty where it is of none."""
     if row is None or row.table != "ACL":
         return ""
     return next((acl.place for acl in topology.acls if _is_acl(acl, row)), "")

@@ -61,12 +61,12 @@ class Packet:
 
     @property
     def flow(self) -> str:
-        """Its headers as a flow of OpenFlow."""
+        """Return its headers as a flow of OpenFlow."""
         return ",".join(f"{key}={value}" for key, value in self.fields.items())
 
     @property
     def line(self) -> str:
-        """The packet in a line, its tunnel left out."""
+        """Return the packet in a line, its tunnel left out."""
         tags = "".join(f"vlan {tag}, " for tag in self.vlans)
         if self.source:
             ports = self.protocol in ("tcp", "udp")
@@ -82,7 +82,7 @@ class Packet:
 
     @property
     def innermost(self) -> Packet:
-        """What the fake VMs see of it."""
+        """Return what the fake VMs see of it."""
         return self.inner.innermost if self.inner else self
 
 
@@ -95,7 +95,7 @@ class _Short(Exception):
 
 
 def packet(frame: bytes, *, depth: int = 0) -> Packet:
-    """An Ethernet frame, taken apart."""
+    """Return an Ethernet frame, taken apart."""
     found: dict[str, Any] = {"length": len(frame)}
     try:
         _ethernet(frame, found, depth)
@@ -112,7 +112,7 @@ def _take(data: bytes, at: int, form: str, what: str) -> tuple[Any, ...]:
 
 
 def mac(raw: bytes) -> str:
-    """A MAC address as OVN writes it."""
+    """Return a MAC address as OVN writes it."""
     return raw.hex(":")
 
 

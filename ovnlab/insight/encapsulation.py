@@ -36,17 +36,17 @@ class TunnelHeader:
 
     @property
     def carries_ethernet(self) -> bool:
-        """Whether a frame follows."""
+        """Return True if a frame follows."""
         return self.protocol == ETHERNET
 
 
 def read(encap: str, payload: bytes) -> tuple[TunnelHeader | None, bytes]:
-    """The header of a UDP payload and what follows it; None where it is cut off."""
+    """Return the header of a UDP payload and what follows it; None where it is cut off."""
     return _geneve(payload) if encap == "geneve" else _vxlan(payload)
 
 
 def _geneve(payload: bytes) -> tuple[TunnelHeader | None, bytes]:
-    """Version and length of options, flags, protocol, VNI (RFC 8926, 3.4)."""
+    """Return version and length of options, flags, protocol, VNI (RFC 8926, 3.4)."""
     if len(payload) < 8:
         return None, b""
     first, flags, protocol, last = struct.unpack_from("!BBHI", payload)
@@ -77,7 +77,7 @@ def _geneve(payload: bytes) -> tuple[TunnelHeader | None, bytes]:
 
 
 def _vxlan(payload: bytes) -> tuple[TunnelHeader | None, bytes]:
-    """Flags and VNI. Between chassis OVN has 12 bits of it for the datapath and 12 for the egress port."""
+    """Return flags and VNI. Between chassis OVN has 12 bits of it for the datapath and 12 for the egress port."""
     if len(payload) < 8:
         return None, b""
     flags, last = struct.unpack_from("!B3xI", payload)

@@ -29,7 +29,7 @@ class Decision:
 
     @property
     def title(self) -> str:
-        """What decided, in words."""
+        """Return what decided, in words."""
         if self.row is None and self.stage.name == "lr_in_policy" and self.stage.match != "1":
             return f"policy {self.stage.priority} of router {self.datapath} ({self.stage.match})"
         if self.row is None:
@@ -59,7 +59,7 @@ class Reply:
 
     @property
     def is_lost(self) -> bool:
-        """Whether an answer was due and did not come."""
+        """Return True if an answer was due and did not come."""
         return self.state == "none"
 
 
@@ -106,15 +106,15 @@ class Trace:
 
     @property
     def expected(self) -> TunnelNames | None:
-        """The header of the first tunnel that it has to take."""
+        """Return the header of the first tunnel that it has to take."""
         return next((leg.tunnel for leg in self.legs if leg.tunnel), None)
 
     @property
     def observed(self) -> TunnelNames | None:
-        """The header of the first tunnel that it was seen in."""
+        """Return the header of the first tunnel that it was seen in."""
         return next((hop.tunnel for hop in self.hops if hop.tunnel), None)
 
     @property
     def arrived(self) -> Hop | None:
-        """Where the packet was received, None where it was not seen to be."""
+        """Return where the packet was received, None where it was not seen to be."""
         return next((hop for hop in reversed(self.hops) if hop.seen and hop.name and hop.what == "received"), None)

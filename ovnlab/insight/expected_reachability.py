@@ -43,11 +43,11 @@ class Intent:
 
     @property
     def is_hopeful(self) -> bool:
-        """Whether there should be an answer, as far as that is known."""
+        """Return True if there should be an answer, as far as that is known."""
         return self.outcome in ("delivered", "answered")
 
     def agrees_with(self, observed: str) -> bool:
-        """Whether what was observed (reachable, unreachable, refused) can come of it."""
+        """Return True if what was observed (reachable, unreachable, refused) can come of it."""
         if self.is_hopeful:
             return observed in ("reachable", "refused") or self.unanswered
         if self.outcome == "rejected":
@@ -56,7 +56,7 @@ class Intent:
 
 
 def intents(seen: LabView, wishes: Sequence[TraceRequest]) -> list[Intent]:
-    """What OVN means for each of many packets, and for the answers to them.
+    """Return what OVN means for each of many packets, and for the answers to them.
 
     A packet that cannot be made sense of has an unknown intent.
     """
@@ -121,7 +121,7 @@ def _intent(seen: LabView, wish: TraceRequest, asked: ProbePacket, meant: Logica
 
 
 def _across_zones(seen: LabView, wish: TraceRequest, asked: ProbePacket) -> Intent:
-    """Of a packet that goes on in another zone, whose databases are asked for the rest, and for the answer."""
+    """Trace a packet that goes on in another zone, whose databases are asked for the rest and for the reply."""
     outcome = trace(seen, wish, send=False, logical_only=True).outcome
     back = TraceRequest(asked.destination.name, asked.source.name, ip=asked.source.ip)
     back = dataclasses.replace(back, expression=_ACROSS[6 if ":" in asked.source.ip else 4])
@@ -143,7 +143,7 @@ def _reason(seen: LabView, meant: LogicalTrace) -> str:
 
 
 def _answer(seen: LabView, asked: ProbePacket) -> ProbePacket | None:
-    """The answer to a packet, where fake VMs are at both ends; None where it cannot be known.
+    """Return the answer to a packet, where fake VMs are at both ends; None where it cannot be known.
 
     Raises NoRoute where none can be sent.
     """
@@ -167,7 +167,7 @@ def _answer(seen: LabView, asked: ProbePacket) -> ProbePacket | None:
 
 
 def _traced(asked: Sequence[ProbePacket], tracked: str) -> list[LogicalTrace | None]:
-    """What ovn-trace says of each, in order; None of what it makes no sense of."""
+    """Return what ovn-trace says of each, in order; None of what it makes no sense of."""
     found: dict[int, LogicalTrace | None] = {}
     zones: dict[str, tuple[ZoneView, list[int]]] = {}
     for number, one in enumerate(asked):

@@ -45,7 +45,7 @@ class PortExplanation:
 
 
 def explain(look: LabView, name: str) -> PortExplanation:
-    """All about a logical switch port. Raises UsageError for a name that none has."""
+    """Return all about a logical switch port. Raises UsageError for a name that none has."""
     row = next((row for row in look.northbound if row.table == "Logical_Switch_Port" and row.name == name), None)
     zone = next((zone for zone in look.zones.values() if name in zone.names.ports), None)
     if row is None and zone is None and look.topology.vm(name) is None:
@@ -130,7 +130,7 @@ def _bound(node: str, bound: BoundVM, interface: Row | None) -> Iterator[tuple[s
 
 
 def interfaces(look: LabView, node: str) -> Sequence[Row]:
-    """The interfaces of a node's switch."""
+    """Return the interfaces of a node's switch."""
     if node in look.nodes:
         script = render("node/list-interfaces.sh.j2", columns=INTERFACE)
         return rows(run_script(look.nodes[node].context, script, where=f"{node}: its interfaces"))
@@ -171,7 +171,7 @@ def _rules(look: LabView, row: LiveRow | None, bound: BoundVM | None) -> Iterato
 
 
 def _is_held(rule: LiveRow, port: LiveRow, groups: set[str]) -> bool:
-    """Whether a rule is of the port's switch, or of a port group that it is in."""
+    """Return True if a rule is of the port's switch, or of a port group that it is in."""
     if rule.belongs is None:
         return False
     held = rule.belongs
@@ -179,7 +179,7 @@ def _is_held(rule: LiveRow, port: LiveRow, groups: set[str]) -> bool:
 
 
 def _may_match(match: str, port: LiveRow, groups: set[str]) -> bool:
-    """Whether a match is about the port or about any: one that names only other ports is not."""
+    """Return True if a match is about the port or about any: one that names only other ports is not."""
     named = re.findall(r'(?:inport|outport) == (?:"([^"]*)"|@(\S+?)[\s)]|@(\S+)$)', match)
     if not named:
         return True
@@ -187,7 +187,7 @@ def _may_match(match: str, port: LiveRow, groups: set[str]) -> bool:
 
 
 def _translates(columns: Mapping[str, Any], port: str, ips: Sequence[str]) -> bool:
-    """Whether a NAT rule is about a port or one of its addresses."""
+    """Return True if a NAT rule is about a port or one of its addresses."""
     if port in columns["logical_port"]:
         return True
     inside = ipaddress.ip_network(columns["logical_ip"], strict=False)
@@ -225,7 +225,7 @@ def _problems(
 
 
 def _claim(look: LabView, row: LiveRow, port: LogicalPort, node: str) -> Iterator[str]:
-    """Why the chassis does not claim it."""
+    """Yield why the chassis does not claim it."""
     wanted = row.columns["options"].get("requested-chassis", "")
     if wanted and node not in wanted.split(","):
         yield f"it asks for chassis {wanted}, and is bound on {node}"
@@ -249,7 +249,7 @@ def _switch_port(interface: Row | None) -> Iterator[str]:
 
 
 def _inside(row: LiveRow, bound: BoundVM) -> Iterator[str]:
-    """What is in the namespace against what OVN was told."""
+    """Yield what is in the namespace against what OVN was told."""
     if not bound.mac and bound.vm is not None:
         yield "its namespace has no such interface: `ovnlab up` mends it"
         return

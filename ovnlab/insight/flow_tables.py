@@ -51,12 +51,12 @@ class Flow:
 
     @property
     def key(self) -> tuple[int, int, str]:
-        """What tells it from every other (OpenFlow 1.5, 6.4)."""
+        """Return what tells it from every other (OpenFlow 1.5, 6.4)."""
         return self.table, self.priority, self.match
 
     @property
     def uuid(self) -> str:
-        """The first digits of the UUID of the Southbound row that it is of; empty where it is of none."""
+        """Return the first digits of the UUID of the Southbound row that it is of; empty where it is of none."""
         return f"{self.cookie:08x}" if self.cookie else ""
 
 
@@ -92,7 +92,7 @@ class Sample:
 
 
 def sample(look: LabView, node: str, *, times: int = 2, interval: float = 1.0) -> list[Flow]:
-    """The flows of a node's br-int; looked at twice, with their rates between."""
+    """Return the flows of a node's br-int; looked at twice, with their rates between."""
     script = render("node/dump-flows.sh.j2", times=times, interval=interval)
     printed = run_script(look.node(node).context, script, where=f"{node}: its flows", timeout=TIMEOUT + interval)
     samples = [_parsed(part) for part in printed.split("at ")[1:]]
@@ -106,7 +106,7 @@ def _parsed(text: str) -> Sample:
 
 
 def rated(before: Sample, after: Sample) -> list[Flow]:
-    """The flows of the later sample, with what they matched since the earlier one."""
+    """Return the flows of the later sample, with what they matched since the earlier one."""
     seconds = max((after.time - before.time) / 1e9, 0.001)
     found = []
     for key, flow in after.flows.items():
@@ -117,7 +117,7 @@ def rated(before: Sample, after: Sample) -> list[Flow]:
 
 
 def parse(line: str) -> Flow | None:
-    """A line of `ovs-ofctl dump-flows`; None for what is no flow."""
+    """Return a line of `ovs-ofctl dump-flows`; None for what is no flow."""
     found = _FLOW.search(line)
     if found is None:
         return None
@@ -148,7 +148,7 @@ class FlowFormatter:
         self.tables = {table: self._meaning(table, found) for table, found in by_table.items()}
 
     def describe(self, flow: Flow) -> DescribedFlow:
-        """A flow with names."""
+        """Return a flow with names."""
         datapath = self._datapath(flow.match)
         kind, row = self._zone.rows.get(flow.uuid, ("", {}))
         logical, northbound = "", None
@@ -168,7 +168,7 @@ class FlowFormatter:
         )
 
     def wanted(self, flows: Sequence[Flow], which: Filter) -> list[Flow]:
-        """The flows that a filter lets through, in the order of tables and priorities."""
+        """Return the flows that a filter lets through, in the order of tables and priorities."""
         kept = [flow for flow in flows if self._is_wanted(flow, which)]
         return sorted(kept, key=lambda flow: (flow.table, -flow.priority, flow.match))
 
@@ -180,7 +180,7 @@ class FlowFormatter:
         return not which.port or self._is_of(flow, which.port)
 
     def _is_of(self, flow: Flow, name: str) -> bool:
-        """Whether a flow is about a logical port: its number, its addresses, its binding, or the port itself."""
+        """Return True if a flow is about a logical port: its number, its addresses, its binding, or the port itself."""
         port = self._names.ports.get(name)
         if port is None:
             return False
@@ -196,7 +196,10 @@ class FlowFormatter:
     # ── what tables are ──────────────────────────────────────────────────────────────────────────────────
 
     def _meaning(self, table: int, flows: Sequence[Flow]) -> str:
-        """What a table does: the stages of its logical flows, or what its flows do. Numbers differ by version."""
+        """Return what a table does: the stages of its logical flows, or what its flows do.
+
+        Numbers differ by version.
+        """
         stages = {
             str(row["external_ids"].get("stage-name", ""))
             for flow in flows
@@ -209,7 +212,7 @@ class FlowFormatter:
         return next((name for name, is_so in self._roles(table, flows, kinds) if is_so), "")
 
     def _roles(self, table: int, flows: Sequence[Flow], kinds: set[str]) -> Iterator[tuple[str, bool]]:
-        """What ovn-controller uses tables for besides logical flows, and whether this is one of them."""
+        """Yield what ovn-controller uses tables for besides logical flows, and whether this is one of them."""
 
         def does(text: str) -> bool:
             return any(text in flow.actions for flow in flows)
@@ -266,7 +269,7 @@ class FlowFormatter:
                 yield action.replace('"', "")
 
     def _loaded(self, number: int, name: str, bits: str, datapath: str, action: str) -> tuple[str, str]:
-        """A number that is put into a register, and the datapath from then on."""
+        """Return a number that is put into a register, and the datapath from then on."""
         if name == "METADATA":
             found = self._names.datapath(number)
             datapath = found.name if found else datapath
@@ -288,7 +291,7 @@ class FlowFormatter:
         return action, datapath
 
     def _stage(self, table: int, datapath: str) -> str:
-        """What a table is for a datapath: of a switch or of a router, where it is a stage of both."""
+        """Return what a table is for a datapath: of a switch or of a router, where it is a stage of both."""
         names = self.tables.get(table, "").split(", ")
         known = self._names.datapaths.get(datapath)
         if known is not None and len(names) > 1:

@@ -51,11 +51,11 @@ class ZoneView:
 
     @functools.cached_property
     def rows(self) -> dict[str, tuple[str, Row]]:
-        """Every row that was read, with its table, by the first digits of its UUID."""
+        """Return every row that was read, with its table, by the first digits of its UUID."""
         return {row["_uuid"][:DIGITS]: (table, row) for table, rows in self.tables.items() for row in rows}
 
     def flow(self, uuid: str) -> Row | None:
-        """The logical flow whose UUID begins so."""
+        """Return the logical flow whose UUID begins so."""
         table, row = self.rows.get(uuid, ("", {}))
         return row if table == "Logical_Flow" else None
 
@@ -74,7 +74,10 @@ class LabView:
     interfaces: Mapping[str, Sequence[Row]] = field(default_factory=dict)
 
     def node(self, name: str) -> RunningNode:
-        """A node that runs. Raises UsageError for a name that the lab does not have, OvnlabError for what is down."""
+        """Return a node that runs.
+
+        Raises UsageError for a name that the lab does not have, OvnlabError for what is down.
+        """
         if self.topology.node(name) is None:
             raise unknown_name(self.topology, name)
         if name not in self.nodes:
@@ -82,7 +85,7 @@ class LabView:
         return self.nodes[name]
 
     def zone_of(self, node: str) -> ZoneView:
-        """The zone of a node. Raises OvnlabError where its databases could not be read."""
+        """Return the zone of a node. Raises OvnlabError where its databases could not be read."""
         found = self.topology.node(node)
         zone = self.zones.get(found.zone if found else "") or next(iter(self.zones.values()), None)
         if zone is None:
@@ -90,7 +93,7 @@ class LabView:
         return zone
 
     def home(self, vm: str) -> tuple[str, BoundVM] | None:
-        """The node that a fake VM is bound to, and what it is like there."""
+        """Return the node that a fake VM is bound to, and what it is like there."""
         for node, state in self.states.items():
             for bound in state.vms:
                 if bound.name == vm:
@@ -98,11 +101,11 @@ class LabView:
         return None
 
     def flow(self, uuid: str) -> Row | None:
-        """The logical flow of any zone whose UUID begins so."""
+        """Return the logical flow of any zone whose UUID begins so."""
         return next((found for zone in self.zones.values() if (found := zone.flow(uuid))), None)
 
     def northbound_row(self, hint: str) -> LiveRow | None:
-        """The Northbound row whose UUID begins so: what a logical flow's stage-hint names."""
+        """Return the Northbound row whose UUID begins so: what a logical flow's stage-hint names."""
         if not hint:
             return None
         return next((row for row in self.northbound if row.uuid.startswith(hint)), None)

@@ -25,17 +25,17 @@ class Leg:
 
     @property
     def outputs(self) -> tuple[PortOutput, ...]:
-        """The logical ports where the packet leaves the logical network here."""
+        """Return the logical ports where the packet leaves the logical network here."""
         return tuple(output for section in self.sections for output in section.outputs if output.type not in INSIDE)
 
     @property
     def uuids(self) -> tuple[str, ...]:
-        """The logical flows that a switch has to match here, by the first digits of their UUIDs, in order."""
+        """Return the logical flows that a switch has to match here, by the first digits of their UUIDs, in order."""
         return tuple(stage.uuid for section in self.sections for stage in section.sure if stage.uuid)
 
 
 def legs(sections: Sequence[Section], names: Names, chassis: str) -> tuple[Leg, ...]:
-    """The parts of a trace that begins on a chassis (ovn-architecture(7), Physical Life Cycle of a Packet).
+    """Return the parts of a trace that begins on a chassis (ovn-architecture(7), Physical Life Cycle of a Packet).
 
     Egress pipelines run where their output port is bound, a router's behind a chassisredirect port on its gateway, all
     else where the packet is already. What floods goes on from one chassis to several.
@@ -65,7 +65,7 @@ def legs(sections: Sequence[Section], names: Names, chassis: str) -> tuple[Leg, 
 def _arriving(
     names: Names, section: Section, port: LogicalPort | None, source: str, destination: str, group: str
 ) -> Leg:
-    """The next leg: through a tunnel, or where the logical switch is on a physical network, through that."""
+    """Return the next leg: through a tunnel, or where the logical switch is on a physical network, through that."""
     if source == destination:
         return Leg(destination, origin=source)
     localnet = next((one for one in names.ports_of(section.datapath) if one.type == "localnet"), None)
@@ -80,14 +80,14 @@ def _arriving(
 
 
 def _home(port: LogicalPort | None) -> str | None:
-    """The chassis where the egress pipeline to a port runs; None where that is wherever the packet is."""
+    """Return the chassis where the egress pipeline to a port runs; None where that is wherever the packet is."""
     if port is None or port.type in ("patch", "localnet", "localport"):
         return None
     return port.chassis
 
 
 def _tunnel(names: Names, section: Section, port: LogicalPort | None, source: str, destination: str) -> TunnelNames:
-    """What the header between two chassis must say, for what runs next."""
+    """Return what the header between two chassis must say, for what runs next."""
     datapath = names.datapaths.get(section.datapath)
     inport = names.ports.get(section.inport)
     encap = encap_between(names, source, destination)
@@ -108,7 +108,9 @@ def _tunnel(names: Names, section: Section, port: LogicalPort | None, source: st
 
 
 def encap_between(names: Names, source: str, destination: str) -> str:
-    """The encapsulation that two chassis have in common, Geneve before VXLAN (ovn-controller(8), ovn-encap-type)."""
+    """Return the encapsulation that two chassis have in common, Geneve before VXLAN (ovn-controller(8),
+    ovn-encap-type).
+    """
     both = {
         kind
         for kind in ("geneve", "vxlan")

@@ -48,17 +48,17 @@ class LogicalPort:
 
     @property
     def macs(self) -> tuple[str, ...]:
-        """Its MAC addresses."""
+        """Return its MAC addresses."""
         return tuple(word for address in self.addresses for word in address.split()[:1] if is_mac(word))
 
     @property
     def ips(self) -> tuple[str, ...]:
-        """Its IP addresses without prefix length."""
+        """Return its IP addresses without prefix length."""
         words = (word for address in self.addresses for word in address.split()[1:])
         return tuple(ip_of(word) for word in words)
 
     def mac_of(self, ip: str) -> str | None:
-        """The MAC address that it has an IP address with."""
+        """Return the MAC address that it has an IP address with."""
         for address in self.addresses:
             first, *rest = address.split()
             if is_mac(first) and ip in (ip_of(word) for word in rest):
@@ -101,33 +101,33 @@ class Names:
         )
 
     def datapath(self, key: int) -> Datapath | None:
-        """The logical datapath with that tunnel key."""
+        """Return the logical datapath with that tunnel key."""
         return self._by_key.get(key)
 
     def port(self, datapath: str, key: int | None) -> str:
-        """The name of the logical port or multicast group with that tunnel key; empty where there is none."""
+        """Return the name of the logical port or multicast group with that tunnel key; empty where there is none."""
         if key is None:
             return ""
         return self._ports.get((datapath, key)) or self._groups.get((datapath, key), "")
 
     def group(self, datapath: str, name: str) -> int | None:
-        """The tunnel key of a multicast group; None where there is none of that name."""
+        """Return the tunnel key of a multicast group; None where there is none of that name."""
         return next((key for (where, key), found in self._groups.items() if (where, found) == (datapath, name)), None)
 
     def chassis_at(self, ip: str) -> str:
-        """The chassis whose tunnels end at an address; empty where there is none."""
+        """Return the chassis whose tunnels end at an address; empty where there is none."""
         return next((encap.chassis for encap in self.encaps if encap.ip == ip), "")
 
     def ports_of(self, datapath: str) -> Iterable[LogicalPort]:
-        """The ports of a datapath."""
+        """Return the ports of a datapath."""
         return (port for port in self.ports.values() if port.datapath == datapath)
 
     def peer(self, port: LogicalPort) -> LogicalPort | None:
-        """The other end of a patch port, or of a router's port."""
+        """Return the other end of a patch port, or of a router's port."""
         return self.ports.get(port.options.get("peer", ""))
 
     def named(self, tunnel: TunnelHeader, source: str = "", destination: str = "") -> TunnelNames:
-        """What a tunnel's header stands for."""
+        """Return what a tunnel's header stands for."""
         datapath = self.datapath(tunnel.datapath_key)
         name = datapath.name if datapath else ""
         return TunnelNames(
@@ -171,7 +171,7 @@ def _with(number: int, name: str) -> str:
 
 
 def name_of(row: Row) -> str:
-    """What a datapath binding is called: the name of its logical switch or router (ovn-sb(5), Datapath_Binding)."""
+    """Return the name of a datapath binding's logical switch or router (ovn-sb(5), Datapath_Binding)."""
     ids = row["external_ids"]
     return str(ids.get("name") or ids.get("logical-switch") or ids.get("logical-router") or row["_uuid"])
 

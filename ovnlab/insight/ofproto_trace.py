@@ -61,7 +61,7 @@ class FlowStep:
 
     @property
     def uuid(self) -> str:
-        """The first digits of the UUID of the Southbound row that it is of; empty where it is of none."""
+        """Return the first digits of the UUID of the Southbound row that it is of; empty where it is of none."""
         return f"{self.cookie:08x}" if self.cookie else ""
 
 
@@ -107,23 +107,23 @@ class Pass:
 
     @property
     def exits(self) -> tuple[Exit, ...]:
-        """Where the packet goes."""
+        """Return where the packet goes."""
         return tuple(_exits(split(self.actions), _headers(self.flow) if self.resumes else {}, None))
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Actions of the datapath that are not known here, and may do what is not told."""
+        """Return actions of the datapath that are not known here, and may do what is not told."""
         names = (_call(action)[0] for action in split(self.actions) if "(" in action)
         return tuple(dict.fromkeys(name for name in names if name not in _ACTIONS))
 
     @property
     def asks_controller(self) -> bool:
-        """Whether it goes to ovn-controller: a MAC address to ask for, something to answer or to log."""
+        """Return True if it goes to ovn-controller: a MAC address to ask for, something to answer or to log."""
         return "controller(" in self.actions
 
     @property
     def translates(self) -> bool:
-        """Whether connection tracking changes addresses behind it."""
+        """Return True if connection tracking changes addresses behind it."""
         return re.search(r"nat\((src|dst)=", self.actions) is not None
 
 
@@ -137,27 +137,27 @@ class PhysicalTrace:
 
     @property
     def steps(self) -> Iterator[FlowStep]:
-        """Every step of every pass."""
+        """Return every step of every pass."""
         return (step for one in self.passes for step in one.steps)
 
     @property
     def exits(self) -> tuple[Exit, ...]:
-        """Where the packet leaves the node's switch."""
+        """Return where the packet leaves the node's switch."""
         return tuple(found for one in self.passes for found in one.exits)
 
     @property
     def uuids(self) -> frozenset[str]:
-        """The first digits of the UUIDs of all rows whose flows matched."""
+        """Return the first digits of the UUIDs of all rows whose flows matched."""
         return frozenset(step.uuid for step in self.steps if step.uuid)
 
     @property
     def not_understood(self) -> tuple[str, ...]:
-        """Lines and actions that nobody here knows what to make of."""
+        """Return lines and actions that nobody here knows what to make of."""
         return (*self.unread, *(f"datapath action {name}" for one in self.passes for name in one.unknown))
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        """What the switch says of tunnels that it has no way for."""
+        """Return what the switch says of tunnels that it has no way for."""
         lines = (action for step in self.steps for action in step.actions)
         return tuple(
             line.lstrip("-> ") for line in lines if line.startswith("->") and any(w in line for w in COMPLAINTS)
@@ -165,12 +165,12 @@ class PhysicalTrace:
 
     @property
     def decapsulates(self) -> bool:
-        """Whether the switch takes a packet out of its tunnel."""
+        """Return True if the switch takes a packet out of its tunnel."""
         return any("tnl_pop(" in one.actions for one in self.passes)
 
     @property
     def ending(self) -> FlowStep | None:
-        """The step where a packet that leaves nowhere ends: the last one that matched."""
+        """Return the step where a packet that leaves nowhere ends: the last one that matched."""
         matched = [step for step in self.steps if step.found]
         dropping = [step for step in matched if "drop" in step.actions]
         foreign = [step for step in dropping if step.priority]
@@ -178,7 +178,7 @@ class PhysicalTrace:
 
     @property
     def reason(self) -> str:
-        """Why it is not followed to its end; empty where it is."""
+        """Return why it is not followed to its end; empty where it is."""
         if any(one.asks_controller for one in self.passes):
             return "ofproto/trace leaves off where ovn-controller is asked"
         if self.passes and "recirc(" in self.passes[-1].actions:
@@ -189,12 +189,12 @@ class PhysicalTrace:
 
     @property
     def is_followed(self) -> bool:
-        """Whether it is right to its end."""
+        """Return True if it is right to its end."""
         return not self.reason
 
     @property
     def last(self) -> FlowStep | None:
-        """The last step in br-int."""
+        """Return the last step in br-int."""
         inside = [step for step in self.steps if step.bridge == "br-int" and step.found]
         return inside[-1] if inside else None
 
@@ -221,7 +221,7 @@ def run(
 
 
 def parse(node: str, printed: str, bridge: str = "br-int") -> PhysicalTrace:
-    """What ofproto/trace printed of a packet that comes into a bridge."""
+    """Return what ofproto/trace printed of a packet that comes into a bridge."""
     reader = _Reader(bridge)
     for line in printed.splitlines():
         text = line.strip()
@@ -269,7 +269,7 @@ class _Reader:
         self.bridges.append((bridge, depth))
 
     def _step(self, text: str, depth: int) -> bool:
-        """Whether the line is of a table."""
+        """Return True if the line is of a table."""
         found, nothing = _STEP.match(text), _NO_MATCH.match(text)
         while len(self.bridges) > 1 and depth < self.bridges[-1][1]:
             self.bridges.pop()
@@ -296,7 +296,7 @@ _FIELDS = {
 
 
 def _headers(flow: str) -> dict[str, dict[str, str]]:
-    """The addresses of a flow as OpenFlow has it, as the datapath's actions name them."""
+    """Return the addresses of a flow as OpenFlow has it, as the datapath's actions name them."""
     found: dict[str, dict[str, str]] = {}
     for key, value in _pairs(flow):
         if key in _FIELDS:
@@ -311,7 +311,7 @@ def _headers(flow: str) -> dict[str, dict[str, str]]:
 
 
 def split(text: str) -> list[str]:
-    """The parts of a list whose commas may also be within parentheses."""
+    """Return the parts of a list whose commas may also be within parentheses."""
     parts, depth, start = [], 0, 0
     for at, letter in enumerate(text):
         if letter in "({":
@@ -326,13 +326,13 @@ def split(text: str) -> list[str]:
 
 
 def _call(text: str) -> tuple[str, str]:
-    """The name and the arguments of an action."""
+    """Return the name and the arguments of an action."""
     name, parenthesis, rest = text.partition("(")
     return name, rest.rpartition(")")[0] if parenthesis else ""
 
 
 def _exits(actions: Sequence[str], changed: Mapping[str, Mapping[str, str]], tunnel: Header | None) -> Iterator[Exit]:
-    """Where actions of the datapath put a packet (odp actions as ovs-dpctl(8) prints them)."""
+    """Yield where actions of the datapath put a packet (odp actions as ovs-dpctl(8) prints them)."""
     for number, action in enumerate(actions):
         name, arguments = _call(action)
         if name == "set":
@@ -368,7 +368,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _keys(text: str) -> tuple[int | None, int | None]:
-    """The ports in OVN's option."""
+    """Return the ports in OVN's option."""
     found = _GENEVE.search(text)
     if found is None:
         return None, None

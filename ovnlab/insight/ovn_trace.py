@@ -66,7 +66,7 @@ class Stage:
 
     @property
     def drops(self) -> bool:
-        """Whether the packet ends here: nothing matched, or what did says so."""
+        """Return True if the packet ends here: nothing matched, or what did says so."""
         return not self.uuid or any(action.rstrip(";").strip() == "drop" for action in self.actions)
 
 
@@ -97,12 +97,12 @@ class Section:
 
     @property
     def text(self) -> tuple[str, ...]:
-        """All that was done in it."""
+        """Return all that was done in it."""
         return (*self.notes, *(action for stage in self.stages for action in stage.actions))
 
     @property
     def sure(self) -> tuple[Stage, ...]:
-        """The stages that a switch has to match as well.
+        """Return the stages that a switch has to match as well.
 
         In a pipeline that does not track connections ovn-trace goes on with what it knew of them before, and a switch
         has forgotten that by then.
@@ -113,17 +113,17 @@ class Section:
 
     @property
     def outputs(self) -> tuple[PortOutput, ...]:
-        """The ports that it hands the packet to."""
+        """Return the ports that it hands the packet to."""
         return tuple(PortOutput(*found.groups()) for line in self.text if (found := _OUTPUT.search(line)))
 
     @property
     def is_omitted(self) -> bool:
-        """Whether it would hand the packet to the port that it came from, and does not."""
+        """Return True if it would hand the packet to the port that it came from, and does not."""
         return any("omitting output because inport == outport" in line for line in self.text)
 
     @property
     def redirect(self) -> str:
-        """The chassisredirect port that it goes through, empty where it does not."""
+        """Return the chassisredirect port that it goes through, empty where it does not."""
         return next((found[1] for line in self.text if (found := _REDIRECT.search(line))), "")
 
 
@@ -137,27 +137,27 @@ class LogicalTrace:
 
     @property
     def stages(self) -> Iterator[Stage]:
-        """Every stage, in order."""
+        """Return every stage, in order."""
         return (stage for section in self.sections for stage in section.stages)
 
     @property
     def text(self) -> str:
-        """All that was done."""
+        """Return all that was done."""
         return "\n".join(line for section in self.sections for line in section.text)
 
     @property
     def asks_for_mac(self) -> bool:
-        """Whether a router does not know yet whose MAC address the next hop has, and asks."""
+        """Return True if a router does not know yet whose MAC address the next hop has, and asks."""
         return "/* No MAC binding. */" in self.text or any(section.title in ASKING for section in self.sections)
 
     @property
     def outputs(self) -> tuple[PortOutput, ...]:
-        """The ports where it leaves the logical network: of fake VMs, localnet, and of other zones."""
+        """Return the ports where it leaves the logical network: of fake VMs, localnet, and of other zones."""
         return tuple(output for section in self.sent for output in section.outputs if output.type not in INSIDE)
 
     @property
     def refusal(self) -> tuple[Section, Stage] | None:
-        """Where the sender is told that there is no way (an ACL with reject), None where it is not."""
+        """Return where the sender is told that there is no way (an ACL with reject), None where it is not."""
         for section in self.sections:
             for stage in section.stages:
                 if any(action.startswith(REFUSALS) for action in stage.actions):
@@ -165,7 +165,7 @@ class LogicalTrace:
         return None
 
     def rewritten(self, fields: Mapping[str, str]) -> dict[str, str]:
-        """Those fields of a packet that are other ones at its end: MAC and IP addresses, and TTL."""
+        """Return those fields of a packet that are other ones at its end: MAC and IP addresses, and TTL."""
         found = {key: fields[key] for key in _REWRITTEN if key in fields}
         for section in self.sent:
             for line in (section.title, *section.text):
@@ -180,7 +180,9 @@ class LogicalTrace:
         return found
 
     def deciding(self, section: Section, stage: Stage) -> tuple[Section, Stage]:
-        """The stage that decided what one does: since OVN 23.06 ACLs are evaluated in one and acted on in another."""
+        """Return the stage that decided what one does: since OVN 23.06 ACLs are evaluated in one and acted on in
+        another.
+        """
         if not stage.name.endswith("_acl_action"):
             return section, stage
         before = [(one, found) for one in self.sections[: self.sections.index(section) + 1] for found in one.stages]
@@ -190,7 +192,9 @@ class LogicalTrace:
 
     @property
     def sent(self) -> tuple[Section, ...]:
-        """What is done with the packet itself, without answers that there is no way, and without asking for a MAC."""
+        """Return what is done with the packet itself, without answers that there is no way, and without asking for a
+        MAC.
+        """
         for number, section in enumerate(self.sections):
             if any(action.startswith(REFUSALS) for stage in section.stages for action in stage.actions):
                 return self.sections[: number + 1]
@@ -202,7 +206,7 @@ class LogicalTrace:
 
     @property
     def drop(self) -> tuple[Section, Stage] | None:
-        """Where the packet ends without leaving, None where it does not."""
+        """Return where the packet ends without leaving, None where it does not."""
         if self.outputs:
             return None
         found = [(section, stage) for section in self.sent for stage in section.stages]
@@ -254,7 +258,7 @@ def run_all(
 
 
 def parse(printed: str) -> LogicalTrace:
-    """What `ovn-trace --detailed` printed."""
+    """Return what `ovn-trace --detailed` printed."""
     reader = _Reader()
     lines = printed.splitlines()
     skip = False

@@ -25,7 +25,7 @@ NOBODY = "0.0.0.0"  # noqa: S104  the sender where none is given, and nothing li
 
 
 def frame(question: ProbePacket) -> bytes | None:
-    """The packet's bytes, with its marker at the end; None where it has something that none can be made of."""
+    """Return the packet's bytes, with its marker at the end; None where it has something that none can be made of."""
     fields = dict(question.fields)
     fields.pop("inport", None)
     if question.more or not set(fields) <= KNOWN:
@@ -86,7 +86,7 @@ def _built(fields: Mapping[str, str], marker: bytes, *, whole: bool) -> bytes:
 
 
 def changed(packet: bytes, headers: Mapping[str, Mapping[str, str]]) -> bytes:
-    """A packet with what a switch's datapath sets in its headers (ovs-fields(7) in the datapath's own names)."""
+    """Return a packet with what a switch's datapath sets in its headers (ovs-fields(7) in the datapath's own names)."""
     if not headers:
         return packet
     from scapy.layers.inet import IP, TCP, UDP  # noqa: PLC0415

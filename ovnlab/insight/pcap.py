@@ -75,7 +75,7 @@ class Recorded:
 
 
 def read(path: Path) -> Iterator[Recorded]:
-    """The frames of a file. Raises OvnlabError where it is none that has any."""
+    """Yield the frames of a file. Raises OvnlabError where it is none that has any."""
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -223,7 +223,7 @@ def _reader(kind: Any, file: IO[bytes]) -> Any:
 
 
 def _time(reader: Any, about: Any) -> int | None:
-    """Nanoseconds since 1970."""
+    """Return nanoseconds since 1970."""
     if hasattr(about, "tshigh"):
         if about.tshigh is None or about.tslow is None or not about.tsresol:
             return None
@@ -232,7 +232,7 @@ def _time(reader: Any, about: Any) -> int | None:
 
 
 def dumped(text: str) -> list[bytes]:
-    """The frames in a hexadecimal dump: tcpdump's with -xx, xxd's, or nothing but digits."""
+    """Return the frames in a hexadecimal dump: tcpdump's with -xx, xxd's, or nothing but digits."""
     frames: list[bytes] = []
     current = bytearray()
     text = "\n".join(_QUOTED.sub("", line) for line in text.splitlines())
@@ -258,7 +258,7 @@ def dumped(text: str) -> list[bytes]:
 
 
 def pcap(stream: IO[bytes]) -> Iterator[tuple[int, bytes, int]]:
-    """The frames that a tcpdump of our own writes: time in nanoseconds since 1970, bytes, length on the wire."""
+    """Yield the frames that a tcpdump of our own writes: time in nanoseconds since 1970, bytes, length on the wire."""
     header = stream.read(24)
     if len(header) < 24:
         return
@@ -279,7 +279,7 @@ class Counter:
         self._file, self._at, self._count = file, 24, 0
 
     def count(self) -> int:
-        """The frames that are there in whole."""
+        """Return the frames that are there in whole."""
         size = os.fstat(self._file).st_size
         while self._at + 16 <= size:
             (kept,) = struct.unpack("=8xI4x", os.pread(self._file, 16, self._at))
@@ -291,7 +291,7 @@ class Counter:
 
 
 def merged(parts: Sequence[tuple[str, IO[bytes]]]) -> Iterator[tuple[int, str, bytes, int]]:
-    """The frames of several captures, by time: time, place, bytes, length on the wire."""
+    """Yield the frames of several captures, by time: time, place, bytes, length on the wire."""
 
     def named(number: int, stream: IO[bytes]) -> Iterator[tuple[int, int, bytes, int]]:
         for time, data, length in pcap(stream):

@@ -43,14 +43,14 @@ class SwitchTrace:
 
     @property
     def is_lost_on_arrival(self) -> bool:
-        """Whether the NIC's bridge does not hand the packet on to the integration bridge."""
+        """Return True if the NIC's bridge does not hand the packet on to the integration bridge."""
         if self.arrival is None or self.leg.tunnel is None:
             return False
         return bool(self.arrival.passes) and not self.arrival.decapsulates
 
     @property
     def steps(self) -> Iterator[FlowStep]:
-        """Every step, of the NIC's bridge first."""
+        """Yield every step, of the NIC's bridge first."""
         if self.arrival is not None:
             yield from self.arrival.steps
         yield from self.trace.steps
@@ -111,7 +111,7 @@ def follow(
 
 
 def meant_frame(asked: ProbePacket, way: Sequence[Leg]) -> bytes | None:
-    """The packet as OVN means it to be behind those legs."""
+    """Return the packet as OVN means it to be behind those legs."""
     before = LogicalTrace("", tuple(section for leg in way for section in leg.sections))
     return packet_expression.frame(replace(asked, fields={**asked.fields, **before.rewritten(asked.fields)}))
 
@@ -125,7 +125,7 @@ def _first(seen: LabView, asked: ProbePacket) -> Entry | None:
 
 
 def _arriving(seen: LabView, leg: Leg, header: Header | None) -> tuple[Entry | None, PhysicalTrace | None]:
-    """How a packet comes into a chassis that is not the first: where, and how it passes the NIC's bridge."""
+    """Return how a packet comes into a chassis that is not the first: where, and how it passes the NIC's bridge."""
     if leg.localnet is not None:
         network = leg.localnet.options.get("network_name", "")
         return _from_network(seen, leg.chassis, network, leg.localnet.name, leg.localnet.tag), None
@@ -167,7 +167,7 @@ def _translates_back(leg: Leg) -> bool:
 
 
 def _strays(seen: LabView, leg: Leg, following: Sequence[Leg], traced: PhysicalTrace) -> tuple[str, ...]:
-    """The chassis that a packet is sent to in a tunnel and that are on no way of it."""
+    """Return the chassis that a packet is sent to in a tunnel and that are on no way of it."""
     names = seen.zone_of(leg.chassis).names
     ips = [out.tunnel.remote_ip for out in traced.exits if out.tunnel is not None]
     wanted = {later.chassis for later in following}
@@ -175,7 +175,9 @@ def _strays(seen: LabView, leg: Leg, following: Sequence[Leg], traced: PhysicalT
 
 
 def _header(seen: LabView, traced: PhysicalTrace, following: Leg) -> Header | None:
-    """The tunnel's header that a packet goes on in: as the switch says, or as it is meant where that cannot be told."""
+    """Return the tunnel's header that a packet goes on in: as the switch says, or as it is meant where that cannot be
+    told.
+    """
     names = seen.zone_of(following.origin).names
     remotes = [encap.ip for encap in names.encaps if encap.chassis == following.chassis]
     for out in traced.exits:
@@ -188,7 +190,7 @@ def _header(seen: LabView, traced: PhysicalTrace, following: Leg) -> Header | No
 
 
 def elsewhere(seen: LabView, leg: Leg) -> list[Stage]:
-    """Stages that hold only where another port is resident: ovn-trace takes each as resident everywhere."""
+    """Return stages that hold only where another port is resident: ovn-trace takes each as resident everywhere."""
     return [
         stage
         for section in leg.sections
@@ -199,7 +201,7 @@ def elsewhere(seen: LabView, leg: Leg) -> list[Stage]:
 
 
 def resident(seen: LabView, leg: Leg) -> list[str]:
-    """The logical flows that a switch has to match on a chassis."""
+    """Return the logical flows that a switch has to match on a chassis."""
     others = {stage.uuid for stage in elsewhere(seen, leg)}
     return [uuid for uuid in leg.uuids if uuid not in others]
 
@@ -208,7 +210,9 @@ def resident(seen: LabView, leg: Leg) -> list[str]:
 
 
 def _from_network(seen: LabView, chassis: str, network: str, port: str, tag: int) -> Entry:
-    """Where packets of a physical network come in: by the NIC of its bridge, otherwise by the localnet's patch port."""
+    """Return where packets of a physical network come in: by the NIC of its bridge, otherwise by the localnet's patch
+    port.
+    """
     tagged = f",dl_vlan={tag}" if tag else ""
     state, node = seen.states.get(chassis), seen.topology.node(chassis)
     bridge = bridge_mappings(state.external_ids.get("ovn-bridge-mappings", "")).get(network, "") if state else ""
@@ -219,7 +223,9 @@ def _from_network(seen: LabView, chassis: str, network: str, port: str, tag: int
 
 
 def network_exit(seen: LabView, chassis: str, port: LogicalPort) -> SwitchTrace | None:
-    """How the bridge of a physical network takes a broadcast of a localnet port on; None where that cannot be asked."""
+    """Return how the bridge of a physical network takes a broadcast of a localnet port on; None where that cannot be
+    asked.
+    """
     state, network = seen.states.get(chassis), port.options.get("network_name", "")
     bridge = bridge_mappings(state.external_ids.get("ovn-bridge-mappings", "")).get(network, "") if state else ""
     if not bridge or chassis not in seen.nodes:
@@ -237,7 +243,9 @@ def network_exit(seen: LabView, chassis: str, port: LogicalPort) -> SwitchTrace 
 
 
 def nic_bridge(seen: LabView, chassis: str) -> tuple[str, str] | None:
-    """The bridge of a chassis' underlay NIC and that NIC; None where tunnels are the kernel's, and there is none."""
+    """Return the bridge of a chassis' underlay NIC and that NIC; None where tunnels are the kernel's, and there is
+    none.
+    """
     node, state = seen.topology.node(chassis), seen.states.get(chassis)
     if node is None or state is None or not node.underlay_device.startswith("br-"):
         return None
@@ -246,7 +254,7 @@ def nic_bridge(seen: LabView, chassis: str) -> tuple[str, str] | None:
 
 
 def decapsulation(seen: LabView, leg: Leg, header: Header) -> PhysicalTrace | None:
-    """How an encapsulated packet passes the bridge of the NIC that it comes in by."""
+    """Return how an encapsulated packet passes the bridge of the NIC that it comes in by."""
     found = nic_bridge(seen, leg.chassis)
     source = next((e.ip for e in seen.zone_of(leg.origin).names.encaps if e.chassis == leg.origin), "")
     if found is None or not source or leg.chassis not in seen.nodes:
@@ -272,7 +280,7 @@ def decapsulation(seen: LabView, leg: Leg, header: Header) -> PhysicalTrace | No
 
 
 def _arrival(seen: LabView, source: str, destination: str, header: Header) -> str:
-    """A flow of what arrives in a tunnel: the port that it comes in by, and the header's keys."""
+    """Return a flow of what arrives in a tunnel: the port that it comes in by, and the header's keys."""
     state = seen.states.get(destination)
     sender = {encap.ip for encap in seen.zone_of(source).names.encaps if encap.chassis == source}
     port = next(
@@ -296,7 +304,7 @@ def _arrival(seen: LabView, source: str, destination: str, header: Header) -> st
 
 
 def foreign(seen: LabView, one: SwitchTrace) -> list[FlowStep]:
-    """The steps of flows that OVN did not install, or whose row is gone.
+    """Return the steps of flows that OVN did not install, or whose row is gone.
 
     ovn-controller gives its flows the first digits of their Southbound row as cookie, but for a few of its own; and in
     bridges of NICs it installs none.
@@ -326,7 +334,7 @@ def _nic_bridges(seen: LabView, chassis: str) -> Iterator[str]:
 
 
 def flow_title(step: FlowStep) -> str:
-    """A flow, as `ovs-ofctl dump-flows` tells it from others."""
+    """Return a flow, as `ovs-ofctl dump-flows` tells it from others."""
     bridge = "" if step.bridge == "br-int" else f"{step.bridge}, "
     cookie = f", cookie {step.cookie:#x}" if step.cookie else ""
     does = next((action for action in step.actions if not action.startswith("->")), "")

@@ -79,7 +79,7 @@ class WatchPoint:
 
 
 def watches(seen: LabView, asked: ProbePacket, way: Sequence[Leg], meant: LogicalTrace) -> list[WatchPoint]:
-    """Where the probe has to pass, in order, and at the end where it is meant for, should it come there or not."""
+    """Return the points that the probe has to pass, in order, and last its destination, reached or not."""
     found: list[WatchPoint] = []
     source = asked.source
     if source.place is not None:
@@ -113,7 +113,9 @@ def watches(seen: LabView, asked: ProbePacket, way: Sequence[Leg], meant: Logica
 
 
 def is_answer(asked: ProbePacket, meant: LogicalTrace) -> bool:
-    """Whether what leaves at the end is an answer that OVN itself makes: of a router, or for DHCP, DNS, ARP and ND."""
+    """Return True if what leaves at the end is an answer that OVN itself makes: of a router, or for DHCP, DNS, ARP and
+    ND.
+    """
     goes_on = bool(meant.outputs) or any(output.type == "remote" for output in meant.sections[-1].outputs)
     if not goes_on:
         return False
@@ -128,7 +130,7 @@ def is_answer(asked: ProbePacket, meant: LogicalTrace) -> bool:
 
 
 def _between(seen: LabView, leg: Leg) -> list[WatchPoint]:
-    """Where a packet passes between two chassis: their NICs, in a tunnel or on a physical network."""
+    """Return where a packet passes between two chassis: their NICs, in a tunnel or on a physical network."""
     found = []
     for chassis, what in ((leg.origin, f"to {leg.chassis}"), (leg.chassis, f"from {leg.origin}")):
         if leg.tunnel is not None:
@@ -149,7 +151,7 @@ def _encap_ips(seen: LabView, chassis: str) -> frozenset[str]:
 
 
 def _nic(seen: LabView, chassis: str, network: str) -> CapturePoint | None:
-    """A chassis' NIC on a physical network."""
+    """Return a chassis' NIC on a physical network."""
     node = seen.topology.node(chassis)
     nic = node.nic(network) if node else None
     if nic is None or chassis not in seen.nodes:
@@ -164,7 +166,7 @@ def _at(place: Target, name: str, what: str, *, wanted: bool, answer: bool = Fal
 
 
 def answer_watch(asked: ProbePacket) -> WatchPoint | None:
-    """Where an answer is to be seen: at whoever asked."""
+    """Return where an answer is to be seen: at whoever asked."""
     if asked.source.place is None:
         return None
     watch = _at(asked.source.place, asked.source.name, "answered", wanted=True, answer=True)
@@ -172,7 +174,7 @@ def answer_watch(asked: ProbePacket) -> WatchPoint | None:
 
 
 def _output(seen: LabView, asked: ProbePacket, leg: Leg, port: str, kind: str) -> WatchPoint | None:
-    """Where a logical port's packets can be seen: in the fake VM, or on the NIC of a physical network."""
+    """Return where a logical port's packets can be seen: in the fake VM, or on the NIC of a physical network."""
     if kind == "localnet":
         ports = seen.zone_of(leg.chassis).names.ports
         name = ports[port].options.get("network_name", "") if port in ports else ""
@@ -194,7 +196,7 @@ def _output(seen: LabView, asked: ProbePacket, leg: Leg, port: str, kind: str) -
 
 
 def underlay(seen: LabView, node: str) -> CapturePoint | None:
-    """The device with a chassis' tunnels."""
+    """Return the device with a chassis' tunnels."""
     found, state = seen.topology.node(node), seen.states.get(node)
     if found is None or state is None or node not in seen.nodes:
         return None
@@ -204,7 +206,7 @@ def underlay(seen: LabView, node: str) -> CapturePoint | None:
 
 
 def tunnel_filter() -> str:
-    """The expression of tcpdump for tunnels (pcap-filter(7))."""
+    """Return the expression of tcpdump for tunnels (pcap-filter(7))."""
     return " or ".join(f"udp port {port}" for port in PORTS)
 
 
@@ -305,7 +307,7 @@ def count(probe: Probe, watches: Sequence[WatchPoint], copies: int) -> list[int]
 
 
 def _is_probe(found: Packet, asked: ProbePacket, watch: WatchPoint) -> bool:
-    """Whether a frame is the probe, or where it is an answer, that."""
+    """Return True if a frame is the probe, or where it is an answer, that."""
     if watch.tunnelled != (found.tunnel is not None):
         return False
     if watch.ends and not (found.source in watch.ends[0] and found.destination in watch.ends[1]):
@@ -323,7 +325,7 @@ def _is_probe(found: Packet, asked: ProbePacket, watch: WatchPoint) -> bool:
 
 
 def _is_answer(found: Packet, asked: ProbePacket) -> bool:
-    """Whether a packet answers the probe without its payload: a TCP connection, an ICMP error."""
+    """Return True if a packet answers the probe without its payload: a TCP connection, an ICMP error."""
     if "arp.tpa" in asked.fields:
         return found.fields.get("arp_op") == "2" and found.fields.get("arp_spa") == asked.fields["arp.tpa"]
     ports = asked.fields.get("tcp.src"), asked.fields.get("udp.src")

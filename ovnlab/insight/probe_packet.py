@@ -82,7 +82,7 @@ class ProbePacket:
 
     @property
     def microflow(self) -> str:
-        """The packet as an OVN expression."""
+        """Return the packet as an OVN expression."""
         terms = [f"{key} == {value}" for key, value in self.fields.items()]
         return " && ".join([*terms, *([f"({self.more})"] if self.more else [])])
 
@@ -101,7 +101,7 @@ class TraceRequest:
 
 
 def question(look: LabView, wish: TraceRequest, *, strict: bool = True) -> ProbePacket:
-    """The packet that is meant. Raises UsageError for what nobody can be.
+    """Return the packet that is meant. Raises UsageError for what nobody can be.
 
     Where no packet can leave, it raises OvnlabError if `strict`, otherwise the question says why.
     """
@@ -166,7 +166,7 @@ def _fitting(source: End, version: int, wish: TraceRequest) -> int:
 
 
 def _terms(expression: str) -> tuple[dict[str, str], str]:
-    """The fields that an expression gives one value each, and the rest of it."""
+    """Return the fields that an expression gives one value each, and the rest of it."""
     if not expression.strip():
         return {}, ""
     if re.search(r"\|\||!|\(|<|>", expression):
@@ -183,7 +183,7 @@ def _terms(expression: str) -> tuple[dict[str, str], str]:
 
 
 def _without_overridden(fields: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """The fields that still make sense beside those that a person gave: another protocol takes this one's place."""
+    """Return the fields that still make sense beside those given: another protocol replaces this one."""
     layers = {"icmp4", "icmp6", "tcp", "udp", "sctp"}
     mine = {key.partition(".")[0] for key in given} & layers
     left = dict(fields)
@@ -195,7 +195,7 @@ def _without_overridden(fields: Mapping[str, str], given: Mapping[str, str]) -> 
 
 
 def _above(wish: TraceRequest, source: str, destination: str, version: int) -> dict[str, str]:
-    """The fields from IP up."""
+    """Return the fields from IP up."""
     if not destination or not source:
         return {}
     ip = f"ip{version}"
@@ -212,7 +212,7 @@ def _above(wish: TraceRequest, source: str, destination: str, version: int) -> d
 
 
 def endpoint(look: LabView, name: str, near: End | None = None) -> End:
-    """A fake VM by its name, a node, or whoever has an address."""
+    """Return a fake VM by its name, a node, or whoever has an address."""
     home = look.home(name)
     if home is not None:
         node, bound = home
@@ -259,7 +259,7 @@ def _vlan_endpoint(look: LabView, name: str) -> End:
 
 
 def _node_endpoint(look: LabView, name: str) -> End:
-    """A machine of the topology, at the localnet port of the physical network that it is on."""
+    """Return a machine of the topology, at the localnet port of the physical network that it is on."""
     node = look.topology.node(name)
     if node is None:
         raise unknown_name(look.topology, name)
@@ -286,7 +286,7 @@ def _node_endpoint(look: LabView, name: str) -> End:
 
 
 def _whoever(look: LabView, address: str, near: End | None, *, by_mac: bool = False) -> End:
-    """Whoever has an address: a fake VM, another machine, a logical port, or nobody that is known."""
+    """Return whoever has an address: a fake VM, another machine, a logical port, or nobody that is known."""
     having = [
         bound.name
         for state in look.states.values()
@@ -309,7 +309,9 @@ def _whoever(look: LabView, address: str, near: End | None, *, by_mac: bool = Fa
 
 
 def distance(look: LabView, near: End | None, end: End) -> int:
-    """How far two ends are from each other: 0 on one logical switch, 1 where routers join theirs, 2 where none do."""
+    """Return how far two ends are from each other: 0 on one logical switch, 1 where routers join theirs, 2 where none
+    do.
+    """
     if near is None or near.port is None or end.port is None:
         return 1
     if near.port.datapath == end.port.datapath:
@@ -333,7 +335,7 @@ def _node_ips(look: LabView, name: str) -> list[str]:
 
 
 def _version(source: End, destination: End) -> int:
-    """The IP version that both have; that of the destination where it is one address."""
+    """Return the IP version that both have; that of the destination where it is one address."""
     theirs = [ipaddress.ip_address(ip).version for ip in destination.ips]
     mine = [ipaddress.ip_address(ip).version for ip in source.ips]
     both = [version for version in theirs if version in mine]
@@ -378,7 +380,7 @@ def way(end: End, address: str) -> EgressRoute:
 
 
 def _hop(bound: BoundVM, address: str, device: str) -> str | None:
-    """The next hop by the routes in a fake VM's namespace that leave by a device."""
+    """Return the next hop by the routes in a fake VM's namespace that leave by a device."""
     wanted = ipaddress.ip_address(address)
     found = [(ipaddress.ip_network(route.network), route.gateway) for route in bound.routes if route.device == device]
     leading = [(network.prefixlen, hop) for network, hop in found if wanted in network]
@@ -386,7 +388,7 @@ def _hop(bound: BoundVM, address: str, device: str) -> str | None:
 
 
 def _next_hop(look: LabView, zone: ZoneView, source: End, destination: End) -> tuple[str, str, str]:
-    """The MAC address that the packet goes to, and whose IP address that is.
+    """Return the MAC address that the packet goes to, and whose IP address that is.
 
     The third is what the source has for that MAC address where it is another one.
     """
@@ -423,7 +425,7 @@ def _next_hop(look: LabView, zone: ZoneView, source: End, destination: End) -> t
 
 
 def _macs_of(look: LabView, zone: ZoneView, source: End, hop: str) -> list[str]:
-    """The MAC addresses of whoever has an address on the source's logical switch."""
+    """Return the MAC addresses of whoever has an address on the source's logical switch."""
     datapath = source.port.datapath if source.port else ""
     found = []
     for port in list(zone.names.ports_of(datapath)):  # a port of the same switch, or of a router on it
@@ -437,7 +439,7 @@ def _macs_of(look: LabView, zone: ZoneView, source: End, hop: str) -> list[str]:
 
 
 def _holders(look: LabView, ip: str) -> set[str]:
-    """The MAC addresses of the fake VMs that have an address, whatever OVN knows of them."""
+    """Return the MAC addresses of the fake VMs that have an address, whatever OVN knows of them."""
     return {
         bound.mac
         for state in look.states.values()
@@ -447,7 +449,7 @@ def _holders(look: LabView, ip: str) -> set[str]:
 
 
 def _any_hop(zone: ZoneView, source: End, destination: End) -> str:
-    """Whom a packet would go to if its source had a way for it: its destination on the same switch, or a router."""
+    """Return the next hop if the source had a route: the destination on the same switch, or a router."""
     datapath = source.port.datapath if source.port else ""
     if destination.port is not None and destination.port.datapath == datapath and destination.mac:
         return destination.mac
@@ -461,7 +463,7 @@ def link_local(mac: str) -> str:
 
 
 def _of_many(source: End, ip: str) -> str:
-    """The MAC address of a broadcast or multicast address (RFC 1112, 6.4; RFC 2464, 7); empty for any other."""
+    """Return the MAC address of a broadcast or multicast address (RFC 1112, 6.4; RFC 2464, 7); empty for any other."""
     address = ipaddress.ip_address(ip)
     if address.is_multicast and address.version == 4:
         return f"01:00:5e:{int(address) >> 16 & 0x7F:02x}:{int(address) >> 8 & 0xFF:02x}:{int(address) & 0xFF:02x}"
@@ -473,7 +475,7 @@ def _of_many(source: End, ip: str) -> str:
 
 
 def _distributed(look: LabView, ip: str) -> tuple[str, str] | None:
-    """The MAC and the logical port of a floating IP that is translated where its fake VM is (ovn-nb(5), NAT)."""
+    """Return the MAC and the logical port of a floating IP that is translated where its fake VM is (ovn-nb(5), NAT)."""
     for row in look.northbound:
         if row.table == "NAT" and row.columns["external_ip"] == ip and row.columns["external_mac"]:
             return str(row.columns["external_mac"][0]), str(next(iter(row.columns["logical_port"]), ""))
@@ -481,7 +483,7 @@ def _distributed(look: LabView, ip: str) -> tuple[str, str] | None:
 
 
 def _answers(look: LabView, ip: str) -> bool:
-    """Whether routers answer for an address that is on none of their ports: of NAT, or of a load balancer."""
+    """Return True if routers answer for an address that is on none of their ports: of NAT, or of a load balancer."""
     for row in look.northbound:
         if row.table == "NAT" and row.columns.get("external_ip") == ip:
             return True
@@ -493,7 +495,7 @@ def _answers(look: LabView, ip: str) -> bool:
 
 
 def _entry(look: LabView, zone: ZoneView, source: End, destination: End) -> tuple[str, str]:
-    """The chassis where packets of a physical network enter, and the port of br-int that they enter by.
+    """Return the chassis where packets of a physical network enter, and the port of br-int that they enter by.
 
     Where the destination is on the same logical switch, its own; the one of a floating IP that is distributed;
     otherwise the one that speaks for the router there, or any that is on that network.
@@ -522,7 +524,7 @@ def _entry(look: LabView, zone: ZoneView, source: End, destination: End) -> tupl
 
 
 def bridge_mappings(text: str) -> dict[str, str]:
-    """The bridge of each physical network (ovn-controller(8), external_ids:ovn-bridge-mappings)."""
+    """Return the bridge of each physical network (ovn-controller(8), external_ids:ovn-bridge-mappings)."""
     return dict(part.strip().partition(":")[::2] for part in text.split(",") if ":" in part)
 
 

@@ -31,7 +31,7 @@ _ASKING = {"FAILED", "INCOMPLETE"}
 
 
 def is_request(asked: ProbePacket) -> bool:
-    """Whether a packet is one that its receiver answers: an ICMP echo request, or the first of a TCP connection."""
+    """Return True for a packet that its receiver answers: an ICMP echo request, or a TCP connection's first packet."""
     fields = asked.fields
     return (
         any(fields.get(key) == value for key, value in (("icmp4.type", "8"), ("icmp6.type", "128")))
@@ -41,27 +41,27 @@ def is_request(asked: ProbePacket) -> bool:
 
 
 def can_be(asked: ProbePacket, meant: LogicalTrace) -> bool:
-    """Whether an answer is to be listened for: to one address, of a packet that goes to somebody."""
+    """Return True if an answer is to be listened for: to one address, of a packet that goes to somebody."""
     if not is_request(asked) or asked.more or not meant.outputs or meant.refusal is not None:
         return False
     return not is_for_many(asked) and is_for_one(asked)
 
 
 def is_for_many(asked: ProbePacket) -> bool:
-    """Whether a packet goes to a broadcast or multicast address."""
+    """Return True if a packet goes to a broadcast or multicast address."""
     first = asked.fields.get("eth.dst", "00").partition(":")[0]
     return bool(int(first or "0", 16) & 1)
 
 
 def is_for_one(asked: ProbePacket) -> bool:
-    """Whether a packet goes from one address to another."""
+    """Return True if a packet goes from one address to another."""
     ends = [asked.fields.get(f"{ip}.{end}", "") for ip in ("ip4", "ip6") for end in ("src", "dst")]
     known = [ipaddress.ip_address(end) for end in ends if is_ip(end)]
     return len(known) == 2 and not any(end.is_unspecified or end.is_multicast for end in known)
 
 
 def is_expected(found: Trace) -> bool:
-    """Whether what became of a packet leaves an answer to be looked for."""
+    """Return True if what became of a packet leaves an answer to be looked for."""
     if found.came is None or found.outcome not in ("delivered", "left"):
         return False
     lost = any(hop.wanted and hop.seen is False for hop in found.hops)
@@ -69,7 +69,7 @@ def is_expected(found: Trace) -> bool:
 
 
 def arrived(found: Trace, came: Hop) -> Reply:
-    """What an answer that came says."""
+    """Return what an answer that came says."""
     packet = came.packet
     said = packet.said if packet else ""
     sender = packet.source if packet else ""
@@ -84,7 +84,7 @@ def arrived(found: Trace, came: Hop) -> Reply:
 
 
 def _name(found: Trace, ip: str) -> str:
-    """Who answers for an address: whoever received the packet, or the address itself."""
+    """Return who answers for an address: whoever received the packet, or the address itself."""
     got = found.arrived
     if got is not None and ip in (found.question.fields.get("ip4.dst"), found.question.fields.get("ip6.dst")):
         return got.name if got.name == ip else f"{got.name} ({ip})"
@@ -92,7 +92,7 @@ def _name(found: Trace, ip: str) -> str:
 
 
 def receiver(found: Trace) -> End | None:
-    """Who received a packet, None where nobody of the lab was seen to."""
+    """Return who received a packet, None where nobody of the lab was seen to."""
     got = found.arrived
     if got is None or not got.name:
         return None
@@ -104,7 +104,7 @@ def receiver(found: Trace) -> End | None:
 
 
 def beyond(found: Trace) -> str:
-    """Where a packet went that no machine of the lab received."""
+    """Return where a packet went that no machine of the lab received."""
     last = next((hop for hop in reversed(found.hops) if hop.seen), None)
     if last is None:
         return "it was seen nowhere, and neither was an answer"
@@ -112,7 +112,7 @@ def beyond(found: Trace) -> str:
 
 
 def is_translated(found: Trace) -> bool:
-    """Whether a packet was received with other addresses than it was sent with."""
+    """Return True if a packet was received with other addresses than it was sent with."""
     got = found.arrived
     if got is None or got.packet is None:
         return False
@@ -122,12 +122,12 @@ def is_translated(found: Trace) -> bool:
 
 
 def is_own(found: Trace) -> bool:
-    """Whether whoever received a packet may leave it unanswered: a program decides that for UDP."""
+    """Return True if whoever received a packet may leave it unanswered: a program decides that for UDP."""
     return "udp.dst" in found.question.fields
 
 
 def reverse(seen: LabView, found: Trace, end: End) -> ProbePacket:
-    """The answer to a packet, from who received it. Raises NoNextHop where it cannot be sent."""
+    """Return the answer to a packet, from who received it. Raises NoNextHop where it cannot be sent."""
     asked, got = found.question, found.arrived
     packet = got.packet if got else None
     mine = asked.fields.get("ip4.src") or asked.fields.get("ip6.src") or asked.source.ip
@@ -152,7 +152,7 @@ def reverse(seen: LabView, found: Trace, end: End) -> ProbePacket:
 
 
 def meant_back(back: ProbePacket, found: Trace) -> LogicalTrace:
-    """What OVN means to do with an answer.
+    """Return what OVN means to do with an answer.
 
     ovn-trace knows no entries of connection tracking: where a router translates the address back that a packet was
     sent from, the rest is asked for again with the address that it has then (ovn-trace(8), Stateful Actions).
@@ -184,7 +184,7 @@ def meant_back(back: ProbePacket, found: Trace) -> LogicalTrace:
 
 
 def judged(found: Trace, back: Trace, end: End) -> Reply:
-    """What the way of an answer that did not come at first says."""
+    """Return what the way of an answer that did not come at first says."""
     ends = [hop for hop in back.hops if hop.name == found.question.source.name and hop.what != "sent"]
     came = next((hop for hop in reversed(ends) if hop.seen), None)
     if came is not None:
@@ -221,7 +221,7 @@ def judged(found: Trace, back: Trace, end: End) -> Reply:
 
 
 def _not_its_own(found: Trace, end: End) -> Iterator[str]:
-    """A packet that comes to a port whose fake VM has another MAC address."""
+    """Yield a packet that comes to a port whose fake VM has another MAC address."""
     got = found.arrived
     if got is None or got.packet is None:
         return
@@ -235,7 +235,7 @@ def _not_its_own(found: Trace, end: End) -> Iterator[str]:
 
 
 def silence(end: End, back: ProbePacket) -> Iterator[str]:
-    """Why a machine that received a packet does not answer it."""
+    """Yield why a machine that received a packet does not answer it."""
     if end.place is None:
         return
     own = back.fields.get("ip4.src") or back.fields.get("ip6.src") or end.ip
@@ -267,7 +267,7 @@ def _unanswered(neighbours: str, hop: str, name: str) -> Iterator[str]:
 
 
 def confirmed(found: Trace) -> Reply | None:
-    """What the source's own kernel says where the probe was answered: it asks for MAC addresses before.
+    """Return what the source's own kernel says where the probe was answered: it asks for MAC addresses before.
 
     None where it is answered as well, with a packet as large as its MTU allows, or cannot be asked.
     """
@@ -306,7 +306,7 @@ def confirmed(found: Trace) -> Reply | None:
 
 
 def unresolved(seen: LabView, asked: ProbePacket) -> str:
-    """What OVN means to do with the ARP request for the next hop of a packet, where that says why none answers."""
+    """Return what OVN means to do with the ARP request for the next hop, where that explains the silence."""
     if ":" in asked.next_hop or not asked.next_hop:
         return ""
     fields = {
@@ -330,7 +330,7 @@ def unresolved(seen: LabView, asked: ProbePacket) -> str:
 
 
 def _largest(found: Trace) -> int:
-    """Bytes of payload that fill a ping up to the sender's MTU, 0 where that says nothing of the lab."""
+    """Return bytes of payload that fill a ping up to the sender's MTU, 0 where that says nothing of the lab."""
     asked, end = found.question, found.question.source
     tunnelled = any(leg.tunnel is not None for leg in found.legs)
     if asked.protocol != "icmp" or not tunnelled or end.bound is None or end.bound.name != end.name:
@@ -340,7 +340,7 @@ def _largest(found: Trace) -> int:
 
 
 def _too_large(found: Trace) -> Reply:
-    """A small packet is answered, and a large one is lost: the MTU of a device on the way is too small."""
+    """Return the loss of a large packet where a small one is answered: a device on the way has too small an MTU."""
     size = found.question.source.bound.mtu if found.question.source.bound else 0
     said = f"a ping of {size} bytes is lost, and a small one is answered"
     for device, mtu, wanted in small_mtus(found):
@@ -350,7 +350,7 @@ def _too_large(found: Trace) -> Reply:
 
 
 def small_mtus(found: Trace) -> Iterator[tuple[str, int, int]]:
-    """Devices of the underlay that are smaller than it, on the chassis of a packet's way, with their MTU and its."""
+    """Yield underlay devices on the way whose MTU is too small, with their MTU and the packet's size."""
     wanted = found.look.topology.underlay.mtu
     for chassis in dict.fromkeys(leg.chassis for leg in found.legs):
         node, state = found.look.topology.node(chassis), found.look.states.get(chassis)
@@ -363,7 +363,7 @@ def small_mtus(found: Trace) -> Iterator[tuple[str, int, int]]:
 
 
 def rerouted(found: Trace) -> str:
-    """By what a packet goes to somebody else than it is for; empty where it does not."""
+    """Return what sends a packet to another receiver; empty where it goes to its own."""
     goal = found.question.destination.port
     outputs = [output for output in found.logical.outputs if output.type == ""]
     if goal is None or goal.type or not outputs or goal.name in {output.port for output in outputs}:

@@ -99,7 +99,7 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """Why it was not answered, empty where it was."""
+        """Return why it was not answered, empty where it was."""
         if self.code == 0:
             return ""
         if self.code in (124, 137, 142) or "SIGALRM" in self.error or "timed out" in self.error:
@@ -130,7 +130,7 @@ class NodeSnapshot:
     switch: Tables = field(repr=False)
 
     def answer(self, question: str) -> Answer:
-        """The answer to a question; one that says so where it was not asked."""
+        """Return the answer to a question; one that says so where it was not asked."""
         return self.answers.get(question, MISSING)
 
     @property
@@ -150,25 +150,25 @@ class NodeSnapshot:
 
     @functools.cached_property
     def interfaces(self) -> dict[str, Row]:
-        """The Interface rows by name."""
+        """Return the Interface rows by name."""
         return {row["name"]: row for row in self.switch.get("Interface", ())}
 
     @functools.cached_property
     def bridges(self) -> dict[str, tuple[str, ...]]:
-        """The names of the interfaces in each bridge."""
+        """Return the names of the interfaces in each bridge."""
         return interfaces_in(self.switch)
 
     def bridge_of(self, interface: str) -> str:
-        """The bridge that an interface is in, empty where it is in none."""
+        """Return the bridge that an interface is in, empty where it is in none."""
         return next((bridge for bridge, names in self.bridges.items() if interface in names), "")
 
     def ports(self) -> dict[str, Row]:
-        """The Port rows by name."""
+        """Return the Port rows by name."""
         return {row["name"]: row for row in self.switch.get("Port", ())}
 
     @functools.cached_property
     def flows(self) -> dict[str, tuple[DumpedFlow, ...]]:
-        """The OpenFlow flows of each bridge whose flows could be read."""
+        """Return the OpenFlow flows of each bridge whose flows could be read."""
         prefix = "flows."
         return {
             name.removeprefix(prefix): flows_in(answer.text)
@@ -178,7 +178,7 @@ class NodeSnapshot:
 
     @functools.cached_property
     def port_states(self) -> dict[str, dict[str, frozenset[str]]]:
-        """For each bridge and port, the OpenFlow configuration bits that are set (ovs-ofctl(8), mod-port)."""
+        """Return the OpenFlow configuration bits that are set, by bridge and port (ovs-ofctl(8), mod-port)."""
         prefix = "ports."
         return {
             name.removeprefix(prefix): port_states_in(answer.text)
@@ -188,23 +188,23 @@ class NodeSnapshot:
 
     @functools.cached_property
     def network(self) -> tuple[list[Row], list[Row], list[Row], list[Row]]:
-        """Links with addresses, routes of all tables, neighbours, and rules."""
+        """Return links with addresses, routes of all tables, neighbours, and rules."""
         found = _arrays(self.answer("network").text, 4)
         return found[0], found[1], found[2], found[3]
 
     @property
     def links(self) -> dict[str, Row]:
-        """Network devices by name."""
+        """Return network devices by name."""
         return {str(link["ifname"]): link for link in self.network[0] if "ifname" in link}
 
     @functools.cached_property
     def tunnel_neighbours(self) -> dict[str, tuple[str, str]]:
-        """For each IP address of tnl/neigh/show the MAC and the bridge."""
+        """Return MAC and bridge by IP address, from tnl/neigh/show."""
         words = [line.split() for line in self.answer("neighbours").text.splitlines()]
         return {word[0]: (word[1], word[2]) for word in words if len(word) == 3 and is_mac(word[1])}
 
     def inside(self, vm: str) -> VMNetwork | None:
-        """The inside of a fake VM's namespace, None where it could not be read."""
+        """Return the inside of a fake VM's namespace, None where it could not be read."""
         answer = self.answers.get(f"vm.{vm}")
         if answer is None or not answer.ok:
             return None
@@ -214,7 +214,7 @@ class NodeSnapshot:
         return VMNetwork(tuple(routes), tuple(neighbours), listening, rest[:1] == ["1"])
 
     def log(self, name: str) -> list[str]:
-        """The last warnings and errors of a log."""
+        """Return the last warnings and errors of a log."""
         return self.answer(f"log.{name}.log").text.splitlines()
 
 
@@ -228,26 +228,26 @@ class ZoneSnapshot:
 
     @functools.cached_property
     def names(self) -> Names:
-        """The names in the Southbound database."""
+        """Return the names in the Southbound database."""
         return Names(self.southbound)
 
     @functools.cached_property
     def chassis(self) -> dict[str, Row]:
-        """The rows of Chassis by name."""
+        """Return the rows of Chassis by name."""
         return {row["name"]: row for row in self.southbound.get("Chassis", ())}
 
     def table(self, name: str) -> Sequence[Row]:
-        """The rows of a Southbound table."""
+        """Return the rows of a Southbound table."""
         return self.southbound.get(name, ())
 
     @property
     def wanted(self) -> int:
-        """The configuration that the Northbound database is at."""
+        """Return the configuration that the Northbound database is at."""
         return max((row["nb_cfg"] for row in self.northbound.get("NB_Global", ())), default=0)
 
     @property
     def translated(self) -> int:
-        """The configuration that ovn-northd has written to the Southbound database."""
+        """Return the configuration that ovn-northd has written to the Southbound database."""
         return max((row["nb_cfg"] for row in self.southbound.get("SB_Global", ())), default=0)
 
 
@@ -271,19 +271,22 @@ class LabSnapshot:
     faults: tuple[Fault, ...] = ()
 
     def zone_of(self, node: str) -> ZoneSnapshot | None:
-        """The databases of a node's zone, None where they could not be read."""
+        """Return the databases of a node's zone, None where they could not be read."""
         found = self.topology.node(node)
         return self.zones.get(found.zone if found else "") or (
             next(iter(self.zones.values()), None) if found is None else None
         )
 
     def home(self, vm: str) -> str:
-        """The node that a fake VM's interface is on, empty where none tells of it."""
+        """Return the node that a fake VM's interface is on, empty where none tells of it."""
         return next((name for name, node in self.nodes.items() if any(b.name == vm for b in node.state.vms)), "")
 
     @functools.cached_property
     def look(self) -> LabView:
-        """The same lab for insight's other functions. Raises OvnlabError where no Southbound database was read."""
+        """Return the same lab for insight's other functions.
+
+        Raises OvnlabError where no Southbound database was read.
+        """
         zones = {}
         for name, zone in self.zones.items():
             central = next((n for n in self.topology.centrals(name) if n.name in self.running), None)
@@ -338,7 +341,7 @@ def _own(zone: ZoneSnapshot) -> Tables:
 
 
 def _plan(lab: Lab, snapshot: LabSnapshot) -> Plan:
-    """What `up` of the same topology would do."""
+    """Return what `up` of the same topology would do."""
     states = {name: node.state for name, node in snapshot.nodes.items()}
     unread = [OvnlabError(reason, where=what) for what, reason in snapshot.unread.items() if what.startswith("nb@")]
     read = all(zone.northbound for zone in snapshot.zones.values())
@@ -352,7 +355,7 @@ def _plan(lab: Lab, snapshot: LabSnapshot) -> Plan:
 
 
 def _of_what_was_read(snapshot: LabSnapshot, found: Plan, *, northbound: bool) -> Plan:
-    """The part of a plan that does not follow from silence."""
+    """Return the part of a plan that does not follow from silence."""
     heard = {name for name, node in snapshot.nodes.items() if node.switch}
     configure = {
         name: tuple(reason for reason in reasons if "does not listen" not in reason or snapshot.nodes[name].listens)
@@ -378,7 +381,7 @@ def _node(node: RunningNode) -> NodeSnapshot:
 
 
 def node_in(name: str, printed: str) -> NodeSnapshot:
-    """The node that templates/node/snapshot-node.sh.j2 printed."""
+    """Return the node that templates/node/snapshot-node.sh.j2 printed."""
     answers: dict[str, Answer] = {}
     for part in ("\n" + printed).split("\novnlab-question ")[1:]:
         head, _, text = part.partition("\n")
@@ -389,7 +392,7 @@ def node_in(name: str, printed: str) -> NodeSnapshot:
 
 
 def _message(error: str) -> str:
-    """The last line of what a tool wrote, without time stamp and names (vlog's format)."""
+    """Return the last line of what a tool wrote, without time stamp and names (vlog's format)."""
     return error.rpartition("|")[2].strip() if error.count("|") > 3 else error.strip()
 
 
@@ -405,7 +408,7 @@ def _probed_tables(switch: Tables) -> Tables | None:
 
 
 def _as_probed(answers: Mapping[str, Answer]) -> list[str]:
-    """The same facts in the lines of templates/node/probe-node.sh.j2."""
+    """Return the same facts in the lines of templates/node/probe-node.sh.j2."""
     lines = [line for name in ("daemons", "serves") for line in answers.get(name, MISSING).text.splitlines()]
     links, routes, _, _ = _arrays(answers.get("network", MISSING).text, 4)
     lines.append(f"links {json.dumps(links)}")
@@ -434,7 +437,7 @@ def _is_v6(way: Row) -> bool:
 
 
 def _arrays(text: str, count: int) -> list[list[Any]]:
-    """The JSON arrays that `ip -j -batch` printed, one a line."""
+    """Return the JSON arrays that `ip -j -batch` printed, one a line."""
     found = [json.loads(line) for line in text.splitlines() if line.startswith("[")]
     return (found + [[] for _ in range(count)])[:count]
 
@@ -443,7 +446,7 @@ def _arrays(text: str, count: int) -> list[list[Any]]:
 
 
 def _database(node: RunningNode, kind: str) -> Tables:
-    """The rows of a database: from its socket, by its tool where the socket cannot be reached from here."""
+    """Return the rows of a database: from its socket, by its tool where the socket cannot be reached from here."""
     server, columns = (NORTHBOUND, NORTHBOUND_COLUMNS) if kind == "nb" else (SOUTHBOUND, SOUTHBOUND_COLUMNS)
     connection = node.connect(server.socket)
     if connection is not None:
@@ -467,7 +470,7 @@ def _database(node: RunningNode, kind: str) -> Tables:
 def _zone(
     topology: Topology, zone: str, nodes: Mapping[str, NodeSnapshot], tables: Mapping[tuple[str, str], Tables]
 ) -> ZoneSnapshot:
-    """The databases of a zone, as the leader of a cluster says, or whoever answered."""
+    """Return the databases of a zone, as the leader of a cluster says, or whoever answered."""
     found: dict[str, Tables] = {}
     for kind in ("nb", "sb"):
         members = [node.name for node in topology.centrals(zone) if (node.name, kind) in tables]

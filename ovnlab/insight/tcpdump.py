@@ -39,7 +39,7 @@ class CapturePoint:
 
     @property
     def title(self) -> str:
-        """The place and its device, as in `worker1:eth1`."""
+        """Return the place and its device, as in `worker1:eth1`."""
         return self.name if self.name == self.device else f"{self.name}:{self.device or 'tunnels'}"
 
 
@@ -102,13 +102,13 @@ class Capture:
         )
 
     def packets(self) -> Iterator[CapturedPacket]:
-        """What is seen, as it comes, until the capture ends."""
+        """Yield what is seen, as it comes, until the capture ends."""
         if self._process.stdout is not None:
             for time, data, length in pcap(self._process.stdout):
                 yield CapturedPacket(self.place, time, data, length)
 
     def is_running(self) -> bool:
-        """Whether it goes on."""
+        """Return True if it goes on."""
         return self._process.poll() is None
 
     def end(self) -> None:
@@ -132,7 +132,7 @@ class Capture:
 
     @property
     def lost(self) -> int:
-        """Packets that the kernel had no room for, which tcpdump tells when it ends."""
+        """Return packets that the kernel had no room for, which tcpdump tells when it ends."""
         found = [line.split()[0] for line in self._said if "dropped by kernel" in line]
         return int(found[-1]) if found and found[-1].isdigit() else 0
 

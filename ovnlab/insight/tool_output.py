@@ -37,13 +37,13 @@ class DumpedFlow:
 
     @property
     def text(self) -> str:
-        """The flow as ovs-ofctl(8) takes it."""
+        """Return the flow as ovs-ofctl(8) takes it."""
         words = [f"table={self.table}", f"priority={self.priority}", *([self.match] if self.match else [])]
         return f"{','.join(words)} actions={self.actions}"
 
 
 def flows_in(printed: str) -> tuple[DumpedFlow, ...]:
-    """The flows that `ovs-ofctl dump-flows` printed."""
+    """Return the flows that `ovs-ofctl dump-flows` printed."""
     return tuple(flow for line in printed.splitlines() if (flow := _flow(line)) is not None)
 
 
@@ -62,7 +62,7 @@ def _flow(line: str) -> DumpedFlow | None:
 
 
 def port_states_in(printed: str) -> dict[str, frozenset[str]]:
-    """For each port the configuration bits that `ovs-ofctl dump-ports-desc` printed."""
+    """Return the configuration bits of each port that `ovs-ofctl dump-ports-desc` printed."""
     found: dict[str, frozenset[str]] = {}
     name = ""
     for line in printed.splitlines():
@@ -75,7 +75,7 @@ def port_states_in(printed: str) -> dict[str, frozenset[str]]:
 
 
 def interfaces_in(switch: Tables) -> dict[str, tuple[str, ...]]:
-    """The names of the interfaces in each bridge, of the rows of a switch's database."""
+    """Return the names of the interfaces in each bridge, of the rows of a switch's database."""
     names = {row["_uuid"]: str(row["name"]) for row in switch.get("Interface", ())}
     ports: Mapping[str, tuple[str, ...]] = {
         row["_uuid"]: tuple(names[uuid] for uuid in listed(row["interfaces"]) if uuid in names)

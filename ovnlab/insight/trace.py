@@ -87,7 +87,9 @@ def _course(
     back: bool = False,
     translated: bool = False,
 ) -> Trace:
-    """One packet in one direction: sent if there is a probe, looked for on all ways, followed on the one it took."""
+    """Trace one packet in one direction: sent if there is a probe, looked for on all ways, followed on the one it
+    took.
+    """
     chosen = plans[0]
     hops = tuple(watch.hop for watch in chosen.watches)
     came = None
@@ -123,14 +125,14 @@ def _counted(found: Trace, probe: Probe, plans: Sequence[Planned], copies: int) 
 
 
 def _is_answered(found: Trace) -> bool:
-    """Whether an answer to the probe came, from its receiver or from a router."""
+    """Return True if an answer to the probe came, from its receiver or from a router."""
     if found.outcome == "answered":
         return all(hop.seen for hop in found.hops if hop.wanted)
     return found.answer is not None and found.answer.state == "came" and found.answer.back is None
 
 
 def _taken(plans: Sequence[Planned], observed: Mapping[WatchPoint, Hop]) -> Planned:
-    """The way that a packet took: the one that it was seen at the end of, otherwise seen furthest on."""
+    """Return the way that a packet took: the one that it was seen at the end of, otherwise seen furthest on."""
 
     def score(plan: Planned) -> tuple[bool, int, int]:
         seen = [bool(observed[watch].seen) for watch in plan.watches if watch in observed and watch.hop.wanted]
@@ -146,7 +148,7 @@ def _choice(plans: Sequence[Planned], chosen: Planned) -> Iterator[str]:
 
 
 def _answer(found: Trace, probe: Probe) -> Reply:
-    """What came back of a packet that was delivered; where nothing did, the way of the answer is followed."""
+    """Return what came back of a packet that was delivered; where nothing did, the way of the answer is followed."""
     came = found.came
     if came is not None and came.seen:
         return replies.arrived(found, came)
@@ -179,7 +181,7 @@ def _answer(found: Trace, probe: Probe) -> Reply:
 
 
 def _of_answer(asked: ProbePacket, watch: WatchPoint) -> WatchPoint:
-    """A watch for an answer: at whoever asked, what that itself sends is none."""
+    """Return a watch for an answer: at whoever asked, what that itself sends is none."""
     is_end = watch.hop.name == asked.source.name and watch.hop.what != "sent"
     return replace(watch, answer=True, not_from=asked.fields.get("eth.src", "") if is_end else watch.not_from)
 
@@ -194,7 +196,7 @@ class Planned:
 
     @property
     def goal(self) -> WatchPoint | None:
-        """Where it ends."""
+        """Return where it ends."""
         return next((watch for watch in reversed(self.watches) if watch.hop.wanted), None)
 
 
@@ -214,7 +216,7 @@ def _planned(seen: LabView, asked: ProbePacket, meant: LogicalTrace) -> Planned:
 def _beyond(
     seen: LabView, asked: ProbePacket, meant: LogicalTrace, way: Sequence[Leg]
 ) -> tuple[LogicalTrace, tuple[Leg, ...]] | None:
-    """What becomes of a packet that goes to a port of a transit switch in another zone; None where it does not.
+    """Return what becomes of a packet that goes to a port of a transit switch in another zone; None where it does not.
 
     The next zone's ovn-trace is asked, from the transit switch on (ovn-architecture(7), OVN Deployments
     Interconnection): what is left to do of that switch stands in the other zone's database.
@@ -240,13 +242,14 @@ def _is_ingress(section: Section, datapath: str) -> bool:
 
 
 def _is_own(zone: ZoneView, port: str) -> bool:
-    """Whether a port of a transit switch is one of the zone itself."""
+    """Return True if a port of a transit switch is one of the zone itself."""
     found = zone.names.ports.get(port)
     return found is not None and found.type != "remote"
 
 
 def northd(seen: LabView, zone: str) -> str:
-    """Why logical flows may not be what the Northbound database says; empty where an active ovn-northd makes them.
+    """Return why logical flows may not be what the Northbound database says; empty where an active ovn-northd makes
+    them.
 
     Each ovn-northd is asked, and all of them at once: one that is stopped has a process all the same.
     """

@@ -14,12 +14,14 @@ _HOUSEKEEPING = ("pre_", "_hint", "port_sec", "lookup_neighbor", "learn_neighbor
 
 
 def tells(stage: Stage) -> bool:
-    """Whether a stage is more than housekeeping: it matched something of this packet and decided something by that."""
+    """Return True if a stage is more than housekeeping: it matched something of this packet and decided something by
+    that.
+    """
     return stage.drops or (stage.match != "1" and not any(word in stage.name for word in _HOUSEKEEPING))
 
 
 def page(trace: Trace, verdict: Verdict) -> str:
-    """The page, in HTML."""
+    """Return the page, in HTML."""
     told = as_dict(trace, verdict)
     for hop, plain in zip(trace.hops, told["hops"], strict=True):
         plain["header"] = str(hop.tunnel) if hop.tunnel else ""

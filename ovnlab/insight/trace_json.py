@@ -17,7 +17,7 @@ from ovnlab.insight.verdict import Verdict
 
 
 def as_dict(trace: Trace, verdict: Verdict) -> dict[str, Any]:
-    """All of a trace and its verdict."""
+    """Return all of a trace and its verdict."""
     asked = trace.question
     return {
         "lab": trace.look.name,
@@ -49,7 +49,7 @@ def as_dict(trace: Trace, verdict: Verdict) -> dict[str, Any]:
 
 
 def _answer(found: Reply | None) -> dict[str, Any] | None:
-    """What came back; the way of an answer that did not come at once has the same keys as that of the packet."""
+    """Return what came back; the way of an answer that did not come at once has the same keys as that of the packet."""
     if found is None:
         return None
     back = found.back
@@ -68,7 +68,7 @@ def _answer(found: Reply | None) -> dict[str, Any] | None:
 
 
 def tunnel(names: TunnelNames | None) -> dict[str, Any] | None:
-    """A tunnel's header."""
+    """Return a tunnel's header."""
     return dataclasses.asdict(names) if names else None
 
 
@@ -153,7 +153,7 @@ def _physical(trace: Trace, one: SwitchTrace) -> dict[str, Any]:
 
 
 def stage_of(trace: Trace, uuid: str) -> str:
-    """The stage of a logical flow; empty for what is of none."""
+    """Return the stage of a logical flow; empty for what is of none."""
     flow = trace.look.flow(uuid) if uuid else None
     return str(flow["external_ids"].get("stage-name", "")) if flow else ""
 

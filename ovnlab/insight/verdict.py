@@ -50,7 +50,7 @@ class _Fault:
 
 
 def verdict(trace: Trace) -> Verdict:
-    """What a trace comes to."""
+    """Return what a trace comes to."""
     if told := _too_large(trace):
         return Verdict(True, told)
     agreed = _as_intended(trace)
@@ -74,7 +74,7 @@ def verdict(trace: Trace) -> Verdict:
 
 
 def _too_large(trace: Trace) -> str:
-    """Who says that a packet is too large; empty where nobody does (RFC 1191, RFC 8201)."""
+    """Return who says that a packet is too large; empty where nobody does (RFC 1191, RFC 8201)."""
     packet = trace.came.packet if trace.came is not None and trace.question.size else None
     if packet is None or not any(word in packet.said for word in ("fragmentation needed", "packet too big")):
         return ""
@@ -82,7 +82,7 @@ def _too_large(trace: Trace) -> str:
 
 
 def _unsent(trace: Trace) -> Verdict:
-    """The source would not send such a packet at all: by what the file says of it, or because that is not so."""
+    """Return the source would not send such a packet at all: by what the file says of it, or because that is not so."""
     source, why = trace.question.source.name, trace.question.unsent
     if not (lacks := _lacks_routes(trace)):
         return Verdict(True, f"nothing is sent, and no answer comes, as the file has it: {why}", source, why)
@@ -91,7 +91,7 @@ def _unsent(trace: Trace) -> Verdict:
 
 
 def _lacks_routes(trace: Trace) -> str:
-    """What a source has not of the addresses, gateways and routes that it should have; empty where it has all."""
+    """Return the addresses, gateways and routes that a source lacks; empty where it has all."""
     source, look = trace.question.source, trace.look
     vm = look.topology.vm(source.name) or (source.bound.vm if source.bound else None)
     if source.bound is not None and vm is not None:
@@ -112,7 +112,7 @@ def _lacks_routes(trace: Trace) -> str:
 
 
 def _meant_owner(trace: Trace) -> str:
-    """The machine that has the destination's address by the file; empty where none has."""
+    """Return the machine that has the destination's address by the file; empty where none has."""
     ip = trace.question.destination.ip
     if not ip or trace.question.destination.place is not None:
         return ""
@@ -121,7 +121,7 @@ def _meant_owner(trace: Trace) -> str:
 
 
 def _leads_to(vm: VM, ip: str) -> bool:
-    """Whether a fake VM's own networks and gateways lead to an address."""
+    """Return True if a fake VM's own networks and gateways lead to an address."""
     if not ip:
         return False
     address = ipaddress.ip_address(ip)
@@ -131,7 +131,7 @@ def _leads_to(vm: VM, ip: str) -> bool:
 
 
 def _with_answer(trace: Trace, agreed: str) -> Verdict:
-    """The verdict of a packet that went as it is meant to, with what came of its answer."""
+    """Return the verdict of a packet that went as it is meant to, with what came of its answer."""
     answer = trace.answer
     if trace.counted is not None and trace.counted.is_lossy and not (answer and answer.is_lost):
         hint = f"what limits its rate: ovnlab nbctl list QoS, ovnlab explain {trace.question.source.name}"
@@ -159,7 +159,7 @@ def _with_answer(trace: Trace, agreed: str) -> Verdict:
 
 
 def _unanswered(trace: Trace, agreed: str) -> Verdict:
-    """Where the answer to a packet that arrived is lost."""
+    """Return where the answer to a packet that arrived is lost."""
     answer = trace.answer
     assert answer is not None  # noqa: S101  asked by who calls
     if replies.rerouted(trace):
@@ -174,7 +174,7 @@ def _unanswered(trace: Trace, agreed: str) -> Verdict:
 
 
 def _should_listen(trace: Trace) -> bool:
-    """Whether something should listen where a packet is refused: a server of the file, a backend."""
+    """Return True if something should listen where a packet is refused: a server of the file, a backend."""
     got, asked = trace.arrived, trace.question
     if got is None or got.packet is None:
         return False
@@ -187,7 +187,7 @@ def _should_listen(trace: Trace) -> bool:
 
 
 def _as_intended(trace: Trace) -> str:
-    """The sentence for a packet that goes as OVN means it to; empty where it does not."""
+    """Return the sentence for a packet that goes as OVN means it to; empty where it does not."""
     wrong = [hop for hop in trace.hops if hop.seen is not None and hop.seen != hop.wanted]
     broken = [one for one in trace.physical if _is_broken(trace, one)]
     if _arrived_otherwise(trace):
@@ -223,7 +223,7 @@ def _as_intended(trace: Trace) -> str:
 
 
 def _said_by_router(trace: Trace) -> str:
-    """What a router answered, where that is not simply a reply."""
+    """Return what a router answered, where that is not simply a reply."""
     hop = next((hop for hop in trace.hops if hop.what == "answered" and hop.packet), None)
     if hop is None or hop.packet is None or not hop.packet.source or "reply" in hop.packet.said:
         return ""
@@ -231,7 +231,7 @@ def _said_by_router(trace: Trace) -> str:
 
 
 def _disabled(trace: Trace) -> Iterator[tuple[str, str]]:
-    """The ports of a packet's way that somebody disabled (ovn-nb(5), enabled)."""
+    """Yield the ports of a packet's way that somebody disabled (ovn-nb(5), enabled)."""
     names = {section.inport for section in trace.logical.sections} | {s.outport for s in trace.logical.sections}
     names |= {output.port for section in trace.logical.sections for output in section.outputs}
     names |= set(re.findall(r'outport = "([^"]+)"', trace.logical.text))
@@ -243,7 +243,7 @@ def _disabled(trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 def _exit_place(trace: Trace) -> str:
-    """Where a packet leaves the lab: a NIC, and whom it goes to next."""
+    """Return where a packet leaves the lab: a NIC, and whom it goes to next."""
     nics = [hop.place for hop in trace.hops if hop.what.startswith("to ") and hop.wanted and not hop.tunnel]
     ports = [output.port for output in trace.logical.outputs]
     known = re.findall(r"MAC binding to ([0-9a-f:]{17})", trace.logical.text)
@@ -253,7 +253,7 @@ def _exit_place(trace: Trace) -> str:
 
 
 def _holder_of(trace: Trace, mac: str) -> str:
-    """The machine of the lab that has a MAC address."""
+    """Return the machine of the lab that has a MAC address."""
     for name, state in trace.look.states.items():
         for device in state.devices.values():
             if mac and device.mac == mac:
@@ -262,7 +262,7 @@ def _holder_of(trace: Trace, mac: str) -> str:
 
 
 def _hop_asked_for(trace: Trace) -> str:
-    """The address whose MAC address a router asks for: its next hop (ovn-northd(8), lr_in_ip_routing)."""
+    """Return the address whose MAC address a router asks for: its next hop (ovn-northd(8), lr_in_ip_routing)."""
     found = re.findall(r"\b(?:xx)?reg0 = ([0-9a-f.:]+|ip[46]\.dst);", trace.logical.text)
     last = found[-1] if found else ""
     ends = {**trace.question.fields, **trace.logical.rewritten(trace.question.fields)}
@@ -270,7 +270,9 @@ def _hop_asked_for(trace: Trace) -> str:
 
 
 def _owner(trace: Trace) -> str:
-    """Who in the lab has the address that a router asks for and nobody answers for: then it is no matter of nobody."""
+    """Return who in the lab has the address that a router asks for and nobody answers for: then it is no matter of
+    nobody.
+    """
     address = _hop_asked_for(trace)
     look = trace.look
     for name, state in look.states.items():
@@ -283,7 +285,7 @@ def _owner(trace: Trace) -> str:
 
 
 def reason(trace: Trace) -> str:
-    """Why a stage without a row drops a packet, as far as it is known; empty where the title says it all."""
+    """Return why a stage without a row drops a packet, as far as it is known; empty where the title says it all."""
     decision, source = trace.decision, trace.question.source
     if decision is None or decision.stage.name.endswith(("_acl", "_acl_eval", "_acl_action")):
         return ""
@@ -301,7 +303,7 @@ def reason(trace: Trace) -> str:
 
 
 def _arrived_otherwise(trace: Trace) -> bool:
-    """Whether the packet got where it is meant to, where ovn-trace could not know the way."""
+    """Return True if the packet got where it is meant to, where ovn-trace could not know the way."""
     if trace.outcome != "delivered" or not trace.hops or not any(elsewhere(trace.look, leg) for leg in trace.legs):
         return False
     goal = trace.hops[-1]
@@ -309,7 +311,7 @@ def _arrived_otherwise(trace: Trace) -> bool:
 
 
 def _other_header(trace: Trace, hop: Hop) -> TunnelNames | None:
-    """The header that was meant where another one was seen."""
+    """Return the header that was meant where another one was seen."""
     if hop.tunnel is None:
         return None
     expected = [leg.tunnel for leg in trace.legs if leg.tunnel]
@@ -320,7 +322,7 @@ def _other_header(trace: Trace, hop: Hop) -> TunnelNames | None:
 
 
 def _lacks_exit(trace: Trace, one: SwitchTrace) -> bool:
-    """Whether a packet should leave a switch, and does not."""
+    """Return True if a packet should leave a switch, and does not."""
     if not one.followed or any(part.asks_controller for part in one.trace.passes):
         return False
     own = trace.legs.index(one.leg) if one.leg in trace.legs else len(trace.legs)
@@ -331,12 +333,12 @@ def _lacks_exit(trace: Trace, one: SwitchTrace) -> bool:
 
 
 def _lacks_nic(trace: Trace, one: SwitchTrace) -> bool:
-    """Whether a packet for a physical network leaves by other ports than its NIC."""
+    """Return True if a packet for a physical network leaves by other ports than its NIC."""
     return bool(_nics(trace, one)) and not {out.port for out in one.trace.exits} & set(_nics(trace, one))
 
 
 def _nics(trace: Trace, one: SwitchTrace) -> list[str]:
-    """The NICs that a packet should leave a chassis by; none where the datapath's ports have numbers for names."""
+    """Return the NICs that a packet should leave a chassis by; none where ports have only numbers."""
     node, ports = trace.look.topology.node(one.leg.chassis), trace.look.zone_of(one.leg.chassis).names.ports
     if node is None or any(out.port.isdigit() for out in one.trace.exits):
         return []
@@ -354,7 +356,7 @@ def _is_broken(trace: Trace, one: SwitchTrace) -> bool:
 
 
 def _fault(trace: Trace) -> _Fault:
-    """The first place on the way where it is not as it should be."""
+    """Return the first place on the way where it is not as it should be."""
     unwanted = [hop for hop in trace.hops if hop.seen and not hop.wanted]
     if unwanted:
         return _let_through(trace, unwanted[0])
@@ -377,7 +379,7 @@ def _fault(trace: Trace) -> _Fault:
 
 
 def _size_faults(trace: Trace) -> Iterator[_Fault]:
-    """A packet of some size, and devices of the underlay on its way that are smaller than that is."""
+    """Yield a packet of some size, and devices of the underlay on its way that are smaller than that is."""
     if not trace.question.size:
         return
     for device, mtu, wanted in replies.small_mtus(trace):
@@ -387,7 +389,7 @@ def _size_faults(trace: Trace) -> Iterator[_Fault]:
 
 
 def _asking_faults(trace: Trace) -> Iterator[_Fault]:
-    """A router that asks in vain for the MAC address of somebody who is in the lab."""
+    """Yield a router that asks in vain for the MAC address of somebody who is in the lab."""
     owner = _owner(trace) if trace.logical.asks_for_mac else ""
     if not owner:
         return
@@ -412,7 +414,7 @@ def _asking_faults(trace: Trace) -> Iterator[_Fault]:
 
 
 def _homeless(trace: Trace) -> list[str]:
-    """The ports that the packet is delivered to and that are bound nowhere."""
+    """Return the ports that the packet is delivered to and that are bound nowhere."""
     ports = {name: port for zone in trace.look.zones.values() for name, port in zone.names.ports.items()}
     return [
         output.port
@@ -422,7 +424,7 @@ def _homeless(trace: Trace) -> list[str]:
 
 
 def _let_through(trace: Trace, hop: Hop) -> _Fault:
-    """A packet that should have been dropped, and was not."""
+    """Return a packet that should have been dropped, and was not."""
     decision = trace.decision
     if decision is None:
         return _Fault(hop.place, "it arrived, and should not have")
@@ -442,7 +444,7 @@ def _let_through(trace: Trace, hop: Hop) -> _Fault:
 
 
 def _on_the_way(trace: Trace, lost: Hop | None) -> _Fault:
-    """Where a packet got lost that should have arrived: in a switch, or between two."""
+    """Return where a packet got lost that should have arrived: in a switch, or between two."""
     realised = {one.leg.chassis: one for one in trace.physical}
     for number, leg in enumerate(trace.legs):
         one = realised.get(leg.chassis)
@@ -460,7 +462,7 @@ def _on_the_way(trace: Trace, lost: Hop | None) -> _Fault:
 
 
 def _again(chassis: str) -> str:
-    """How ovn-controller installs all of its flows anew: it believes that what it once installed is there."""
+    """Return how ovn-controller installs all of its flows anew: it believes that what it once installed is there."""
     return f"ovnlab exec {chassis} -- ovn-appctl -t ovn-controller exit --restart, then `ovnlab up`"
 
 
@@ -469,7 +471,7 @@ def _broken(trace: Trace, one: SwitchTrace | None) -> bool:
 
 
 def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace | None, lost: Hop | None) -> _Fault:
-    """What is wrong on a chassis that does not let a packet on."""
+    """Return what is wrong on a chassis that does not let a packet on."""
     for chassis in filter(None, (leg.chassis, leg.origin)):
         for fault in _identity_faults(trace, chassis):
             return fault
@@ -502,13 +504,13 @@ def _in_switch(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace | Non
 
 
 def _silent_faults(one: SwitchTrace | None) -> Iterator[_Fault]:
-    """A switch that does not say what it does."""
+    """Yield a switch that does not say what it does."""
     if one is not None and not one.answered and "does not answer" in one.reason:
         yield _Fault(f"{one.leg.chassis}, ovs-vswitchd", one.reason, f"ovnlab logs {one.leg.chassis}")
 
 
 def _neighbour_faults(trace: Trace, leg: Leg) -> Iterator[_Fault]:
-    """A switch whose tunnel neighbours have another MAC address for a chassis than it has (ovs-vswitchd(8))."""
+    """Yield a switch whose tunnel neighbours have another MAC address for a chassis than it has (ovs-vswitchd(8))."""
     names, look = trace.look.zone_of(leg.chassis).names, trace.look
     for one in trace.physical:
         for out in one.trace.exits:
@@ -527,7 +529,7 @@ def _neighbour_faults(trace: Trace, leg: Leg) -> Iterator[_Fault]:
 
 
 def _foreign_faults(trace: Trace, one: SwitchTrace) -> Iterator[_Fault]:
-    """Flows on the way that OVN did not install."""
+    """Yield flows on the way that OVN did not install."""
     chassis = one.leg.chassis
     for step in foreign(trace.look, one):
         bridge = "" if step.bridge == "br-int" else f"{step.bridge}, "
@@ -536,7 +538,7 @@ def _foreign_faults(trace: Trace, one: SwitchTrace) -> Iterator[_Fault]:
 
 
 def _flow_faults(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace) -> Iterator[_Fault]:
-    """Flows that are missing, or that do something else than is meant."""
+    """Yield flows that are missing, or that do something else than is meant."""
     if one.is_lost_on_arrival and one.arrival is not None:
         bridge = nic_bridge(trace.look, leg.chassis)
         yield from _end_faults(trace, leg.chassis)
@@ -570,7 +572,7 @@ def _flow_faults(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace) ->
 
 
 def _exit_faults(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace) -> Iterator[_Fault]:
-    """Why a packet does not leave a switch."""
+    """Yield why a packet does not leave a switch."""
     for said in one.trace.complaints:
         last = one.trace.ending
         where = f"{leg.chassis}, {last.bridge}" if last and last.bridge != "br-int" else f"{leg.chassis}, its tunnels"
@@ -595,7 +597,7 @@ def _exit_faults(trace: Trace, leg: Leg, after: Leg | None, one: SwitchTrace) ->
 
 
 def _probes_dropped(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Fault]:
-    """What comes from the other end of a tunnel and is dropped: BFD then takes the tunnel for one that is cut."""
+    """Yield what comes from the other end of a tunnel and is dropped: BFD then takes the tunnel for one that is cut."""
     ips = [e.ip for e in trace.look.zone_of(leg.chassis).names.encaps if e.chassis == leg.chassis]
     if after is None or after.tunnel is None or not ips:
         return
@@ -612,7 +614,7 @@ def _probes_dropped(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Faul
 
 
 def _receiver_faults(trace: Trace, lost: Hop | None) -> Iterator[_Fault]:
-    """What is wrong with whoever should receive a packet."""
+    """Yield what is wrong with whoever should receive a packet."""
     if lost is None or not lost.name:
         return
     home, state = trace.look.home(lost.name), trace.look.states.get(lost.name)
@@ -633,7 +635,7 @@ def _receiver_faults(trace: Trace, lost: Hop | None) -> Iterator[_Fault]:
 
 
 def _between(trace: Trace, leg: Leg, after: Leg) -> _Fault:
-    """What is wrong between two chassis."""
+    """Return what is wrong between two chassis."""
     for hop in trace.hops:
         if hop.problem and hop.node in (leg.chassis, after.chassis):
             return _Fault(hop.place, hop.problem, f"ovnlab exec {hop.node} -- ip link")
@@ -650,7 +652,7 @@ def _between(trace: Trace, leg: Leg, after: Leg) -> _Fault:
 
 
 def _daemon_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
-    """Daemons of a chassis that do not run, and one that lags."""
+    """Yield daemons of a chassis that do not run, and one that lags."""
     look = trace.look
     if chassis not in look.states:
         yield _Fault(chassis, "it does not run, or does not answer", "`ovnlab up` starts what is missing")
@@ -671,7 +673,7 @@ def _daemon_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
 
 
 def _encap_faults(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Fault]:
-    """What keeps two chassis from a tunnel: identity, encapsulation, where it ends (ovn-controller(8))."""
+    """Yield what keeps two chassis from a tunnel: identity, encapsulation, where it ends (ovn-controller(8))."""
     if after is None or after.tunnel is None:
         return
     yield from _identity_faults(trace, after.chassis)
@@ -681,7 +683,7 @@ def _encap_faults(trace: Trace, leg: Leg, after: Leg | None) -> Iterator[_Fault]
 
 
 def _end_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
-    """A chassis whose tunnels end at an address that it does not have."""
+    """Yield a chassis whose tunnels end at an address that it does not have."""
     look = trace.look
     state = look.states.get(chassis)
     if state is not None:
@@ -696,7 +698,7 @@ def _end_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
 
 
 def _identity_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
-    """A node whose ovn-controller registers it under another name than it has."""
+    """Yield a node whose ovn-controller registers it under another name than it has."""
     state = trace.look.states.get(chassis)
     known = state.external_ids.get("system-id", "") if state else ""
     if state is not None and known != chassis:
@@ -708,7 +710,7 @@ def _identity_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
 
 
 def _encap_type_faults(trace: Trace, one: str, other: str) -> Iterator[_Fault]:
-    """Two chassis that have no type of tunnel in common."""
+    """Yield two chassis that have no type of tunnel in common."""
     encaps = trace.look.zone_of(one).names.encaps
     types = [sorted({encap.type for encap in encaps if encap.chassis == chassis}) for chassis in (one, other)]
     if all(types) and not set(types[0]) & set(types[1]):
@@ -718,7 +720,7 @@ def _encap_type_faults(trace: Trace, one: str, other: str) -> Iterator[_Fault]:
 
 
 def _mapping_faults(trace: Trace, leg: Leg) -> Iterator[_Fault]:
-    """A physical network that a chassis has no bridge for (ovn-controller(8), ovn-bridge-mappings)."""
+    """Yield a physical network that a chassis has no bridge for (ovn-controller(8), ovn-bridge-mappings)."""
     look = trace.look
     state = look.states.get(leg.chassis)
     if state is None:
@@ -749,7 +751,7 @@ def _wrong_bridge(look: LabView, chassis: str, network: str, bridge: str, where:
 
 
 def _mac_faults(trace: Trace) -> Iterator[_Fault]:
-    """A MAC binding that is not the MAC address of who has the IP address (ovn-sb(5), MAC_Binding)."""
+    """Yield a MAC binding that is not the MAC address of who has the IP address (ovn-sb(5), MAC_Binding)."""
     look = trace.look
     if not any(word in trace.logical.text for word in ("get_arp", "get_nd")):
         return
@@ -773,7 +775,7 @@ def _mac_faults(trace: Trace) -> Iterator[_Fault]:
 
 
 def _absent(trace: Trace, chassis: str, uuid: str) -> bool:
-    """Whether no OpenFlow flow of a logical flow is installed on a chassis."""
+    """Return True if no OpenFlow flow of a logical flow is installed on a chassis."""
     look = trace.look
     if chassis not in look.nodes or not uuid:
         return False
@@ -785,7 +787,7 @@ def _absent(trace: Trace, chassis: str, uuid: str) -> bool:
 
 
 def _table(trace: Trace, one: SwitchTrace | None, uuid: str) -> str:
-    """The OpenFlow table of a logical flow, as other flows of the same pipeline on that chassis tell it."""
+    """Return the OpenFlow table of a logical flow, as other flows of the same pipeline on that chassis tell it."""
     flow = trace.look.flow(uuid)
     if flow is None:
         return f"flow {uuid}"

@@ -31,13 +31,13 @@ class Specs:
         self.changes: list[change.Change] = []
 
     def zone_of(self, vm: str) -> str:
-        """The zone whose databases have, or get, the port of a fake VM."""
+        """Return the zone whose databases have, or get, the port of a fake VM."""
         if vm in self.rows:
             return self.rows[vm].zone
         return next((added.zone for added in self.changes if added.name == vm), "")
 
     def of(self, name: str) -> VM:
-        """What `name` is bound as: the file's word, else the port that is there, else a new one."""
+        """Return what `name` is bound as: the file's word, else the port that is there, else a new one."""
         if not resolved.NAME.fullmatch(name) or resolved.is_reserved(name) or self.topology.node(name):
             hint = "letters, digits, '.', '_' and '-', and no node's or interface's name"
             raise UsageError(f"{name!r} cannot be the name of a fake VM", hint=hint)
@@ -57,7 +57,7 @@ class Specs:
         return self._new(name, self.network)
 
     def _put_back(self, vm: VM) -> VM:
-        """A port of the file that somebody removed by hand."""
+        """Return a port of the file that somebody removed by hand."""
         switch = next(switch for switch in self.topology.switches if vm in switch.vms)
         if switch.name not in self.switches:
             raise OvnlabError(f"the logical switch of {vm.name} is not there", hint="`ovnlab up` brings it back")
@@ -66,7 +66,7 @@ class Specs:
         return vm
 
     def _of_row(self, row: live.LiveRow) -> VM:
-        """A port that somebody else made, or `bind` did."""
+        """Return a port that somebody else made, or `bind` did."""
         if row.columns["type"]:
             raise UsageError(f"{row.name} is a {row.columns['type']} port, not a fake VM's")
         if row.columns["parent_name"]:
@@ -105,7 +105,7 @@ class Specs:
         return [ip for ip in ips if ip]
 
     def _routed(self, network: str) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
-        """The addresses that routers have on a switch, whoever put them there (ovn-nb(5), Logical_Router_Port)."""
+        """Return the addresses that routers have on a switch, whoever made them (ovn-nb(5), Logical_Router_Port)."""
         router_ports = {row.name: row for row in self.seen_rows if row.table == "Logical_Router_Port"}
         return [
             ipaddress.ip_interface(word)
@@ -116,7 +116,7 @@ class Specs:
         ]
 
     def _refuse_taken(self, name: str, network: str) -> None:
-        """Two ports of one switch cannot have one address."""
+        """Raise UsageError for an address that another port of the switch has."""
         for row in self.rows.values():
             words = _address_words(row)
             if row.parent != network or row.name == name:
@@ -142,12 +142,12 @@ class Specs:
 def _first_of_each(
     interfaces: Sequence[ipaddress.IPv4Interface | ipaddress.IPv6Interface],
 ) -> tuple[str, ...]:
-    """The first address of each IP version."""
+    """Return the first address of each IP version."""
     return tuple({interface.version: str(interface.ip) for interface in reversed(interfaces)}.values())
 
 
 def _with_prefix_length(ip: str, subnets: Sequence[str]) -> str:
-    """An address with the prefix length that it brings, that its subnet has, or that of a host."""
+    """Return an address with the prefix length that it brings, that its subnet has, or that of a host."""
     interface = ipaddress.ip_interface(ip)
     if "/" in ip:
         return str(interface)

@@ -20,7 +20,7 @@ PLACEHOLDER = "KEY"
 
 
 def wanted(topology: Topology) -> dict[str, Software]:
-    """What is to be built, by the nodes that are to run it."""
+    """Return what is to be built, by the nodes that are to run it."""
     return {node.name: node.software for node in topology.nodes if node.role != "host" and node.software.is_built}
 
 
@@ -29,7 +29,7 @@ BuildHosts = Callable[[str], "BuildHost"]
 
 
 def obtain(software: Iterable[Software], reporter: Reporter, build_hosts: BuildHosts) -> dict[Software, Artefact]:
-    """Builds for software, made where they are not there. Raises what Builder.obtain and `build_hosts` raise."""
+    """Return builds for software, made where they are not there. Raises what Builder.obtain and `build_hosts` raise."""
     built = [found for found in dict.fromkeys(software) if found.is_built]
     if not built:
         return {}
@@ -47,7 +47,7 @@ def obtain(software: Iterable[Software], reporter: Reporter, build_hosts: BuildH
 def keys_of_nodes(
     topology: Topology, reporter: Reporter, kept: Mapping[str, str], build_hosts: BuildHosts
 ) -> dict[str, str]:
-    """The key of each node's build, made where it is not there; those of `kept` stay as they are."""
+    """Return the key of each node's build, made where it is not there; those of `kept` stay as they are."""
     asked = {name: software for name, software in wanted(topology).items() if name not in kept}
     found = obtain(asked.values(), reporter, build_hosts)
     return {**{name: key for name, key in kept.items() if key}, **{name: found[s].key for name, s in asked.items()}}
@@ -55,7 +55,7 @@ def keys_of_nodes(
 
 @contextlib.contextmanager
 def claimed(topology: Topology, reporter: Reporter) -> Iterator[None]:
-    """Between choosing a build and running it, nobody prunes it."""
+    """Hold a claim between choosing a build and running it, so that nobody prunes it."""
     if not wanted(topology):
         yield
         return
@@ -66,7 +66,7 @@ def claimed(topology: Topology, reporter: Reporter) -> Iterator[None]:
 
 
 def planned(topology: Topology, reporter: Reporter, build_hosts: BuildHosts) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The key of each node's build, and what would have to be built for it first.
+    """Return the key of each node's build, and what would have to be built for it first.
 
     What is to be built on a node that does not run has no key yet.
     """
@@ -93,7 +93,7 @@ def planned(topology: Topology, reporter: Reporter, build_hosts: BuildHosts) -> 
 
 
 def scripts(topology: Topology) -> list[tuple[str, str]]:
-    """The scripts that building for a topology runs: titles and texts, in order."""
+    """Return the scripts that building for a topology runs: titles and texts, in order."""
     asked = dict.fromkeys(wanted(topology).values())
     if not asked:
         return []
@@ -103,7 +103,7 @@ def scripts(topology: Topology) -> list[tuple[str, str]]:
 
 
 def in_use() -> dict[str, list[str]]:
-    """The labs of this user that run each build, by its key: where the links of their nodes lead."""
+    """Return the labs of this user that run each build, by its key: where the links of their nodes lead."""
     used: dict[str, list[str]] = {}
     for folder in labs():
         links = [path / "current" for path in folder.path.glob("nodes/*/opt")]

@@ -40,7 +40,7 @@ class Convergence(msgspec.Struct, frozen=True):
     disturbed: frozenset[str] = frozenset()
 
     def central(self, zone: str) -> RunningNode:
-        """The first node with the databases of a zone that runs. Raises OvnlabError where none does."""
+        """Return the first node with the databases of a zone that runs. Raises OvnlabError where none does."""
         running = RunningNodes(self.provider.nodes())
         centrals = self.topology.centrals(zone)
         return next((running[node.name] for node in centrals if node.name in running), None) or self.provider.node(
@@ -80,7 +80,9 @@ class Convergence(msgspec.Struct, frozen=True):
         return asleep
 
     def reconnect(self, todo: Plan, seen: LabState, started: list[Node]) -> list[Node]:
-        """Where all servers of a zone come back from the dead, its chassis connect anew; what is to be started then."""
+        """Return where all servers of a zone come back from the dead, its chassis connect anew; what is to be started
+        then.
+        """
         topology = self.topology
         running = RunningNodes(self.provider.nodes())
         for zone in topology.zones:
@@ -169,14 +171,18 @@ class Convergence(msgspec.Struct, frozen=True):
         return all(done)
 
     def _converting(self, zone: str, started: Sequence[Node]) -> str:
-        """The member of a cluster that converts its databases: the last to start, once all have the same software."""
+        """Return the member of a cluster that converts its databases: the last to start, once all have the same
+        software.
+        """
         members = self.topology.centrals(zone)
         if len(members) < 2 or len({self.builds.get(node.name, "") for node in members}) > 1:
             return ""
         return next((node.name for node in reversed(started) if node in members), "")
 
     def start_controllers_and_bind(self, started: Sequence[Node], todo: Plan) -> None:
-        """Controllers, the logical network and bindings need the switches, and nothing of one another."""
+        """Start controllers, write the logical network and bind, all at once: each needs only the switches.
+        switches.
+        """
         topology = self.topology
         running = RunningNodes(self.provider.nodes())
         for_each(todo.unbind.items(), lambda item: self.unbind(*item))
@@ -308,7 +314,8 @@ class Convergence(msgspec.Struct, frozen=True):
 
 
 def founder(topology: Topology, zone: str, seen: LabState, known: Sequence[str] = ()) -> str:
-    """The central node whose databases the others of its zone join: one that has some, else one that it had before.
+    """Return the central node whose databases the others of its zone join: one that has some, else one that it had
+    before.
 
     Empty where both clusters are there already.
     """

@@ -16,7 +16,7 @@ from ovnlab.tasks.script import each_of, one_of, run_script
 
 
 def ask(node: RunningNode, question: TableQuery) -> Tables | None:
-    """Rows of a node's database from its server's socket, None where they cannot be had there."""
+    """Return rows of a node's database from its server's socket, None where they cannot be had there."""
     server = node.connect(question.server.socket)
     if server is not None:
         with server, contextlib.suppress(OSError):  # ssh may not connect there, or the server is silent
@@ -25,7 +25,9 @@ def ask(node: RunningNode, question: TableQuery) -> Tables | None:
 
 
 def ask_once(node: RunningNode, question: TableQuery) -> Tables | None:
-    """Rows of a node's database as `ask` has them; none where its server is silent, as a tool would find it, too."""
+    """Return rows of a node's database as `ask` has them; none where its server is silent, as a tool would find it,
+    too.
+    """
     server = node.connect(question.server.socket)
     if server is not None:
         with server:

@@ -133,7 +133,7 @@ class Lab:
 
     @property
     def topology(self) -> Topology:
-        """What the lab was last brought up as. Raises OvnlabError where that is not known."""
+        """Return what the lab was last brought up as. Raises OvnlabError where that is not known."""
         if self.stored is not None:
             return self.stored.topology
         if self.folder.exists():
@@ -152,11 +152,11 @@ class Lab:
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────
 
     def nodes(self) -> dict[str, RunningNode]:
-        """The nodes that run."""
+        """Return the nodes that run."""
         return dict(self.provider.nodes())
 
     def node(self, name: str) -> RunningNode:
-        """A node that runs. Raises OvnlabError for a name that the lab does not have."""
+        """Return a node that runs. Raises OvnlabError for a name that the lab does not have."""
         if self.topology.node(name) is None:
             raise self.unknown_name(name)
         self.require_up()
@@ -168,7 +168,7 @@ class Lab:
             raise OvnlabError(f"lab {self.name} is down", hint=f"{self.folder.up_command()} brings it back")
 
     def central(self, zone: str | None = None) -> RunningNode:
-        """A node with the Northbound and Southbound databases of a zone, of the first where none is named.
+        """Return a node with the Northbound and Southbound databases of a zone, of the first where none is named.
 
         Raises UsageError for a zone that the lab does not have, OvnlabError where no such node runs.
         """
@@ -181,7 +181,7 @@ class Lab:
         return self._convergence(self.topology).central(zones[0] if zone is None else zone)
 
     def environment(self, node: str) -> dict[str, str]:
-        """What tells ovn-nbctl and ovn-sbctl on a node where the databases of its zone are."""
+        """Return what tells ovn-nbctl and ovn-sbctl on a node where the databases of its zone are."""
         found = self.topology.node(node)
         if found is None:
             return {}
@@ -191,11 +191,11 @@ class Lab:
         return endpoints.from_afar(self.topology, zone).environment if found.ip else {}
 
     def unknown_name(self, name: str) -> UsageError:
-        """The error for a name that is neither a node nor a fake VM of the lab."""
+        """Return the error for a name that is neither a node nor a fake VM of the lab."""
         return unknown_name(self.topology, name)
 
     def states(self, nodes: Mapping[str, RunningNode] | None = None) -> dict[str, NodeState]:
-        """What nodes are like: these, or all that run."""
+        """Return what nodes are like: these, or all that run."""
         nodes = self.nodes() if nodes is None else nodes
         found = for_each(nodes.values(), lambda node: probe(node.context, node.name))
         return dict(zip(nodes, found, strict=True))
@@ -207,7 +207,9 @@ class Lab:
         return versions_script(known)
 
     def daemons(self, node: str, printed: str, versions: Mapping[str, str], tables: Tables | None = None) -> NodeState:
-        """What runs on a node, with versions, of what that script printed; `tables` is what its own database says."""
+        """Return what runs on a node, with versions, of what that script printed; `tables` is what its own database
+        says.
+        """
         prefix = f"{node} "
         state = parse_probe(printed, tables)
         daemons = {
@@ -217,7 +219,7 @@ class Lab:
         return replace(state, daemons=daemons)
 
     def versions(self) -> dict[str, str]:
-        """The versions of processes that were asked once: a node and its process, and what that is."""
+        """Return the versions of processes that were asked once: a node and its process, and what that is."""
         try:
             return msgspec.json.decode((self.folder.path / VERSIONS).read_bytes(), type=dict[str, str])
         except (OSError, msgspec.DecodeError):
@@ -237,7 +239,7 @@ class Lab:
         return found != before
 
     def look(self, topology: Topology) -> LabState:
-        """The lab as it is, where the topology says that its databases are."""
+        """Return the lab as it is, where the topology says that its databases are."""
         nodes = self.nodes()
         states: dict[str, NodeState] = {}
         rows: list[Sequence[LiveRow]] = []
@@ -278,7 +280,7 @@ class Lab:
         )
 
     def target(self, name: str) -> Target:
-        """A node, or a fake VM where it is bound."""
+        """Return a node, or a fake VM where it is bound."""
         if self.topology.node(name) is not None:
             return Target(name, self.node(name), environment=self.environment(name))
         vlan = self.topology.vlan(name)
@@ -296,7 +298,7 @@ class Lab:
         return Target(name, home, vm=name, interface=interface_name(name))
 
     def endpoints(self, names: Collection[str]) -> dict[str, Target]:
-        """Those of the names that are a node that runs or a fake VM that is bound, with the address of each."""
+        """Return those of the names that are a node that runs or a fake VM that is bound, with the address of each."""
         nodes = self.nodes()
         homes, states = self.vm_hosts(nodes.values())
         vlans = {name: found for name in names if (found := self.topology.vlan(name)) is not None}
@@ -340,7 +342,8 @@ class Lab:
         return Traffic(self, parse_pairs([",".join([source, *destinations])]), protocol=protocol, required=required)
 
     def vm_hosts(self, nodes: Collection[RunningNode]) -> tuple[dict[str, RunningNode], dict[str, NodeState]]:
-        """The one of these nodes that each fake VM is bound to; and what the nodes are like that had to be looked at.
+        """Return the one of these nodes that each fake VM is bound to; and what the nodes are like that had to be
+        looked at.
 
         Those are the ones whose database cannot be asked by its socket.
         """
@@ -358,14 +361,14 @@ class Lab:
 
     @property
     def suspending(self) -> Suspends:
-        """The provider of a lab that can be suspended. Raises UsageError for one that cannot."""
+        """Return the provider of a lab that can be suspended. Raises UsageError for one that cannot."""
         if isinstance(self.provider, Suspends):
             return self.provider
         raise self._lacks(SUSPENDING)
 
     @property
     def is_suspended(self) -> bool:
-        """True if nodes of the lab are suspended."""
+        """Return True if nodes of the lab are suspended."""
         provider = self.provider
         return (
             isinstance(provider, Suspends) and SUSPENDED in provider.stopped_reasons(provider.defined_nodes()).values()
@@ -373,14 +376,14 @@ class Lab:
 
     @property
     def snapshotting(self) -> TakesSnapshots:
-        """The provider of a lab that snapshots can be taken of. Raises UsageError for one that has none."""
+        """Return the provider of a lab that snapshots can be taken of. Raises UsageError for one that has none."""
         if isinstance(self.provider, TakesSnapshots):
             return self.provider
         raise self._lacks(SNAPSHOTS)
 
     @property
     def consoles(self) -> HasConsoles:
-        """The provider of a lab whose nodes have serial consoles. Raises UsageError for one that has none."""
+        """Return the provider of a lab whose nodes have serial consoles. Raises UsageError for one that has none."""
         if isinstance(self.provider, HasConsoles):
             return self.provider
         raise self._lacks(CONSOLES)
@@ -514,7 +517,9 @@ class Lab:
                 self.reporter.note(f"the next `up` begins anew, because this one cannot be kept: {error}")
 
     def _can_be_kept(self, topology: Topology) -> bool:
-        """Whether memory can be kept: that of virtual machines, none of which is there before what it runs is built."""
+        """Return True if memory can be kept: that of virtual machines, none of which is there before what it runs is
+        built.
+        """
         on_nodes = any(software.build_on for software in builds.wanted(topology).values())
         return isinstance(self.provider, Keeps) and not on_nodes
 
@@ -538,7 +543,7 @@ class Lab:
         return Stored(source, topology, base, complete=complete, options=self.options)
 
     def build_host(self, name: str) -> BuildHost:
-        """A node as a place to build on. Raises OvnlabError where it does not run."""
+        """Return a node as a place to build on. Raises OvnlabError where it does not run."""
         from ovnlab.providers.remote_build_host import RemoteBuildHost  # noqa: PLC0415
         from ovnlab.providers.ssh_machine import SshMachine  # noqa: PLC0415  local nodes have none
 
@@ -551,7 +556,7 @@ class Lab:
         return provider_of(self.folder, topology, self.base, self.reporter)
 
     def _base(self, topology: Topology) -> Base:
-        """What all nodes have. A running lab keeps it. Raises UsageError where it is to have another."""
+        """Return what all nodes have. A running lab keeps it. Raises UsageError where it is to have another."""
         if topology.provider != "local":
             return Base(topology.base, None, "", {})
         if self.stored is not None and self.provider.running():
@@ -567,7 +572,7 @@ class Lab:
         return packages.provide(topology.base, self.reporter.note)
 
     def dry_run(self, topology: Topology, *, source: str, named: bool) -> Outcome:
-        """What `up` would do."""
+        """Return what `up` would do."""
         self._refuse_other_source(source, named)
         self._refuse_other_provider(topology)
         self.provider = self._provider(topology)
@@ -587,7 +592,7 @@ class Lab:
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
 
     def _refuse_other_source(self, source: str, named: bool) -> None:
-        """A lab is not turned into another one because two files happen to have the same name."""
+        """Raise UsageError for another file of the same name: a lab is not turned into another one."""
         if self.stored is None or self.stored.source == source or named or not self.folder.exists():
             return
         raise HostRequirementError(
@@ -604,7 +609,7 @@ class Lab:
             )
 
     def _take_back(self, began: bool, active: frozenset[str], made: frozenset[str]) -> None:
-        """Of nodes that were made before, only that they are on is this run's doing: their databases stay."""
+        """Undo a failed start. Nodes that were made before are only stopped: their databases stay."""
         if began:
             self.reporter.step(f"taking back lab {self.name}")
             self.provider.destroy()
@@ -624,7 +629,7 @@ class Lab:
                 self.provider.destroy()
 
     def _converge(self, topology: Topology, source: str, *, fresh: bool) -> tuple[Plan, int]:
-        """All of the work, in the order in which one thing needs the other.
+        """Return all of the work, in the order in which one thing needs the other.
 
         A fresh lab has no databases that could hold anything yet, whatever is known of any other.
         """
@@ -707,7 +712,7 @@ class Lab:
         return True
 
     def _refuse_moving_clusters(self, topology: Topology) -> None:
-        """The members of a cluster are known to one another by addresses that stand in their databases."""
+        """Raise an error where members of a cluster would get other addresses: their databases hold the old ones."""
         if self.stored is None or not self.folder.exists():
             return
         before = self.stored.topology
@@ -785,7 +790,7 @@ class Lab:
             return vms
 
     def _refuse_other_zone(self, specs: Specs, wanted: Mapping[str, str]) -> None:
-        """A port is bound in the zone whose databases it is in."""
+        """Raise UsageError for a port whose databases belong to another zone than the node."""
         for vm, name in wanted.items():
             node = self.topology.node(name)
             zone = specs.zone_of(vm)
@@ -856,7 +861,7 @@ class Lab:
 
     @property
     def is_kept(self) -> bool:
-        """Whether something of the lab is kept for the next `up`, there or not."""
+        """Return True if something of the lab is kept for the next `up`, there or not."""
         return keeper_of(self.folder) is not None
 
     def _discard(self) -> None:
@@ -868,7 +873,7 @@ class Lab:
                 provider.discard()
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
-        """Every script that `up` of a new lab would run: titles and texts, in order."""
+        """Return every script that `up` of a new lab would run: titles and texts, in order."""
         bound = bindings(topology, LabState({}, ()), ())[1]
         rows = change.changes(topology.name, wanted_rows(topology), ())
         switches = [node for node in topology.nodes if node.has_switch]
@@ -935,7 +940,7 @@ def _existing_labs() -> str:
 
 
 def find(name: str | None, reporter: Reporter) -> Lab:
-    """The lab of that name; without one, the only lab there is.
+    """Return the lab of that name; without one, the only lab there is.
 
     Raises UsageError where there is none or several to choose from.
     """
@@ -976,7 +981,7 @@ def find_suspended(name: str | None, reporter: Reporter) -> Lab:
 
 
 def prepare(request: Request, reporter: Reporter) -> tuple[Lab, Topology]:
-    """The lab that a request is for, and its topology.
+    """Return the lab that a request is for, and its topology.
 
     A topology that was worked out before is taken from the cache: reading and checking a file costs more than all
     else that a command loads.

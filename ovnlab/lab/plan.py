@@ -36,11 +36,11 @@ class LabState(msgspec.Struct, frozen=True):
             raise error
 
     def bound(self) -> set[str]:
-        """The names of the fake VMs that are bound somewhere."""
+        """Return the names of the fake VMs that are bound somewhere."""
         return {bound.name for state in self.nodes.values() for bound in state.vms}
 
     def located(self, vm: str) -> list[str]:
-        """The nodes that have a port of that name, however it got there."""
+        """Return the nodes that have a port of that name, however it got there."""
         return [name for name, state in self.nodes.items() if any(bound.name == vm for bound in state.vms)]
 
 
@@ -65,12 +65,12 @@ class Plan(msgspec.Struct, frozen=True):
         return any((self.add, self.remove, self.configure, *network, self.unbind, self.bind))
 
     def bound_after(self, seen: LabState) -> set[str]:
-        """The names of the fake VMs that are bound once it is done."""
+        """Return the names of the fake VMs that are bound once it is done."""
         gone = {vm.name for vms in self.unbind.values() for vm in vms}
         return (seen.bound() - gone) | {vm.name for vms in self.bind.values() for vm in vms}
 
     def steps(self) -> list[str]:
-        """A line for each thing to do, with its reason."""
+        """Return a line for each thing to do, with its reason."""
         return list(self._steps())
 
     def _steps(self) -> Iterator[str]:
@@ -104,7 +104,7 @@ def plan(
     builds: Mapping[str, str] | None = None,
     faults: Sequence[Fault] = (),
 ) -> Plan:
-    """What makes a lab what the topology says; `known` are nodes that it had before, running or not.
+    """Return what makes a lab what the topology says; `known` are nodes that it had before, running or not.
 
     `builds` are the keys of what was built for nodes, by their names; those without run packages.
 
@@ -142,7 +142,7 @@ GONE = "the topology does not have it any more"
 
 
 def _becomes(before: Node, now: Node) -> str:
-    """What a node is made anew as, empty where it need not be."""
+    """Return what a node is made anew as, empty where it need not be."""
     if before.kind != now.kind:
         return f"a {now.role}"
     return "another machine" if before.hardware != now.hardware else ""
@@ -153,7 +153,7 @@ def _why_added(name: str, before: Collection[str], anew: Mapping[str, str]) -> s
 
 
 def daemons(topology: Topology, node: Node) -> list[str]:
-    """The daemons that a node runs, by the names of their pidfiles."""
+    """Return the daemons that a node runs, by the names of their pidfiles."""
     if not node.has_switch:
         return ["ovnsb_relay"] if node.role == "relay" else []
     central = ["ovnnb_db", "ovnsb_db", "ovn-northd"] if node.central else []
@@ -164,7 +164,7 @@ def daemons(topology: Topology, node: Node) -> list[str]:
 
 
 def _differences(topology: Topology, node: Node, seen: LabState, build: str) -> Iterator[str]:
-    """In what a node is not as the topology says."""
+    """Yield how a node differs from the topology."""
     state = seen.nodes[node.name]
     yield from _wrong_software(topology, node, state, build)
     if not node.chassis and "ovn-controller" in state.daemons:
@@ -185,7 +185,7 @@ def _differences(topology: Topology, node: Node, seen: LabState, build: str) -> 
 
 
 def _wrong_switch(topology: Topology, node: Node, seen: LabState) -> Iterator[str]:
-    """What the switch's own database has otherwise: keys for ovn-controller, bridges, the NICs in them, claims."""
+    """Yield the differences of the switch's own database: keys for ovn-controller, bridges, their NICs, claims."""
     state = seen.nodes[node.name]
     for key, value in external_ids(topology, node).items():
         if state.external_ids.get(key, "") != value:
@@ -206,7 +206,7 @@ def _wrong_switch(topology: Topology, node: Node, seen: LabState) -> Iterator[st
 
 
 def _wrong_software(topology: Topology, node: Node, state: NodeState, build: str) -> Iterator[str]:
-    """Daemons that do not run, or not what they should."""
+    """Yield daemons that do not run, or not what they should."""
     if state.build != build:
         yield f"its software is {_build(state.build)} instead of {_build(build)}"
     for daemon in daemons(topology, node):
@@ -221,7 +221,7 @@ def _build(key: str) -> str:
 
 
 def _nics(node: Node) -> list[tuple[str, str]]:
-    """The NICs of a node that belong into a bridge, and that."""
+    """Return the NICs of a node that belong into a bridge, and that."""
     own = [("eth1", "br-eth1")] if node.datapath == "netdev" else []
     return [*own, *((nic.device, nic.bridge) for nic in node.nics if nic.bridge)]
 
@@ -257,7 +257,7 @@ def _via(hops: frozenset[str] | None) -> str:
 
 
 def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
-    """Devices with another address, MAC or MTU than they should have."""
+    """Yield devices with another address, MAC or MTU than they should have."""
     wanted = [(nic.carrier, nic.mac, None if nic.dhcp else nic.addresses, 0) for nic in node.nics]
     if node.underlay_device:
         wanted.insert(0, (node.underlay_device, node.mac, (node.cidr,), topology.underlay.mtu))
@@ -294,13 +294,13 @@ def _wrong_links(topology: Topology, node: Node, state: NodeState) -> Iterator[s
 
 
 def _told(topology: Topology, mac: str) -> set[str]:
-    """The IPv4 addresses that OVN's DHCP tells a machine by its external port."""
+    """Return the IPv4 addresses that OVN's DHCP tells a machine by its external port."""
     ports = [port for switch in topology.switches for port in switch.ports if port.type == "external"]
     return {ip for port in ports if port.mac == mac and port.dhcpv4 for ip in port.ips if ":" not in ip}
 
 
 def _wrong_databases(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
-    """Databases that run and that the chassis cannot reach, or that are in no cluster though they should."""
+    """Yield databases that run and that the chassis cannot reach, or that are in no cluster though they should."""
     cluster = len(topology.centrals(node.zone)) > 1
     for daemon, port in (("ovnnb_db", NORTHBOUND), ("ovnsb_db", SOUTHBOUND)):
         if not node.central or daemon not in state.daemons:
@@ -315,7 +315,7 @@ def _wrong_databases(topology: Topology, node: Node, state: NodeState) -> Iterat
 
 
 def _wrong_arguments(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
-    """Servers that were started for other databases, or without the certificates that they should have."""
+    """Yield servers that were started for other databases, or without the certificates that they should have."""
     found = of_zone(topology, node.zone) if node.zone in topology.zones else None
     told = {
         "ovn-northd": (found.northbound_or_socket, found.southbound_or_socket) if found else (),
@@ -336,7 +336,7 @@ def _wrong_arguments(topology: Topology, node: Node, state: NodeState) -> Iterat
 
 
 def _missing_tunnels(topology: Topology, node: Node, seen: LabState) -> Iterator[str]:
-    """The peers that a chassis has no tunnel to, though both run."""
+    """Yield the peers that a chassis has no tunnel to, though both run."""
     working = {tunnel.remote_ip for tunnel in seen.nodes[node.name].tunnels if tunnel.working}
     for peer in topology.peers(node):
         known = seen.nodes.get(peer.name)
@@ -348,7 +348,7 @@ def _missing_tunnels(topology: Topology, node: Node, seen: LabState) -> Iterator
 def bindings(
     topology: Topology, seen: LabState, rows: Sequence[LiveRow]
 ) -> tuple[dict[str, tuple[BoundVM, ...]], dict[str, tuple[VM, ...]]]:
-    """Which fake VMs leave which node, and which are bound, anew or again, to which.
+    """Return which fake VMs leave which node, and which are bound, anew or again, to which.
 
     A fake VM that the file does not bind stays where it is; so does one that `ovnlab bind` made, or whose port somebody
     else made.
@@ -381,7 +381,7 @@ def bindings(
 
 
 def _made_otherwise(vm: VM, state: NodeState | None) -> BoundVM | None:
-    """What is bound there as a fake VM with other VLAN devices or servers, which must go first."""
+    """Return what is bound there as a fake VM with other VLAN devices or servers, which must go first."""
     for bound in state.vms if state is not None else ():
         if bound.name == vm.name and bound.more != vm.more:
             return bound

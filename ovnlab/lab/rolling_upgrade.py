@@ -34,7 +34,7 @@ class UpgradeStep:
 
 
 def order(topology: Topology, names: Sequence[str], *, every: bool) -> list[str]:
-    """The nodes to upgrade. All of them in the order that OVN asks for: chassis first, central nodes last.
+    """Return the nodes to upgrade. All of them in the order that OVN asks for: chassis first, central nodes last.
 
     Source: OVN, Documentation/intro/install/ovn-upgrades. Raises UsageError for names that are no nodes with software.
     """
@@ -100,7 +100,7 @@ def _upgraded(
 
 
 def _software(lab: Lab, name: str) -> str:
-    """What a node's daemons are of, by their own account."""
+    """Return what a node's daemons are of, by their own account."""
     printed = run_script(lab.node(name).context, lab.daemons_script(name, {}), where=f"{name}: looking")
     state = lab.daemons(name, printed, {})
     return software_of(daemon_status(daemon, state.build) for daemon in state.daemons.values())

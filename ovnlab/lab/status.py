@@ -117,7 +117,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def status(lab: Lab) -> Status:
-    """What a lab is like just now: all nodes are asked at once, each for all that it knows in one round trip."""
+    """Return what a lab is like just now: all nodes are asked at once, each for all that it knows in one round trip."""
     topology = lab.topology
     nodes = lab.nodes()
     states: dict[str, NodeState] = {}
@@ -183,7 +183,7 @@ def _ask(question: Callable[[], None]) -> None:
 
 
 def _is_well(topology: Topology, wanted: TopologyNode, node: NodeStatus) -> bool:
-    """Whether all of a node is there: its daemons, its place among the chassis, its tunnels."""
+    """Return True if all of a node is there: its daemons, its place among the chassis, its tunnels."""
     tunnels = {tunnel.peer for tunnel in node.tunnels if tunnel.working}
     return (
         node.running
@@ -196,7 +196,7 @@ def _is_well(topology: Topology, wanted: TopologyNode, node: NodeStatus) -> bool
 def _node(
     topology: Topology, node: TopologyNode, word: str, state: NodeState | None, southbound: Southbound
 ) -> NodeStatus:
-    """One node; `state` is None where it does not answer, which is not the same as that it is not there."""
+    """Return one node; `state` is None where it does not answer, which is not the same as that it is not there."""
     running = state.daemons if state else {}
     peers = {peer.ip: peer.name for peer in topology.nodes if peer.ip}
     return NodeStatus(
@@ -222,7 +222,7 @@ def _node(
 
 
 def daemon_status(daemon: Daemon, build: str) -> DaemonStatus:
-    """A daemon that runs on a node with that build."""
+    """Return a daemon that runs on a node with that build."""
     return DaemonStatus(
         daemon.name,
         True,
@@ -235,12 +235,12 @@ def daemon_status(daemon: Daemon, build: str) -> DaemonStatus:
 
 
 def family(daemon: str) -> str:
-    """Whose daemon one is, by its name: OVS or OVN; databases are served by OVS."""
+    """Return whose daemon one is, by its name: OVS or OVN; databases are served by OVS."""
     return "OVN" if daemon.startswith("ovn-") else "OVS"
 
 
 def software_of(daemons: Iterable[DaemonStatus]) -> str:
-    """What daemons that run are of, such as `OVS 3.1.0 build 78205918246c5dbf, OVN 23.03.1`."""
+    """Return what daemons that run are of, such as `OVS 3.1.0 build 78205918246c5dbf, OVN 23.03.1`."""
     found: dict[str, None] = {}
     for daemon in daemons:
         if daemon.running and daemon.version:
@@ -250,7 +250,7 @@ def software_of(daemons: Iterable[DaemonStatus]) -> str:
 
 
 def _members(topology: Topology, states: Mapping[str, NodeState]) -> Iterator[MemberStatus]:
-    """The members of each cluster, as they tell of themselves; also those that should be there and are not."""
+    """Yield the members of each cluster, as they tell of themselves; also those that should be there and are not."""
     for zone in topology.zones:
         names = [node.name for node in topology.centrals(zone)]
         for key, database in (("nb", "Northbound"), ("sb", "Southbound")) if len(names) > 1 else ():

@@ -35,15 +35,15 @@ class Result(Protocol):
 
     @property
     def stdout(self) -> str:
-        """The standard output."""
+        """Return the standard output."""
 
     @property
     def stderr(self) -> str:
-        """The standard error."""
+        """Return the standard error."""
 
     @property
     def exited(self) -> int:
-        """The exit code."""
+        """Return the exit code."""
 
 
 class Context(Protocol):
@@ -60,7 +60,7 @@ class Output(Protocol):
         """Take some of it."""
 
     def flush(self) -> object:
-        """Nothing more comes for now."""
+        """Return nothing more comes for now."""
 
 
 class TimedOut(Exception):

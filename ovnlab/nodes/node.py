@@ -19,17 +19,17 @@ class RunningNode(Protocol):
 
     @property
     def name(self) -> str:
-        """What the topology calls it."""
+        """Return what the topology calls it."""
 
     @property
     def context(self) -> Context:
-        """Where tasks run: `context.run(command)` runs on the node, as root."""
+        """Return where tasks run: `context.run(command)` runs on the node, as root."""
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The command to run here, on this machine, so that `argv` runs on the node."""
+        """Return the command to run here, on this machine, so that `argv` runs on the node."""
 
     def connect(self, path: str) -> socket.socket | None:
-        """A connection to a UNIX socket of the node, None where it cannot be had from here."""
+        """Return a connection to a UNIX socket of the node, None where it cannot be had from here."""
 
 
 class RunningNodes(dict[str, RunningNode]):

@@ -22,7 +22,7 @@ class Target(msgspec.Struct, frozen=True):
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The command that runs `argv` there."""
+        """Return the command that runs `argv` there."""
         if self.vm is None:
             return self.node.command(["env", *(f"{key}={value}" for key, value in self.environment.items()), *argv])
         return self.node.command(["ip", "netns", "exec", self.vm, "env", *argv])

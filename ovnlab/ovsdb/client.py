@@ -25,7 +25,7 @@ class _Table(msgspec.Struct):
 
 
 def rows(table: str | bytes) -> list[Row]:
-    """The rows of one printed table.
+    """Return the rows of one printed table.
 
     Maps become dicts, sets lists, UUIDs their text. A set of one is printed as its member alone, so an
     optional value is the value itself or an empty list.
@@ -35,7 +35,7 @@ def rows(table: str | bytes) -> list[Row]:
 
 
 def connect(path: Path) -> socket.socket | None:
-    """A connection to a UNIX socket, None where nobody listens."""
+    """Return a connection to a UNIX socket, None where nobody listens."""
     found = socket.socket(socket.AF_UNIX)
     try:
         found.settimeout(ANSWER_TIMEOUT)
@@ -47,7 +47,7 @@ def connect(path: Path) -> socket.socket | None:
 
 
 def select(server: socket.socket, database: str, columns: Mapping[str, Sequence[str]]) -> Tables:
-    """The rows of tables of a database, with these columns each, by one transaction (RFC 7047, 4.1.3 and 5.2.2).
+    """Return the rows of tables of a database, with these columns each, by one transaction (RFC 7047, 4.1.3 and 5.2.2).
 
     Of tables that the database does not have, there are no rows, and rows lack columns that it does not have: an
     older release of OVN knows less.
@@ -92,7 +92,7 @@ def _select(server: socket.socket, database: str, columns: Mapping[str, Sequence
 
 
 def _known_columns(server: socket.socket, database: str) -> dict[str, set[str]]:
-    """The columns of each table of a database's schema (RFC 7047, 3.2 and 4.1.2)."""
+    """Return the columns of each table of a database's schema (RFC 7047, 3.2 and 4.1.2)."""
     server.sendall(msgspec.json.encode({"method": "get_schema", "params": [database], "id": 0}))
     received = _receive(server).result
     if not isinstance(received, dict):
@@ -106,7 +106,7 @@ class _Answer(msgspec.Struct):
 
 
 def _receive(server: socket.socket) -> _Answer:
-    """One message. Nothing tells where it ends but that it is whole."""
+    """Return one message. Nothing tells where it ends but that it is whole."""
     received = bytearray()
     while part := server.recv(1 << 18):
         received += part
@@ -119,7 +119,7 @@ def _receive(server: socket.socket) -> _Answer:
 
 
 def value(given: Any) -> Any:
-    """A value of the OVSDB wire format (RFC 7047, 5.1) as a plain one."""
+    """Return a value of the OVSDB wire format (RFC 7047, 5.1) as a plain one."""
     match given:
         case ["uuid" | "named-uuid", text]:
             return text
@@ -131,5 +131,5 @@ def value(given: Any) -> Any:
 
 
 def listed(given: Any) -> list[Any]:
-    """A column that holds a set, whatever the number of its members."""
+    """Return a column that holds a set, whatever the number of its members."""
     return given if isinstance(given, list) else [given]

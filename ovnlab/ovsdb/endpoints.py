@@ -29,17 +29,17 @@ class Databases(msgspec.Struct, frozen=True):
 
     @property
     def northbound_or_socket(self) -> str:
-        """The Northbound database, for a daemon on a central node."""
+        """Return the Northbound database, for a daemon on a central node."""
         return self.northbound or "unix:/run/ovn/ovnnb_db.sock"
 
     @property
     def southbound_or_socket(self) -> str:
-        """The Southbound database, for a daemon on a central node."""
+        """Return the Southbound database, for a daemon on a central node."""
         return self.southbound or "unix:/run/ovn/ovnsb_db.sock"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells ovn-nbctl(8) and ovn-sbctl(8) where they are."""
+        """Return what tells ovn-nbctl(8) and ovn-sbctl(8) where they are."""
         remotes = {"OVN_NB_DB": self.northbound, "OVN_SB_DB": self.southbound}
         found = {key: value for key, value in remotes.items() if value}
         if found and self.tls:
@@ -48,14 +48,14 @@ class Databases(msgspec.Struct, frozen=True):
 
 
 def of_zone(topology: Topology, zone: str) -> Databases:
-    """How the central nodes of a zone reach its databases."""
+    """Return how the central nodes of a zone reach its databases."""
     if len(topology.centrals(zone)) == 1:
         return Databases(zone)
     return from_afar(topology, zone)
 
 
 def from_afar(topology: Topology, zone: str) -> Databases:
-    """How any node reaches the databases of a zone."""
+    """Return how any node reaches the databases of a zone."""
     centrals = topology.centrals(zone)
     return Databases(
         zone,
@@ -66,13 +66,13 @@ def from_afar(topology: Topology, zone: str) -> Databases:
 
 
 def for_chassis(topology: Topology, node: Node) -> str:
-    """The Southbound remotes of a chassis: its zone's relays where there are any, otherwise the databases."""
+    """Return the Southbound remotes of a chassis: its zone's relays where there are any, otherwise the databases."""
     servers = topology.relays(node.zone) or topology.centrals(node.zone)
     return remotes(topology, servers, SOUTHBOUND)
 
 
 def remotes(topology: Topology, nodes: tuple[Node, ...], port: int) -> str:
-    """The same port of several nodes, as a list of OVSDB remotes (ovsdb(7), Connection Methods)."""
+    """Return the same port of several nodes, as a list of OVSDB remotes (ovsdb(7), Connection Methods)."""
     return ",".join(f"{protocol(topology)}:{host(node.ip)}:{port}" for node in nodes)
 
 
@@ -82,10 +82,10 @@ def protocol(topology: Topology) -> str:
 
 
 def host(ip: str) -> str:
-    """An address as remotes have it: IPv6 in brackets."""
+    """Return an address as remotes have it: IPv6 in brackets."""
     return f"[{ip}]" if ":" in ip else ip
 
 
 def listening(topology: Topology, node: Node, port: int) -> str:
-    """Where a database listens: on every address of its node, of the family of the underlay."""
+    """Return where a database listens: on every address of its node, of the family of the underlay."""
     return f"p{protocol(topology)}:{port}:{'[::]' if ':' in node.ip else '0.0.0.0'}"  # noqa: S104  a node's own network

@@ -35,5 +35,5 @@ class TableQuery(msgspec.Struct, frozen=True):
         return render("node/list-tables.sh.j2", tool=self.server.tool, tables=self.columns, databases=databases)
 
     def parse(self, printed: str) -> Tables:
-        """What that script printed."""
+        """Return what that script printed."""
         return dict(zip(self.columns, map(rows, printed.splitlines()), strict=True))

@@ -19,19 +19,19 @@ class Provider(Protocol):
     """Makes and removes the machines of one lab."""
 
     def is_up(self) -> bool:
-        """Whether the lab holds any machine."""
+        """Return True if the lab holds any machine."""
 
     def running(self) -> frozenset[str]:
-        """The names of the nodes that are there and answer."""
+        """Return the names of the nodes that are there and answer."""
 
     def active(self) -> frozenset[str]:
         """Return the names of the nodes that are switched on, as far as that is known; they may not answer."""
 
     def defined_nodes(self) -> frozenset[str]:
-        """The names of the nodes that there is anything of, whether they run or not."""
+        """Return the names of the nodes that there is anything of, whether they run or not."""
 
     def stopped_reasons(self, names: Collection[str]) -> Mapping[str, str]:
-        """What became of nodes that do not run, such as `suspended`, where more is known of them than that."""
+        """Return what became of nodes that do not run, such as `suspended`, where more is known of them than that."""
 
     def add(self, topology: Topology, names: Sequence[str]) -> None:
         """Make nodes of the topology, each ready to run commands, and tell all of them about one another.
@@ -52,13 +52,13 @@ class Provider(Protocol):
         """Remove the whole lab, from any state that it may be in."""
 
     def nodes(self) -> Mapping[str, RunningNode]:
-        """The nodes that are there and alive, by name."""
+        """Return the nodes that are there and alive, by name."""
 
     def node(self, name: str) -> RunningNode:
-        """A node that is running."""
+        """Return a node that is running."""
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
-        """What is run to make the machines: titles and texts, in order."""
+        """Return what is run to make the machines: titles and texts, in order."""
 
 
 @runtime_checkable
@@ -103,7 +103,7 @@ class Keeps(Protocol):
 
     @property
     def is_half_back(self) -> bool:
-        """True if somebody was killed while a lab began as it was kept."""
+        """Return True if somebody was killed while a lab began as it was kept."""
 
     def keep(self, topology: Topology, builds: Mapping[str, str]) -> None:
         """Keep the lab as it is now."""

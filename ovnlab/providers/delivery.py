@@ -70,7 +70,7 @@ def _unpack(machine: SshMachine, artefact: Artefact, archive: Path) -> None:
 
 @contextlib.contextmanager
 def _running(machine: SshMachine, command: str, where: str) -> Iterator[paramiko.Channel]:
-    """A shell command that runs on a machine as root. Raises CommandFailed, OvnlabError where the way there breaks."""
+    """Run a shell command on a machine as root. Raises CommandFailed, OvnlabError where the connection breaks."""
     machine.root.open()
     with machine.root.unbroken():
         channel = machine.root.transport.open_session()

@@ -131,11 +131,11 @@ class RootConnection(Connection):  # type: ignore[misc]  # Fabric ships no types
 
     @property
     def place(self) -> str:
-        """What errors call it."""
+        """Return what errors call it."""
         return f"{self.machine} ({self.reach.known_name})"
 
     def _of_keys(self) -> OvnlabError | None:
-        """What is wrong with a key's file, None where nothing is; one that is encrypted may be the agent's."""
+        """Return what is wrong with a key's file, None where nothing is; one that is encrypted may be the agent's."""
         for path in self.reach.keys:
             try:
                 paramiko.PKey.from_path(path)
@@ -168,7 +168,7 @@ def _keep_quiet() -> None:
 
 
 def shown_key(reach: SshTarget) -> str:
-    """The host key that a machine shows. Raises OvnlabError where it shows none."""
+    """Return the host key that a machine shows. Raises OvnlabError where it shows none."""
     name = f"{reach.user}@{reach.known_name}"
     try:
         with socket.create_connection((reach.host, reach.port), timeout=CONNECT_TIMEOUT) as found:

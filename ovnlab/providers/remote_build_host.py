@@ -32,7 +32,7 @@ class RemoteBuildHost:
 
     @property
     def name(self) -> str:
-        """The node."""
+        """Return the node."""
         return self.machine.name
 
     @property
@@ -56,26 +56,26 @@ class RemoteBuildHost:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Distribution, architecture, compiler. Raises SurroundingsError where it has no compiler."""
+        """Return distribution, architecture, compiler. Raises SurroundingsError where it has no compiler."""
         return self._facts[:3]
 
     @property
     def jobs(self) -> int:
-        """One for each of its processors."""
+        """Return one for each of its processors."""
         return int(self._facts[3])
 
     def place(self, path: Path) -> Path:
-        """The same below the node's own folder."""
+        """Return the same below the node's own folder."""
         return ROOT / path.relative_to(cache_root() / "building")
 
     def has(self, tree: Path) -> bool:
-        """Whether it is there."""
+        """Return True if it is there."""
         place = self.place(tree)
         script = f"[ ! -e {place}.names ] || echo there"
         return run_script(self.context, script, where=f"{self.name}: looking for {place}").strip() == "there"
 
     def send(self, tree: Path, *, afresh: bool) -> None:
-        """Files whose content is the same stay as they are: make goes by dates."""
+        """Send files. Those whose content is the same stay as they are: make compares dates."""
         script = render("build/receive.sh.j2", tree=self.place(tree), afresh=afresh)
         with tempfile.TemporaryFile(dir=cache_root()) as file:
             with tarfile.open(fileobj=file, mode="w:gz", compresslevel=COMPRESSION) as archive:

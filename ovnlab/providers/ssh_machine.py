@@ -69,7 +69,7 @@ class SshMachine:
 
     @cached_property
     def root(self) -> RootConnection:
-        """A connection of this process' own."""
+        """Return a connection of this process' own."""
         from ovnlab.providers.fabric_connection import RootConnection  # noqa: PLC0415  brings Fabric and Paramiko, which a kept one spares
 
         return RootConnection(self.name, self.reach)
@@ -91,16 +91,16 @@ class SshMachine:
 
     @property
     def control(self) -> Path:
-        """Where ssh can be asked to use the connection that it keeps (ssh_config(5), ControlPath)."""
+        """Return where ssh can be asked to use the connection that it keeps (ssh_config(5), ControlPath)."""
         return socket_of(self.config.parent, self.name, self.reach)
 
     @property
     def logging_in(self) -> Path:
-        """The file with the process ID of the ssh that is about to keep the connection."""
+        """Return the file with the process ID of the ssh that is about to keep the connection."""
         return self.control.with_name(self.control.name + LOGGING_IN)
 
     def is_kept(self) -> bool:
-        """Whether ssh keeps a connection. One that it is about to is waited for: logging in takes longer."""
+        """Return True if ssh keeps a connection. One that it is about to is waited for: logging in takes longer."""
 
         def look() -> bool | None:
             if _answers(self.control):
@@ -130,7 +130,7 @@ class SshMachine:
                 process.returncode = 0  # nobody waits for it
 
     def command(self, argv: Sequence[str], *, terminal: bool | None = None) -> list[str]:
-        """The ssh that runs `argv` on the node as root, in a terminal where this process has one."""
+        """Return the ssh that runs `argv` on the node as root, in a terminal where this process has one."""
         return self._ssh(shlex.join(as_root(argv, sudo=self.reach.sudo)), terminal=terminal)
 
     def quick_command(self) -> list[str]:
@@ -147,14 +147,16 @@ class SshMachine:
         return ["ssh", "-F", str(self.config), *sharing, "-t" if terminal else "-T", self.name, words]
 
     def connect(self, path: str) -> socket.socket | None:
-        """A connection to a UNIX socket of the machine, which ssh forwards over the connection that it keeps.
+        """Return a connection to a UNIX socket of the machine, which ssh forwards over the connection that it keeps.
 
         None where it keeps none, or where nobody listens that who logs in may connect to.
         """
         return None if self.reach.sudo else self._connect(path)
 
     def _connect(self, path: str) -> socket.socket | None:
-        """A connection that ssh forwards as who logs in; it may turn out later that nobody listens at its other end."""
+        """Return a connection that ssh forwards as who logs in; it may turn out later that nobody listens at its other
+        end.
+        """
         if not self.is_kept():
             return None
         with contextlib.suppress(OSError):  # it has ended since
@@ -164,7 +166,7 @@ class SshMachine:
         return None
 
     def _forward(self, here: Path, path: str) -> socket.socket | None:
-        """A first connection to a UNIX socket of the machine, which is `here` from now on."""
+        """Return a first connection to a UNIX socket of the machine, which is `here` from now on."""
         for other in here.parent.glob(f"{self.control.name}.*"):
             if other.is_socket() and other.stat().st_mtime_ns < self.control.stat().st_mtime_ns:
                 other.unlink()  # of a connection that has ended
@@ -174,7 +176,8 @@ class SshMachine:
         return connect(here)
 
     def answers(self, banner: float | None = None) -> bool:
-        """Whether the machine answers: over the connection that ssh keeps, or else by the banner of its SSH server.
+        """Return True if the machine answers: over the connection that ssh keeps, or else by the banner of its SSH
+        server.
 
         The server starts itself anew for each banner, which takes 0.2 s of an emulated CPU.
         """
@@ -193,7 +196,8 @@ class SshMachine:
             self.root.gateway.open()
 
     def is_listening(self, timeout: float = ANSWER_TIMEOUT, banner: float | None = None) -> bool:
-        """Whether an SSH server takes a connection within `timeout` seconds, and shows its banner within `banner` more.
+        """Return True if an SSH server takes a connection within `timeout` seconds, and shows its banner within
+        `banner` more.
 
         Without `banner` it is `timeout` as well. A machine behind another is logged in to.
         """
@@ -219,22 +223,22 @@ class SshKeys:
 
     @property
     def private(self) -> Path:
-        """The key that ovnlab logs in with."""
+        """Return the key that ovnlab logs in with."""
         return self.path / "key"
 
     @property
     def known_hosts(self) -> Path:
-        """The host keys of the lab's machines."""
+        """Return the host keys of the lab's machines."""
         return self.path / "known_hosts"
 
     @property
     def config(self) -> Path:
-        """For `ssh -F`: knows the lab's machines by their names."""
+        """Write a file for `ssh -F` that knows the lab's machines by their names."""
         return self.path / "config"
 
     @property
     def public(self) -> str:
-        """The line that lets the lab's key in."""
+        """Return the line that lets the lab's key in."""
         return self.private.with_suffix(".pub").read_text().strip()
 
     def make(self) -> None:
@@ -244,7 +248,7 @@ class SshKeys:
             _make_pair(self.private)
 
     def host_key(self, name: str) -> tuple[str, str]:
-        """A machine's host key, private and public; made where there is none."""
+        """Return a machine's host key, private and public; made where there is none."""
         path = self.path / f"host-{name}"
         if not path.exists():
             _make_pair(path)
@@ -286,7 +290,7 @@ class SshKeys:
 
 
 def socket_of(folder: Path, name: str, reach: SshTarget) -> Path:
-    """The socket for the connection to a machine that ssh keeps; one that is reached otherwise has another.
+    """Return the socket for the connection to a machine that ssh keeps; one that is reached otherwise has another.
 
     Its name is short whatever the machine's is: paths of sockets may not be long.
     """
@@ -294,12 +298,12 @@ def socket_of(folder: Path, name: str, reach: SshTarget) -> Path:
 
 
 def _sockets_of(name: str) -> str:
-    """What the names of all sockets of a machine begin with."""
+    """Return what the names of all sockets of a machine begin with."""
     return f"@{hashlib.sha256(name.encode()).hexdigest()[:4]}"
 
 
 def _is_alive(path: Path, config: Path) -> bool:
-    """Whether the process in a file is an ssh that reads that configuration."""
+    """Return True if the process in a file is an ssh that reads that configuration."""
     try:
         return str(config) in Path(f"/proc/{int(path.read_text())}/cmdline").read_text()
     except (OSError, ValueError):
@@ -307,7 +311,7 @@ def _is_alive(path: Path, config: Path) -> bool:
 
 
 def _answers(path: Path) -> bool:
-    """Whether somebody listens on a UNIX socket."""
+    """Return True if somebody listens on a UNIX socket."""
     found = connect(path)
     if found is None:
         return False
@@ -316,7 +320,7 @@ def _answers(path: Path) -> bool:
 
 
 def _make_pair(path: Path) -> None:
-    """An Ed25519 key pair: PATH is private, PATH.pub public."""
+    """Make an Ed25519 key pair: PATH is private, PATH.pub public."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  for new machines only
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
 
@@ -330,7 +334,7 @@ def _make_pair(path: Path) -> None:
 
 
 def owner_of(folder: LabFolder, identity: str) -> str:
-    """What the lab's marks say of whose it is: what they said first, also after this machine got another name."""
+    """Return the owner in the lab's marks: the first one recorded, also after this machine was renamed."""
     path = folder.path / "owner"
     try:
         return path.read_text()

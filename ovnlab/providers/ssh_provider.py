@@ -72,12 +72,12 @@ class SshProvider:
 
     @property
     def owner(self) -> str:
-        """What a host is told of whose it is: the lab, and who has it where."""
+        """Return what a host is told of whose it is: the lab, and who has it where."""
         identity = f"{self.folder.name} of user {os.geteuid()} on {socket.gethostname()} {self.folder.path}"
         return owner_of(self.folder, identity)
 
     def _noted(self) -> dict[str, HostRecord]:
-        """What was done to hosts, by the names of their nodes."""
+        """Return what was done to hosts, by the names of their nodes."""
         try:
             return msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, HostRecord])
         except (OSError, msgspec.DecodeError):
@@ -93,18 +93,18 @@ class SshProvider:
             write_whole(self.folder.path / NOTES, msgspec.json.encode(noted))
 
     def defined_nodes(self) -> frozenset[str]:
-        """The nodes whose hosts something may have been done to."""
+        """Return the nodes whose hosts something may have been done to."""
         return frozenset(self._noted())
 
     def _nodes(self) -> dict[str, Node]:
         return {node.name: node for node in self.topology.nodes} if self.topology else {}
 
     def is_up(self) -> bool:
-        """Whether any host of the lab answers."""
+        """Return True if any host of the lab answers."""
         return bool(self.running())
 
     def running(self) -> frozenset[str]:
-        """The hosts that were taken and answer."""
+        """Return the hosts that were taken and answer."""
         noted = self._noted()
         taken = [
             node
@@ -119,17 +119,17 @@ class SshProvider:
         return self.running()
 
     def stopped_reasons(self, names: Collection[str]) -> dict[str, str]:
-        """Hosts are not ours to switch off: one that was taken may be silent, and that is all that is known."""
+        """Return hosts are not ours to switch off: one that was taken may be silent, and that is all that is known."""
         noted = self._noted()
         return {name: DOES_NOT_ANSWER for name in names if name in noted and noted[name].taken}
 
     def nodes(self) -> dict[str, SshMachine]:
-        """The hosts that were taken and answer, by name."""
+        """Return the hosts that were taken and answer, by name."""
         running = self.running()
         return {name: self._machine(node) for name, node in self._nodes().items() if name in running}
 
     def node(self, name: str) -> SshMachine:
-        """A host that answers. Raises OvnlabError where it does not."""
+        """Return a host that answers. Raises OvnlabError where it does not."""
         found = self.nodes().get(name)
         if found is None:
             raise OvnlabError(
@@ -199,7 +199,7 @@ class SshProvider:
         for_each(shut, let_in)
 
     def _shut(self, nodes: Sequence[Node]) -> list[Node]:
-        """Hosts that are entered with a password and do not know the lab's key."""
+        """Return hosts that are entered with a password and do not know the lab's key."""
         asked = [node for node in nodes if node.machine.password]
         if not asked:
             return []
@@ -217,7 +217,10 @@ class SshProvider:
         return [node for node, shut in zip(asked, for_each(asked, is_shut), strict=True) if shut]
 
     def _password(self, nodes: Sequence[Node]) -> str:
-        """The password of hosts, asked for once. It stays in this process. Raises OvnlabError where nobody can tell."""
+        """Return the password of hosts, asked for once.
+
+        It stays in this process. Raises OvnlabError where nobody can tell.
+        """
         with self._asking:
             if self._told is None:
                 users = " and ".join(f"{node.machine.user}@{node.machine.host}" for node in nodes)
@@ -226,11 +229,11 @@ class SshProvider:
 
     @property
     def _authorized(self) -> str:
-        """The line that lets the lab's key in, which says whose it is."""
+        """Return the line that lets the lab's key in, which says whose it is."""
         return f"{self.keys.public} ovnlab-{self.folder.name}"
 
     def _as_user(self, node: Node, password: str | None = None) -> RootConnection:
-        """A connection to a host that is not root there, but who logs in."""
+        """Return a connection to a host that is not root there, but who logs in."""
         from ovnlab.providers.fabric_connection import RootConnection  # noqa: PLC0415  brings Fabric and Paramiko
 
         return RootConnection(node.name, replace(self._reach(node), sudo=False), password)
@@ -240,7 +243,7 @@ class SshProvider:
         deliver(self.nodes(), builds, self.note)
 
     def stop(self, names: Sequence[str]) -> None:
-        """Hosts are not ours to switch off."""
+        """Do nothing: hosts are not ours to switch off."""
         del names
         self._gate.close()
 
@@ -277,7 +280,7 @@ class SshProvider:
         self._machines.pop(node.name, None)
 
     def _is_noted_there(self, user: RootConnection, where: str) -> bool:
-        """Whether anything of a lab is written down on a host."""
+        """Return True if anything of a lab is written down on a host."""
         return bool(run_script(user, "if [ -e /var/lib/ovnlab ]; then echo yes; fi", where=where))
 
     def _put_back(self, noted: HostRecord, where: str) -> None:
@@ -345,7 +348,7 @@ class SshProvider:
         )
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
-        """What is run when hosts become part of the lab."""
+        """Return what is run when hosts become part of the lab."""
         install = topology.base == "packages"
         return [
             (f"{node.name}/take-host.sh", render("node/take-host.sh.j2", node=node, owner=self.owner, install=install))
@@ -354,7 +357,7 @@ class SshProvider:
 
 
 def reach_of(node: Node, own: Path) -> SshTarget:
-    """How a host is reached; `own` is the lab's key, for one that is entered with a password first."""
+    """Return how a host is reached; `own` is the lab's key, for one that is entered with a password first."""
     machine = node.machine
     keys = (Path(machine.key),) if machine.key else (own,) if machine.password else ()
     known = Path(machine.known_hosts)
@@ -367,7 +370,7 @@ def reach_of(node: Node, own: Path) -> SshTarget:
 
 
 def recorded(text: str) -> dict[str, str]:
-    """The external_ids that a host had, as ovs-vsctl printed them."""
+    """Return the external_ids that a host had, as ovs-vsctl printed them."""
     with contextlib.suppress(msgspec.DecodeError, LookupError, TypeError):
         (((_, pairs),),) = msgspec.json.decode(text)["data"]
         return {str(key): str(value) for key, value in pairs}

@@ -35,7 +35,7 @@ class SshTarget(msgspec.Struct, frozen=True):
 
     @property
     def known_name(self) -> str:
-        """What it is called in the file of host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+        """Return what it is called in the file of host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
         return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
 
     @property
@@ -45,7 +45,7 @@ class SshTarget(msgspec.Struct, frozen=True):
 
 
 def as_root(argv: Sequence[str], *, sudo: bool) -> list[str]:
-    """The command that runs `argv` as root in an environment that does not depend on who logged in."""
+    """Return the command that runs `argv` as root in an environment that does not depend on who logged in."""
     variables = [f"PATH={PATH}", "HOME=/root", "USER=root", "LOGNAME=root", "LANG=C.UTF-8"]
     if terminal := os.environ.get("TERM"):
         variables.append(f"TERM={terminal}")

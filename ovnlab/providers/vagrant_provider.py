@@ -131,7 +131,7 @@ class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
 
     @property
     def _noted(self) -> Path:
-        """The file with the process ID of the Vagrant that was started last."""
+        """Return the file with the process ID of the Vagrant that was started last."""
         return Path(self.root) / "vagrant.pid"
 
     def await_earlier(self, timeout: float = EARLIER_TIMEOUT) -> None:
@@ -178,7 +178,7 @@ class VagrantProvider:
 
     @property
     def path(self) -> Path:
-        """The folder of the lab's Vagrantfile."""
+        """Return the folder of the lab's Vagrantfile."""
         return self.folder.path / "vagrant"
 
     # ── what is there ────────────────────────────────────────────────────────────────────────────────
@@ -192,7 +192,7 @@ class VagrantProvider:
         return found
 
     def _settled(self) -> dict[str, VagrantRecord]:
-        """The machines that know who they are, and are still those that Vagrant knows."""
+        """Return the machines that know who they are, and are still those that Vagrant knows."""
         try:
             noted = msgspec.json.decode((self.folder.path / NOTES).read_bytes(), type=dict[str, VagrantRecord])
         except (OSError, msgspec.DecodeError):
@@ -204,15 +204,15 @@ class VagrantProvider:
         write_whole(self.folder.path / NOTES, msgspec.json.encode(dict(settled)))
 
     def defined_nodes(self) -> frozenset[str]:
-        """The nodes whose machines Vagrant has made."""
+        """Return the nodes whose machines Vagrant has made."""
         return frozenset(self._ids())
 
     def is_up(self) -> bool:
-        """Whether any machine of the lab answers."""
+        """Return True if any machine of the lab answers."""
         return bool(self.running())
 
     def running(self) -> frozenset[str]:
-        """The nodes whose machines answer."""
+        """Return the nodes whose machines answer."""
         settled = self._settled()
         self._answering |= answering(
             self._machine(name, found) for name, found in settled.items() if name not in self._answering
@@ -224,7 +224,7 @@ class VagrantProvider:
         return self.running()
 
     def stopped_reasons(self, names: Collection[str]) -> dict[str, str]:
-        """What Vagrant says of machines that do not answer: one call, which takes seconds."""
+        """Return what Vagrant says of machines that do not answer: one call, which takes seconds."""
         made = self.defined_nodes() & set(names)
         if not made:
             return {}
@@ -235,13 +235,13 @@ class VagrantProvider:
         return {name: STATES.get(said[name], said[name].replace("_", " ")) for name in made if name in said}
 
     def nodes(self) -> dict[str, SshMachine]:
-        """The nodes whose machines answer, by name."""
+        """Return the nodes whose machines answer, by name."""
         running = self.running()
         names = [node.name for node in self.topology.nodes] if self.topology else []
         return {name: self._machines[name] for name in names if name in running}
 
     def node(self, name: str) -> SshMachine:
-        """A node whose machine answers. Raises OvnlabError where it does not."""
+        """Return a node whose machine answers. Raises OvnlabError where it does not."""
         found = self.nodes().get(name)
         if found is None:
             raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
@@ -353,7 +353,9 @@ class VagrantProvider:
         return VagrantRecord(self._ids()[node.name], host, port, user, host_key)
 
     def _lets_root_in(self, name: str, reach: SshTarget) -> bool:
-        """Whether a machine lets root in with the lab's key: sudo takes half a second of an emulated CPU a command."""
+        """Return True if a machine lets root in with the lab's key: sudo takes half a second of an emulated CPU a
+        command.
+        """
         own = replace(reach, user="root", keys=(self.keys.private,), sudo=False)
         try:
             with SshMachine(name, own, self.keys.config).root as context:
@@ -397,7 +399,7 @@ class VagrantProvider:
     # ── looking at it ────────────────────────────────────────────────────────────────────────────────
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
-        """The Vagrantfile, as a person can use it without ovnlab."""
+        """Return the Vagrantfile, as a person can use it without ovnlab."""
 
         def box(node: Node) -> Box:
             try:
@@ -409,7 +411,8 @@ class VagrantProvider:
 
 
 def vagrantfile(topology: Topology, key: str, box: Callable[[Node], Box], others: Sequence[str] = ()) -> str:
-    """The Vagrantfile of a lab; `key` is the file of the lab's private key, empty where Vagrant has keys of its own.
+    """Return the Vagrantfile of a lab; `key` is the file of the lab's private key, empty where Vagrant has keys of its
+    own.
 
     `others` are machines that are there and not in the topology any more.
     """
@@ -438,7 +441,7 @@ def vagrantfile(topology: Topology, key: str, box: Callable[[Node], Box], others
 
 
 def _nics(topology: Topology | None, node: Node) -> list[dict[str, Any]]:
-    """The NICs of a node beside the one that it is reached by."""
+    """Return the NICs of a node beside the one that it is reached by."""
     assert topology is not None  # noqa: S101  set before machines are made
     found: list[dict[str, Any]] = []
     if node.ip:
@@ -454,7 +457,7 @@ def _nics(topology: Topology | None, node: Node) -> list[dict[str, Any]]:
 
 
 def box_of(node: Node) -> Box:
-    """The box of a node. Raises OvnlabError where its file is not there."""
+    """Return the box of a node. Raises OvnlabError where its file is not there."""
     image = node.machine.image
     own = images.find(image) if images.NAME.fullmatch(image) else None
     if own is not None and own.box.exists():
@@ -473,7 +476,7 @@ def box_of(node: Node) -> Box:
 
 
 def has_kvm() -> bool:
-    """Whether this machine can run others by hardware, as its processor and its kernel say."""
+    """Return True if this machine can run others by hardware, as its processor and its kernel say."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     if os.uname().machine != "x86_64":

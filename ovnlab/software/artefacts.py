@@ -52,38 +52,38 @@ class Artefact(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Return where it is."""
         return builds_root() / self.key
 
     @property
     def asked_ns(self) -> int:
-        """When it was last asked for, in nanoseconds since 1970."""
+        """Return when it was last asked for, in nanoseconds since 1970."""
         return (self.path / MANIFEST).stat().st_mtime_ns
 
     @property
     def size(self) -> int:
-        """In bytes, of what is there of it."""
+        """Return the size on disk, in bytes."""
         paths = (self.path / name for part in self.parts.values() for name in part.files)
         return sum(path.lstat().st_size for path in paths if path.exists() or path.is_symlink())
 
     @property
     def is_intact(self) -> bool:
-        """Whether all of its files are what they were when they were made."""
+        """Return True if all of its files are what they were when they were made."""
         return all(is_part_intact(self, name) for name in self.parts)
 
 
 def builds_root() -> Path:
-    """The folder that nodes see."""
+    """Return the folder that nodes see."""
     return cache_root() / "builds"
 
 
 def claimed(report: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-    """While it lasts, no build is pruned."""
+    """Hold a lock under which no build is pruned."""
     return exclusive(_claims(), report, "another ovnlab that removes builds", shared=True)
 
 
 def pruning(report: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-    """While it lasts, nobody chooses a build."""
+    """Hold a lock under which nobody chooses a build."""
     return exclusive(_claims(), report, "another ovnlab that brings up a lab")
 
 
@@ -92,12 +92,12 @@ def _claims() -> Path:
 
 
 def key_of(parts: Mapping[str, str]) -> str:
-    """What addresses a build of components, by their keys."""
+    """Return what addresses a build of components, by their keys."""
     return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def find(key: str) -> Artefact | None:
-    """A build with all its files as they were made; None where there is none, or it is damaged."""
+    """Return a build with all its files as they were made; None where there is none, or it is damaged."""
     found = _manifest(builds_root() / key)
     if found is None or not found.is_intact:
         return None
@@ -107,7 +107,7 @@ def find(key: str) -> Artefact | None:
 
 
 def is_part_intact(artefact: Artefact, component: str) -> bool:
-    """Whether all files of a component are what they were when they were made."""
+    """Return True if all files of a component are what they were when they were made."""
     try:
         return sums(artefact.path, artefact.parts[component].files) == artefact.parts[component].files
     except OSError:
@@ -115,7 +115,7 @@ def is_part_intact(artefact: Artefact, component: str) -> bool:
 
 
 def sums(folder: Path, names: Collection[str]) -> dict[str, str]:
-    """The SHA-256 sum of files, and where links lead."""
+    """Return the SHA-256 sum of files, and where links lead."""
     found = {}
     for name in names:
         path = folder / name
@@ -125,7 +125,7 @@ def sums(folder: Path, names: Collection[str]) -> dict[str, str]:
 
 
 def all_there() -> list[Artefact]:
-    """Every build that is kept, damaged or not, the newest first."""
+    """Return every build that is kept, damaged or not, the newest first."""
     root = builds_root()
     found = [_manifest(path) for path in root.iterdir()] if root.is_dir() else []
     return sorted((artefact for artefact in found if artefact), key=lambda artefact: -artefact.made)
@@ -149,7 +149,7 @@ def put(artefact: Artefact, folder: Path) -> None:
 
 
 def remove_outlived(used: Collection[str]) -> None:
-    """Of builds of working trees, which grow by one with each change, remove those that nobody has asked for lately.
+    """Remove builds of working trees that nobody has asked for lately: they grow by one with each change.
 
     Of those that no lab runs the last OUTLIVED_KEPT stay, and all of the last hour.
     """

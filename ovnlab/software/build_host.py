@@ -22,25 +22,25 @@ class BuildHost(Protocol):
 
     @property
     def name(self) -> str:
-        """The node that it is, empty for this machine."""
+        """Return the node that it is, empty for this machine."""
 
     @property
     def context(self) -> Context:
-        """Where tasks run."""
+        """Return where tasks run."""
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """What of it goes into what is built there: distribution, architecture, compiler."""
+        """Return what of it goes into what is built there: distribution, architecture, compiler."""
 
     @property
     def jobs(self) -> int:
-        """How many compilers it runs at once."""
+        """Return how many compilers it runs at once."""
 
     def place(self, path: Path) -> Path:
-        """Where something of this machine is there."""
+        """Return where something of this machine is there."""
 
     def has(self, tree: Path) -> bool:
-        """Whether a tree is there."""
+        """Return True if a tree is there."""
 
     def send(self, tree: Path, *, afresh: bool) -> None:
         """Make a tree there what it is here; `afresh` without what an earlier one has left."""
@@ -65,25 +65,25 @@ class LocalBuildHost:
 
     @property
     def context(self) -> Context:
-        """In namespaces that end with ovnlab."""
+        """Return a context in namespaces that end with ovnlab."""
         return self._tools[0]
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Distribution, architecture, compiler."""
+        """Return distribution, architecture, compiler."""
         return (packages.distribution(), platform.machine(), self._tools[1])
 
     @property
     def jobs(self) -> int:
-        """One for each processor that this process may use."""
+        """Return one for each processor that this process may use."""
         return len(os.sched_getaffinity(0))
 
     def place(self, path: Path) -> Path:
-        """Where it is."""
+        """Return where it is."""
         return path
 
     def has(self, tree: Path) -> bool:
-        """Whether it is there."""
+        """Return True if it is there."""
         return tree.exists()
 
     def send(self, tree: Path, *, afresh: bool) -> None:

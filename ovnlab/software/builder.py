@@ -46,13 +46,13 @@ class BuildReporter(Protocol):
     """Is told what is being done."""
 
     def step(self, text: str) -> None:
-        """What is being done just now."""
+        """Report the current step."""
 
     def node(self, name: str, doing: str) -> None:
-        """What a part of it is at."""
+        """Report what a part of it is doing."""
 
     def note(self, text: str) -> None:
-        """Something that the person should know and that is no error."""
+        """Report something that the person should know and that is no error."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Builder:
 
     @property
     def root(self) -> Path:
-        """Where builds are made."""
+        """Return where builds are made."""
         return cache_root() / "building"
 
     def recipe(self, software: Software) -> Recipe:
-        """What goes into the build for that software.
+        """Return what goes into the build for that software.
 
         Sources are brought as far as that takes. Raises OvnlabError where one is not there, or where OVN cannot be
         compiled against what it is given.
@@ -112,7 +112,7 @@ class Builder:
         return self._recipes[software]
 
     def obtain(self, software: Software) -> Artefact:
-        """The build for that software, made where it is not there.
+        """Return the build for that software, made where it is not there.
 
         Raises CommandFailed with the first error of a build that fails, OvnlabError and SurroundingsError as `recipe`.
         """
@@ -132,7 +132,7 @@ class Builder:
 
     @property
     def _context(self) -> Context:
-        """Where sources are brought, which is this machine in any case."""
+        """Return where sources are brought, which is this machine in any case."""
         return self._here.context
 
     # ── what goes in ─────────────────────────────────────────────────────────────────────────────────
@@ -244,7 +244,7 @@ class Builder:
     def _compiled(
         self, name: str, source: SoftwareSource, component: Component, stage: Path | None, options: tuple[str, ...]
     ) -> Path:
-        """A tree in which a source is compiled, and installed from below `stage`.
+        """Return a tree in which a source is compiled, and installed from below `stage`.
 
         Where something else than a file of a working tree is at fault, once more in a fresh copy: there may be
         something in the kept one that is not of the tree any more.
@@ -262,7 +262,7 @@ class Builder:
             return self._compiled_once(name, source, component, stage, options)
 
     def _kind(self, source: SoftwareSource, component: Component, options: tuple[str, ...]) -> object:
-        """What one kept tree is for: a source, and how it is compiled."""
+        """Return what one kept tree is for: a source, and how it is compiled."""
         what = source.origin if source.tree else source.identity
         return (what, component.cflags, options, self._build_host.kind[-1], self._build_host.name)
 
@@ -314,7 +314,7 @@ class Builder:
         return tree
 
     def _unpacked(self, name: str, source: SoftwareSource, component: Component, kind: object) -> Path:
-        """The files of a source. They stay where what is linked with them is of a working tree."""
+        """Return the files of a source. They stay where what is linked with them is of a working tree."""
         tree = self.root / "once" / name
         if name == "ovs-library" and component.source.is_working_tree:
             tree = self._kept(name, kind)
@@ -324,7 +324,7 @@ class Builder:
         return tree
 
     def _kept(self, name: str, kind: object) -> Path:
-        """A folder that is there the next time; empty where it was not finished the last time."""
+        """Return a folder that is there the next time; empty where it was not finished the last time."""
         which = hashlib.sha256(repr((RECIPE, name, kind)).encode()).hexdigest()[:16]
         tree = self.root / "trees" / which / name
         if not tree.with_name(f"{name}.configured").exists():
@@ -332,7 +332,7 @@ class Builder:
         return tree
 
     def _followed(self, name: str, source: SoftwareSource, kind: object) -> Path:
-        """The files of a working tree as they are now, in a copy that is compiled again and again."""
+        """Return the files of a working tree as they are now, in a copy that is compiled again and again."""
         assert source.tree is not None  # noqa: S101  it is a working tree
         tree = self._kept(name, kind)
         busy = tree.with_name(f"{tree.name}.compiling")
@@ -344,7 +344,7 @@ class Builder:
 
 
 def render(software: Software) -> list[tuple[str, str]]:
-    """The scripts that a build of that software runs: titles and texts, in order."""
+    """Return the scripts that a build of that software runs: titles and texts, in order."""
     root = cache_root() / "building"
     cflags = software.cflags or PROFILES[software.profile]
     wanted = [("ovs", software.ovs)] if software.ovs.is_source else []
@@ -372,7 +372,7 @@ def _wants_symbols(cflags: str) -> bool:
 
 
 def _shared(component: Component, assembled: Path) -> ArtefactPart | None:
-    """The files of this very component in a build that has it, undamaged."""
+    """Return the files of this very component in a build that has it, undamaged."""
     for artefact in artefacts.all_there():
         part = artefact.parts.get(component.name)
         if part is not None and part.key == component.key and artefacts.is_part_intact(artefact, component.name):

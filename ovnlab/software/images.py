@@ -130,42 +130,42 @@ class Image(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> Path:
-        """The folder of its files."""
+        """Return the folder of its files."""
         return images_root() / self.key
 
     @property
     def disk(self) -> Path:
-        """Its disk, qcow2."""
+        """Return its disk, qcow2."""
         return self.path / "disk.qcow2"
 
     @property
     def kernel(self) -> Path:
-        """The kernel to boot it with."""
+        """Return the kernel to boot it with."""
         return self.path / "vmlinuz"
 
     @property
     def initrd(self) -> Path:
-        """The initrd of the kernel."""
+        """Return the initrd of the kernel."""
         return self.path / "initrd.img"
 
     @property
     def box(self) -> Path:
-        """The same as a Vagrant box, where one was made."""
+        """Return the same as a Vagrant box, where one was made."""
         return self.path / "disk.box"
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Return its size in bytes."""
         return sum(path.stat().st_size for path in self.path.iterdir())
 
 
 def images_root() -> Path:
-    """The folder of images."""
+    """Return the folder of images."""
     return cache_root() / "images"
 
 
 def find(name: str) -> Image | None:
-    """The image of that name, None where there is none."""
+    """Return the image of that name, None where there is none."""
     try:
         return msgspec.json.decode((images_root() / "names" / name / "image.json").read_bytes(), type=Image)
     except (OSError, msgspec.DecodeError):
@@ -179,7 +179,7 @@ def identity(path: Path) -> str:
 
 
 def fetch(url: str, sha256: str, report: Report) -> Path:
-    """An image by its URL, which is downloaded once. Raises OvnlabError where it is not what was meant."""
+    """Return an image by its URL, which is downloaded once. Raises OvnlabError where it is not what was meant."""
     path = images_root() / "fetched" / sha256
 
     def examine(scratch: Path) -> None:
@@ -199,7 +199,7 @@ def fetch(url: str, sha256: str, report: Report) -> Path:
 
 
 def all_there() -> list[Image]:
-    """All images, by name."""
+    """Return all images, by name."""
     try:
         names = sorted(path.name for path in (images_root() / "names").iterdir())
     except FileNotFoundError:
@@ -239,7 +239,7 @@ def build(
 
 
 def require(name: str, *, box: bool) -> None:
-    """Whether an image of that name can be made here. Raises UsageError and SurroundingsError as `build`."""
+    """Raise UsageError or HostRequirementError, as `build`, if an image of that name cannot be made here."""
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be the name of an image", hint="lower-case letters, digits, '_' and '-'")
     machine = os.uname().machine
@@ -293,7 +293,7 @@ def _made(root: Path, name: str, suite: str, builds: Sequence[Artefact], *, box:
 
 
 def _roomy(root: Path) -> Path:
-    """Where the tree is laid out: in memory where there is room, which is three times as fast."""
+    """Return where the tree is laid out: in memory where there is room, which is three times as fast."""
     memory = Path("/dev/shm")  # noqa: S108  a folder of ours in it, by a name that nobody knows before
     place = memory if memory.is_dir() and shutil.disk_usage(memory).free > NEEDED_BYTES else root
     if shutil.disk_usage(place).free < NEEDED_BYTES or shutil.disk_usage(root).free < NEEDED_BYTES:
@@ -308,7 +308,7 @@ def _roomy(root: Path) -> Path:
 def scripts(
     name: str, suite: str, folder: Path, temporary: Path, builds: Sequence[Artefact] = (), *, box: bool = False
 ) -> list[tuple[str, str]]:
-    """What makes an image: titles and texts."""
+    """Return what makes an image: titles and texts."""
     machine = os.uname().machine
     if machine not in KERNELS:
         raise OvnlabError(f"no kernel is known for images of {machine}", hint="give nodes an `image:` of your own")
@@ -334,7 +334,8 @@ def scripts(
 
 
 def sources(suite: str, kind: str, machine: Path = Path("/etc/apt")) -> Iterator[str]:
-    """The entries of this machine's apt that are of a Debian's main component, those of *.list or of *.sources files.
+    """Yield the entries of this machine's apt that are of a Debian's main component, those of *.list or of *.sources
+    files.
 
     Where there are none of that Debian, mmdebstrap uses Debian's own mirror. See sources.list(5).
     """

@@ -86,7 +86,7 @@ class Selection(msgspec.Struct, frozen=True):
 
     @property
     def reference(self) -> Path:
-        """The link to these packages of this distribution and architecture."""
+        """Return the link to these packages of this distribution and architecture."""
         asked = hashlib.sha256(" ".join(self.packages).encode()).hexdigest()[:8]
         return cache_root() / "software" / f"{self.name}-{distribution()}-{platform.machine()}-{asked}"
 
@@ -103,7 +103,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 
 def provide(kind: str, report: Report) -> Base:
-    """The software of that kind, made where it is not there yet.
+    """Return the software of that kind, made where it is not there yet.
 
     Raises SurroundingsError where it is not to be had.
     """
@@ -120,12 +120,12 @@ def provide(kind: str, report: Report) -> Base:
 
 
 def cached(selection: Selection = RUNNING) -> Base | None:
-    """The packages that were downloaded before, None where there are none or they are damaged."""
+    """Return the packages that were downloaded before, None where there are none or they are damaged."""
     return _intact(selection.reference)
 
 
 def tree(selection: Selection, report: Report) -> Base:
-    """The tree of a selection, downloaded and unpacked where it is not there yet.
+    """Return the tree of a selection, downloaded and unpacked where it is not there yet.
 
     Raises SurroundingsError where it is not to be had.
     """
@@ -150,7 +150,7 @@ def _make(folder: Path, selection: Selection, report: Report) -> Base:
 
 
 def _intact(reference: Path) -> Base | None:
-    """The tree behind a reference if every file has the size that it was made with."""
+    """Return the tree behind a reference if every file has the size that it was made with."""
     try:
         tree = reference.resolve(strict=True)
         manifest = msgspec.json.decode((tree / "manifest.json").read_bytes(), type=_Manifest)
@@ -162,7 +162,7 @@ def _intact(reference: Path) -> Base | None:
 
 
 def _sizes(tree: Path) -> dict[str, int]:
-    """The size of every file in a tree, links not followed."""
+    """Return the size of every file in a tree, links not followed."""
     sizes = {}
     for folder, _, names in os.walk(tree / "usr"):
         for name in names:
@@ -173,7 +173,7 @@ def _sizes(tree: Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def exclusive(lock: Path, report: Report, other: str, *, shared: bool = False) -> Iterator[None]:
-    """Only one process makes software; the others wait for `other`, and use what it made."""
+    """Hold a lock so that one process makes software; others wait for `other`, and use what it made."""
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     lock.parent.mkdir(parents=True, exist_ok=True)
     # To be read is enough: it may be of another user who works in the same folder.
@@ -234,7 +234,7 @@ def _require_room(scratch: Path) -> None:
 
 
 def download(scratch: Path, selection: Selection, report: Report) -> list[Path]:
-    """The archives of packages, and of all that they need and this machine has not, below `scratch`.
+    """Return the archives of packages, and of all that they need and this machine has not, below `scratch`.
 
     Raises SurroundingsError where they cannot be had.
     """
@@ -250,7 +250,7 @@ def download(scratch: Path, selection: Selection, report: Report) -> list[Path]:
 
 
 def _apt_options(scratch: Path) -> list[str]:
-    """A state and cache of our own, so that apt needs no root and changes nothing of the machine's."""
+    """Return a state and cache of our own, so that apt needs no root and changes nothing of the machine's."""
     user = subprocess.run(["id", "-un"], check=True, capture_output=True, text=True).stdout.strip()
     return [
         f"Dir::State={scratch}/state",
@@ -297,7 +297,7 @@ def run(argv: Sequence[str], failed: str, selection: Selection, *, folder: Path 
 
 
 def _merge_usr(tree: Path) -> None:
-    """What packages put into /bin, /sbin and /lib goes below /usr, and the links that installing would make."""
+    """Move /bin, /sbin and /lib of packages below /usr, and make the links that installing would make."""
     for name in ("bin", "sbin", "lib", "lib64"):
         if (tree / name).is_dir():
             shutil.copytree(tree / name, tree / "usr" / name, symlinks=True, dirs_exist_ok=True)
@@ -315,13 +315,13 @@ def _merge_usr(tree: Path) -> None:
 
 
 def _name_and_version(archive: Path) -> tuple[str, str]:
-    """Of the file name that apt gives an archive: NAME_VERSION_ARCHITECTURE.deb, with %3a for a colon."""
+    """Parse the file name that apt gives an archive: NAME_VERSION_ARCHITECTURE.deb, with %3a for a colon."""
     name, version, _ = archive.name.split("_")
     return name, version.replace("%3a", ":")
 
 
 def _key(versions: dict[str, str]) -> str:
-    """What addresses a tree: its packages and versions, the distribution and the architecture."""
+    """Return what addresses a tree: its packages and versions, the distribution and the architecture."""
     parts = [
         distribution(),
         platform.machine(),
@@ -331,7 +331,7 @@ def _key(versions: dict[str, str]) -> str:
 
 
 def distribution() -> str:
-    """Such as debian-12."""
+    """Return the distribution's name, such as debian-12."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -340,7 +340,7 @@ def distribution() -> str:
 
 
 def installed() -> Base:
-    """What this machine has. Raises SurroundingsError where it is not there or too old."""
+    """Return what this machine has. Raises SurroundingsError where it is not there or too old."""
     path = os.pathsep.join(SEARCHED)
     missing = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     if missing:
@@ -360,7 +360,7 @@ def installed() -> Base:
 
 
 def _version(program: str, path: str) -> str:
-    """Of the first line of `PROGRAM --version`, its last word."""
+    """Return the last word of the first line of `PROGRAM --version`."""
     found = shutil.which(program, path=path) or program
     result = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
     lines = result.stdout.splitlines()
@@ -368,7 +368,7 @@ def _version(program: str, path: str) -> str:
 
 
 def download_source(folder: Path, selection: Selection, report: Report) -> Path:
-    """The one source package of a selection with the distribution's changes applied, as a tarball in `folder`.
+    """Return the one source package of a selection with the distribution's changes applied, as a tarball in `folder`.
 
     The package sources that apt is given are a copy of the machine's, with their source packages. Raises
     SurroundingsError where it cannot be had.

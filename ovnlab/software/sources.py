@@ -60,22 +60,22 @@ class SoftwareSource:
 
     @property
     def is_working_tree(self) -> bool:
-        """Whether somebody works on it, so that its next build should cost no more than what has changed."""
+        """Return True if somebody works on it, so that its next build should cost no more than what has changed."""
         return self.tree is not None
 
 
 def sources_root() -> Path:
-    """The folder of what was brought from elsewhere."""
+    """Return the folder of what was brought from elsewhere."""
     return cache_root() / "sources"
 
 
 def repository_of(url: str) -> Path:
-    """The bare repository that what is at a URL is brought into."""
+    """Return the bare repository that what is at a URL is brought into."""
     return sources_root() / "git" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def find(component: str, origin: Origin, context: Context, report: Report) -> SoftwareSource:
-    """The source that an origin means just now, brought to this machine.
+    """Return the source that an origin means just now, brought to this machine.
 
     Raises OvnlabError where there is none, SurroundingsError where it cannot be had.
     """
@@ -182,7 +182,7 @@ def _source_package_ovs(component: str, folder: Path, report: Report) -> Path:
 
 
 def _source_package(component: str, folder: Path, report: Report) -> Path:
-    """The distribution's source package, with its changes applied, packed as it is built."""
+    """Return the distribution's source package, with its changes applied, packed as it is built."""
     name = "openvswitch" if component == "ovs" else "ovn"
     selection = Selection(name, f"the source of {component.upper()}", (name,), "give another origin, such as git")
     packages.require_apt(selection)
@@ -228,7 +228,7 @@ _DAMAGE = (tarfile.TarError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMA
 
 
 def _members(where: str, archive: Path) -> list[tarfile.TarInfo]:
-    """What is in a tarball. Raises OvnlabError where it is none, or is damaged anywhere."""
+    """Return what is in a tarball. Raises OvnlabError where it is none, or is damaged anywhere."""
     try:
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
@@ -244,7 +244,7 @@ def _members(where: str, archive: Path) -> list[tarfile.TarInfo]:
 
 
 def _escapes(member: tarfile.TarInfo, links: Collection[str] = ()) -> str:
-    """How a member of a tarball would be outside of the folder that it is unpacked into, empty where it is not.
+    """Return how a member of a tarball would be outside of the folder that it is unpacked into, empty where it is not.
 
     `links` are the symbolic links in it: nothing is unpacked through one.
     """
@@ -264,7 +264,7 @@ def _escapes(member: tarfile.TarInfo, links: Collection[str] = ()) -> str:
 
 
 def pinned(source: SoftwareSource, context: Context) -> Origin | None:
-    """The OVS that a source of OVN is compiled against by its own account: its submodule or folder `ovs`."""
+    """Return the OVS that a source of OVN is compiled against by its own account: its submodule or folder `ovs`."""
     if source.tree is not None and (source.tree / "ovs/configure.ac").is_file():
         return Origin("path", str(source.tree / "ovs"))
     repository, commit = source.repository, source.commit
@@ -286,7 +286,7 @@ def pinned(source: SoftwareSource, context: Context) -> Origin | None:
 
 
 def version(source: SoftwareSource, context: Context) -> str:
-    """What configure.ac says, such as 3.1.0; empty where it does not say that in so many words."""
+    """Return what configure.ac says, such as 3.1.0; empty where it does not say that in so many words."""
     with contextlib.suppress(OSError, CommandFailed, KeyError, *_DAMAGE):
         for text in _configure_ac(source, context):
             found = re.search(r"AC_INIT\(\s*\[?[\w-]+\]?\s*,\s*\[?([0-9][\w.+-]*)", text)

@@ -32,19 +32,19 @@ KEPT = ("HOME", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PR
 
 
 def missing() -> list[str]:
-    """What this machine itself lacks to build OVS and OVN."""
+    """Return what this machine itself lacks to build OVS and OVN."""
     path = os.pathsep.join(SEARCHED)
     programs = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     return programs + [header for header in HEADERS if not Path(header).exists()]
 
 
 def without_git(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which git works on the repository that it is run in, and on no other."""
+    """Return an environment in which git works on the repository that it is run in, and on no other."""
     return {key: value for key, value in environment.items() if not key.startswith("GIT_") or key in OF_GIT}
 
 
 def _wrap(tree: str, argv: Sequence[str]) -> list[str]:
-    """The command that runs `argv` in namespaces that end with ovnlab, with a compiler in /usr."""
+    """Return the command that runs `argv` in namespaces that end with ovnlab, with a compiler in /usr."""
     root = os.geteuid() == 0
     user = () if root else ("--user", "--map-root-user")
     over = 'mount -t overlay{} -o lowerdir="$1"/usr:/usr overlay /usr'.format("" if root else " -o userxattr")
@@ -64,7 +64,7 @@ def _context(tree: str, temporary: Path) -> ProcessContext:
 
 
 def obtain(temporary: Path, report: Report) -> tuple[ProcessContext, str]:
-    """A context to build in, and what says which compiler it has. Temporary files go to `temporary`.
+    """Return a context to build in, and what says which compiler it has. Temporary files go to `temporary`.
 
     Raises SurroundingsError where this machine has no compiler, and no packages of one can be had.
     """

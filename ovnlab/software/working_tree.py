@@ -64,7 +64,7 @@ UNKNOWN = _File(0, 0, 0, "", "")
 
 
 def digest(tree: Path) -> str:
-    """What addresses the content of a tree: names, contents, and which files can be run."""
+    """Return what addresses the content of a tree: names, contents, and which files can be run."""
     return _digest(_current(tree))
 
 
@@ -133,7 +133,7 @@ def _copy(source: Path, target: Path, file: _File, *, dated: bool) -> None:
 
 
 def _content(path: Path, kind: str) -> bytes | None:
-    """What is in a file, or where a link leads; None where it is gone."""
+    """Return what is in a file, or where a link leads; None where it is gone."""
     try:
         if kind != "link":
             return path.read_bytes()
@@ -147,14 +147,16 @@ def _content(path: Path, kind: str) -> bytes | None:
 
 
 def _is_inside(link: Path) -> bool:
-    """Whether a link leads to somewhere below the first folder above it that is the top of a tree."""
+    """Return True if a link leads to somewhere below the first folder above it that is the top of a tree."""
     target = os.path.normpath(link.parent / link.readlink())
     top = next((str(folder) for folder in link.parents if (folder / "configure.ac").exists()), str(link.parent))
     return not link.readlink().is_absolute() and target.startswith(f"{top}/")
 
 
 def _current(tree: Path) -> _Index:
-    """The files of a tree as they are now; those that look as they did when they were last read are not read again."""
+    """Return the files of a tree as they are now; those that look as they did when they were last read are not read
+    again.
+    """
     kept = cache_root() / "building/indexes" / hashlib.sha256(os.fsencode(tree)).hexdigest()[:16]
     before = _read(kept)
     now = now_ns()
@@ -172,7 +174,10 @@ def _current(tree: Path) -> _Index:
 
 
 def _file(path: Path, old: _File | None, read_ns: int, *, is_known: bool) -> _File | None:
-    """A file as it is; None for what is none, such as a pipe. What is known to be of the tree is not what was made."""
+    """Return a file as it is; None for what is none, such as a pipe.
+
+    What is known to be of the tree is not what was made.
+    """
     try:
         found = os.lstat(path)
         kind = "link" if stat.S_ISLNK(found.st_mode) else "run" if found.st_mode & stat.S_IXUSR else ""
@@ -197,7 +202,7 @@ def _file(path: Path, old: _File | None, read_ns: int, *, is_known: bool) -> _Fi
 
 
 def _listed_by_git(tree: Path) -> list[str] | None:
-    """The paths of a tree's own files where git knows the tree: those that it has, and what it does not ignore."""
+    """Return the files of a tree that git knows: tracked ones, and others that it does not ignore."""
     if not (tree / ".git").exists():
         return None
     trusted = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false"]  # a repository may name a program of its own
@@ -210,7 +215,7 @@ def _listed_by_git(tree: Path) -> list[str] | None:
 
 
 def _names(tree: Path) -> Iterator[str]:
-    """The paths of a tree's files, without those that compiling leaves."""
+    """Yield the paths of a tree's files, without those that compiling leaves."""
 
     def fail(error: OSError) -> None:
         raise OvnlabError(f"cannot be read: {error.strerror}", where=str(error.filename)) from None
@@ -234,7 +239,7 @@ def _read(path: Path) -> _Index:
 
 
 def _write(path: Path, index: _Index) -> None:
-    """Names in hex: what a file is called need not be text."""
+    """Write the index, names in hex: a file name need not be text."""
     named = {os.fsencode(name).hex(): file for name, file in index.files.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, msgspec.json.encode(_Index(index.read_ns, named)))

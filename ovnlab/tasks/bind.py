@@ -32,7 +32,7 @@ class Asker(msgspec.Struct, frozen=True):
 
 
 def askers(node: Node | None, vms: Sequence[VM]) -> list[Asker]:
-    """What asks for addresses: fake VMs, and a host's NICs."""
+    """Return what asks for addresses: fake VMs, and a host's NICs."""
     found = [Asker(vm.name, vm.name, vm.interface, vm.asks, vm.prefix6) for vm in vms if vm.asks]
     if node is not None:
         found += [Asker(f"{node.name}'s {nic.device}", "-", nic.device, ("dhcp4",)) for nic in node.nics if nic.dhcp]

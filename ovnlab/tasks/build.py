@@ -107,7 +107,7 @@ class Log:
         self._file.flush()
 
     def text(self) -> str:
-        """All of it."""
+        """Return all of it."""
         self._file.flush()
         return self.path.read_text(errors="replace")
 
@@ -123,7 +123,7 @@ class FirstError:
 
 
 def first_error(text: str) -> FirstError | None:
-    """The first compiler, linker, autotools or configure error in what a build printed."""
+    """Return the first compiler, linker, autotools or configure error in what a build printed."""
     lines = text.splitlines()
     for patterns in (_ERRORS, *((pattern,) for pattern in _LATER_ERRORS)):
         for number, line in enumerate(lines):
@@ -184,7 +184,7 @@ def fetch(context: Context, repository: Path, url: str, ref: str) -> tuple[str, 
 
 
 def pin(context: Context, repository: Path, commit: str) -> tuple[str, str, str] | None:
-    """The URL and commit of a commit's submodule `ovs`, and the repository's own origin; None where it has none."""
+    """Return URL and commit of a commit's submodule `ovs`, and the repository's origin; None where it has none."""
     said = run_script(context, render("build/pin.sh.j2", repository=repository, commit=commit), where="git ls-tree")
     facts = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
     return (facts["url"], facts["commit"], facts.get("origin", "")) if {"url", "commit"} <= facts.keys() else None
@@ -201,7 +201,7 @@ def export(context: Context, repository: Path, commit: str, into: Path) -> None:
 
 
 def show(context: Context, repository: Path, commit: str, path: str) -> str:
-    """The content of a file in a commit. Raises CommandFailed where there is none."""
+    """Return the content of a file in a commit. Raises CommandFailed where there is none."""
     script = render("build/show.sh.j2", repository=repository, commit=commit, path=path)
     return run_script(context, script, where=f"git show {commit}:{path}")
 

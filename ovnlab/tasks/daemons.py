@@ -43,7 +43,7 @@ ROUTE_PROTOCOL = 201
 
 
 def external_ids(topology: Topology, node: Node) -> dict[str, str]:
-    """What ovn-controller reads from Open_vSwitch:external_ids (ovn-controller(8), CONFIGURATION).
+    """Return what ovn-controller reads from Open_vSwitch:external_ids (ovn-controller(8), CONFIGURATION).
 
     An empty value is one that must not be there.
     """
@@ -118,7 +118,7 @@ def _switch_script(topology: Topology, node: Node, how: Start) -> str:
 
 
 def _central_values(topology: Topology, node: Node, how: Start) -> dict[str, object]:
-    """What templates/node/lib/start-central.sh.j2 asks for."""
+    """Return what templates/node/lib/start-central.sh.j2 asks for."""
     protocol = endpoints.protocol(topology)
     centrals = topology.centrals(node.zone)
     ports = (endpoints.NORTHBOUND, endpoints.SOUTHBOUND)
@@ -166,7 +166,7 @@ def connected(node: Node) -> list[tuple[str, str, str]]:
 
 
 def has_ic(topology: Topology, node: Node) -> bool:
-    """Whether a node has the databases that join the zones."""
+    """Return True if a node has the databases that join the zones."""
     return len(topology.zones) > 1 and node.name == topology.central.name
 
 

@@ -111,15 +111,15 @@ class BoundVM(msgspec.Struct, frozen=True):
 
     @property
     def trunk(self) -> str:
-        """The bridge that tags its VLANs, where it has any."""
+        """Return the bridge that tags its VLANs, where it has any."""
         return trunk_bridge(self.name)
 
     def is_as(self, vm: VM) -> bool:
-        """Whether it is what `vm` says."""
+        """Return True if it is what `vm` says."""
         return not self.unlike(vm)
 
     def unlike(self, vm: VM) -> dict[str, tuple[str, str]]:
-        """In what it is not what `vm` says, and how that should be and is.
+        """Yield how it differs from `vm`: the property, its wanted and its actual value.
 
         What it asks for is not for us to say, only that there is something.
         """
@@ -145,7 +145,7 @@ class BoundVM(msgspec.Struct, frozen=True):
         return {what: (wanted, is_now) for what, (wanted, is_now) in compared.items() if wanted != is_now}
 
     def unrouted(self) -> tuple[str, ...]:
-        """The networks of its own addresses that it has no route to."""
+        """Return the networks of its own addresses that it has no route to."""
         wanted = {str(ipaddress.ip_interface(word).network) for word in self.addresses if "/" in word}
         alone = {network for network in wanted if ipaddress.ip_network(network).num_addresses == 1}
         return tuple(sorted(wanted - alone - {route.network for route in self.routes}))
@@ -186,7 +186,7 @@ class NodeState(msgspec.Struct, frozen=True):
     connected: frozenset[tuple[str, str]] = frozenset()
 
     def device(self, name: str) -> Device:
-        """A device; one without anything where it is not there."""
+        """Return a device; one without anything where it is not there."""
         return self.devices.get(name, Device())
 
 
@@ -198,7 +198,7 @@ def probe(context: Context, node: str, tables: Tables | None = None) -> NodeStat
 
 
 def running(context: Context, node: str) -> frozenset[str]:
-    """The names of the daemons that run on a node: all that costs little to ask."""
+    """Return the names of the daemons that run on a node: all that costs little to ask."""
     return frozenset(parse(run_script(context, _daemons_script("all"), where=f"{node}: looking")).daemons)
 
 
@@ -287,7 +287,7 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
 
 
 def _member(facts: dict[str, str]) -> ClusterMember:
-    """Of the lines `Key: value` that cluster/status prints; Log is `[FIRST, BEYOND THE LAST]`."""
+    """Parse the lines `Key: value` that cluster/status prints; Log is `[FIRST, BEYOND THE LAST]`."""
     beyond = facts.get("Log", "[0, 1]").strip("[]").split(",")[-1].strip()
     return ClusterMember(
         role=facts.get("Role", ""),
@@ -299,7 +299,7 @@ def _member(facts: dict[str, str]) -> ClusterMember:
 
 
 def _destination(route: Row) -> str:
-    """The prefix of a route, with the length that ip(8) leaves out."""
+    """Return the prefix of a route, with the length that ip(8) leaves out."""
     hops = [*route.get("nexthops", [route])]
     gateway = str(hops[0].get("gateway") or hops[0].get("via", {}).get("host", ""))
     if route["dst"] == "default":
@@ -325,12 +325,12 @@ def _devices(links: list[Row]) -> dict[str, Device]:
 
 
 def fake_vms(tables: Tables) -> list[str]:
-    """The names of the fake VMs that are bound to a node, in the answer to PORTS."""
+    """Return the names of the fake VMs that are bound to a node, in the answer to PORTS."""
     return [str(row["external_ids"]["iface-id"]) for row in tables["Interface"] if _is_vm(row)]
 
 
 def _is_vm(row: Row) -> bool:
-    """A port with an iface-id that can be a fake VM's name. Others are somebody else's, and are left alone."""
+    """Return a port with an iface-id that can be a fake VM's name. Others are somebody else's, and are left alone."""
     return NAME.fullmatch(row["external_ids"].get("iface-id", "")) is not None
 
 
@@ -340,7 +340,7 @@ def _tunnel(row: Row) -> TunnelPort:
 
 
 def _network(route: Row) -> str:
-    """Where a route leads to, as a prefix: `ip` says `default`, or leaves the length of a single address out."""
+    """Return where a route leads to, as a prefix: `ip` says `default`, or leaves the length of a single address out."""
     if route["dst"] != "default":
         return str(route["dst"])
     return "::/0" if ":" in route.get("gateway", "") else "0.0.0.0/0"
@@ -387,7 +387,7 @@ def _vm(row: Row, namespaces: dict[str, dict[str, list[Row]]], outside: set[obje
 
 
 def _bound_as(row: Row, ids: dict[str, str]) -> VM | None:
-    """What we wrote there; None where it is no longer what we write."""
+    """Return what we wrote there; None where it is no longer what we write."""
     addresses, gateways = ids.get("ovnlab-addresses", "").split(), ids.get("ovnlab-gateways", "").split()
     try:
         for word in (*addresses, *gateways):

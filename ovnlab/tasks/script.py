@@ -34,7 +34,7 @@ def run_script(
     output: Output | None = None,
     quick: bool = False,
 ) -> str:
-    """What the script prints; `output` is given it as it comes.
+    """Return what the script prints; `output` is given it as it comes.
 
     A `quick` script runs the same by whatever shell reads it.
     `where` names the node and the step in errors: CommandFailed with the end of what was printed, Timeout
@@ -61,7 +61,7 @@ def run_script(
 
 
 def one_of(scripts: Sequence[str]) -> str:
-    """One script of several that run one after the other, whatever becomes of each.
+    """Return one script of several that run one after the other, whatever becomes of each.
 
     It prints all at once: each line by itself would be a packet, and two processes that wake up for it.
     """
@@ -74,7 +74,7 @@ def one_of(scripts: Sequence[str]) -> str:
 
 
 def each_of(printed: str) -> list[str | None]:
-    """What each of those scripts printed; None of one that failed."""
+    """Return what each of those scripts printed; None of one that failed."""
     found: list[str | None] = []
     lines: list[str] = []
     for line in printed.splitlines():
@@ -87,7 +87,7 @@ def each_of(printed: str) -> list[str | None]:
 
 
 def failure(where: str, exited: int, stderr: str) -> OvnlabError:
-    """The error that a failed script means."""
+    """Return the error that a failed script means."""
     if "No space left on device" in stderr:
         return HostRequirementError("the disk is full", where=where, hint="make room there", detail=tail(stderr))
     said = [line.removeprefix("ovnlab: ") for line in stderr.splitlines() if line.startswith("ovnlab: ")]
@@ -96,6 +96,6 @@ def failure(where: str, exited: int, stderr: str) -> OvnlabError:
 
 
 def tail(text: str) -> str:
-    """The last lines of what a command printed, without our own summary."""
+    """Return the last lines of what a command printed, without our own summary."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("ovnlab: ")]
     return "\n".join(lines[-TAIL:])

@@ -28,18 +28,18 @@ class DaemonFiles(msgspec.Struct, frozen=True):
 
     @property
     def program(self) -> str:
-        """The program that it is a process of."""
+        """Return the program that it is a process of."""
         return "ovsdb-server" if self.name.endswith("_db") or self.name == "ovnsb_relay" else self.name
 
     @property
     def pidfile(self) -> str:
-        """Its pidfile."""
+        """Return its pidfile."""
         folder = "openvswitch" if self.name in ("ovsdb-server", "ovs-vswitchd") else "ovn"
         return f"/run/{folder}/{self.name}.pid"
 
     @property
     def log(self) -> str:
-        """Its log."""
+        """Return its log."""
         if self.name in ("ovsdb-server", "ovs-vswitchd"):
             return f"/var/log/openvswitch/{self.name}.log"
         short = {
@@ -53,7 +53,7 @@ class DaemonFiles(msgspec.Struct, frozen=True):
 
 
 def died_script(node: str, daemons: Sequence[str], *, started: bool) -> str:
-    """Names those of the daemons that have died; once all are `started`, also those that are not there."""
+    """Return names those of the daemons that have died; once all are `started`, also those that are not there."""
     files = [DaemonFiles(name) for name in daemons]
     return render("node/find-dead-daemons.sh.j2", node=node, daemons=files, started=started, lines=LINES)
 

@@ -11,14 +11,14 @@ from ovnlab.scalars import device_elements, is_control
 
 
 def _sh(value: object) -> str:
-    """A value as one word of a shell script, or a list of values as several."""
+    """Return a value as one word of a shell script, or a list of values as several."""
     if isinstance(value, list | tuple):
         return shlex.join(map(str, value))
     return shlex.quote(str(value))
 
 
 def _rb(value: object) -> str:
-    """A value as a string of Ruby, in which nothing is special.
+    """Return a value as a string of Ruby, in which nothing is special.
 
     >>> print(_rb("it's #{here}"))
     'it\\'s #{here}'

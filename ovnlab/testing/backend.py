@@ -46,7 +46,7 @@ class OvnlabBackend(BaseBackend):  # type: ignore[misc]  # testinfra is not type
 
     @property
     def target(self) -> Target:
-        """Where it is now: a fake VM may be bound elsewhere from one command to the next."""
+        """Return where it is now: a fake VM may be bound elsewhere from one command to the next."""
         return self.lab.target(self.name)
 
     def set_host(self, host: Host) -> None:
@@ -77,29 +77,29 @@ class DaemonService(Service):  # type: ignore[misc]  # as above
 
     @classmethod
     def get_module_class(cls, host: Host) -> type[DaemonService]:
-        """Itself: nothing about the host decides."""
+        """Return the class itself: nothing about the host decides."""
         del host
         return cls
 
     @property
     def exists(self) -> bool:
-        """Whether a node can have it: it is a unit that ovnlab knows."""
+        """Return True if a node can have it: it is a unit that ovnlab knows."""
         return self.name in UNITS
 
     @property
     def is_running(self) -> bool:
-        """Whether all of its daemons run."""
+        """Return True if all of its daemons run."""
         lab, node = self._host.backend.lab, self._host.backend.name
         return self.exists and set(UNITS[self.name]) <= running(lab.node(node).context, node)
 
     @property
     def is_enabled(self) -> bool:
-        """Whether it comes up by itself: `up` sees to that, so what runs does."""
+        """Return True if it comes up by itself: `up` sees to that, so what runs does."""
         return self.is_running
 
 
 def host(lab: Lab, name: str) -> Host:
-    """A node or a fake VM of a lab. Raises OvnlabError for what is not there."""
+    """Return a node or a fake VM of a lab. Raises OvnlabError for what is not there."""
     lab.target(name)
     backend = OvnlabBackend(name, lab=lab)
     made = Host(backend)

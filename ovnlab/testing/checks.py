@@ -52,7 +52,7 @@ def _node(found: Status, name: str) -> NodeStatus:
 
 
 def daemon_runs(lab: Lab, node: str, daemon: str) -> CheckResult:
-    """A daemon such as `ovn-controller` runs on a node that should run it."""
+    """Check that a daemon such as `ovn-controller` runs on a node that should run it."""
     found = _node(status(lab), node)
     wanted = next((one for one in found.daemons if one.name == daemon), None)
     if wanted is None:
@@ -62,18 +62,21 @@ def daemon_runs(lab: Lab, node: str, daemon: str) -> CheckResult:
 
 
 def chassis_registered(lab: Lab, node: str) -> CheckResult:
-    """A node has a row in the Southbound database's Chassis table."""
+    """Check that a node has a row in the Southbound database's Chassis table."""
     return _held(assertions.chassis_registered(_node(status(lab), node)))
 
 
 def tunnel_up(lab: Lab, node: str, peer: str) -> CheckResult:
-    """A node has a tunnel port to a peer, and its switch works with it. One direction; the other is another check."""
+    """Check that a node has a tunnel port to a peer, and that its switch works with it.
+
+    One direction; the other is another check.
+    """
     found = status(lab)
     return _held(assertions.tunnel_up(_node(found, node), _node(found, peer).name))
 
 
 def port_bound(lab: Lab, port: str, chassis: str | None = None) -> CheckResult:
-    """A logical switch port is bound, to that chassis where one is named, and up."""
+    """Check that a logical switch port is bound, to that chassis where one is named, and up."""
     found = next((one for one in status(lab).ports if one.name == port), None)
     if found is None:
         return _held(failed("ports", f"{port} is bound and up", "a logical switch port", "there is none"))
@@ -81,29 +84,29 @@ def port_bound(lab: Lab, port: str, chassis: str | None = None) -> CheckResult:
 
 
 def synced(lab: Lab, *, timeout: int = 30) -> CheckResult:
-    """All chassis follow the Northbound database, within `timeout` seconds."""
+    """Check that all chassis follow the Northbound database within `timeout` seconds."""
     for zone in lab.topology.zones:
         found = _held(examination.hv_synced(lab, zone, timeout))
     return found
 
 
 def reachable(lab: Lab, source: str, target: str, *, tcp: int | None = None) -> CheckResult:
-    """A fake VM or node gets an answer from another or from an address: to a ping, or to a connection to port `tcp`."""
+    """Check that another node, fake VM or address answers a ping, or a connection to port `tcp`."""
     return _tried(lab, source, target, tcp, "reachable")
 
 
 def unreachable(lab: Lab, source: str, target: str, *, tcp: int | None = None) -> CheckResult:
-    """It gets no answer, not even that there is none."""
+    """Check that no answer comes, not even a refusal."""
     return _tried(lab, source, target, tcp, "unreachable")
 
 
 def refused(lab: Lab, source: str, target: str, *, tcp: int) -> CheckResult:
-    """It is told that there is nobody at that port."""
+    """Check that a connection to port `tcp` is refused."""
     return _tried(lab, source, target, tcp, "refused")
 
 
 def _tried(lab: Lab, source: str, target: str, tcp: int | None, expect: str) -> CheckResult:
-    """What comes of packets alone; whether OVN means it so is for `as_intended`."""
+    """Check what becomes of packets alone; whether OVN means it so is for `as_intended`."""
     if tcp is not None and not 0 < tcp < 65536:
         raise OvnlabError(f"{tcp} is no TCP port")
     for name in (source, target):
@@ -123,7 +126,7 @@ def _is_address(name: str) -> bool:
 
 
 def as_intended(lab: Lab, source: str, target: str) -> CheckResult:
-    """One real packet goes where OVN means it to, on every chassis of its way (`ovnlab trace`)."""
+    """Check that one real packet goes where OVN means it to, on every chassis of its way (`ovnlab trace`)."""
     return _held(_verdict(_trace(lab, source, target)))
 
 
@@ -136,7 +139,7 @@ def encapsulated(
     ingress_key: int | None = None,
     egress_key: int | None = None,
 ) -> TunnelNames:
-    """A packet is seen in a tunnel between two chassis, with the keys of the Southbound database and with those given.
+    """Check that a packet is seen in a tunnel with the keys of the Southbound database, and with those given.
 
     Returns the header that was seen, with names (ovn-architecture(7), Tunnel Encapsulations).
     """
@@ -161,7 +164,7 @@ def _keys(found: dict[str, int]) -> str:
 
 
 def north_south(lab: Lab, source: str, target: str, *, gateway: str) -> CheckResult:
-    """A packet to another machine or network goes through that gateway chassis, and is answered."""
+    """Check that a packet to another network goes through that gateway chassis, and is answered."""
     _tried(lab, source, target, None, "reachable")
     done = _trace(lab, source, target)
     title = f"{source} → {target} goes through {gateway}"
@@ -173,7 +176,7 @@ def north_south(lab: Lab, source: str, target: str, *, gateway: str) -> CheckRes
 
 
 def holds(lab: Lab, *, sample: int = 1000, seed: int = 1) -> None:
-    """All that `ovnlab test` looks at: daemons, chassis, tunnels, ports, every pair of fake VMs, the file's checks."""
+    """Raise CheckFailed unless all that `ovnlab test` looks at holds."""
     examined = examination.examine(lab, examination.SilentReporter(), sample=sample, seed=seed)
     if examined.failures:
         told = "\n".join(map(str, examined.failures[:20]))

@@ -43,7 +43,7 @@ class RecordingReporter(Reporter):
     note = step
 
     def node(self, name: str, doing: str) -> None:
-        """Too much for a report."""
+        """Ignore the node's progress: it is too much for a report."""
 
 
 @dataclass
@@ -72,14 +72,14 @@ class Naming:
         self._numbers = itertools.count(1)
 
     def name(self, topology: str) -> str:
-        """A name that tells the topology, with what makes it the only one."""
+        """Return a name that tells the topology, with what makes it the only one."""
         stem = re.sub(r"[^a-z0-9]+", "-", Path(topology).stem.lower()).strip("-")[:10] or "lab"
         parts = [stem, self._worker, str(os.getpid()), str(next(self._numbers))]
         return "-".join(part for part in parts if part)[:32].rstrip("-")
 
 
 def running(name: str) -> Lab | None:
-    """The lab of that name that is up already, None where there is none."""
+    """Return the lab of that name that is up already, None where there is none."""
     if name not in [folder.name for folder in labs()]:
         return None
     found = find(name, RecordingReporter())
@@ -99,12 +99,12 @@ def bring_up(path: str, name: str, settings: Sequence[str], provider: str | None
 
 
 def now() -> str:
-    """This moment as logs tell it."""
+    """Return this moment in the format of logs."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")[:23]
 
 
 def report_of(error: OvnlabError, steps: Sequence[str] = ()) -> str:
-    """An error with all that comes with it."""
+    """Return an error with all that comes with it."""
     if isinstance(error, TopologyError):
         return str(error)
     lines = [str(error), *(f"    {line}" for line in error.detail.splitlines())]
@@ -114,7 +114,8 @@ def report_of(error: OvnlabError, steps: Sequence[str] = ()) -> str:
 
 
 def topology_file(word: str, test: Path, root: Path) -> str:
-    """The file that a test names: beside it or in a folder above, up to the project's; else a topology of ovnlab's.
+    """Return the file that a test names: beside it or in a folder above, up to the project's; else a topology of
+    ovnlab's.
 
     Raises UsageError where there is none.
     """
@@ -127,7 +128,7 @@ def topology_file(word: str, test: Path, root: Path) -> str:
 
 
 def described(lab: Lab) -> str:
-    """The state of a lab for the report of a test that failed: what does not hold, then nodes and ports."""
+    """Return the state of a lab for the report of a test that failed: what does not hold, then nodes and ports."""
     found = status(lab)
     bad = [str(finding) for finding in assertions.all_of(found, lab.topology) if not finding.ok]
     return "\n".join([f"lab {lab.name}: {found.state}", *(f"! {line}" for line in bad), *_rows(found)])
@@ -143,7 +144,7 @@ def _rows(found: Status) -> Iterator[str]:
 
 
 def logs(lab: Lab, since: str) -> str:
-    """The last warnings and errors of each daemon's log from a moment on."""
+    """Return the last warnings and errors of each daemon's log from a moment on."""
     lab.bring_logs()
     found = []
     for path in sorted(lab.folder.logs.rglob("*.log")):
@@ -157,7 +158,7 @@ def logs(lab: Lab, since: str) -> str:
 
 
 def put_into_bundle(lab: Lab, folder: Path) -> Path:
-    """Everything about a lab in an archive that is read without it (`ovnlab bundle`)."""
+    """Return everything about a lab in an archive that is read without it (`ovnlab bundle`)."""
     path = folder / f"{lab.name}.tar.gz"
     bundle.write(lab, path)
     return path

@@ -72,7 +72,7 @@ class Labs:
         self._brought: dict[tuple[str, ...], LabUnderTest] = {}
 
     def of(self, item: pytest.Item) -> LabUnderTest:
-        """The lab that a test is marked with, or that the command line names."""
+        """Return the lab that a test is marked with, or that the command line names."""
         from ovnlab.errors import OvnlabError  # noqa: PLC0415  runs that use no lab load nothing of this
         from ovnlab.testing import lab_fixtures  # noqa: PLC0415
 
@@ -98,7 +98,7 @@ class Labs:
         pytest.fail(f"no lab of {file}: {why}", pytrace=False)
 
     def _brought_for(self, owner: pytest.Item | pytest.Collector, path: str, settings: Sequence[str]) -> LabUnderTest:
-        """The lab of a file that lives as long as `owner`, brought up where it is not there yet."""
+        """Return the lab of a file that lives as long as `owner`, brought up where it is not there yet."""
         from ovnlab.testing import lab_fixtures  # noqa: PLC0415  as above
 
         key = (path, *settings, owner.nodeid)
@@ -116,7 +116,7 @@ _BROUGHT = pytest.StashKey[tuple["LabUnderTest", pytest.TempPathFactory]]()
 
 
 def _marked(item: pytest.Item, mark: pytest.Mark | None) -> tuple[str, str, tuple[str, ...]]:
-    """File, scope and settings of a test's mark."""
+    """Return file, scope and settings of a test's mark."""
     if mark is None:
         return "", "function", ()
     allowed = {"scope", "settings"}
@@ -142,7 +142,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _owner(item: pytest.Item, scope: str) -> pytest.Item | pytest.Collector:
-    """What a lab lives as long as."""
+    """Return what a lab lives as long as."""
     if scope == "session":
         return item.session
     if scope == "module":
@@ -195,7 +195,7 @@ def pytest_runtest_makereport(
 
 
 def _about(brought: LabUnderTest, factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Titles and texts about a lab; what cannot be had of a broken one is said, and keeps nothing else back."""
+    """Yield titles and texts about a lab; what cannot be had of a broken one is said, and keeps nothing else back."""
     from ovnlab.errors import OvnlabError  # noqa: PLC0415  loaded already
     from ovnlab.testing import lab_fixtures  # noqa: PLC0415
 

@@ -30,7 +30,7 @@ class Endpoint:
 
     @property
     def address(self) -> Address:
-        """The address as a value that can be compared with networks."""
+        """Return the address as a value that can be compared with networks."""
         return ipaddress.ip_address(self.ip)
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ from ovnlab.topology.resolved import Topology
 
 
 def advice(topology: Topology) -> Iterator[str]:
-    """A sentence for each."""
+    """Yield a sentence for each."""
     for zone in topology.zones:
         names = [node.name for node in topology.centrals(zone)]
         if len(names) > 1 and len(names) % 2 == 0:
@@ -54,7 +54,9 @@ def _mesh(topology: Topology) -> Iterator[str]:
 
 
 def _floating(topology: Topology) -> Iterator[str]:
-    """Distributed floating IPs of fake VMs whose chassis is not on the physical network that they are to answer on."""
+    """Yield distributed floating IPs of fake VMs whose chassis is not on the physical network that they are to answer
+    on.
+    """
     for router in topology.routers:
         outside = [topology.switch(port.switch) for port in router.ports if port.centralized]
         networks = [switch.physical_network for switch in outside if switch is not None and switch.physical_network]
@@ -70,7 +72,7 @@ def _floating(topology: Topology) -> Iterator[str]:
 
 
 def _alone(topology: Topology) -> Iterator[str]:
-    """Router ports on switches that nothing else is on."""
+    """Yield router ports on switches that nothing else is on."""
     ports = [(router, port) for router in topology.routers for port in router.ports]
     for router, port in ports:
         switch = topology.switch(port.switch)

@@ -90,7 +90,7 @@ def _grouped(nodes: Iterable[Node], of: _Values) -> Iterator[tuple[str, str]]:
 
 
 def _place(path: str, folder: Path) -> str:
-    """A file or URL, and whether it is outside the folder of the topology."""
+    """Return a file or URL, and whether it is outside the folder of the topology."""
     if "://" in path or not path.startswith("/") or Path(path).is_relative_to(folder):
         return path
     return f"{path} (outside {folder})"

@@ -10,6 +10,6 @@ FILE = "topology.schema.json"
 
 
 def schema_text() -> str:
-    """The schema as indented JSON, ending in a newline."""
+    """Return the schema as indented JSON, ending in a newline."""
     schema = TopologyFile.model_json_schema(by_alias=True)
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"

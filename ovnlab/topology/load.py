@@ -47,7 +47,7 @@ class Loaded:
 
 
 def load(path: str, *, settings: Sequence[str] = (), name: str | None = None, provider: str | None = None) -> Loaded:
-    """The topology in a file, with `--set KEY=VALUE` settings, a name and a provider put over it.
+    """Return the topology in a file, with `--set KEY=VALUE` settings, a name and a provider put over it.
 
     Raises TopologyError with every mistake, UsageError for a setting that is no KEY=VALUE.
     """
@@ -99,7 +99,7 @@ def _load(path: str, content: bytes, settings: Sequence[str], name: str | None, 
 
 
 def load_software(option: str, settings: Sequence[str], lab: resolved.Software) -> resolved.Software:
-    """The software that words of the command line ask for; what they leave out is as `lab` has it.
+    """Return the software that words of the command line ask for; what they leave out is as `lab` has it.
 
     Each is `packages` or `system`, or KEY=VALUE as below `software:` of a topology, such as ovs.path=~/src/ovs.
     Raises TopologyError in the name of the option, UsageError where a word is neither.
@@ -124,7 +124,7 @@ def load_software(option: str, settings: Sequence[str], lab: resolved.Software) 
 
 
 def default_name(path: str) -> str:
-    """The name of a lab whose file says none: the file's stem, in the letters that a lab's name may have."""
+    """Return the name of a lab whose file says none: the file's stem, in the letters that a lab's name may have."""
     stem = "".join(c if c.isascii() and (c.isalnum() or c == "-") else "-" for c in Path(path).stem.lower())
     return stem.strip("-")[:32] or "lab"
 
@@ -155,7 +155,7 @@ def _apply(source: Source, settings: Sequence[str]) -> None:
 
 
 def _validate(source: Source) -> tuple[TopologyFile | None, list[Problem]]:
-    """The model, and every mistake of form.
+    """Return the model, and every mistake of form.
 
     Where there are mistakes, what is wrong is pruned and the rest tried again, so that what does not
     agree in the remainder is found in the same run.
@@ -260,7 +260,7 @@ def _did_you_mean(given: str, known: Sequence[str]) -> str:
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys of the part of the model that a location leads to."""
+    """Return the keys of the part of the model that a location leads to."""
     annotation: Any = TopologyFile
     for part in loc:
         annotation = _step(annotation, part)

@@ -36,7 +36,7 @@ from ovnlab.topology.source import Where
 
 
 def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Where], str]) -> Topology:
-    """A topology of nodes with the logical network of a file that holds together."""
+    """Return a topology of nodes with the logical network of a file that holds together."""
     network = file.logical
     topology = msgspec.structs.replace(
         topology,
@@ -65,7 +65,7 @@ def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Wher
 
 
 def given_addresses(network: model.Logical) -> set[str]:
-    """All addresses that the file gives to something logical."""
+    """Return all addresses that the file gives to something logical."""
     found = {ip for switch in network.switches.values() for port in switch.ports.values() for ip in port.ip}
     for router in network.routers.values():
         found.update(ip_of(ip) for port in router.ports.values() for ip in port.ip)
@@ -171,7 +171,7 @@ def _ports(topology: Topology, switch_name: str, switch: model.Switch) -> Iterat
 
 
 def _with_virtual_ips(ports: tuple[SwitchPort, ...]) -> tuple[SwitchPort, ...]:
-    """Ports, each with the addresses of the virtual ports that it is a parent of."""
+    """Return ports, each with the addresses of the virtual ports that it is a parent of."""
     parents: dict[str, list[str]] = {}
     for port in ports:
         for parent in filter(None, port.options.get("virtual-parents", "").split(",")):
@@ -186,7 +186,8 @@ def _mac_of_host(topology: Topology, switch: model.Switch, port: model.Port) -> 
 
 
 def _ips(port: model.Port, mac: str, pools: dict[str, Iterator[str]]) -> Iterator[str]:
-    """What the file gives, and for each subnet that nothing is given of, one of it; of SLAAC the one that comes of it.
+    """Yield what the file gives, and for each subnet that nothing is given of, one of it; of SLAAC the one that comes
+    of it.
 
     Where the file gives addresses, it means those and no others.
     """
@@ -209,7 +210,7 @@ def _port_options(port: model.Port, ips: tuple[str, ...]) -> dict[str, str]:
 
 
 def _asks(switch: model.Switch, port: model.Port, ips: Iterable[str]) -> tuple[str, ...]:
-    """What a fake VM asks for: its addresses where OVN's DHCP is on and the file gives none."""
+    """Return what a fake VM asks for: its addresses where OVN's DHCP is on and the file gives none."""
     versions = {ipaddress.ip_address(ip).version for ip in ips if ip not in port.ip}
     dhcp = "dhcp" in port.ip or (bool(switch.dhcp) and not port.ip)
     found = []
@@ -242,7 +243,7 @@ def _vm(topology: Topology, switch_name: str, switch: model.Switch, port: Switch
 
 
 def _is_advertised(topology: Topology, switch: str) -> bool:
-    """Whether a router tells the machines on a switch of IPv6 prefixes."""
+    """Return True if a router tells the machines on a switch of IPv6 prefixes."""
     return any(port.ipv6_ra for router in topology.routers for port in router.ports if port.switch == switch)
 
 
@@ -251,7 +252,7 @@ def _gateways(topology: Topology, switch: str, addresses: Iterable[str]) -> tupl
 
 
 def _static(switch: model.Switch, port: SwitchPort, asks: Iterable[str]) -> Iterator[str]:
-    """The addresses that nobody has to ask for, with prefix length."""
+    """Yield the addresses that nobody has to ask for, with prefix length."""
     asked = {4 if kind == "dhcp4" else 6 for kind in asks}
     for ip in port.ips:
         if ipaddress.ip_address(ip).version not in asked or ip in switch.ports[port.name].ip:
@@ -261,7 +262,7 @@ def _static(switch: model.Switch, port: SwitchPort, asks: Iterable[str]) -> Iter
 def _vlans(
     topology: Topology, network: model.Logical, ports: dict[str, tuple[SwitchPort, ...]]
 ) -> dict[str, list[Vlan]]:
-    """The VLAN devices of each fake VM that has child ports."""
+    """Return the VLAN devices of each fake VM that has child ports."""
     found: dict[str, list[Vlan]] = {}
     for switch_name, switch in network.switches.items():
         for port in ports[switch_name]:
@@ -285,7 +286,7 @@ def _vlans(
 
 
 def _dhcp_name(switch_name: str, switch: model.Switch, ips: Iterable[str], version: int) -> str:
-    """The DHCP options for the first address of a family, empty where OVN does not answer for it."""
+    """Return the DHCP options for the first address of a family, empty where OVN does not answer for it."""
     if not switch.dhcp:
         return ""
     addresses = [ipaddress.ip_address(ip) for ip in ips]
@@ -297,7 +298,7 @@ def _dhcp_name(switch_name: str, switch: model.Switch, ips: Iterable[str], versi
 
 
 def _dhcp(topology: Topology, name: str, switch: model.Switch, subnet: str) -> DhcpOptions:
-    """What OVN answers, as the router where there is one (ovn-nb(5), DHCP_Options)."""
+    """Return what OVN answers, as the router where there is one (ovn-nb(5), DHCP_Options)."""
     wanted = switch.dhcp if isinstance(switch.dhcp, model.Dhcp) else model.Dhcp()
     network = ipaddress.ip_network(subnet)
     ports = [port for router in topology.routers for port in router.ports if port.switch == name]
@@ -382,7 +383,7 @@ def _health_check(topology: Topology, file: model.TopologyFile, balancer: model.
 
 
 def _spare_address(topology: Topology, file: model.TopologyFile, beside: str) -> str:
-    """The last address, that nothing has, of the subnet that another one is in."""
+    """Return the last address, that nothing has, of the subnet that another one is in."""
     address = ipaddress.ip_address(beside)
     subnets = [net for switch in topology.switches for net in map(ipaddress.ip_network, switch.subnets)]
     network = next(net for net in subnets if address in net)

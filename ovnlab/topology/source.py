@@ -43,20 +43,20 @@ class Source:
     """Places whose value comes from the command line, and the option that it comes from."""
 
     def mistake(self, where: Where, message: str, hint: str = "", *, at_key: bool = False) -> Problem:
-        """A mistake at a place: where its value stands, or its key."""
+        """Return a mistake at a place: where its value stands, or its key."""
         line, column = self.key(where) if at_key else self.value(where)
         return Problem(line, column, message, hint, self.option(where))
 
     def option(self, where: Where) -> str:
-        """The option of the command line that a value comes from, empty for the file."""
+        """Return the option of the command line that a value comes from, empty for the file."""
         return next((text for start, text in self.options.items() if where[: len(start)] == start), "")
 
     def key(self, where: Where) -> tuple[int, int]:
-        """Where the key of an entry stands, or what is nearest to it."""
+        """Return where the key of an entry stands, or what is nearest to it."""
         return self.keys.get(where) or self.value(where)
 
     def value(self, where: Where) -> tuple[int, int]:
-        """Where a value stands, or what is nearest to it: the entry that it should be in."""
+        """Return where a value stands, or what is nearest to it: the entry that it should be in."""
         for length in range(len(where), -1, -1):
             if found := self.values.get(where[:length]):
                 return found
@@ -81,7 +81,7 @@ def parse(path: str, content: bytes) -> Source:
 
 
 def parse_value(option: str, text: str) -> object:
-    """One value, as it would stand behind a key. Raises TopologyError, in the name of the option."""
+    """Return one value, as it would stand behind a key. Raises TopologyError, in the name of the option."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReusedAnchorWarning)

@@ -7,7 +7,7 @@ from ovnlab.topology.resolved import Topology
 
 
 def unknown_name(topology: Topology, name: str) -> UsageError:
-    """The error for a name that is neither a node nor a fake VM of a lab."""
+    """Return the error for a name that is neither a node nor a fake VM of a lab."""
     known = [*(node.name for node in topology.nodes), *(vm.name for vm in topology.vms)]
     import difflib  # noqa: PLC0415  for names that are mistyped
 

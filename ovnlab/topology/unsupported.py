@@ -12,7 +12,7 @@ Finding = tuple[Where, str]
 
 
 def find(file: TopologyFile) -> Iterator[Finding]:
-    """Where the file asks for something that is not implemented, and what it asks for."""
+    """Yield where the file asks for something that is not implemented, and what it asks for."""
     for where, asked, what in _asked(file):
         if asked:
             yield where, f"{what} cannot be done by this version of ovnlab yet"

@@ -113,7 +113,7 @@ def _show_diagnosis(found: Diagnosis | None) -> None:
 
 
 def _show(examined: Examination, *, everything: bool) -> None:
-    """The counts, the matrix, and what does not hold."""
+    """Print the counts, the matrix, and the checks that failed."""
     from ovnlab.checks import report  # noqa: PLC0415  loaded already
 
     rows = []
@@ -132,7 +132,7 @@ def _show(examined: Examination, *, everything: bool) -> None:
 
 
 def _show_failures(examined: Examination) -> None:
-    """A table, or where a terminal is too narrow for it, some lines for each."""
+    """Print failures as a table, or as lines where the terminal is too narrow."""
     rows = [(one.title, one.expected, one.observed, one.hint) for one in examined.failures[:MOST_FAILURES]]
     more = len(examined.failures) - len(rows)
     _show_rows(rows)
@@ -153,7 +153,7 @@ def _show_rows(rows: Sequence[tuple[str, str, str, str]]) -> None:
 
 
 def _show_matrix(examined: Examination, *, everything: bool) -> None:
-    """The matrix; of many fake VMs only what is not as it is meant, unless all of it is asked for."""
+    """Print the matrix; of many fake VMs only pairs that differ from the intent, unless `everything` is asked for."""
     from ovnlab.checks import report  # noqa: PLC0415  loaded already
 
     names, found = report.matrix(examined)

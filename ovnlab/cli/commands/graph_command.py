@@ -84,7 +84,7 @@ def _listed(words: tuple[str, ...]) -> str:
 
 
 def _language(form: str | None, into: str | None) -> str:
-    """The format that is asked for, or that a file's name stands for."""
+    """Return the format that is asked for, or that a file's name stands for."""
     if form is not None and form not in FORMATS:
         raise UsageError(f"--format {form}: must be {_listed(FORMATS)}")
     if into is None:
@@ -125,7 +125,7 @@ def _picture_of_bundle(bundle: str) -> Picture:
 
 
 def live_of(status: Status) -> Live:
-    """What a picture needs of a lab's status."""
+    """Return what a picture needs of a lab's status."""
     from ovnlab.graph.lab_state import Live, LiveNode, LivePort, LiveTunnel  # noqa: PLC0415
 
     return Live(
@@ -151,7 +151,7 @@ def _faults(node: NodeStatus) -> Iterator[str]:
 
 
 def _ips(addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """The IP addresses of a port, as OVN writes them: the MAC comes first (ovn-nb(5), Logical_Switch_Port)."""
+    """Return the IP addresses of a port, as OVN writes them: the MAC comes first (ovn-nb(5), Logical_Switch_Port)."""
     return tuple(word for address in addresses for word in address.split()[1:])
 
 

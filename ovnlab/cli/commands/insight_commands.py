@@ -30,7 +30,7 @@ def _find(lab: str | None) -> Lab:
 
 @contextlib.contextmanager
 def _look(lab: str | None, bundle: str | None) -> Iterator[LabView]:
-    """A lab that runs, or one in a bundle."""
+    """Yield the view of a running lab, or of one in a bundle."""
     if bundle is None:
         from ovnlab.insight.lab_view import look  # noqa: PLC0415
 

@@ -343,7 +343,7 @@ def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: 
 
 
 def _log_folder(lab: str | None) -> LabFolder:
-    """The lab that is meant, which may be gone: its logs are not."""
+    """Return the lab that is meant, which may be gone: its logs are not."""
     if lab is not None:
         return LabFolder(lab)
     there = existing_labs()

@@ -58,7 +58,7 @@ def _find_only(lab: str | None) -> Lab:
 
 
 def _config(found: Lab) -> str:
-    """The ssh_config file of a lab. Raises UsageError where its nodes have no SSH."""
+    """Return the ssh_config file of a lab. Raises UsageError where its nodes have no SSH."""
     path = found.folder.path / "ssh/config"
     if not path.exists():
         provider = found.topology.provider

@@ -115,7 +115,7 @@ def appctl(node: str, arguments: tuple[str, ...], lab: str | None, json: bool) -
 
 
 def _target(words: Sequence[str]) -> str:
-    """The daemon that -t or --target names."""
+    """Return the daemon that -t or --target names."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word in ("-t", "--target"):
             return following

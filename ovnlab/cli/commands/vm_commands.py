@@ -234,7 +234,7 @@ def ping(source: str, destination: str, count: int, size: int | None, lab: str |
 
 
 def _lines(command: Sequence[str], *, shown: bool) -> list[str]:
-    """The lines that a command prints, shown as they come."""
+    """Return the lines that a command prints, shown as they come."""
     found = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for text in process.stdout or ():
@@ -246,7 +246,7 @@ def _lines(command: Sequence[str], *, shown: bool) -> list[str]:
 
 
 def _address(lab: Lab, destination: str, places: Mapping[str, Target]) -> str:
-    """The address of a node or fake VM, or the one that was given."""
+    """Return the address of a node or fake VM, or the one that was given."""
     try:
         return str(ipaddress.ip_address(destination))
     except ValueError:

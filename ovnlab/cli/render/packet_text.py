@@ -27,7 +27,7 @@ from ovnlab.lab.lab import Lab
 
 @contextmanager
 def _until_interrupted() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: they end a capture, and what was seen by then is shown."""
+    """Yield an event that Ctrl-C and SIGTERM set: they end a capture, and what was captured by then is shown."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -67,7 +67,7 @@ def lines(lab: Lab, wanted: CaptureRequest, *, json: bool) -> int:
 
 
 def clock(time: int | None) -> str:
-    """The time of day of a packet, here, to the microsecond."""
+    """Return the time of day of a packet, here, to the microsecond."""
     if time is None:
         return "-"
     try:
@@ -78,7 +78,7 @@ def clock(time: int | None) -> str:
 
 
 def told(found: Packet, tunnel: TunnelNames | None) -> str:
-    """A packet in a line: its tunnel with names, and what that carries."""
+    """Return a packet in a line: its tunnel with names, and what that carries."""
     if found.tunnel is None:
         return found.line
     header = str(tunnel) if tunnel else str(numbers(found))
@@ -90,7 +90,7 @@ def told(found: Packet, tunnel: TunnelNames | None) -> str:
 
 
 def numbers(found: Packet) -> TunnelNames | None:
-    """A tunnel's header without anybody to ask for names."""
+    """Return a tunnel's header without anybody to ask for names."""
     return Names({}).named(found.tunnel, found.source, found.destination) if found.tunnel else None
 
 
@@ -101,7 +101,7 @@ def _object(line: PacketLine) -> dict[str, Any]:
 
 
 def as_object(time: int | None, length: int, found: Packet, tunnel: TunnelNames | None) -> dict[str, Any]:
-    """A packet as plain data."""
+    """Return a packet as plain data."""
     names = tunnel or numbers(found)
     header = None
     if names is not None and found.tunnel is not None:
@@ -185,12 +185,12 @@ def _show(path: Path, names: Sequence[Names]) -> None:
 
 
 def _tunnel(names: Sequence[Names], found: Packet) -> TunnelNames | None:
-    """The names of a tunnel by the first zone that knows it, otherwise its numbers."""
+    """Return the names of a tunnel by the first zone that knows it, otherwise its numbers."""
     return next((named for known in names if (named := _named(known, found))), None) or numbers(found)
 
 
 def _named(names: Names, found: Packet) -> TunnelNames | None:
-    """The names of a zone for a tunnel; None where it is not one of this zone."""
+    """Return the names of a zone for a tunnel; None where it is not one of this zone."""
     if found.tunnel is None or names.datapath(found.tunnel.datapath_key) is None:
         return None
     return names.named(found.tunnel, found.source, found.destination)

@@ -16,7 +16,7 @@ from ovnlab.waiting import now_ns
 
 
 def show(seen: LabView, name: str, *, json: bool) -> int:
-    """All about a port."""
+    """Return all about a port."""
     found = explain(seen, name)
     if json:
         output.as_json(

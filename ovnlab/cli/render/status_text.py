@@ -12,7 +12,7 @@ MANY = 30
 
 
 def show(status: Status, *, everything: bool = False) -> None:
-    """Tables of nodes, tunnels, clusters and ports; of a large lab only what is wrong, unless `everything` is shown."""
+    """Print tables of nodes, tunnels, clusters and ports; of a large lab only problems, unless `everything` is set."""
     versions = sorted({f"{family(d.name)} {d.version}" for n in status.nodes for d in n.daemons if d.version})
     state = output.coloured(status.state, output.STATES[status.state])
     output.line(f"lab {output.coloured(status.lab, 'bold')} is {state} — {', '.join([status.provider, *versions])}")
@@ -103,7 +103,7 @@ MOST_NAMED = 6
 
 
 def _tunnels(node: NodeStatus) -> Iterator[tuple[str, ...]]:
-    """A row for all tunnels of a node that are alike."""
+    """Yield a row for all tunnels of a node that are alike."""
     kinds = dict.fromkeys((tunnel.encap, tunnel.working) for tunnel in node.tunnels)
     for encap, working in kinds:
         peers = sorted(t.peer for t in node.tunnels if (t.encap, t.working) == (encap, working))

@@ -182,7 +182,7 @@ def _steps(trace: Trace, one: SwitchTrace) -> Iterator[str]:
 
 
 def _show_answer(answer: Reply) -> None:
-    """What came back, and where an answer that did not was seen."""
+    """Print the reply, and where one that did not arrive was seen."""
     if answer.back is not None and answer.back.hops:
         _heading("ANSWER", "what came back, or should have")
         _show_hops(answer.back.hops)

@@ -29,7 +29,7 @@ def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _nics(node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
-    """Whether each NIC is in the bridge that it belongs to."""
+    """Yield NICs that are not in the bridge that they belong to."""
     wanted = [("eth1", "br-eth1", everything_on(node.name))] if node.datapath == "netdev" else []
     wanted += [
         (nic.device, nic.bridge, (f"physical {node.name} {nic.network}", f"active {node.name}"))
@@ -65,7 +65,7 @@ def _nics(node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
 
 
 def _mappings(node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
-    """Whether ovn-bridge-mappings says of each physical network where it is (ovn-controller(8))."""
+    """Yield physical networks that ovn-bridge-mappings does not map as the file says (ovn-controller(8))."""
     said = seen.ids.get("ovn-bridge-mappings", "")
     mapped = bridge_mappings(said)
     line = f"configure {node.name}: ovn-bridge-mappings is"
@@ -91,7 +91,7 @@ def _mappings(node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
 
 
 def _integration(node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
-    """What ovn-controller needs of br-int."""
+    """Yield what ovn-controller needs of br-int."""
     name = node.name
     wanted = seen.ids.get("ovn-bridge", "br-int")
     if node.chassis and wanted != "br-int":
@@ -192,7 +192,7 @@ def _ports(node: Node, seen: NodeSnapshot) -> Iterator[Finding]:
 
 
 def _of_port(seen: NodeSnapshot, name: str, bridge: str, port: str, networks: dict[str, str]) -> tuple[str, ...]:
-    """What is lost where a port loses packets."""
+    """Return what is lost where a port loses packets."""
     if bridge == "br-eth1":
         return everything_on(name)
     if bridge in networks:

@@ -23,7 +23,7 @@ def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
 
 
 def pidfile(daemon: str) -> str:
-    """Where a daemon writes its process ID."""
+    """Return where a daemon writes its process ID."""
     folder = "openvswitch" if daemon in ("ovsdb-server", "ovs-vswitchd") else "ovn"
     return f"/run/{folder}/{daemon}.pid"
 
@@ -83,7 +83,7 @@ def _daemon(snapshot: LabSnapshot, node: Node, seen: NodeSnapshot, daemon: str) 
 
 
 def _effects(snapshot: LabSnapshot, node: Node, daemon: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What follows from it that a daemon is silent, and what may."""
+    """Return what follows from it that a daemon is silent, and what may."""
     name = node.name
     zone = [other.name for other in snapshot.topology.nodes if other.zone == node.zone]
     alone = len(snapshot.topology.centrals(node.zone)) == 1
@@ -116,7 +116,7 @@ def _effects(snapshot: LabSnapshot, node: Node, daemon: str) -> tuple[tuple[str,
 
 
 def _northd(snapshot: LabSnapshot, zone: str) -> Iterator[Finding]:
-    """Where no ovn-northd of a zone is active; one that is in standby waits for another (ovn-northd(8))."""
+    """Yield where no ovn-northd of a zone is active; one that is in standby waits for another (ovn-northd(8))."""
     states: dict[str, str] = {}
     for node in snapshot.topology.centrals(zone):
         seen = snapshot.nodes.get(node.name)

@@ -41,7 +41,7 @@ def _silent(snapshot: LabSnapshot) -> Iterator[Finding]:
 
 
 def _cluster(snapshot: LabSnapshot, zone: str, kind: str) -> Iterator[Finding]:
-    """What the members of a RAFT cluster say of it (ovs-appctl cluster/status)."""
+    """Yield what the members of a RAFT cluster say of it (ovs-appctl cluster/status)."""
     names = [node.name for node in snapshot.topology.centrals(zone)]
     if len(names) < 2:
         return
@@ -104,7 +104,7 @@ def _cluster(snapshot: LabSnapshot, zone: str, kind: str) -> Iterator[Finding]:
 
 
 def _connection(snapshot: LabSnapshot, seen: NodeSnapshot) -> Iterator[Finding]:
-    """Whether an ovn-controller is connected to its Southbound database, and why not."""
+    """Yield why an ovn-controller is not connected to its Southbound database."""
     answer = seen.answer("answer.ovn-controller")
     node = snapshot.topology.node(seen.name)
     if node is None or not answer.ok or answer.text.strip() == "connected":
@@ -148,7 +148,7 @@ def _connection(snapshot: LabSnapshot, seen: NodeSnapshot) -> Iterator[Finding]:
 
 
 def _said(line: str) -> str:
-    """A line of a log without its number and level."""
+    """Return a line of a log without its number and level."""
     parts = line.split("|", 4)
     return f"{parts[0][11:19]} {parts[-1]}" if len(parts) == 5 else line
 

@@ -67,7 +67,7 @@ def _integration(
 
 
 def _is_foreign(flow: DumpedFlow, known: set[int], pipelines: set[int]) -> bool:
-    """Whether a flow of br-int is of no row of the Southbound database.
+    """Return True if a flow of br-int is of no row of the Southbound database.
 
     ovn-controller gives flows the first 32 bits of a row's UUID as cookie, and 0 to some in tables that are of no
     logical pipeline: these have priority 0, or match what arrives in tunnels, or flags in registers.
@@ -84,7 +84,7 @@ def _is_foreign(flow: DumpedFlow, known: set[int], pipelines: set[int]) -> bool:
 
 
 def _plain(snapshot: LabSnapshot, node: Node, seen: NodeSnapshot, bridge: str, evidence: Evidence) -> Iterator[Finding]:
-    """A bridge that only switches has the one flow that OVS gives it, or none of its own."""
+    """Yield a bridge that only switches has the one flow that OVS gives it, or none of its own."""
     flows = seen.flows[bridge]
     normal = [flow for flow in flows if flow.actions == "NORMAL" and not flow.match]
     foreign = [flow for flow in flows if flow not in normal]
@@ -143,7 +143,7 @@ def _foreign(
 
 
 def _deletion(node: Node, bridge: str, flow: DumpedFlow) -> str:
-    """The command that removes exactly this flow."""
+    """Return the command that removes exactly this flow."""
     match = f"cookie={flow.cookie:#x}/-1,table={flow.table}" + (f",{flow.match}" if flow.match else "")
     if flow.cookie == 0:
         match = f"table={flow.table},priority={flow.priority}" + (f",{flow.match}" if flow.match else "")
@@ -156,14 +156,14 @@ def _fields(flow: DumpedFlow) -> dict[str, str]:
 
 
 def _of_tunnels(snapshot: LabSnapshot, node: Node) -> Iterator[tuple[str, str]]:
-    """The tunnels in both directions that BFD watches and this flow cuts."""
+    """Yield the tunnels in both directions that BFD watches and this flow cuts."""
     for peer in snapshot.topology.peers(node):
         yield node.name, peer.name
         yield peer.name, node.name
 
 
 def _may_hit(snapshot: LabSnapshot, node: Node, bridge: str, flow: DumpedFlow, pair: FailingPair) -> bool:
-    """Whether a packet of a pair, or its answer, can be what a flow matches."""
+    """Return True if a packet of a pair, or its answer, can be what a flow matches."""
     fields = _fields(flow)
     if bridge == "br-int":
         if f"node {node.name}" not in pair.keys:
@@ -203,7 +203,7 @@ def _missing(
     cookies: set[int],
     logical: Mapping[int, Row],
 ) -> Iterator[Finding]:
-    """Logical flows of datapaths on a chassis none of whose OpenFlow flows is there.
+    """Yield logical flows of datapaths on a chassis none of whose OpenFlow flows is there.
 
     Only those that ovn-controller surely installs: they match no group of ports or addresses, no residence, and no port
     that is elsewhere (ovn-controller leaves out flows of a switch for ports of other chassis). A stage is told where
@@ -246,7 +246,7 @@ def _missing(
 
 
 def _likeness(row: Row) -> tuple[object, ...]:
-    """What two logical flows have in common of which only one is installed, as an OpenFlow flow is there once."""
+    """Return the key by which two logical flows are one: of them only one OpenFlow flow is installed."""
     return row["pipeline"], row["table_id"], row["priority"], row["match"]
 
 
@@ -255,7 +255,7 @@ def _named(rows: Sequence[Row], here: set[str]) -> set[str]:
 
 
 def _local_datapaths(node: Node, zone: ZoneSnapshot) -> set[str]:
-    """The datapaths that have an interface on a chassis."""
+    """Return the datapaths that have an interface on a chassis."""
     chassis = zone.chassis.get(node.name)
     uuid = chassis["_uuid"] if chassis else ""
     return {

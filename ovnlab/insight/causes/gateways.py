@@ -28,7 +28,7 @@ def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
 
 
 def networks_of(zone: ZoneSnapshot, router_port: str) -> list[str]:
-    """The physical networks of the switch that a router port is on."""
+    """Return the physical networks of the switch that a router port is on."""
     own = zone.names.ports.get(router_port)
     peer = zone.names.peer(own) if own is not None else None
     switch = peer.datapath if peer is not None else ""
@@ -45,7 +45,7 @@ def networks_of(zone: ZoneSnapshot, router_port: str) -> list[str]:
 
 
 def _preferred(zone: ZoneSnapshot, router_port: str) -> list[str]:
-    """The chassis that may have a gateway port, the preferred first, of the Northbound database."""
+    """Return the chassis that may have a gateway port, the preferred first, of the Northbound database."""
     ports = [row for row in zone.northbound.get("Logical_Router_Port", ()) if row["name"] == router_port]
     found: list[tuple[int, str]] = []
     rows = {row["_uuid"]: row for row in zone.northbound.get("Gateway_Chassis", ())}
@@ -140,7 +140,7 @@ def _gateway_router(port: LogicalPort) -> Iterator[Finding]:
 
 
 def _distributed_nat(snapshot: LabSnapshot, zone: ZoneSnapshot) -> Iterator[Finding]:
-    """Floating IPs that the VM's own chassis speaks for, which has to be on the network (ovn-nb(5), NAT)."""
+    """Yield floating IPs that the VM's own chassis speaks for, which has to be on the network (ovn-nb(5), NAT)."""
     nats: list[LiveRow] = [row for row in snapshot.rows if row.table == "NAT" and row.zone == zone.name]
     for nat in nats:
         columns = nat.columns

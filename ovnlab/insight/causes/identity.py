@@ -130,7 +130,7 @@ def _registered(snapshot: LabSnapshot, node: Node, seen: NodeSnapshot) -> Iterat
 
 
 def _zones_of(snapshot: LabSnapshot, name: str) -> set[str]:
-    """The transport zones of a chassis (ovn-controller(8), ovn-transport-zones)."""
+    """Return the transport zones of a chassis (ovn-controller(8), ovn-transport-zones)."""
     zone = snapshot.zone_of(name)
     row = zone.chassis.get(name) if zone is not None else None
     said = snapshot.nodes[name].ids.get("ovn-transport-zones", "")
@@ -159,7 +159,7 @@ def _zones_apart(snapshot: LabSnapshot) -> Iterator[Finding]:
 
 
 def _strangers(snapshot: LabSnapshot) -> Iterator[Finding]:
-    """Chassis that are no node of the lab, where they have an address of one."""
+    """Yield chassis that are no node of the lab, where they have an address of one."""
     nodes = {node.ip: node.name for node in snapshot.topology.nodes if node.ip}
     names = {node.name for node in snapshot.topology.nodes}
     for zone in snapshot.zones.values():

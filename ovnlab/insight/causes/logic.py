@@ -28,7 +28,9 @@ def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _change(snapshot: LabSnapshot, change: Change) -> Finding:
-    """One row that `up` would add, change or remove: somebody changed it by hand, or the file is another one now."""
+    """Return one row that `up` would add, change or remove: somebody changed it by hand, or the file is another one
+    now.
+    """
     kind = TABLES[change.table].kind
     said = {"add": "is missing", "remove": "is not in the file", "change": f"is not as the file says: {change.reason}"}
     row = next(
@@ -78,7 +80,7 @@ def _mentions(text: str, names: set[str], name: str) -> bool:
 
 
 def _twins(snapshot: LabSnapshot) -> Iterator[Finding]:
-    """Ports of one switch with the same MAC or IP address."""
+    """Yield ports of one switch with the same MAC or IP address."""
     having: dict[tuple[str, str, str], list[LiveRow]] = defaultdict(list)
     peers = {
         str(row.columns["options"].get("router-port", "")): row.parent or ""

@@ -60,7 +60,7 @@ def passes(snapshot: LabSnapshot, source: str, target: str, address: str) -> Pac
 
 
 def _ends(snapshot: LabSnapshot, zone: ZoneSnapshot, target: str, address: str) -> list[str]:
-    """The logical ports that a packet to an address comes to."""
+    """Return the logical ports that a packet to an address comes to."""
     if target in zone.names.ports:
         return [target]
     by_ip = {ip: port.name for port in zone.names.ports.values() if not port.type for ip in port.ips}
@@ -136,7 +136,7 @@ def _through_gateways(
 
 
 def _hosts(snapshot: LabSnapshot, walk: _Walk, address: str) -> None:
-    """The machine outside that has an address, and routers of the lab between."""
+    """Walk the machine outside that has an address, and the routers of the lab between."""
     for node in snapshot.topology.nodes:
         if node.role == "host" and (address in node.addresses or node.forwards):
             walk.keys.add(f"node {node.name}")
@@ -150,7 +150,7 @@ def _neighbours(zone: ZoneSnapshot, datapath: str) -> Iterator[str]:
 
 
 def _route(zone: ZoneSnapshot, start: str, goal: str) -> list[str]:
-    """The datapaths on the shortest way from one to another."""
+    """Return the datapaths on the shortest way from one to another."""
     before: dict[str, str] = {start: ""}
     queue = deque([start])
     while queue:
@@ -168,7 +168,7 @@ def _route(zone: ZoneSnapshot, start: str, goal: str) -> list[str]:
 
 
 def _outward(zone: ZoneSnapshot, start: str) -> list[str]:
-    """The datapaths to the nearest switch with a physical network."""
+    """Return the datapaths to the nearest switch with a physical network."""
     having = {port.datapath for port in zone.names.ports.values() if port.type == "localnet"}
     ways = [way for goal in having if len(way := _route(zone, start, goal)) > 1 or goal == start]
     return min(ways, key=len) if ways else [start]

@@ -32,7 +32,7 @@ def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _backends(row: LiveRow, homes: dict[str, tuple[NodeSnapshot, str]]) -> Iterator[tuple[Finding, tuple[str, int]]]:
-    """Backends at fake VMs where nobody listens."""
+    """Yield backends at fake VMs where nobody listens."""
     if (row.columns["protocol"] or ("tcp",))[0] != "tcp":
         return
     for vip, behind in row.columns["vips"].items():
@@ -61,7 +61,7 @@ def _backends(row: LiveRow, homes: dict[str, tuple[NodeSnapshot, str]]) -> Itera
 
 
 def _servers(snapshot: LabSnapshot, told: set[tuple[str, int]]) -> Iterator[Finding]:
-    """Servers that the file asks for."""
+    """Yield servers that the file asks for."""
     for seen in snapshot.nodes.values():
         for bound in seen.state.vms:
             wanted = snapshot.topology.vm(bound.name)
@@ -85,7 +85,7 @@ def _servers(snapshot: LabSnapshot, told: set[tuple[str, int]]) -> Iterator[Find
 
 
 def _monitors(snapshot: LabSnapshot) -> Iterator[Finding]:
-    """Backends that OVN's health checks find offline (ovn-sb(5), Service_Monitor)."""
+    """Yield backends that OVN's health checks find offline (ovn-sb(5), Service_Monitor)."""
     for zone in snapshot.zones.values():
         for row in zone.table("Service_Monitor"):
             if row["status"] == "offline":

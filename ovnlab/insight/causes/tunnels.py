@@ -61,7 +61,7 @@ def _tunnel(seen: NodeSnapshot, peer: str, ip: str, port: Row | None) -> Iterato
 
 
 def _bfd(seen: NodeSnapshot, ports: dict[str, Row]) -> Iterator[Finding]:
-    """Tunnels whose BFD session is not up (ovs-vswitchd.conf.db(5), Interface bfd_status)."""
+    """Yield tunnels whose BFD session is not up (ovs-vswitchd.conf.db(5), Interface bfd_status)."""
     watched = {peer: row for peer, row in ports.items() if row["bfd"].get("enable") == "true"}
     down = {peer: row["bfd_status"] for peer, row in watched.items() if row["bfd_status"].get("state") != "up"}
     name = seen.name

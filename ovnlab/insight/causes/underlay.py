@@ -173,7 +173,7 @@ class _Owner:
 
 
 def _owners(snapshot: LabSnapshot) -> dict[str, _Owner]:
-    """Who has each address. That of a NIC which is in a bridge is the bridge's, whose MAC peers learn."""
+    """Return who has each address. That of a NIC which is in a bridge is the bridge's, whose MAC peers learn."""
     return {
         address["local"]: _Owner(seen.name, link["ifname"], link.get("address", ""))
         for seen in snapshot.nodes.values()
@@ -185,7 +185,7 @@ def _owners(snapshot: LabSnapshot) -> dict[str, _Owner]:
 
 
 def _twins(snapshot: LabSnapshot) -> Iterator[Finding]:
-    """Two nodes with one address on the underlay."""
+    """Yield two nodes with one address on the underlay."""
     having: dict[str, list[str]] = {}
     for seen in snapshot.nodes.values():
         own = {
@@ -208,7 +208,9 @@ def _twins(snapshot: LabSnapshot) -> Iterator[Finding]:
 
 
 def _route(seen: NodeSnapshot, address: str) -> Row | None:
-    """The route of the main table that an address takes, None where there is none (longest prefix, lowest metric)."""
+    """Return the route of the main table that an address takes, None where there is none (longest prefix, lowest
+    metric).
+    """
     wanted = ipaddress.ip_address(address)
     best: tuple[int, int, Row] | None = None
     for route in seen.network[1]:
@@ -228,7 +230,7 @@ def _route(seen: NodeSnapshot, address: str) -> Row | None:
 
 
 def _hops(route: Row) -> list[tuple[str, str]]:
-    """Gateway (empty on the link) and device of each next hop."""
+    """Return gateway (empty on the link) and device of each next hop."""
     return [
         (str(hop.get("gateway") or hop.get("via", {}).get("host", "")), str(hop.get("dev", "")))
         for hop in route.get("nexthops", [route])
@@ -277,7 +279,7 @@ def _between(snapshot: LabSnapshot, a: str, b: str) -> tuple[str, ...]:
 def _walk(
     snapshot: LabSnapshot, nodes: Mapping[str, Node], owners: Mapping[str, _Owner], start: str, address: str
 ) -> Finding | None:
-    """What is wrong with the routes on the way, None where it leads there, or cannot be followed."""
+    """Return what is wrong with the routes on the way, None where it leads there, or cannot be followed."""
     at = start
     for _ in range(MOST_HOPS):
         seen = snapshot.nodes.get(at)
@@ -373,7 +375,7 @@ def _no_route(nodes: Mapping[str, Node], at: str, address: str, route: Row | Non
 def _foreign(
     nodes: Mapping[str, Node], at: str, address: str, route: Row, hops: list[tuple[str, str]]
 ) -> Finding | None:
-    """A route to an address of the node's own network that does not go by its own device."""
+    """Return a route to an address of the node's own network that does not go by its own device."""
     node = nodes.get(at)
     if node is None or not node.cidr or not _contains(node.cidr, address) or not node.underlay_device:
         return None

@@ -31,7 +31,7 @@ def _is_read(seen: NodeSnapshot, bound: BoundVM) -> bool:
 
 
 def _is_foreign(seen: NodeSnapshot, bound: BoundVM) -> bool:
-    """Whether somebody else made the port, which need not have a namespace."""
+    """Return True if somebody else made the port, which need not have a namespace."""
     return "ovnlab" not in seen.interfaces.get(bound.port, {}).get("external_ids", {})
 
 
@@ -203,7 +203,7 @@ def _other_addresses(
 
 
 def _allowed(extra: set[str], port: LiveRow | None) -> bool:
-    """Whether addresses beyond the file's are of the port: of its addresses in the database, or unknown to it."""
+    """Return True if the database lets a port use addresses beyond the file's, or allows unknown ones."""
     words = " ".join(port.columns["addresses"]).split() if port is not None else []
     return "unknown" in words or {ip_of(word) for word in extra} <= set(words)
 
@@ -269,7 +269,7 @@ def _settings(
 
 
 def _is_odd(bound: BoundVM, route: dict[str, object]) -> bool:
-    """Whether a route of the main table is more special than those that a lab makes."""
+    """Return True if a route of the main table is more special than those that a lab makes."""
     if (
         "table" in route
         or route.get("dst") == "default"

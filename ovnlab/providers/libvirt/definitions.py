@@ -53,7 +53,7 @@ class Domain:
 
     @property
     def volumes(self) -> list[str]:
-        """The volumes that are its own."""
+        """Return the volumes that are its own."""
         return [disk.volume for disk in self.disks]
 
 
@@ -68,12 +68,12 @@ class Boot:
 
     @property
     def format(self) -> str:
-        """The format of the disk."""
+        """Return the format of the disk."""
         return self.base.rpartition(".")[2]
 
     @property
     def size(self) -> int:
-        """Bytes that the machine sees of the disk."""
+        """Return bytes that the machine sees of the disk."""
         with self.disk.open("rb") as file:
             header = file.read(32)
         return int.from_bytes(header[24:32], "big") if self.format == "qcow2" else self.disk.stat().st_size
@@ -92,7 +92,10 @@ class LibvirtNetwork:
 
 
 def boot_of(node: Node, report: Callable[[str], None]) -> Boot:
-    """What a node boots from; what is elsewhere is brought here. Raises OvnlabError where there is no such image."""
+    """Return what a node boots from; what is elsewhere is brought here.
+
+    Raises OvnlabError where there is no such image.
+    """
     machine = node.machine
     own = images.find(machine.image) if "/" not in machine.image else None
     if own is None and "/" not in machine.image:
@@ -115,7 +118,9 @@ def boot_of(node: Node, report: Callable[[str], None]) -> Boot:
 
 
 def networks(topology: Topology) -> list[LibvirtNetwork]:
-    """The libvirt networks of a lab: the one that its nodes are reached by, their underlay, and physical networks."""
+    """Return the libvirt networks of a lab: the one that its nodes are reached by, their underlay, and physical
+    networks.
+    """
     settings = topology.libvirt
     found = []
     if not settings.bridge:
@@ -146,7 +151,7 @@ def _bridge(topology: Topology, name: str = "") -> str:
 
 
 def domain_of(topology: Topology, node: Node, owner: str) -> Domain:
-    """The machine of a node, as far as that does not depend on the hypervisor.
+    """Return the machine of a node, as far as that does not depend on the hypervisor.
 
     Disks may stay without a machine, so their names say whose they are: there are other labs of that name.
     """
@@ -170,7 +175,7 @@ def domain_of(topology: Topology, node: Node, owner: str) -> Domain:
 
 
 def choose_cpu(domain: Domain, said: str) -> None:
-    """What the person said; otherwise all that KVM has, or what emulation is fastest with."""
+    """Return the CPU model: the given one, otherwise all that KVM has, or the fastest to emulate."""
     if said in ("host-passthrough", "host-model", "maximum"):
         domain.cpu_mode = said
     elif said:
@@ -184,7 +189,7 @@ def choose_cpu(domain: Domain, said: str) -> None:
 def seed_files(
     topology: Topology, node: Node, nics: Sequence[DomainNic], authorized: str, host_key: tuple[str, str]
 ) -> dict[str, str]:
-    """What the machine is: cloud-init's NoCloud data source, and a script that does the same without it."""
+    """Return what the machine is: cloud-init's NoCloud data source, and a script that does the same without it."""
     settings = topology.libvirt
     subnet = ipaddress.ip_network(settings.subnet)
     joined = settings.network != "isolated" and not settings.bridge
@@ -206,7 +211,7 @@ def seed_files(
 
 
 def seed_image(files: dict[str, str]) -> bytes:
-    """A CD labelled cidata with these files (ISO 9660 with Rock Ridge and Joliet names)."""
+    """Return a CD labelled cidata with these files (ISO 9660 with Rock Ridge and Joliet names)."""
     import pycdlib  # noqa: PLC0415  for new machines only
 
     image = pycdlib.PyCdlib()

@@ -115,7 +115,7 @@ class Console:
         return self
 
     def _read(self, stream: Any) -> None:
-        """Until the machine ends, or the next word after this is over."""
+        """Read until the machine ends, or until the next line after `over`."""
         with contextlib.suppress(libvirt.libvirtError):
             while not self._is_over and (data := stream.recv(4096)):
                 self.said += data
@@ -126,11 +126,11 @@ class Console:
 
     @property
     def text(self) -> str:
-        """All of it so far."""
+        """Return all of it so far."""
         return bytes(self.said).decode(errors="replace").replace("\r", "")
 
     def tail(self) -> str:
-        """The last lines of it."""
+        """Return the last lines of it."""
         lines = [line for line in self.text.splitlines() if line.strip()]
         return "\n".join(lines[-CONSOLE_TAIL:]) or "nothing"
 
@@ -140,7 +140,7 @@ class Console:
         return f"{self.stage()}, its console says: {text[-1].strip()}" if text else "no word on its console yet"
 
     def stage(self) -> str:
-        """How far the machine came."""
+        """Return how far the machine came."""
         text = self.text
         for word, stage in (("login:", "it is up, without network"), ("systemd", "its system was starting")):
             if word in text:
@@ -149,7 +149,7 @@ class Console:
 
 
 def kvm_works(connection: Any, name: str) -> bool:
-    """Whether a machine on KVM says its first word; what a hypervisor says of itself cannot be relied on."""
+    """Return True if a machine on KVM says its first word; what a hypervisor says of itself cannot be relied on."""
     xml = render("libvirt/try.xml.j2", name=name)
     try:
         domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY)

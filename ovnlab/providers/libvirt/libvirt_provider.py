@@ -98,16 +98,16 @@ class LibvirtProvider:
 
     @property
     def owner(self) -> str:
-        """Whose labs these are: of this user on this machine, in this state folder."""
+        """Return whose labs these are: of this user on this machine, in this state folder."""
         whose = f"{socket.gethostname()}\0{os.geteuid()}\0{self.folder.path}"
         return owner_of(self.folder, hashlib.sha256(whose.encode()).hexdigest()[:16])
 
     def hypervisor(self, uri: str) -> Hypervisor:
-        """The connection to one."""
+        """Return the connection to one."""
         return self._hypervisors.setdefault(uri, Hypervisor(uri))
 
     def _uris(self) -> list[str]:
-        """Where the lab has, or has had, machines."""
+        """Return where the lab has, or has had, machines."""
         try:
             noted = msgspec.json.decode((self.folder.path / "libvirt.json").read_bytes(), type=list[str])
         except (OSError, msgspec.DecodeError):
@@ -116,7 +116,7 @@ class LibvirtProvider:
         return list(dict.fromkeys([*noted, *wanted])) or [DEFAULT_URI]
 
     def _mark(self, found: Any) -> ET.Element | None:
-        """Our mark on a domain or network; None where it is somebody else's."""
+        """Return our mark on a domain or network; None where it is somebody else's."""
         try:
             text = found.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE)
         except libvirt.libvirtError:  # it has none
@@ -125,12 +125,12 @@ class LibvirtProvider:
         return mark if (mark.get("name"), mark.get("owner")) == (self.folder.name, self.owner) else None
 
     def _is_ours(self, network: Any) -> bool:
-        """Whether a network has our mark; libvirt has no call for it."""
+        """Return True if a network has our mark; libvirt has no call for it."""
         mark = ET.fromstring(network.XMLDesc()).find(f"metadata/{{{NAMESPACE}}}lab")  # noqa: S314  libvirt's own
         return mark is not None and (mark.get("name"), mark.get("owner")) == (self.folder.name, self.owner)
 
     def _domains(self, uris: Iterable[str] | None = None) -> list[tuple[str, Any, ET.Element]]:
-        """The domains of the lab: node, domain, mark."""
+        """Return the domains of the lab: node, domain, mark."""
         found = []
         for uri in self._uris() if uris is None else uris:
             with doing(uri):
@@ -167,7 +167,7 @@ class LibvirtProvider:
         return frozenset(node.name for node in nodes if self._answering[node.name])
 
     def defined_nodes(self) -> frozenset[str]:
-        """The nodes whose machines are defined."""
+        """Return the nodes whose machines are defined."""
         return frozenset(name for name, _, _ in self._domains())
 
     def stopped_reasons(self, names: Collection[str]) -> dict[str, str]:
@@ -175,14 +175,14 @@ class LibvirtProvider:
         return {name: _rests(domain) for name, domain, _ in self._domains() if name in names}
 
     def nodes(self) -> dict[str, SshMachine]:
-        """The nodes whose machines answer, by name."""
+        """Return the nodes whose machines answer, by name."""
         running = self.running()
         if self.topology is None:
             return {}
         return {node.name: self._machine(node) for node in self.topology.nodes if node.name in running}
 
     def node(self, name: str) -> SshMachine:
-        """A running node. Raises OvnlabError where it is not running."""
+        """Return a running node. Raises OvnlabError where it is not running."""
         found = self.nodes().get(name)
         if found is None:
             state = self.stopped_reasons([name]).get(name, "")
@@ -294,7 +294,7 @@ class LibvirtProvider:
         )
 
     def _pool(self, uri: str, name: str) -> Any:
-        """The storage pool; the one called default is made where it is not there."""
+        """Return the storage pool; the one called default is made where it is not there."""
         connection = self.hypervisor(uri).connection
         with doing(f"storage pool {name}"):
             try:
@@ -330,7 +330,10 @@ class LibvirtProvider:
         )
 
     def _upload(self, pool: Any, name: str, path: Path) -> str:
-        """The path on the hypervisor of a file in a pool. Beside one that is all there is an empty volume NAME.ok."""
+        """Return the path on the hypervisor of a file in a pool.
+
+        Beside one that is all there is an empty volume NAME.ok.
+        """
         with doing(f"storage pool {pool.name()}: {name}"):
             there = {volume.name(): volume for volume in pool.listAllVolumes()}
             if name in there and f"{name}.ok" in there:
@@ -410,7 +413,7 @@ class LibvirtProvider:
     def _make_disks(
         self, pool: Any, topology: Topology, node: Node, domain: Domain, boot: Boot, brought: HypervisorImage
     ) -> None:
-        """The overlay on the image, the seed, and further disks; those that are there stay as they are."""
+        """Make the overlay on the image, the seed, and further disks; existing ones stay as they are."""
         there = {volume.name(): volume for volume in pool.listAllVolumes()}
         overlay, _, *further = domain.volumes
         if overlay not in there:
@@ -422,7 +425,7 @@ class LibvirtProvider:
                 make_volume(pool, name, mebibytes * 2**20, "qcow2")
 
     def _make_seed(self, pool: Any, topology: Topology, node: Node, domain: Domain) -> None:
-        """A CD with what the machine is, as cloud-init's NoCloud and as a script of ours."""
+        """Make a CD with the machine's identity, as cloud-init's NoCloud and as a script of ours."""
         seed = domain.volumes[1]
         _delete(pool, [seed])
         files = seed_files(topology, node, domain.nics, self.keys.public, self.keys.host_key(node.name))
@@ -587,7 +590,7 @@ class LibvirtProvider:
 
     @property
     def is_half_back(self) -> bool:
-        """Whether somebody was killed who began the lab as it was when it was kept."""
+        """Return True if somebody was killed who began the lab as it was when it was kept."""
         return (self.folder.path / HALF_BACK).exists()
 
     def bring_back(self, topology: Topology, builds: Mapping[str, str]) -> bool:
@@ -657,7 +660,7 @@ class LibvirtProvider:
         SavedLab(self.folder).forget()
 
     def _snapshot(self, domains: Sequence[tuple[str, Any]], name: str) -> None:
-        """A snapshot of all machines at one moment. They run on, whatever comes of it."""
+        """Take a snapshot of all machines at one moment. They run on in any case."""
         xml = render("libvirt/snapshot.xml.j2", name=name)
 
         def keep(item: tuple[str, Any]) -> None:
@@ -707,7 +710,7 @@ class LibvirtProvider:
         self._go_on(domains)
 
     def snapshots(self) -> dict[str, int]:
-        """The snapshots that all machines have, and when each was made, in seconds since 1970."""
+        """Return the snapshots that all machines have, and when each was made, in seconds since 1970."""
         found: list[dict[str, int]] = []
         for name, domain, _ in self._domains():
             with doing(f"{name}: snapshots"):
@@ -725,7 +728,7 @@ class LibvirtProvider:
         return bool(having)
 
     def console(self, name: str) -> list[str]:
-        """The command that shows the serial console of a machine."""
+        """Return the command that shows the serial console of a machine."""
         domain = next((domain for node, domain, _ in self._domains() if node == name), None)
         if domain is None:
             raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
@@ -734,7 +737,7 @@ class LibvirtProvider:
     # ── looking at it ────────────────────────────────────────────────────────────────────────────────
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
-        """What libvirt is given, and the seeds of machines."""
+        """Return what libvirt is given, and the seeds of machines."""
         found = [(f"libvirt/{n.name}.network.xml", self._network_xml(topology, n)) for n in networks(topology)]
         for node in topology.nodes:
             domain = domain_of(topology, node, self.owner)
@@ -756,7 +759,7 @@ def _let_run(item: tuple[str, Any]) -> None:
 
 
 def _runs(domain: Any) -> bool:
-    """Whether a machine runs: one that was left paused, half-way through something, does not."""
+    """Return True if a machine runs: one that was left paused, half-way through something, does not."""
     return bool(domain.isActive()) and domain.info()[0] != libvirt.VIR_DOMAIN_PAUSED
 
 
@@ -779,12 +782,12 @@ def _rests(domain: Any) -> str:
 
 
 def _made(snapshot: Any) -> int:
-    """When a snapshot was made."""
+    """Return the creation time of a snapshot."""
     return int(ET.fromstring(snapshot.getXMLDesc()).findtext("creationTime", "0"))  # noqa: S314  libvirt's own
 
 
 def _volumes(mark: ET.Element) -> list[str]:
-    """The volumes of a machine, by its mark; libvirt takes the namespace off."""
+    """Return the volumes of a machine, by its mark; libvirt takes the namespace off."""
     return [volume.text or "" for volume in mark.iter("volume")]
 
 

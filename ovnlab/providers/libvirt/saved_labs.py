@@ -30,7 +30,7 @@ class Saved(msgspec.Struct, frozen=True):
 
     @property
     def snapshot(self) -> str:
-        """The name of the snapshots."""
+        """Return the name of the snapshots."""
         return snapshot_of(self.key)
 
 
@@ -43,7 +43,7 @@ class SavedLab:
         self.path = _root() / f"{folder.name}@{whose}"
 
     def read(self) -> Saved | None:
-        """What was kept, None where nothing was."""
+        """Return what was kept, None where nothing was."""
         try:
             return msgspec.json.decode((self.path / "saved.json").read_bytes(), type=Saved)
         except (OSError, msgspec.DecodeError):
@@ -77,7 +77,7 @@ class SavedLab:
 
 
 def snapshot_of(key: str) -> str:
-    """The name of the snapshots of a lab that is kept."""
+    """Return the name of the snapshots of a lab that is kept."""
     return f"ovnlab-{key}"
 
 

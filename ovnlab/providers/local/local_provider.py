@@ -54,11 +54,11 @@ class LocalNode(msgspec.Struct, frozen=True, dict=True):
         return context_in(self.pid)
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The nsenter that runs `argv` in the node."""
+        """Return the nsenter that runs `argv` in the node."""
         return enter(self.pid, argv)
 
     def connect(self, path: str) -> socket.socket | None:
-        """A connection to a UNIX socket of the node, None where nobody listens."""
+        """Return a connection to a UNIX socket of the node, None where nobody listens."""
         return connect(Path(f"/proc/{self.pid}/root{path}"))
 
 
@@ -86,11 +86,11 @@ class LocalProvider:
 
     @property
     def _builds(self) -> Path:
-        """What nodes see as /opt/ovnlab/builds."""
+        """Return what nodes see as /opt/ovnlab/builds."""
         return cache_root() / "builds"
 
     def _lab_init(self) -> int | None:
-        """The lab's PID 1 as this machine numbers it; None where the lab is not up."""
+        """Return the lab's PID 1 as this machine numbers it; None where the lab is not up."""
         if not self._is_held():
             return None
         script = str(self.folder.path / "lab.sh")
@@ -99,14 +99,14 @@ class LocalProvider:
         return next((pid for pid in candidates if script in processes.arguments(pid)), None)
 
     def _holder(self) -> int | None:
-        """The process number that the holder wrote down; None where that file is lost."""
+        """Return the process number that the holder wrote down; None where that file is lost."""
         try:
             return int((self.folder.path / "holder.pid").read_text())
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             return None
 
     def _is_held(self) -> bool:
-        """Whether a holder lives. It inherits a lock, so there is no process number to mistake."""
+        """Return True if a holder lives. It inherits a lock, so there is no process number to mistake."""
         try:
             descriptor = os.open(self.folder.path / "holder.lock", os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -132,16 +132,16 @@ class LocalProvider:
         return wait_until("the end of what holds the lab", look, timeout=ENDING)
 
     def is_up(self) -> bool:
-        """Whether the lab's holder lives."""
+        """Return True if the lab's holder lives."""
         return self._is_held()
 
     def pids(self) -> dict[str, int]:
-        """The PID 1 of each node that is alive, as this machine numbers it."""
+        """Return the PID 1 of each node that is alive, as this machine numbers it."""
         init = self._lab_init()
         return dict(processes.node_inits(init, self._script)) if init else {}
 
     def running(self) -> frozenset[str]:
-        """The names of the nodes that are alive."""
+        """Return the names of the nodes that are alive."""
         return frozenset(self.pids())
 
     def active(self) -> frozenset[str]:
@@ -149,21 +149,21 @@ class LocalProvider:
         return self.running()
 
     def defined_nodes(self) -> frozenset[str]:
-        """The names of the nodes that have files."""
+        """Return the names of the nodes that have files."""
         folder = self.folder.path / "nodes"
         return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
 
     def stopped_reasons(self, names: Collection[str]) -> dict[str, str]:
-        """Of processes that are not there nothing more is known."""
+        """Return nothing: of processes that do not run, no more is known."""
         del names
         return {}
 
     def nodes(self) -> dict[str, LocalNode]:
-        """The nodes that are alive, by name."""
+        """Return the nodes that are alive, by name."""
         return {name: LocalNode(name, pid) for name, pid in sorted(self.pids().items())}
 
     def node(self, name: str) -> LocalNode:
-        """A running node. Raises OvnlabError where it is not running."""
+        """Return a running node. Raises OvnlabError where it is not running."""
         found = self.nodes().get(name)
         if found is None:
             raise OvnlabError("is not running", where=name, hint=f"{self.folder.up_command()} brings it back")
@@ -190,7 +190,7 @@ class LocalProvider:
             raise
 
     def deliver(self, builds: Mapping[str, str]) -> None:
-        """Nodes see this machine's folder of builds."""
+        """Do nothing: nodes see this machine's folder of builds."""
 
     def _show_builds(self) -> None:
         """Let nodes that run see the folder of builds, where that is another one than when the lab began."""
@@ -223,7 +223,7 @@ class LocalProvider:
         return "\n".join(tail(path.read_text(errors="replace")) for path in paths if path.exists()).strip()
 
     def _write_files(self, topology: Topology, names: Sequence[str]) -> None:
-        """What the nodes' own mounts are laid on."""
+        """Write the files that are mounted over the nodes' own."""
         places = [str(self.folder.path), str(cache_root())]
         for place in places:
             if odd := sorted(set(place) & set(':,\\"')):
@@ -342,7 +342,7 @@ class LocalProvider:
         self.folder.remove()
 
     def _end(self) -> bool | None:
-        """One attempt to end the lab; True once nothing of it lives.
+        """Return one attempt to end the lab; True once nothing of it lives.
 
         PID 1 is killed rather than the holder, which waits for it: when the holder has ended, so has
         everything else.
@@ -356,7 +356,7 @@ class LocalProvider:
         return None
 
     def render(self, topology: Topology) -> list[tuple[str, str]]:
-        """The scripts that make the lab's namespaces."""
+        """Return the scripts that make the lab's namespaces."""
         names = [node.name for node in topology.nodes]
         return [
             *((f"local/{title}", text) for title, text in self._scripts(topology)),
@@ -365,7 +365,7 @@ class LocalProvider:
 
 
 def _python_of_nodes() -> str:
-    """A Python that nodes see: the one that runs this where it is below /usr or /opt."""
+    """Return a Python that nodes see: the one that runs this where it is below /usr or /opt."""
     found = os.path.realpath(sys.executable)
     return found if found.startswith(("/usr/", "/opt/")) and " " not in found and len(found) < 100 else SYSTEM_PYTHON
 
@@ -394,7 +394,7 @@ class _Link(msgspec.Struct, frozen=True):
 
 
 def _links(node: resolved.Node) -> list[_Link]:
-    """A node's NICs: eth1 on its underlay, the others on physical networks."""
+    """Return a node's NICs: eth1 on its underlay, the others on physical networks."""
     own = interface_name(node.name)
     segment = "underlay" if node.segment == "underlay" else _bridge(node.segment)
     first = [_Link(own, segment, "eth1", LARGEST_MTU)] if node.ip else []
@@ -403,10 +403,10 @@ def _links(node: resolved.Node) -> list[_Link]:
 
 
 def _stem(name: str) -> str:
-    """What the links of a node's further NICs begin with: its name, or a hash of it where that is too long."""
+    """Return what the links of a node's further NICs begin with: its name, or a hash of it where that is too long."""
     return name if len(name) <= 9 else hashlib.sha256(name.encode()).hexdigest()[:9]
 
 
 def _bridge(network: str) -> str:
-    """The bridge that is a physical network: no node and no NIC can have such a name."""
+    """Return the bridge that is a physical network: no node and no NIC can have such a name."""
     return interface_name(f"~{network}")

@@ -13,20 +13,20 @@ PATH = "/opt/ovnlab/current/sbin:/opt/ovnlab/current/bin:/usr/local/sbin:/usr/lo
 
 
 def environment() -> dict[str, str]:
-    """What a command in a node gets of this machine's environment: its terminal and language, no more."""
+    """Return what a command in a node gets of this machine's environment: its terminal and language, no more."""
     kept = {key: value for key, value in os.environ.items() if key in ("TERM", "LANG", "LC_ALL", "COLORTERM")}
     return {"PATH": PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", **kept}
 
 
 def enter(pid: int, argv: Sequence[str]) -> list[str]:
-    """The command that runs `argv` in all namespaces of a process, as root there."""
+    """Return the command that runs `argv` in all namespaces of a process, as root there."""
     entered = [*_user(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--wdns=/"]
     variables = [f"{key}={value}" for key, value in environment().items()]
     return ["nsenter", f"--target={pid}", *entered, "--", "env", "-i", *variables, *argv]
 
 
 def _user(pid: int) -> list[str]:
-    """The options that enter a process' user namespace: none where it has that of this process."""
+    """Return the options that enter a process' user namespace: none where it has that of this process."""
     if os.geteuid() != 0:
         return ["--user", "--preserve-credentials"]  # there are no others that it could take on
     try:

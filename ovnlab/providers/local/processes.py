@@ -12,7 +12,7 @@ MAX_DEPTH = 6
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process, none where it has ended."""
+    """Return the children of a process, none where it has ended."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:  # it has ended, or is not ours to see
@@ -20,7 +20,7 @@ def children(pid: int) -> list[int]:
 
 
 def arguments(pid: int) -> list[str]:
-    """The command line of a process, empty where it has ended."""
+    """Return the command line of a process, empty where it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     except OSError:  # it has ended, or is not ours to see
@@ -28,7 +28,7 @@ def arguments(pid: int) -> list[str]:
 
 
 def is_init(pid: int) -> bool:
-    """Whether a process is PID 1 of its own PID namespace, and alive."""
+    """Return True if a process is PID 1 of its own PID namespace, and alive."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:  # it has ended, or is not ours to see
@@ -38,7 +38,7 @@ def is_init(pid: int) -> bool:
 
 
 def node_inits(lab_init: int, script: str) -> Iterator[tuple[str, int]]:
-    """The nodes of a lab: each name, and its PID 1 as this machine numbers it.
+    """Yield the nodes of a lab: each name, and its PID 1 as this machine numbers it.
 
     A node's PID 1 runs `sh SCRIPT NAME …`.
     """
@@ -55,12 +55,14 @@ def node_inits(lab_init: int, script: str) -> Iterator[tuple[str, int]]:
 
 
 def find(script: str) -> list[int]:
-    """The processes of this machine that run `sh SCRIPT` as PID 1 of their PID namespace."""
+    """Return the processes of this machine that run `sh SCRIPT` as PID 1 of their PID namespace."""
     return [pid for pid in _all() if arguments(pid)[1:2] == [script] and is_init(pid)]
 
 
 def starters(script: str) -> list[int]:
-    """The processes of this machine that have started `sh SCRIPT` in namespaces of its own, and wait for its end."""
+    """Return the processes of this machine that have started `sh SCRIPT` in namespaces of its own, and wait for its
+    end.
+    """
     return [pid for pid in _all() if (argv := arguments(pid))[:1] == ["unshare"] and argv[-2:] == ["sh", script]]
 
 
