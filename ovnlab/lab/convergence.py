@@ -19,7 +19,7 @@ from ovnlab.parallel import for_each
 from ovnlab.providers.base import Provider
 from ovnlab.reporting import Reporter
 from ovnlab.tasks import bind as binding
-from ovnlab.tasks import daemons, neighbours
+from ovnlab.tasks import conversion, daemons, neighbours
 from ovnlab.tasks.probe import BoundVM
 from ovnlab.topology.resolved import VM, Node, Topology
 
@@ -52,6 +52,29 @@ class Convergence(msgspec.Struct, frozen=True):
         for zone in dict.fromkeys(found.zone for found in changes):
             mine = [found for found in changes if found.zone == zone]
             change.apply(self.central(zone).context, endpoints.of_zone(self.topology, zone), mine)
+
+    def check_conversions(self, seen: LabState) -> None:
+        """Convert a copy of each Northbound database that gets other software, before anything is changed.
+
+        Raises OvnlabError with the rows in the way where one cannot be converted.
+        """
+        running = RunningNodes(self.provider.nodes())
+        names = [
+            node.name
+            for node in self.topology.nodes
+            if node.central and node.name in seen.nodes and node.name in running
+            if seen.nodes[node.name].build != self.builds.get(node.name, "")
+        ]
+        if not names:
+            return
+        self.provider.deliver({name: self.builds[name] for name in names if name in self.builds})
+
+        def check(name: str) -> str:
+            return conversion.check(running[name].context, name, self.builds.get(name, ""))
+
+        for sentence in for_each(names, check):
+            if sentence:
+                self.reporter.note(sentence)
 
     def remove_nodes(self, names: Sequence[str]) -> list[str]:
         """Remove nodes, and what the databases know of them. The zones none of whose databases runs."""

@@ -22,7 +22,7 @@ from ovnlab.lab.binding import Specs
 from ovnlab.lab.convergence import Convergence, founder
 from ovnlab.lab.death_watch import DeathWatch, relied_on
 from ovnlab.lab.fast_probe import ask, ask_once
-from ovnlab.lab.plan import LabState, Plan, bindings, plan
+from ovnlab.lab.plan import LabState, Plan, binding_again, bindings, plan
 from ovnlab.nodes.node import RunningNode
 from ovnlab.nodes.target import Target
 from ovnlab.northbound import change, interconnection, live, matches
@@ -643,6 +643,8 @@ class Lab:
         first = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults)
         asked = self._check_matches(topology, source, first)
         work = self._convergence(topology, faults)
+        if not fresh:
+            work.check_conversions(seen)
         unaware: list[str] = []
         if first.remove:
             self._wake_databases(work, topology, seen, leaving=first.remove)
@@ -670,7 +672,7 @@ class Lab:
             if unaware:  # databases of a node that was dead come back knowing what they knew
                 work.forget_nodes(list(first.remove), unaware)
             if not fresh:
-                seen = self.look(topology)
+                before, seen = seen, self.look(topology)
                 seen.require_rows()
                 again = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults)
                 first = replace(
@@ -679,7 +681,7 @@ class Lab:
                     stale_transit=again.stale_transit,
                     changes=again.changes,
                     unbind=again.unbind,
-                    bind=again.bind,
+                    bind=binding_again(first, again, before, seen),
                 )
         if not asked:
             self._check_matches(topology, source, first)

@@ -380,6 +380,17 @@ def bindings(
     return _frozen(unbind), _frozen(bind)
 
 
+def binding_again(first: Plan, again: Plan, before: LabState, now: LabState) -> dict[str, tuple[VM, ...]]:
+    """Return what the second of two plans binds, and what was bound before and a switch's new database lacks."""
+    there = now.bound() | {vm.name for todo in (first.unbind, again.bind) for vms in todo.values() for vm in vms}
+    bind = {name: list(vms) for name, vms in again.bind.items()}
+    for name, state in before.nodes.items():
+        lost = [found.vm for found in state.vms if found.vm is not None and found.name not in there]
+        if lost and name in now.nodes:
+            bind.setdefault(name, []).extend(lost)
+    return _frozen(bind)
+
+
 def _made_otherwise(vm: VM, state: NodeState | None) -> BoundVM | None:
     """Return what is bound there as a fake VM with other VLAN devices or servers, which must go first."""
     for bound in state.vms if state is not None else ():

@@ -21,6 +21,9 @@ Watch = Callable[[], AbstractContextManager[Traffic | None]]
 
 GO_ON = "the same command once more goes on with it; `ovnlab up` makes the lab what its file says"
 
+Before = Mapping[str, tuple[Software, str]]
+"""What nodes had before: software, and the key of its build."""
+
 
 @dataclass(frozen=True)
 class UpgradeStep:
@@ -56,7 +59,8 @@ def upgrade(
     """Give nodes other software, one after the other; each is in sync before the next.
 
     `software` says what a node is to have, by what it has. Everything is built before anything is changed, and before
-    traffic is watched. Raises OvnlabError where a node does not come back; the others stay as they are.
+    traffic is watched. Raises OvnlabError where a node does not come back; every node has the software then that it had
+    before.
     """
     lab.central()
     topology = lab.topology
@@ -74,6 +78,9 @@ def _upgraded(
     keys: Mapping[str, str],
     watch: Watch,
 ) -> list[UpgradeStep]:
+    found = {node.name: node.software for node in lab.topology.nodes}
+    states = lab.states()
+    had = {name: (found[name], states[name].build) for name in names if name in states}
     with watch() as traffic:
         steps: list[tuple[UpgradeStep, int, int]] = []
         for name in names:
@@ -85,9 +92,10 @@ def _upgraded(
             try:
                 lab.set_software(name, wanted[name], keys[name])
             except OvnlabError as error:
-                error.hint = error.hint or GO_ON
-                done = (f"{step.node} is upgraded: {step.after}" for step, _, _ in steps)
-                error.detail = "\n".join(filter(None, [error.detail, *done]))
+                begun = [name, *(step.node for step, _, _ in reversed(steps))]
+                left = _undo(lab, begun, had)
+                error.detail = "\n".join(filter(None, [error.detail, *left]))
+                error.hint = error.hint or (GO_ON if left else "the lab runs what it ran before")
                 raise
             seconds = CLOCK.monotonic() - began
             steps.append((UpgradeStep(name, before, _software(lab, name), round(seconds, 3), None), start_ns, now_ns()))
@@ -97,6 +105,18 @@ def _upgraded(
         UpgradeStep(step.node, step.before, step.after, step.seconds, traffic.loss(start_ns, end_ns))
         for step, start_ns, end_ns in steps
     ]
+
+
+def _undo(lab: Lab, names: Sequence[str], had: Before) -> list[str]:
+    """Give nodes the software back that they had. Returns a line for each that has not got it."""
+    left = []
+    for name in (name for name in names if name in had):
+        lab.reporter.step(f"undoing the upgrade of {name}")
+        try:
+            lab.set_software(name, *had[name])
+        except OvnlabError as error:
+            left.append(f"{name} has not got its software back: {error}")
+    return left
 
 
 def _software(lab: Lab, name: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from ovnlab.ovsdb import endpoints
 from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.tasks import damage
-from ovnlab.tasks.damage import Damage
+from ovnlab.tasks.damage import Damage, Unconverted
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.topology.resolved import Node, Topology
@@ -248,12 +248,12 @@ def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
 
 
 class StartedDaemons(msgspec.Struct, frozen=True):
-    """What came of starting a node: what was damaged of its databases, and the process ID of its ovs-vswitchd there.
+    """What came of starting a node: what is lost of its databases, and the process ID of its ovs-vswitchd there.
 
     That is 0 where the node has none.
     """
 
-    damage: tuple[Damage, ...]
+    damage: tuple[Damage | Unconverted, ...]
     switch: int
 
 

@@ -1,4 +1,4 @@
-"""Databases that a crash has damaged: which they are, and what became of them."""
+"""Databases that a crash has damaged, or that other software cannot have: which they are, and what became of them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ TITLES = {
     "conf.db": "the local OVS database",
     "ovnnb_db.db": "the Northbound database",
     "ovnsb_db.db": "the Southbound database",
+    "ovn_ic_nb_db.db": "the interconnection's Northbound database",
+    "ovn_ic_sb_db.db": "the interconnection's Southbound database",
 }
 MOST_NAMES = 10
 """Names that one sentence lists."""
@@ -45,8 +47,27 @@ class Damage(msgspec.Struct, frozen=True):
         return said
 
 
-def parse(printed: str) -> Iterator[Damage]:
-    """Yield what the script of a node says of its databases (templates/node/lib/keep-readable-database.sh.j2)."""
+class Unconverted(msgspec.Struct, frozen=True):
+    """A database that could not be converted to the schema of other software, and was made anew.
+
+    `aside` is where the old file is, empty for a member of a cluster, all of which is empty then.
+    """
+
+    path: str
+    aside: str
+    reason: str
+
+    def sentence(self, node: str, known: Collection[str]) -> str:
+        """Return what a person is told of it."""
+        del known
+        title = TITLES.get(self.path.rpartition("/")[2], self.path)
+        said = f"{node}: {title} cannot be converted to the schema of its new software: it is made anew"
+        kept = f", and the old file is {self.aside}" if self.aside else ""
+        return f"{said}{kept} ({self.reason})"
+
+
+def parse(printed: str) -> Iterator[Damage | Unconverted]:
+    """Yield what templates/node/start-switch.sh.j2 and what it includes say of the databases of a node."""
     names: list[str] = []
     for line in printed.splitlines():
         match line.split():
@@ -55,6 +76,8 @@ def parse(printed: str) -> Iterator[Damage]:
             case ["ovnlab:", "damaged", path, aside, *recovered]:
                 yield Damage(path, aside, bool(recovered), tuple(names))
                 names = []
+            case ["ovnlab:", "unconverted", path, aside, *reason]:
+                yield Unconverted(path, "" if aside == "-" else aside, " ".join(reason).removeprefix("ovsdb-tool: "))
 
 
 class MemberFile(msgspec.Struct, frozen=True):
