@@ -1,4 +1,4 @@
-"""What ovnlab takes of the disk, and what of it nothing uses any more."""
+"""Disk usage of ovnlab, and what can be removed because nothing uses it any more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OLD_NS = 7 * 24 * 3600 * 10**9
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that nothing uses, and that is made again where it is wanted after all. `size` is in bytes."""
+    """A file or folder that nothing uses, and that is made again on demand. `size` is in bytes."""
 
     what: str
     path: Path

@@ -1,4 +1,4 @@
-"""What this machine lacks, and the command that mends it. Things are tried, not looked up."""
+"""Requirements of this machine, and the commands that meet them. Things are tried, not looked up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ovnlab.state import NEEDED_BYTES, cache_root, state_root
 
 @dataclass(frozen=True)
 class Requirement:
-    """One thing that a lab needs. `fix` is a command as an argument list, empty where there is none to give.
+    """A requirement of a lab. `fix` is a command as an argument list, empty where there is none to give.
 
     `optional`: a lab does without it.
     """

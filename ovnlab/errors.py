@@ -21,7 +21,7 @@ import msgspec
 
 
 class OvnlabError(Exception):
-    """What went wrong, where, and what can be done about it.
+    """An error with a message, a place and a hint.
 
     `message` is one sentence for the person at the keyboard, `where` a file:line, node, step or command,
     `hint` something that can be acted on, `detail` lines that explain it (the tail of a log).
@@ -47,7 +47,7 @@ class UsageError(OvnlabError):
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
-    """One mistake in a topology. Lines and columns count from 1; `option` names a --set that holds it."""
+    """A problem in a topology. Lines and columns count from 1; `option` names a --set that holds it."""
 
     line: int
     column: int
@@ -100,4 +100,4 @@ class LoginRefused(OvnlabError):
 
 
 class Timeout(OvnlabError):
-    """What was awaited did not come before its deadline."""
+    """A deadline that passed before the awaited thing came."""

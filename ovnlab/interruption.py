@@ -13,7 +13,7 @@ import threading
 
 
 class Interruption:
-    """Whether this process is to end what it does."""
+    """A flag that tells this process to end what it does."""
 
     asked = False
 

@@ -27,7 +27,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Exec:
-    """What `podman exec` is asked for."""
+    """A parsed `podman exec`."""
 
     node: str
     argv: tuple[str, ...]

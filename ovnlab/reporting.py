@@ -1,4 +1,4 @@
-"""Who is told how far things are."""
+"""The interface for progress reports."""
 
 from __future__ import annotations
 

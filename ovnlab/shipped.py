@@ -1,4 +1,4 @@
-"""What is shipped with ovnlab and meant to be read and changed: templates/, topologies/ and Vagrantfile.j2.
+"""Files that are shipped with ovnlab to be read and changed: templates/, topologies/ and Vagrantfile.j2.
 
 They stand at the top of the repository; the wheel carries them inside the package.
 """

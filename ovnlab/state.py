@@ -1,4 +1,4 @@
-"""Where ovnlab keeps what, and the lab's stored state: for finding labs, never for believing them.
+"""Folders of ovnlab, and the stored state of labs: for finding labs, never for believing them.
 
 $XDG_STATE_HOME/ovnlab/labs/NAME/       a lab: lab.json, and what its nodes write
 $XDG_STATE_HOME/ovnlab/labs/NAME.lock   who is working on it
@@ -45,7 +45,7 @@ class Base(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What is remembered of a lab between two commands.
+    """The record of a lab between two commands.
 
     `source` is the file that it was made from; `complete` is False while `up` works, and after an `up` that failed.
     `options` are the words of `up` that put something over the file.

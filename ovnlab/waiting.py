@@ -13,7 +13,7 @@ from ovnlab.interruption import check
 
 
 class Clock(Protocol):
-    """What waiting needs of time, in seconds."""
+    """The clock that waiting uses, in seconds."""
 
     def monotonic(self) -> float:
         """Return seconds since some moment in the past."""

@@ -1,4 +1,4 @@
-"""What a lab's own state says of it: pure functions of a status. Nothing here asks or sends anything."""
+"""Assertions on the state of a lab: pure functions of a status. Nothing here asks or sends anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check came to."""
+"""Results of checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was looked at: what it is, what it should be like, and what it is like.
+    """The result of one check: its subject, what was expected and what was observed.
 
     `kind` is what it is about (daemons, chassis, tunnels, ...), `hint` what can be done where it does not hold.
     """

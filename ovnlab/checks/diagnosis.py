@@ -1,4 +1,4 @@
-"""What is wrong with a lab: causes first, and under each the pairs that fail because of it.
+"""Diagnosis of a lab: causes first, and under each the pairs that fail because of it.
 
 The snapshot is read first, then packets are sent between fake VMs. For those that get no answer it is asked what OVN's
 own logic makes of them, and which finding is on their way. What nothing explains is traced.
@@ -64,7 +64,7 @@ class RankedCause:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All of it. `unexplained` are pairs that fail for no reason that could be seen; `tried` pairs were tried."""
+    """A diagnosis. `unexplained` are failing pairs without a visible reason; `tried` pairs were tried."""
 
     lab: str
     found: tuple[RankedCause, ...]

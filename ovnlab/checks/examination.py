@@ -69,7 +69,7 @@ class FileCheckResult:
 
 @dataclass(frozen=True)
 class Examination:
-    """All that was found.
+    """The results of an examination.
 
     Of `of_pairs` pairs those in `pairs` were tried, chosen by `seed` where not all. Hints name the lab where it
     `is_one_of_several`.

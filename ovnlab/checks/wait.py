@@ -20,7 +20,7 @@ KINDS = ("hv-synced", "port-up", "chassis")
 
 @dataclass(frozen=True)
 class Condition:
-    """What is waited for: `hv-synced`, `port-up` of a logical switch port, or a registered `chassis`."""
+    """A condition to wait for: `hv-synced`, `port-up` of a logical switch port, or a registered `chassis`."""
 
     kind: str
     name: str = ""

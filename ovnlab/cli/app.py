@@ -38,7 +38,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """All commands. The module of a command is imported when that command is asked for."""
+    """The group of all commands. The module of a command is imported when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of the help."""

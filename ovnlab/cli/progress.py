@@ -55,7 +55,7 @@ WORTH_TELLING = 2.0
 
 
 class LiveProgress(Reporter):
-    """What the lab is at, and below it each node, with the time that it took so far where that is worth telling."""
+    """A live display of the lab's step and, below it, of each node with the time that it took so far."""
 
     def __init__(self, live: Live) -> None:
         self.live = live

@@ -1,4 +1,4 @@
-"""What a picture needs to know of a lab that runs. Plain data: who asks the lab is no matter of the picture's."""
+"""The state of a running lab as a picture needs it: plain data, whoever reads the lab."""
 
 from __future__ import annotations
 

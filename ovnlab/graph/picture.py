@@ -1,4 +1,4 @@
-"""What a picture of a lab shows: everything that is drawn, as data, whatever it is drawn in.
+"""The contents of a picture of a lab as data, independent of the format that it is drawn in.
 
 Nothing here knows of coordinates, colours or languages; `portray` makes it of a topology.
 """
@@ -19,7 +19,7 @@ UNDERLAY = "underlay"
 
 
 class State(StrEnum):
-    """What is known of a port's binding."""
+    """The state of a port's binding."""
 
     BOUND = "bound"
     UNBOUND = "unbound"
@@ -159,7 +159,7 @@ class RouterPicture:
 
 @dataclass(frozen=True)
 class Badge:
-    """Something that a switch has, in a word or two, and the details."""
+    """A property of a switch in a word or two, and its details."""
 
     text: str
     details: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""How wide text is, without a font to ask: estimates that are rather too wide than too narrow."""
+"""Estimates of the width of text without a font: rather too wide than too narrow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Mermaid and DOT write into their boxes: the parts of a picture as lines of text."""
+"""Text for the boxes of Mermaid and DOT: the parts of a picture as lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OVN may do with a packet: one way, or where it chooses, each of several.
+"""Alternative paths of a packet: one, or each of several where OVN chooses.
 
 It chooses among the members of a `select` (routes and policies of several next hops) and among a load balancer's
 backends (ovn-sb(5), Logical_Flow actions); ovn-trace(8) takes one of them at random.

@@ -61,7 +61,7 @@ Report = Callable[[str], None]
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What the archive is of. `missing` names the nodes that did not answer, and why."""
+    """The description of an archive. `missing` names the nodes that did not answer, and why."""
 
     lab: str
     time: int
@@ -213,7 +213,7 @@ def _topology(path: Path, root: Path) -> Topology:
 
 
 class _Bounded(io.RawIOBase):
-    """What an archive holds, uncompressed, up to MOST_UNPACKED bytes: a few may be compressed from very many.
+    """The uncompressed contents of an archive, up to MOST_UNPACKED bytes: few may be compressed from very many.
 
     A single read is what fits into memory. Raises tarfile.ReadError for more.
     """

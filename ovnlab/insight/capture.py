@@ -41,7 +41,7 @@ KERNEL_DEVICES = ("genev_sys_6081", "vxlan_sys_4789")
 
 @dataclass(frozen=True)
 class CaptureRequest:
-    """What is captured: places by name, all where there are none; before or after encapsulation on nodes.
+    """The interfaces to capture on by name, all where none is given; before or after encapsulation on nodes.
 
     `count` is 0 and `seconds` None for no end; `bfd` says that the probes of tunnels are wanted as well.
     """
@@ -246,7 +246,7 @@ def _ordered(
 
 @dataclass(frozen=True)
 class CaptureResult:
-    """What a capture into a file came to: packets written, and those that the kernel had no room for."""
+    """The result of a capture into a file: packets written, and packets that the kernel dropped."""
 
     packets: int
     lost: int

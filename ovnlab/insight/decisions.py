@@ -1,4 +1,4 @@
-"""What OVN means to come of a packet, and which row of the Northbound database decided that."""
+"""The outcome that OVN means for a packet, and the row of the Northbound database that decides it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a packet, down to what is inside a tunnel's header. Never raises: what is wrong with it is told.
+"""Dissection of packets, down to the inside of a tunnel. Never raises: malformed parts become text.
 
 Only what a lab is looked at for: Ethernet, VLANs, ARP, IPv4 and IPv6, ICMP, TCP, UDP, Geneve and VXLAN.
 """

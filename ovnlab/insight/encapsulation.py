@@ -1,4 +1,4 @@
-"""What a tunnel's header says in OVN's terms: Geneve (RFC 8926), VXLAN (RFC 7348) and ovn-architecture(7)."""
+"""Tunnel headers in OVN's terms: Geneve (RFC 8926), VXLAN (RFC 7348) and ovn-architecture(7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found out about one packet and its answer: the data that a verdict is made of."""
+"""Evidence about one packet and its reply: the data that a verdict is made of."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back of a packet, or why nothing did.
+    """The reply to a packet, or why none came.
 
     `state` is `came`, `refused` (the receiver said that nothing listens), `none` (an answer was due, and is lost),
     `beyond` (it left the lab, and what happens there cannot be seen), or `unknown`. `said` is a sentence; `back` the
@@ -65,7 +65,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class ProbeCount:
-    """How many of several packets that were sent at once arrived, and were answered; None where none is answered."""
+    """Counts of several packets sent at once: arrived and answered; None where none is answered."""
 
     sent: int
     arrived: int
@@ -83,7 +83,7 @@ class ProbeCount:
 
 @dataclass(frozen=True)
 class Trace:
-    """All of it. `outcome` is delivered, answered (a router did), rejected, dropped, or left (the lab, by a NIC).
+    """A trace of one packet. `outcome` is delivered, answered (by a router), rejected, dropped, or left (by a NIC).
 
     `came` is where the answer was listened for, None where none was due. `stopped` says why the logical flows may not
     be what the Northbound database says.

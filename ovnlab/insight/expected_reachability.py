@@ -1,4 +1,4 @@
-"""What OVN means to come of many packets: one ovn-trace for all of them, where `trace` asks for one in every detail."""
+"""Expected reachability of many pairs by one ovn-trace, where `trace` looks at one in every detail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TRANSLATED = ("ct_lb", "ct_dnat", "ct_snat")
 
 @dataclass(frozen=True)
 class Intent:
-    """What is meant to come of a packet: delivered, answered, rejected, dropped, not sent, or unknown.
+    """The expected outcome of a packet: delivered, answered, rejected, dropped, not sent, or unknown.
 
     `reason` is what decides that, or why it is not known. `unanswered` says that what is meant of its answer is not
     known: that of a machine outside, or of a packet whose addresses are translated on the way.

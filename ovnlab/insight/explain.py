@@ -1,4 +1,4 @@
-"""All about one logical port: what was asked for, what became of it, where it is, and why it is down if it is."""
+"""Explanation of one logical port: its configuration, its binding, where it is, and why it is down."""
 
 from __future__ import annotations
 

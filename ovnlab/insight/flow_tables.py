@@ -76,7 +76,7 @@ class DescribedFlow:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which flows are wanted: all where nothing is said."""
+    """A filter of flows: an empty field matches all."""
 
     active: bool = False
     port: str = ""

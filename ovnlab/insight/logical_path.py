@@ -1,4 +1,4 @@
-"""Where each part of a logical trace runs: the chassis one after the other, and the tunnels between them."""
+"""The chassis that run each part of a logical trace, one after the other, and the tunnels between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ovnlab.insight.ovn_trace import INSIDE, PortOutput, Section
 
 @dataclass(frozen=True)
 class Leg:
-    """What runs on one chassis.
+    """The part of a logical path on one chassis.
 
     `tunnel` is the one that the packet comes in by, `localnet` the port by which it comes in from a physical network
     instead; neither on the first. `origin` is the chassis that it comes from.

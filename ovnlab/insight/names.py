@@ -68,7 +68,7 @@ class LogicalPort:
 
 @dataclass(frozen=True)
 class Encap:
-    """Where tunnels to a chassis end."""
+    """A tunnel endpoint of a chassis."""
 
     chassis: str
     type: str

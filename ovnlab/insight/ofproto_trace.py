@@ -1,4 +1,4 @@
-"""What a switch does with a packet: `ovs-appctl ofproto/trace`, run and understood (ovs-vswitchd(8)).
+"""Output of `ovs-appctl ofproto/trace` (ovs-vswitchd(8)): how a switch handles a packet.
 
 It prints for people only. What of it is not understood here is kept, and said.
 """
@@ -93,7 +93,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass through the tables, from a flow to the actions of the datapath.
+    """A pass through the tables, from a flow to the actions of the datapath.
 
     `resumes` what connection tracking put off, and `translated` says whether addresses are by then what that makes of
     them: ofproto/trace does so since OVS 3.0.
@@ -129,7 +129,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class PhysicalTrace:
-    """All passes of one packet on one node, and the lines that were not understood."""
+    """The passes of one packet on one node, and the lines that were not understood."""
 
     node: str
     passes: tuple[Pass, ...]

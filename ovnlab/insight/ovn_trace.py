@@ -1,4 +1,4 @@
-"""What OVN means to do with a packet: ovn-trace(8), run and understood.
+"""Output of ovn-trace(8): how the logical network handles a packet.
 
 ovn-trace prints for people only. What of it is not understood here is kept, and said.
 """
@@ -129,7 +129,7 @@ class Section:
 
 @dataclass(frozen=True)
 class LogicalTrace:
-    """What ovn-trace said: the microflow as OpenFlow has it, what was done, and the lines that were not understood."""
+    """The output of ovn-trace: the microflow, what was done, and the lines that were not understood."""
 
     flow: str
     sections: tuple[Section, ...]

@@ -1,4 +1,4 @@
-"""What the switches of a way do with a packet: ofproto/trace on each chassis, from the NIC in to the NIC out."""
+"""The path of a packet through switches: ofproto/trace on each chassis, from NIC to NIC."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OWN = re.compile(r"(?:reg10|recirc_id)=[^,]*")
 
 @dataclass(frozen=True)
 class SwitchTrace:
-    """What the switch of a chassis does, beside what OVN means to be done there.
+    """The trace of a packet in the switch of a chassis, beside what OVN means to happen there.
 
     `arrival` is how the packet passes the bridge of the NIC that it comes in by, None where that was not asked or is
     no bridge. `missing` are the logical flows that should have matched and did not, in order; `strays` the chassis that
@@ -58,7 +58,7 @@ class SwitchTrace:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a packet comes into the switch of a chassis: a bridge, and the flow without its headers."""
+    """The entry of a packet into a switch: a bridge, and the flow without its headers."""
 
     bridge: str
     flow: str

@@ -1,4 +1,4 @@
-"""One real packet: where it has to pass, and where it is seen."""
+"""Capture of one probe packet at the points that it has to pass."""
 
 from __future__ import annotations
 

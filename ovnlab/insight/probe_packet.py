@@ -31,16 +31,16 @@ _EPHEMERAL = (49152, 65535)
 
 
 class NoNextHop(OvnlabError):
-    """Nothing leaves a machine for an address: it is not known whom to send it to."""
+    """A machine that sends nothing to an address, because it knows no next hop."""
 
 
 class NoRoute(NoNextHop):
-    """Nothing leaves a machine for an address, because it has no route there."""
+    """A machine that sends nothing to an address, because it has no route there."""
 
 
 @dataclass(frozen=True)
 class End:
-    """One of the two: a fake VM, another machine of the topology, or only an address.
+    """An end of a packet's path: a fake VM, another machine of the topology, or only an address.
 
     `port` is its logical port, `node` where it is, `place` what runs commands there, None for a mere address.
     """
@@ -89,7 +89,7 @@ class ProbePacket:
 
 @dataclass(frozen=True)
 class TraceRequest:
-    """What a trace is asked for. `ip` says which of the destination's addresses is meant, empty for any."""
+    """A request for a trace. `ip` selects one of the destination's addresses, empty for any."""
 
     source: str
     destination: str
@@ -348,7 +348,7 @@ def _of_version(ips: tuple[str, ...], version: int) -> str:
 
 @dataclass(frozen=True)
 class EgressRoute:
-    """How a machine reaches an address: its next hop (itself where it is near), and the MACs that it knows."""
+    """The route of a machine to an address: the next hop (itself if it is near), and the MACs that it knows."""
 
     hop: str | None
     neighbours: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What comes back of a packet: whether an answer is due, whether it came, and the packet that it would have been."""
+"""Replies to packets: whether one is due, whether it came, and the packet that it would be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lab is at one moment, read once: every node, its switch and fake VMs, and both databases of each zone.
+"""A snapshot of a lab, read once: every node, its switch and fake VMs, and both databases of each zone.
 
 All questions are asked at the same time, each with a limit of LIMIT seconds. What could not be read is part of the
 snapshot, with the reason: silence is a fact, and is never taken for "there is nothing".
@@ -86,7 +86,7 @@ PARTS = frozenset({"nodes", "northbound", "southbound"})
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one question: its text, or why there is none."""
+    """The answer to one question: its text, or why there is none."""
 
     text: str
     code: int

@@ -54,7 +54,7 @@ class CapturedPacket:
 
 
 class Capture:
-    """One tcpdump. It ends when this program does, however that ends: it goes on as long as its input is open."""
+    """A running tcpdump. It ends with this program: it goes on as long as its input is open."""
 
     def __init__(
         self, place: CapturePoint, filters: str, *, snapshot: int = SNAPSHOT, into: IO[bytes] | None = None

@@ -1,4 +1,4 @@
-"""What OVS's tools print for people, as data: OpenFlow flows, and the state of OpenFlow ports."""
+"""Parsers of what OVS's tools print for people: OpenFlow flows, and the state of OpenFlow ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One packet, three times: what OVN means to do with it, what the switches do with it, and what is seen of it.
+"""A trace of one packet in three views: logical network, switches, and real packets.
 
 The first is ovn-trace's word, the second ofproto/trace's on each chassis of the way, the third one real packet that is
 sent and captured where it has to pass. Where they do not agree, the first place is told where they part. An answer that
@@ -188,7 +188,7 @@ def _of_answer(asked: ProbePacket, watch: WatchPoint) -> WatchPoint:
 
 @dataclass(frozen=True)
 class Planned:
-    """One way that OVN may mean a packet to take, and where it is to be seen on it."""
+    """A path that OVN may choose for a packet, and the points to watch on it."""
 
     meant: LogicalTrace
     legs: tuple[Leg, ...]

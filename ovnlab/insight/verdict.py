@@ -1,4 +1,4 @@
-"""Whether logic and reality agree about a packet, and if not, where they part and why."""
+"""The verdict on a trace: whether logic and reality agree, and if not, where they part and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ovnlab.topology.resolved import VM
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence. Where they differ, `place` is where they part, and `cause` why, as far as that can be seen."""
+    """A verdict in one sentence. `place` is where the views part, `cause` why, as far as that can be seen."""
 
     agrees: bool
     sentence: str

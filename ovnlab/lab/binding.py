@@ -1,4 +1,4 @@
-"""What `ovnlab bind` binds: a port of the file, one that somebody made, or a new one."""
+"""Ports that `ovnlab bind` binds: of the file, made by hand, or new ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ovnlab.topology.unknown_name import unknown_name
 
 
 class Specs:
-    """What fake VMs are to be bound as, and the ports that have to be created for that."""
+    """The specifications of fake VMs to bind, and the ports that have to be created for them."""
 
     def __init__(
         self, topology: Topology, seen: LabState, network: str | None, ip: str | None, mac: str | None

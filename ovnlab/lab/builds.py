@@ -1,4 +1,4 @@
-"""What is built from source for the nodes of labs. Most labs have nothing of it, and load nothing for it."""
+"""Builds from source for the nodes of labs. Labs without any load nothing for it."""
 
 from __future__ import annotations
 

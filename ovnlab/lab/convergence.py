@@ -1,4 +1,4 @@
-"""What `up` does to the nodes of a lab, step by step; `lab` knows the order, and when."""
+"""The steps of `up` on the nodes of a lab; `lab` knows their order."""
 
 from __future__ import annotations
 

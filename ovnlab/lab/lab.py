@@ -67,7 +67,7 @@ MOST_OF_A_LOG = 200_000
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What `up` is asked for: a topology file and what the command line puts over it."""
+    """A request for `up`: a topology file and the settings of the command line over it."""
 
     path: str
     settings: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What `up` did, or would do, and how many fake VMs are bound then."""
+    """The result of `up`, or of its dry run, and how many fake VMs are bound then."""
 
     topology: Topology
     plan: Plan
@@ -111,7 +111,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Removal(msgspec.Struct, frozen=True):
-    """What `down` removed: the lab, or what was kept of it for the next `up`."""
+    """The result of `down`: whether a lab was removed, or only what was kept of it for the next `up`."""
 
     removed: bool
     forgot: bool

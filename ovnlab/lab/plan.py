@@ -1,4 +1,4 @@
-"""What is missing between a topology and a lab as it is. Pure: looks at nothing, changes nothing."""
+"""The plan from a lab as it is to its topology. Pure: looks at nothing, changes nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LabState(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """All that `up` has to do, by what it is done to. Empty where the lab is as the topology says.
+    """The work of `up`, grouped by what it is done to. Empty where the lab is as the topology says.
 
     `build` is what has to be built first.
     """

@@ -27,7 +27,7 @@ Before = Mapping[str, tuple[Software, str]]
 
 @dataclass(frozen=True)
 class UpgradeStep:
-    """One node that has other software now: what its daemons were of before and are of after, by their own account."""
+    """A node with new software: the versions of its daemons before and after, as the daemons report them."""
 
     node: str
     before: str

@@ -1,1 +1,1 @@
-"""How commands are run on nodes, whatever kind of node it is."""
+"""Access to nodes: contexts that run commands, whatever kind of node it is."""

@@ -31,7 +31,7 @@ CHUNK = 1 << 16
 
 
 class Result(Protocol):
-    """What came of a command, as invoke's Result says it."""
+    """The result of a command, as invoke's Result has it."""
 
     @property
     def stdout(self) -> str:
@@ -47,7 +47,7 @@ class Result(Protocol):
 
 
 class Context(Protocol):
-    """Where commands run: `run` takes what invoke's `Context.run` does."""
+    """A place to run commands: `run` takes what invoke's `Context.run` does."""
 
     def run(self, command: str, **options: Any) -> Result | None:
         """Run a shell command and return what came of it. Raises TimedOut."""
@@ -72,7 +72,7 @@ class TimedOut(Exception):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """What came of a command that has ended."""
+    """The result of a command that has ended."""
 
     stdout: str
     stderr: str

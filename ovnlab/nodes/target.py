@@ -1,4 +1,4 @@
-"""Where a command runs: a node, or a fake VM on one."""
+"""Targets of commands: nodes, and fake VMs on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ovnlab.nodes.node import RunningNode
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Something that commands run in: a node, or a fake VM on one."""
+    """A target of commands: a node, or a fake VM on one."""
 
     name: str
     node: RunningNode

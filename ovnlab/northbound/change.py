@@ -24,7 +24,7 @@ Command = tuple[str, ...]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One row that is added, changed or removed, and the ovn-nbctl commands that do it."""
+    """A row to add, change or remove, and the ovn-nbctl commands that do it."""
 
     verb: str
     table: str

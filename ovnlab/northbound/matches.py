@@ -1,4 +1,4 @@
-"""Whether OVN understands the matches of a topology: its own parser is asked, before anything is written.
+"""Validation of a topology's matches by OVN's own parser, before anything is written.
 
 ovn-nbctl and ovn-northd take any text; only who reads logical flows parses it. So the matches become logical flows
 of a Southbound database that is made for the question, and ovn-trace (ovn-trace(8)) reads that.

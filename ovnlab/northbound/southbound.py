@@ -1,4 +1,4 @@
-"""What ovn-northd and the chassis made of the logical network: the Southbound database (ovn-sb(5))."""
+"""The Southbound database (ovn-sb(5)): what ovn-northd and the chassis made of the logical network."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tables(central: Context, databases: Databases, columns: Mapping[str, Sequenc
 
 
 class PortBinding(msgspec.Struct, frozen=True):
-    """Where a logical port is bound, by the name of its chassis, and its key in tunnels."""
+    """The binding of a logical port: the name of its chassis, and its key in tunnels."""
 
     chassis: str | None
     tunnel_key: int

@@ -66,7 +66,7 @@ def select(server: socket.socket, database: str, columns: Mapping[str, Sequence[
 
 
 class _Refusal(OSError):
-    """What a server says instead of rows; `unknown` is True where its schema has no such table or column."""
+    """A server's refusal; `unknown` is True where its schema has no such table or column."""
 
     def __init__(self, database: str, said: Any, *, unknown: bool = False) -> None:
         super().__init__(f"{database} refuses: {said}")

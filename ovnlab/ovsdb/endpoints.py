@@ -1,4 +1,4 @@
-"""Where the databases of a lab are, for the daemons and tools that connect to them."""
+"""Endpoints of a lab's databases, for the daemons and tools that connect to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows of a node's databases are read, and where their servers are."""
+"""Queries: the rows of a node's databases that are read, and the servers that have them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SOUTHBOUND = Server("OVN_Southbound", "/run/ovn/ovnsb_db.sock", "ovn-sbctl --no-
 
 
 class TableQuery(msgspec.Struct, frozen=True):
-    """Which tables of a server's database are read, and which columns of each."""
+    """A query: the tables of a server's database, and the columns of each."""
 
     server: Server
     columns: Mapping[str, Sequence[str]]

@@ -1,4 +1,4 @@
-"""What a provider says of itself, before any of its code and of the libraries that it takes is loaded."""
+"""Specifications of providers, read before their code and libraries are loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a machine is reached by SSH, and how a command runs there as root."""
+"""SSH targets: the address of a machine, and how a command runs there as root."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SSH_FAILED = 255
 
 
 class SshTarget(msgspec.Struct, frozen=True):
-    """How a machine is reached: where, as whom, and the files with our private keys and with its host key.
+    """An SSH target: address, user, and the files with our private keys and with its host key.
 
     With `agent` keys may also be those of the person's ssh-agent.
     """

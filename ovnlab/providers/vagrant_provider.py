@@ -78,7 +78,7 @@ class VagrantRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Box:
-    """What a machine is a copy of: Vagrant's name of it, and where it is where Vagrant does not know that itself."""
+    """The box that a machine is a copy of: its name in Vagrant, and its URL if Vagrant does not know it."""
 
     name: str
     url: str = ""

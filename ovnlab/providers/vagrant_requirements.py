@@ -1,4 +1,4 @@
-"""What lets Vagrant make the machines; the provider itself cannot be loaded where python-vagrant is missing."""
+"""Requirements of Vagrant labs; the provider itself cannot be loaded where python-vagrant is missing."""
 
 from __future__ import annotations
 

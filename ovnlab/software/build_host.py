@@ -1,4 +1,4 @@
-"""Where OVS and OVN are compiled: on this machine, or on a node."""
+"""Build hosts: where OVS and OVN are compiled, on this machine or on a node."""
 
 from __future__ import annotations
 

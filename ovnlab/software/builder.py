@@ -73,7 +73,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that goes into a build."""
+    """The inputs of a build."""
 
     components: tuple[Component, ...]
     key: str

@@ -96,7 +96,7 @@ BUILDING = Selection("tools", "a compiler", BUILD_PACKAGES, "install one: `ovnla
 
 
 class _Manifest(msgspec.Struct, frozen=True):
-    """What is in a tree: package versions, and the size of every file, to notice damage."""
+    """The contents of a tree: package versions, and the size of every file, to notice damage."""
 
     versions: dict[str, str]
     sizes: dict[str, int]

@@ -1,4 +1,4 @@
-"""Where OVS and OVN are built from: a commit, a tarball, a working tree, or the distribution's source.
+"""Sources of OVS and OVN: a commit, a tarball, a working tree, or the distribution's source package.
 
 Each is known by what it contains, so that the same content is built once, whatever it is called.
 """

@@ -1,4 +1,4 @@
-"""Where OVS and OVN are built on this machine: its own compiler where it has one, otherwise one from packages.
+"""The toolchain of this machine: its own compiler where it has one, otherwise one from packages.
 
 Those packages are unpacked, not installed, and laid over /usr in namespaces of the build's own. All that a build starts
 ends with ovnlab, however that ends.

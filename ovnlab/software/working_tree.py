@@ -54,7 +54,7 @@ class _File(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Index(msgspec.Struct, frozen=True):
-    """All files of a tree, by their paths in it, and when it was read."""
+    """The files of a tree by path, and when the tree was read."""
 
     read_ns: int
     files: dict[str, _File]

@@ -1,1 +1,1 @@
-"""What is done on a node: plain functions on a context, which never learn what kind of node it is."""
+"""Tasks: plain functions on a context, which never learn what kind of node it is."""

@@ -70,7 +70,7 @@ class CompileFailed(CommandFailed):
 
 
 class Log:
-    """What a build prints: kept in a file, its steps counted."""
+    """The log of a build: kept in a file, its steps counted."""
 
     def __init__(self, path: Path, progress: Progress) -> None:
         self.path = path

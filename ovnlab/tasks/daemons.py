@@ -78,7 +78,7 @@ def strange_keys(topology: Topology, node: Node, found: Mapping[str, str]) -> li
 
 
 class Start(msgspec.Struct, frozen=True):
-    """How a node is started.
+    """Options for starting a node.
 
     `build` is the key of what was built for it, empty where it runs packages. Of a cluster's central nodes, the one
     that `founds` makes the cluster that the others join, and the one that `converts` is the last that gets the
@@ -248,7 +248,7 @@ def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
 
 
 class StartedDaemons(msgspec.Struct, frozen=True):
-    """What came of starting a node: what is lost of its databases, and the process ID of its ovs-vswitchd there.
+    """The result of starting a node: the damage of its databases, and the process ID of its ovs-vswitchd there.
 
     That is 0 where the node has none.
     """

@@ -1,4 +1,4 @@
-"""What a node is like: its daemons, chassis configuration, tunnels and fake VMs. One round trip."""
+"""The state of a node: its daemons, chassis configuration, tunnels and fake VMs. One round trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which daemons of a node have died, and what they logged last."""
+"""Dead daemons of a node, and the last lines of their logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARK = "ovnlab: died "
 
 
 class DaemonFiles(msgspec.Struct, frozen=True):
-    """Where a daemon has its pidfile and its log on a node, by the name of its pidfile."""
+    """The pidfile and the log of a daemon on a node, by the name of its pidfile."""
 
     name: str
 

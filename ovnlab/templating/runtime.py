@@ -1,4 +1,4 @@
-"""What compiled templates call: the part of jinja2.runtime that templates/ needs, and the filters."""
+"""The runtime of compiled templates: the part of jinja2.runtime that templates/ needs, and the filters."""
 
 from __future__ import annotations
 

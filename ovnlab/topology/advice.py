@@ -1,4 +1,4 @@
-"""What holds together and is probably not meant: told, and done all the same."""
+"""Advice on topologies that are valid and probably not meant: printed, and done all the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a topology makes run or read beyond the lab itself: told before it happens, for files that others wrote.
+"""Effects of a topology beyond the lab: programs and files, listed before they are used, for other people's files.
 
 A file of local nodes with packages has no such effects.
 """

@@ -1,4 +1,4 @@
-"""What the file format knows and this version of ovnlab cannot do yet: refused in so many words, never ignored."""
+"""Parts of the file format that this version does not support: refused explicitly, never ignored."""
 
 from __future__ import annotations
 

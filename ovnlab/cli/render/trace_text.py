@@ -24,7 +24,7 @@ MOST_CAUSES = 3
 
 @dataclass(frozen=True)
 class NamedCause:
-    """What `ovnlab diagnose` found on the way of a packet: the kind of cause, a sentence, what mends it, how sure."""
+    """A cause that `ovnlab diagnose` found on the way of a packet: kind, sentence, remedy, confidence."""
 
     cause: str
     said: str

@@ -1,4 +1,4 @@
-"""Whatever else `ovnlab up` would do, and no other cause has told."""
+"""Other differences from the file that `ovnlab up` would remove, where no other cause names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cause says, and what it is said of.
+"""Findings, and the evidence that they are made from.
 
 Findings and failing pairs are joined by keys: short texts such as `node worker1`, `tunnel worker1 worker2` or `vm vm2`.
 A finding has the keys of what it is about, and the `effects` it has on others, as patterns of their keys. That is how
@@ -52,14 +52,14 @@ class FailingPair:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was seen beside the snapshot: the pairs that fail."""
+    """The pairs that fail, beside the snapshot."""
 
     pairs: tuple[FailingPair, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong: the object, what is wrong with it, what was seen, and what mends it.
+    """A problem of a lab: the object, the problem, the evidence, and the remedy.
 
     `effects` are patterns of keys that this explains; `may` are those that it explains where nothing surer does.
     `drift` are lines of `ovnlab up --dry-run` that are about the same thing.

@@ -1,4 +1,4 @@
-"""Who a chassis says it is: system-id, encapsulation and transport zones, and its row in the Southbound database."""
+"""The identity of a chassis: system-id, encapsulation, transport zones, and its Southbound row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on the way of a packet, as keys that findings explain: ends, nodes, tunnels, switches, routers, gateways."""
+"""Objects that a packet passes, as keys that findings explain: ends, nodes, tunnels, datapaths, gateways."""
 
 from __future__ import annotations
 

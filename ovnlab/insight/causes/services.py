@@ -1,4 +1,4 @@
-"""What should answer and does not listen; limits that are reached."""
+"""Services that should answer and do not listen, and limits that are reached."""
 
 from __future__ import annotations
 

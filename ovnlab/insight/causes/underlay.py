@@ -165,7 +165,7 @@ def _json(line: str) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Owner:
-    """Where an address is: the node, the device, and its MAC."""
+    """The owner of an address: node, device and MAC."""
 
     node: str
     device: str

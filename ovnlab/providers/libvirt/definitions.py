@@ -1,4 +1,4 @@
-"""What is defined in libvirt for a lab, and the seeds of its machines. Pure: knows of no hypervisor."""
+"""Definitions of a lab in libvirt, and the seeds of its machines. Pure: needs no hypervisor."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DomainNic:
 
 @dataclass
 class Domain:
-    """What templates/libvirt/domain.xml.j2 asks for."""
+    """The values of templates/libvirt/domain.xml.j2."""
 
     name: str
     kind: str
@@ -59,7 +59,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class Boot:
-    """What a node boots from, as files of this machine: a disk, and where it is booted directly a kernel and initrd."""
+    """The boot files of a node on this machine: a disk, and for a direct boot a kernel and an initrd."""
 
     disk: Path
     base: str

@@ -95,7 +95,7 @@ def _hint(message: str) -> str:
 
 
 class Console:
-    """What a machine says on its serial console while it boots.
+    """The serial console of a machine while it boots.
 
     It is read over a connection of its own: a call that shares one with a stream that waits may wait for ever as well.
     """

@@ -1,4 +1,4 @@
-"""What labs of virtual machines need of this machine. Nothing is installed for them unasked: it starts services."""
+"""Requirements of libvirt labs. Nothing is installed unasked: that would start services."""
 
 from __future__ import annotations
 

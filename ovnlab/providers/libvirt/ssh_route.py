@@ -1,4 +1,4 @@
-"""How machines of a hypervisor are reached from here: through it where it is elsewhere, or by a route."""
+"""Routes to the machines of a hypervisor: through it where it is remote, or directly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes see of this machine, and who they are on it.
+"""Isolation of nodes: the files of this machine that they see, and their user IDs on it.
 
 A node has a root folder of its own. Of this machine it sees /usr, /opt and /etc, read-only, and what the lab keeps.
 Root of a lab of root is user LAB_USER of this machine, which owns nothing but what the lab's nodes write.

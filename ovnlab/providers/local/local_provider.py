@@ -74,7 +74,7 @@ ENDING = 10.0
 
 
 class LocalProvider:
-    """One lab on this machine."""
+    """A provider of one lab in namespaces of this machine."""
 
     def __init__(self, folder: LabFolder, base: Base | None = None) -> None:
         self.folder = folder
