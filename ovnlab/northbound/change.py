@@ -10,7 +10,8 @@ import msgspec
 
 from ovnlab.errors import OvnlabError
 from ovnlab.northbound.live import LiveRow, mark_key
-from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, NAME_KEY, Value, WantedRow, keys_of
+from ovnlab.northbound.ownership import KEYS_KEY, is_empty, recorded
+from ovnlab.northbound.rows import BY_BIND, MARK, Value, WantedRow
 from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.tasks.script import run_script
@@ -68,6 +69,10 @@ class _Difference:
         self.uuids = {row.key: row.uuid for row in live if row.key in self.kept or alone}
         self.ids = _ids([row for row in wanted if row.key not in self.kept])
         self.marked = {row.uuid for row in live if row.mark == lab}
+        self.going = {
+            row.uuid for key, row in self.ours.items() if key not in self.kept and not TABLES[row.table].single
+        }
+        self.labels = {row.uuid: row.name for row in live}
 
     def _is_kept(self, row: WantedRow) -> bool:
         """A row that belongs elsewhere now, or to a row that is made anew, is made anew: it cannot be moved."""
@@ -175,92 +180,137 @@ class _Difference:
     # ── changing ─────────────────────────────────────────────────────────────────────────────────────
 
     def _update(self, row: WantedRow, live: LiveRow) -> Change | None:
-        """What sets a live row right: columns that we want; in shared maps only the keys that are ours."""
-        table = TABLES[row.table]
-        commands: list[Command] = []
-        reasons: list[str] = []
-        setting: list[str] = []
-        for column, value in row.values.items():
-            if column == "name" and table.named:
+        """What sets a live row right: what the file names of it, and what it named before and names no longer."""
+        edit = _Edit(row, live)
+        for column, value in row.columns.items():
+            if column == "external_ids" or (column == "name" and TABLES[row.table].named):
                 continue
-            found = live.columns[column]
-            if column in table.references:
-                names = [str(name) for name in value]  # type: ignore[union-attr]
-                more = list(self._relink(row, live, column, names))
-                if more:
-                    commands += more
-                    reasons.append(f"{column} is not {', '.join(names) or 'empty'}")
-                continue
-            shared = column in table.shared
-            stale = self._stale(row, live, column) if shared else []
-            commands += [("remove", row.table, live.uuid, column, _atom(key)) for key in stale]
-            if not _same(value, found, shared=shared):
-                setting += _assign(column, value, shared=shared)
-            elif not stale or column == "external_ids":
-                continue
-            if _shown(found) != _shown(value):
-                reasons.append(f"{column} is {_shown(found)} instead of {_shown(value)}")
-        if setting:
-            commands.insert(0, ("set", row.table, live.uuid, *setting))
-        for column in self._dropped(row, live):
-            commands += self._reset(row, live, column)
-            reasons.append(f"{column} is {_shown(live.columns[column])}, and the topology does not say it any more")
-        if live.by_bind and row.mark[0] == MARK:
-            commands.append(("remove", row.table, live.uuid, "external_ids", BY_BIND))
-        if not commands:
-            return None
-        reason = "; ".join(reasons) or "it lacks the lab's mark"
-        return Change("change", row.table, row.name, reason, tuple(commands), row.zone)
+            if column in TABLES[row.table].references:
+                self._relink(edit, column, [str(name) for name in value])  # type: ignore[union-attr]
+            elif isinstance(value, Mapping):
+                edit.set_keys(column, value)
+            elif row.names(column):
+                edit.set(column, value)
+            elif column in edit.before:
+                edit.clear(column)
+        for column in edit.before:
+            if column not in row.columns:
+                edit.clear(column)
+        edit.set_ids()
+        return edit.change()
 
-    def _stale(self, row: WantedRow, live: LiveRow, column: str) -> list[str]:
-        """The keys of a shared map that we set once and do not want any more."""
-        if column == "external_ids":
-            return [KEYS_KEY] if KEYS_KEY in live.columns[column] and KEYS_KEY not in row.values[column] else []  # type: ignore[operator]
-        before = live.columns["external_ids"].get(KEYS_KEY, "").split()
-        ours = [item.partition(":")[2] for item in before if item.partition(":")[0] == column]
-        wanted = keys_of(row.columns.get(column, {}))
-        return [key for key in ours if key not in wanted and key in live.columns[column]]
-
-    def _dropped(self, row: WantedRow, live: LiveRow) -> list[str]:
-        """The columns that we set once and do not want any more, those of shared maps excepted."""
-        before = live.columns["external_ids"].get(KEYS_KEY, "").split()
-        columns = dict.fromkeys(item.partition(":")[0] for item in before)
-        return [column for column in columns if column in live.columns and column not in row.columns]
-
-    def _reset(self, row: WantedRow, live: LiveRow, column: str) -> list[Command]:
-        """What gives a column its default, but for keys and references that are others'."""
-        value = live.columns[column]
-        if column in TABLES[row.table].shared:
-            return [("remove", row.table, live.uuid, column, _atom(key)) for key in self._stale(row, live, column)]
-        if column in TABLES[row.table].many:
-            ours = [uuid for uuid in value if uuid in self.marked]
-            return [("remove", row.table, live.uuid, column, *ours)] if ours else []
-        if isinstance(value, str | bool | int):
-            return [("set", row.table, live.uuid, f"{column}={_atom(type(value)())}")]
-        return [("clear", row.table, live.uuid, column)]
-
-    def _relink(self, row: WantedRow, live: LiveRow, column: str, names: Sequence[str]) -> Iterator[Command]:
-        """What makes a column point where it should; of several references others' are left alone."""
-        table = TABLES[row.table]
-        wanted = [self._reference(row, table.references[column], name) for name in names]
-        found = live.columns[column]
-        if column not in table.many:
-            if tuple(wanted) != found:
-                yield (
-                    ("set", row.table, live.uuid, f"{column}={','.join(wanted)}")
-                    if wanted
-                    else (
-                        "clear",
-                        row.table,
-                        live.uuid,
-                        column,
-                    )
+    def _relink(self, edit: _Edit, column: str, names: Sequence[str]) -> None:
+        """Make a column point where the file says; references that it does not name are left alone."""
+        table, row = TABLES[edit.row.table], edit.row
+        wanted = {self._reference(row, table.references[column], name): name for name in names}
+        found: Sequence[str] = edit.live.columns[column]
+        if column in table.many:
+            ours = {
+                uuid
+                for uuid in found
+                if (
+                    uuid in self.marked
+                    if column in table.fixed
+                    else self.labels.get(uuid) in edit.before.get(column, ())
                 )
+                or uuid in self.going
+            }
+            missing = [uuid for uuid in wanted if uuid not in found]
+            extra = [uuid for uuid in found if uuid in ours and uuid not in wanted]
+        else:
+            is_ours = column in edit.before or column in row.emptied or any(uuid in self.going for uuid in found)
+            missing = [uuid for uuid in wanted if uuid not in found]
+            extra = [uuid for uuid in found if uuid not in wanted and (wanted or is_ours)]
+        if not (missing or extra):
             return
-        if missing := [uuid for uuid in wanted if uuid not in found]:
-            yield ("add", row.table, live.uuid, column, *missing)
-        if extra := [uuid for uuid in found if uuid not in wanted and uuid in self.marked]:
-            yield ("remove", row.table, live.uuid, column, *extra)
+        if column in table.many:
+            edit.add(column, missing)
+            edit.remove(column, extra)
+        elif wanted:
+            edit.commands.append(("set", row.table, edit.live.uuid, f"{column}={','.join(wanted)}"))
+        else:
+            edit.commands.append(("clear", row.table, edit.live.uuid, column))
+        after = [*(uuid for uuid in found if uuid not in extra), *missing]
+        edit.reasons.append(f"{column}: {self._labelled(found)} → {self._labelled(after, wanted)}")
+
+    def _labelled(self, uuids: Sequence[str], new: Mapping[str, str] | None = None) -> str:
+        """Return references by the names of the rows that they point to."""
+        return ", ".join(sorted((new or {}).get(uuid) or self.labels.get(uuid) or uuid for uuid in uuids)) or NOT_SET
+
+
+class _Edit:
+    """The commands that set a live row right, and what they change."""
+
+    def __init__(self, row: WantedRow, live: LiveRow) -> None:
+        self.row, self.live = row, live
+        self.before = recorded(live.columns["external_ids"].get(KEYS_KEY, ""))
+        self.setting: list[str] = []
+        self.commands: list[Command] = []
+        self.reasons: list[str] = []
+
+    def set(self, column: str, value: Value) -> None:
+        """Give a column its value."""
+        found = self.live.columns[column]
+        if not _same(value, found):
+            self.setting += _assign(column, value)
+            self.reasons.append(f"{column}: {_shown(found)} → {_shown(value)}")
+
+    def set_keys(self, column: str, value: Mapping[str, str | int]) -> None:
+        """Give the keys of a map their values, and remove those that the file named before."""
+        found: Mapping[str, str | int] = self.live.columns[column]
+        whole = column in self.row.emptied
+        stale = [key for key in (found if whole else self.before.get(column, ())) if key in found and key not in value]
+        differing = {key: item for key, item in value.items() if found.get(key) != item}
+        self.setting += _assign(column, differing)
+        self.remove(column, [_atom(key) for key in stale])
+        self.reasons += [f"{column}:{key}: {_shown(found.get(key, ''))} → {item}" for key, item in differing.items()]
+        self.reasons += [f"{column}:{key}: {_shown(found[key])} → {NOT_SET}" for key in stale]
+
+    def clear(self, column: str) -> None:
+        """Take away what the file named of a column before."""
+        found = self.live.columns.get(column)
+        if isinstance(found, Mapping):
+            self.set_keys(column, {})
+        elif isinstance(found, tuple) and found:
+            self.commands.append(("clear", self.row.table, self.live.uuid, column))
+            self.reasons.append(f"{column}: {_shown(found)} → {NOT_SET}")
+        elif found is not None and not is_empty(found):
+            self.setting += _assign(column, type(found)())
+            self.reasons.append(f"{column}: {_shown(found)} → {_shown(type(found)())}")
+
+    def add(self, column: str, words: Sequence[str]) -> None:
+        """Add members to a set."""
+        if words:
+            self.commands.append(("add", self.row.table, self.live.uuid, column, *words))
+
+    def remove(self, column: str, words: Sequence[str]) -> None:
+        """Remove members of a set, or keys of a map."""
+        if words:
+            self.commands.append(("remove", self.row.table, self.live.uuid, column, *words))
+
+    def set_ids(self) -> None:
+        """Write the mark, and which part of the row the file names."""
+        if not TABLES[self.row.table].marked:
+            return
+        given = self.row.columns.get("external_ids", {})
+        if isinstance(given, Mapping):
+            self.set_keys("external_ids", given)
+        found = self.live.columns["external_ids"]
+        self.setting += _assign(
+            "external_ids", {key: item for key, item in self.row.ids.items() if found.get(key) != item}
+        )
+        if KEYS_KEY in found and KEYS_KEY not in self.row.ids:
+            self.remove("external_ids", [_atom(KEYS_KEY)])
+        if self.live.by_bind and self.row.mark[0] == MARK:
+            self.remove("external_ids", [BY_BIND])
+
+    def change(self) -> Change | None:
+        """Return the change, None if there is nothing to do."""
+        setting: list[Command] = [("set", self.row.table, self.live.uuid, *self.setting)] if self.setting else []
+        if not (setting or self.commands):
+            return None
+        reason = "; ".join(self.reasons) or "it is not marked as the lab's"
+        return Change("change", self.row.table, self.row.name, reason, (*setting, *self.commands), self.row.zone)
 
 
 def _ids(rows: Sequence[WantedRow]) -> dict[Key, str]:
@@ -332,12 +382,10 @@ def forget_port(name: str, zone: str) -> Change:
 # ── values as ovn-nbctl writes them (ovs-vsctl(8), Database Values) ──────────────────────────────────────
 
 
-def _assign(column: str, value: Value, *, shared: bool = True) -> list[str]:
-    """The words that set a column: strings in quotes, as OVSDB atoms."""
+def _assign(column: str, value: Value) -> list[str]:
+    """The words that set a column: strings in quotes, as OVSDB atoms; of a map the given keys."""
     if isinstance(value, Mapping):
-        if shared:
-            return [f"{column}:{_atom(key)}={_atom(item)}" for key, item in value.items()]
-        return [f"{column}={{{','.join(f'{_atom(key)}={_atom(item)}' for key, item in value.items())}}}"]
+        return [f"{column}:{_atom(key)}={_atom(item)}" for key, item in value.items()]
     if isinstance(value, tuple):
         return [f"{column}=[{','.join(map(_atom, value))}]"]
     return [f"{column}={_atom(value)}"]
@@ -352,23 +400,22 @@ def _atom(value: str | int | bool) -> str:
     return f'"{escaped}"'
 
 
-def _same(wanted: Value, live: object, *, shared: bool) -> bool:
-    if isinstance(wanted, Mapping):
-        if not isinstance(live, dict):
-            return False
-        return all(live.get(key) == value for key, value in wanted.items()) if shared else dict(wanted) == live
+def _same(wanted: Value, live: object) -> bool:
     if isinstance(wanted, tuple):
         return tuple(sorted(wanted, key=str)) == live
     return wanted == live
 
 
+NOT_SET = "not set"
+"""What is shown of a value that is not there."""
+
+
 def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
-        hidden = (MARK, NAME_KEY, KEYS_KEY)
-        return ", ".join(f"{key}={item}" for key, item in value.items() if key not in hidden) or "nothing"
     if isinstance(value, tuple | list):
-        return ", ".join(map(str, value)) or "nothing"
-    return str(value) or "nothing"
+        return ", ".join(map(str, value)) or NOT_SET
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) or NOT_SET
 
 
 def transaction_script(changes: Sequence[Change], databases: Databases) -> str:

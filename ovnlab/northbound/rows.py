@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from ovnlab.northbound.ownership import KEYS_KEY, is_empty, record
 from ovnlab.northbound.schema import TABLES
 from ovnlab.topology.addresses import parse_endpoint
 from ovnlab.topology.resolved import (
@@ -34,14 +35,12 @@ BY_BIND = "ovnlab-bind"
 NAME_KEY = "ovnlab-name"
 """Where rows of tables without a name column have the name that they are told apart by."""
 
-KEYS_KEY = "ovnlab-keys"
-"""Which keys of shared maps ovnlab set: those it takes away again."""
-
 
 class WantedRow(msgspec.Struct, frozen=True):
     """A row by its zone, table and name; `parent` and `parent_table` say which row it belongs to.
 
     `more` are columns that only some rows of its kind have: those that get their defaults where it has them no more.
+    A column that is empty is one that the file does not name, except those in `emptied`.
     """
 
     table: str
@@ -52,6 +51,7 @@ class WantedRow(msgspec.Struct, frozen=True):
     zone: str = ""
     mark: tuple[str, str] = ("", "")
     more: frozenset[str] = frozenset()
+    emptied: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -59,29 +59,32 @@ class WantedRow(msgspec.Struct, frozen=True):
         return (self.zone, self.table, self.name)
 
     @property
+    def ids(self) -> dict[str, str]:
+        """Its mark, its name where no column has that, and which parts of it the file names."""
+        table = TABLES[self.table]
+        if not table.marked:
+            return {}
+        ids = {self.mark[0]: self.mark[1]} if self.mark[0] and not table.single else {}
+        if parts := record(table, self.columns, self.more):
+            ids[KEYS_KEY] = parts
+        if not (table.named or table.index or table.single):
+            ids[NAME_KEY] = self.name
+        return ids
+
+    @property
     def values(self) -> dict[str, Value]:
-        """All its columns, with its name, its mark, and the list of keys that are ours."""
+        """All its columns, with its name and what its external_ids say of it."""
         table = TABLES[self.table]
         named: dict[str, Value] = {"name": self.name} if table.named else {}
         if not table.marked:
             return {**named, **self.columns}
-        ours = [
-            f"{column}:{key}"
-            for column in sorted(table.shared - {"external_ids"})
-            for key in sorted(keys_of(self.columns.get(column, {})))
-        ]
-        ours += sorted(self.more - table.shared)
-        ids = {self.mark[0]: self.mark[1]} if self.mark[0] and not table.single else {}
-        if ours:
-            ids[KEYS_KEY] = " ".join(ours)
-        if not (table.named or table.index or table.single):
-            ids[NAME_KEY] = self.name
+        given = self.columns.get("external_ids", {})
+        ids = {**(given if isinstance(given, Mapping) else {}), **self.ids}
         return {**named, **self.columns, "external_ids": ids}
 
-
-def keys_of(value: Value) -> list[str]:
-    """The keys of a map."""
-    return list(value) if isinstance(value, Mapping) else []
+    def names(self, column: str) -> bool:
+        """Return True if the file names a column of it."""
+        return column in self.emptied or not is_empty(self.columns.get(column))
 
 
 def wanted(topology: Topology) -> list[WantedRow]:

@@ -11,11 +11,11 @@ class Table(msgspec.Struct, frozen=True):
     """A table: what a row of it is called, the columns that are compared, and where its rows belong.
 
     `named` tables are told apart by their name column, those with an `index` by its columns, others by
-    external_ids:ovnlab-name. `sets` are columns whose value is a set whatever its size; in `shared` maps only keys of
-    ours are compared, other maps are ours alone. `references` are columns that point to rows of a table: one row, or
-    several where in `many`. `belongs` are the columns of other tables that hold its rows; rows of a table that belongs
-    nowhere stand alone. Rows of a table that is not `marked` have no external_ids: NB_Global has their marks. Of a
-    `single` table there is always one row, which is everybody's.
+    external_ids:ovnlab-name. `sets` are columns whose value is a set whatever its size, `shared` are maps. `references`
+    are columns that point to rows of a table: one row, or several where in `many`. `belongs` are the columns of other
+    tables that hold its rows; rows of a table that belongs nowhere stand alone. Rows of a table that is not `marked`
+    have no external_ids: NB_Global has their marks. Of a `single` table there is always one row, which is everybody's.
+    `fixed` are sets that every row of ours has, `optional` strings that a row may be without.
     """
 
     kind: str
@@ -29,6 +29,8 @@ class Table(msgspec.Struct, frozen=True):
     references: Mapping[str, str] = msgspec.field(default_factory=dict)
     many: frozenset[str] = frozenset()
     belongs: tuple[tuple[str, str], ...] = ()
+    fixed: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
 
 TABLES: dict[str, Table] = {
@@ -78,6 +80,8 @@ TABLES: dict[str, Table] = {
         },
         many=frozenset({"mirror_rules"}),
         belongs=(("Logical_Switch", "ports"),),
+        fixed=frozenset({"addresses"}),
+        optional=frozenset({"type"}),
     ),
     "Forwarding_Group": Table(
         "forwarding group",
@@ -114,6 +118,7 @@ TABLES: dict[str, Table] = {
         shared=frozenset({"external_ids", "options"}),
         references={"ha_chassis_group": "HA_Chassis_Group"},
         belongs=(("Logical_Router", "ports"),),
+        fixed=frozenset({"networks"}),
     ),
     "Gateway_Chassis": Table(
         "gateway chassis",
@@ -184,9 +189,14 @@ TABLES: dict[str, Table] = {
         named=True,
         references={"ports": "Logical_Switch_Port"},
         many=frozenset({"ports"}),
+        fixed=frozenset({"ports"}),
     ),
     "Address_Set": Table(
-        "address set", ("name", "addresses", "external_ids"), named=True, sets=frozenset({"addresses"})
+        "address set",
+        ("name", "addresses", "external_ids"),
+        named=True,
+        sets=frozenset({"addresses"}),
+        fixed=frozenset({"addresses"}),
     ),
     "ACL": Table(
         "ACL",

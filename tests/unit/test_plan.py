@@ -15,7 +15,8 @@ from ovnlab.errors import OvnlabError, Timeout
 from ovnlab.lab.plan import LabState, plan
 from ovnlab.northbound.change import changes, transaction_script
 from ovnlab.northbound.live import QUESTION, LiveRow, Parent, rows_in
-from ovnlab.northbound.rows import BY_BIND, KEYS_KEY, MARK, WantedRow, wanted
+from ovnlab.northbound.ownership import KEYS_KEY
+from ovnlab.northbound.rows import BY_BIND, MARK, WantedRow, wanted
 from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb.client import listed, rows, value
 from ovnlab.ovsdb.endpoints import Databases

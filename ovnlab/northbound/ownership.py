@@ -1,0 +1,60 @@
+"""Which part of a row is ovnlab's: the columns, and the keys of maps, that the file names. The rest is a person's.
+
+A row remembers in its external_ids which of the parts that can be left out the file named when it was written, so that
+they are taken away again when the file names them no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ovnlab.northbound.schema import Table
+
+KEYS_KEY = "ovnlab-keys"
+"""The key of external_ids that holds the record."""
+
+
+def is_empty(value: object) -> bool:
+    """Return True for a value that names nothing: an empty set, map or string, or false."""
+    return value is None or value is False or value in ((), {}, "", [])
+
+
+def record(table: Table, columns: Mapping[str, object], more: frozenset[str] = frozenset()) -> str:
+    """Return the record of what columns of a row are set, and which keys of maps or which references.
+
+    Columns that every row of the table has are left out: they are never taken away. Those in `more` are not such.
+    """
+    return " ".join(sorted(_parts(table, columns, more)))
+
+
+def _parts(table: Table, columns: Mapping[str, object], more: frozenset[str]) -> Iterator[str]:
+    for column, value in columns.items():
+        if column in table.fixed or is_empty(value):
+            continue
+        if isinstance(value, Mapping) or (column in table.references and column in table.many):
+            yield from (f"{column}:{_quoted(str(key))}" for key in value)  # type: ignore[attr-defined]
+        elif isinstance(value, tuple | bool) or column in table.optional | more:
+            yield column
+
+
+def recorded(text: str) -> dict[str, tuple[str, ...]]:
+    """Return the columns of a record, with the keys or references of each; none for a column that is ours as a whole.
+
+    >>> recorded("options:mtu options:a%20b tag")
+    {'options': ('mtu', 'a b'), 'tag': ()}
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for word in text.split():
+        column, _, key = word.partition(":")
+        found[column] = (*found.get(column, ()), *([_plain(key)] if key else []))
+    return found
+
+
+def _quoted(key: str) -> str:
+    """Return a key as one word without white space."""
+    return "".join(f"%{ord(letter):02x}" if letter.isspace() or letter == "%" else letter for letter in key)
+
+
+def _plain(word: str) -> str:
+    first, *parts = word.split("%")
+    return first + "".join(chr(int(part[:2], 16)) + part[2:] for part in parts)
