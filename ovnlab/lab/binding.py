@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.lab.plan import LabState
 from ovnlab.northbound import change, live
+from ovnlab.northbound.addresses import ips as addresses_of
+from ovnlab.northbound.addresses import on_switches, port_words
 from ovnlab.northbound.rows import switch_port, vm_port
 from ovnlab.topology import resolved
 from ovnlab.topology.addresses import ip_of, is_ip, is_mac
@@ -74,7 +76,7 @@ class Specs:
         bound = self.bound.get(row.name)
         if bound is not None and bound.vm is not None and not (self.ip or self.mac):
             return bound.vm
-        words = _address_words(row)
+        words = port_words(row)
         macs = [word for word in words if is_mac(word)]
         chosen = generated_mac(self.topology.name, row.parent or "", row.name)
         ips = [self.ip] if self.ip else [word for word in words if is_ip(word)]
@@ -95,9 +97,11 @@ class Specs:
         return vm
 
     def _free_ips(self, network: str, subnets: Sequence[str]) -> list[str]:
-        here = [row for row in self.rows.values() if row.parent == network]
-        taken = {word for row in here for word in _address_words(row) if is_ip(word)}
+        here = [row for switch, row in on_switches(self.seen_rows) if switch == network]
+        shared = [row for row in self.seen_rows if row.table in ("NAT", "Load_Balancer")]
+        taken = {ip for row in (*here, *shared) for ip in addresses_of(row)}
         taken.update(self.topology.gateways(network), self.given)
+        taken.update(address for node in self.topology.nodes for address in node.addresses)
         ips = [next(resolved.free_addresses(subnet, taken), None) for subnet in subnets]
         if None in ips:
             raise UsageError(f"{network} has no free address left", hint="--ip gives one of your own")
@@ -118,7 +122,7 @@ class Specs:
     def _refuse_taken(self, name: str, network: str) -> None:
         """Raise UsageError for an address that another port of the switch has."""
         for row in self.rows.values():
-            words = _address_words(row)
+            words = port_words(row)
             if row.parent != network or row.name == name:
                 continue
             for given in (self.mac, self.ip and ip_of(self.ip)):
@@ -159,8 +163,3 @@ def _with_prefix_length(ip: str, subnets: Sequence[str]) -> str:
     if subnets:
         raise UsageError(f"{ip} is outside {' and '.join(subnets)}")
     return str(interface)
-
-
-def _address_words(row: live.LiveRow) -> list[str]:
-    """MAC and IP addresses of a port, and words such as dynamic (ovn-nb(5), Logical_Switch_Port addresses)."""
-    return " ".join(row.columns["addresses"]).split()

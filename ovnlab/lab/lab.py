@@ -25,7 +25,7 @@ from ovnlab.lab.fast_probe import ask, ask_once
 from ovnlab.lab.plan import LabState, Plan, binding_again, bindings, plan
 from ovnlab.nodes.node import RunningNode
 from ovnlab.nodes.target import Target
-from ovnlab.northbound import change, interconnection, live, matches
+from ovnlab.northbound import addresses, change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.ovsdb import endpoints
@@ -44,10 +44,11 @@ from ovnlab.tasks.probe import PORTS, QUESTION, NodeState, fake_vms, probe, vers
 from ovnlab.tasks.probe import parse as parse_probe
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
-from ovnlab.topology import resolved
+from ovnlab.topology import inuse, resolved
 from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.advice import advice
 from ovnlab.topology.file_bytes import read
+from ovnlab.topology.inuse import InUse
 from ovnlab.topology.resolved import VM, Topology, interface_name
 from ovnlab.topology.unknown_name import unknown_name
 
@@ -118,16 +119,21 @@ class Removal(msgspec.Struct, frozen=True):
 
 
 class Lab:
-    """A lab by its name, whether or not it is up."""
+    """A lab by its name, whether or not it is up.
 
-    def __init__(self, name: str, reporter: Reporter) -> None:
+    `resolve` returns what a file makes of it, with the addresses that are in use.
+    """
+
+    def __init__(self, name: str, reporter: Reporter, resolve: Callable[[InUse], Topology] | None = None) -> None:
         self.name = name
+        self.resolve = resolve
         self.reporter = reporter
         self.folder = LabFolder(name)
         self.stored = self.folder.stored()
         self.base: Base | None = self.stored.base if self.stored else None
         self.builds: dict[str, str] = {}
         self._is_as_before = True
+        self.prune = False
         self.options: tuple[str, ...] = self.stored.options if self.stored else ()
         self.provider: Provider = self._provider(self.stored.topology if self.stored else None)
 
@@ -411,8 +417,12 @@ class Lab:
 
     # ── coming up ────────────────────────────────────────────────────────────────────────────────────
 
-    def up(self, topology: Topology, *, source: str, named: bool, options: tuple[str, ...] = ()) -> Outcome:
+    def up(
+        self, topology: Topology, *, source: str, named: bool, options: tuple[str, ...] = (), prune: bool = False
+    ) -> Outcome:
         """Make the lab what the topology says; `options` are the words of `up` that put something over its file.
+
+        With `prune`, fake VMs that the file does not name go.
 
         Interrupted, it takes back what it began: the lab, or the nodes that it added.
         """
@@ -420,7 +430,7 @@ class Lab:
             self.reporter.note(sentence)
         with self.naming_what_stays(begun=False), self.locked():
             self._refuse_other_source(source, named)
-            self.options = options
+            self.options, self.prune = options, prune
             self._note_faults()
             return self._apply(topology, source, {})
 
@@ -463,6 +473,7 @@ class Lab:
 
     def _apply(self, topology: Topology, source: str, kept: Mapping[str, str]) -> Outcome:
         """Make the lab what the topology says; nodes in `kept` go on with the builds that they have."""
+        topology = self._keeping(topology, None)
         began = not self.folder.exists()
         never_up = not (self.stored is not None and self.stored.complete) and not self.is_kept
         self._refuse_other_provider(topology)
@@ -482,7 +493,7 @@ class Lab:
                 self.folder.create(afresh=began)
                 is_new = began or self._is_half_back()
                 back = self._bring_back(topology, source) if is_new else None
-                done, bound = self._converge(topology, source, fresh=began and back is None)
+                topology, done, bound = self._converge(topology, source, fresh=began and back is None)
                 self.folder.store(self._stored(source, topology, complete=True))
             except (KeyboardInterrupt, HostRequirementError, TopologyError):
                 self._take_back(began, active, made)
@@ -571,23 +582,24 @@ class Lab:
 
         return packages.provide(topology.base, self.reporter.note)
 
-    def dry_run(self, topology: Topology, *, source: str, named: bool) -> Outcome:
+    def dry_run(self, topology: Topology, *, source: str, named: bool, prune: bool = False) -> Outcome:
         """Return what `up` would do."""
         self._refuse_other_source(source, named)
         self._refuse_other_provider(topology)
+        topology = self._keeping(topology, None)
         self.provider = self._provider(topology)
         for fault in self._faults():
             self.reporter.note(f"deliberately, {fault.title}: left alone")
         seen = self.look(topology)
+        topology = self._keeping(topology, seen.rows)
         self._refuse_moving_clusters(topology)
         if seen.rows is None and self.stored is not None and self.stored.complete:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
         self.builds, missing = builds.planned(topology, self.reporter, self.build_host)
-        todo = replace(
-            plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=self._faults()), build=missing
-        )
+        todo = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=self._faults(), prune=prune)
+        todo = replace(todo, build=missing)
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
 
@@ -628,8 +640,8 @@ class Lab:
             if not self.provider.defined_nodes():
                 self.provider.destroy()
 
-    def _converge(self, topology: Topology, source: str, *, fresh: bool) -> tuple[Plan, int]:
-        """Return all of the work, in the order in which one thing needs the other.
+    def _converge(self, topology: Topology, source: str, *, fresh: bool) -> tuple[Topology, Plan, int]:
+        """Do all of the work, in the order in which one thing needs the other, and return what the lab is then.
 
         A fresh lab has no databases that could hold anything yet, whatever is known of any other.
         """
@@ -638,9 +650,10 @@ class Lab:
             self.folder.store(self._stored(source, topology, complete=False))
         self._refuse_moving_clusters(topology)
         seen = self.look(topology)
+        topology = self._keeping(topology, seen.rows)
         faults = self._faults()
         left = deliberate.left_alone(faults)
-        first = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults)
+        first = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults, prune=self.prune)
         asked = self._check_matches(topology, source, first)
         work = self._convergence(topology, faults)
         if not fresh:
@@ -674,7 +687,11 @@ class Lab:
             if not fresh:
                 before, seen = seen, self.look(topology)
                 seen.require_rows()
-                again = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults)
+                topology = self._keeping(topology, seen.rows)
+                work = self._convergence(topology, faults)
+                again = plan(
+                    topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults, prune=self.prune
+                )
                 first = replace(
                     first,
                     transit=again.transit,
@@ -689,7 +706,14 @@ class Lab:
             work.start_controllers_and_bind(started, first)
         with watch.during(watch.look_at_all):
             work.await_ready(started, first, introduced=introduced)
-        return first, len(first.bound_after(seen))
+        return topology, first, len(first.bound_after(seen))
+
+    def _keeping(self, topology: Topology, rows: Sequence[LiveRow] | None) -> Topology:
+        """Return the topology with the addresses that the lab has, where the file gives nothing else."""
+        if self.resolve is None or self.stored is None:
+            return topology
+        found = addresses.in_use(inuse.of_topology(self.stored.topology), topology, rows)
+        return topology if found.agrees(topology) else self.resolve(found)
 
     def _wake_databases(self, work: Convergence, topology: Topology, seen: LabState, leaving: Collection[str]) -> None:
         """Start databases that do not run: what is leaving must be forgotten by them, or is never."""
@@ -989,20 +1013,38 @@ def prepare(request: Request, reporter: Reporter) -> tuple[Lab, Topology]:
     else that a command loads.
     """
     content = read(request.path)
-    cached = cache_root() / "topologies" / f"{request.digest(content)}.json"
+
+    def resolve(in_use: InUse) -> Topology:
+        return _resolved(request, content, in_use)
+
+    topology = resolve(InUse())
+    return Lab(topology.name, reporter, resolve), topology
+
+
+def _resolved(request: Request, content: bytes, in_use: InUse) -> Topology:
+    """Return what a file makes of a lab that has addresses already."""
+    key = hashlib.sha256(request.digest(content).encode() + in_use.digest()).hexdigest()
+    cached = cache_root() / "topologies" / f"{key}.json"
     try:
-        topology = msgspec.json.decode(cached.read_bytes(), type=Topology)
+        return msgspec.json.decode(cached.read_bytes(), type=Topology)
     except (OSError, msgspec.DecodeError):
-        topology = _loaded(request, content)
+        topology = _loaded(request, content, in_use)
         with contextlib.suppress(OSError):  # it is no more than faster the next time
             cached.parent.mkdir(parents=True, exist_ok=True)
             write_whole(cached, msgspec.json.encode(topology))
-    return Lab(topology.name, reporter), topology
+        return topology
 
 
-def _loaded(request: Request, content: bytes) -> Topology:
+def _loaded(request: Request, content: bytes, in_use: InUse) -> Topology:
     from ovnlab.topology.load import load_text  # noqa: PLC0415  brings pydantic and the YAML parser
 
-    loaded = load_text(request.path, content, settings=request.settings, name=request.name, provider=request.provider)
+    loaded = load_text(
+        request.path,
+        content,
+        settings=request.settings,
+        name=request.name,
+        provider=request.provider,
+        in_use=in_use,
+    )
     loaded.refuse_unsupported()
     return loaded.topology

@@ -9,7 +9,7 @@ import msgspec
 
 from ovnlab.deliberate import Fault, left_alone
 from ovnlab.errors import OvnlabError
-from ovnlab.northbound.change import Change, changes
+from ovnlab.northbound.change import Change, changes, remove
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted
 from ovnlab.ovsdb.endpoints import CERTIFICATE, NORTHBOUND, SOUTHBOUND, listening, of_zone, remotes
@@ -103,10 +103,12 @@ def plan(
     known: Sequence[Node] = (),
     builds: Mapping[str, str] | None = None,
     faults: Sequence[Fault] = (),
+    prune: bool = False,
 ) -> Plan:
     """Return what makes a lab what the topology says; `known` are nodes that it had before, running or not.
 
-    `builds` are the keys of what was built for nodes, by their names; those without run packages.
+    `builds` are the keys of what was built for nodes, by their names; those without run packages. With `prune` fake VMs
+    that the file does not name go.
 
     A node that becomes another kind of machine, or gets another machine, is removed and made anew. Nodes that are ended
     by `faults`, or daemons of which are, stay as they are.
@@ -117,7 +119,9 @@ def plan(
     anew = {n.name: why for n in topology.nodes if n.name in before and (why := _becomes(before[n.name], n))}
     gone = [name for name in [*seen.nodes, *before] if name not in names or name in anew]
     rows = seen.rows or ()
-    unbind, bind = bindings(topology, seen, rows)
+    unbind, bind = bindings(topology, seen, rows, prune=prune)
+    found = changes(topology.name, wanted(topology), rows)
+    pruned = _pruned(topology, rows, found) if prune else ()
     transit = [switch.name for switch in topology.transit_switches]
     staying = [node for node in topology.nodes if node.name in seen.nodes and node.name not in {*anew, *left}]
     builds = builds or {}
@@ -132,7 +136,7 @@ def plan(
         stale_transit=tuple(
             found.name for found in seen.transit if found.mark == topology.name and found.name not in transit
         ),
-        changes=() if unread else tuple(changes(topology.name, wanted(topology), rows)),
+        changes=() if unread else (*pruned, *found),
         unbind={name: vms for name, vms in unbind.items() if name not in left},
         bind={name: vms for name, vms in bind.items() if name not in left},
     )
@@ -346,17 +350,13 @@ def _missing_tunnels(topology: Topology, node: Node, seen: LabState) -> Iterator
 
 
 def bindings(
-    topology: Topology, seen: LabState, rows: Sequence[LiveRow]
+    topology: Topology, seen: LabState, rows: Sequence[LiveRow], *, prune: bool = False
 ) -> tuple[dict[str, tuple[BoundVM, ...]], dict[str, tuple[VM, ...]]]:
     """Return which fake VMs leave which node, and which are bound, anew or again, to which.
 
-    A fake VM that the file does not bind stays where it is; so does one that `ovnlab bind` made, or whose port somebody
-    else made.
+    A fake VM that the file does not name stays, unless its port is the file's and goes, or with `prune`.
     """
-    switches = {switch.name for switch in topology.switches}
-    foreign = {row.name for row in rows if row.table == "Logical_Switch" and row.mark is None}
-    by_hand = {row.name for row in rows if row.table == "Logical_Switch_Port" and row.mark is None and not row.by_bind}
-    by_bind = {row.name for row in rows if row.by_bind and row.parent in switches | foreign}
+    going = _going(topology, rows)
     unbind: dict[str, list[BoundVM]] = {}
     bind: dict[str, list[VM]] = {}
     staying = {name: state for name, state in seen.nodes.items() if topology.node(name)}
@@ -372,10 +372,10 @@ def bindings(
         for bound in state.vms:
             if bound.vm is None:
                 continue
-            wanted_here = homes.get(bound.name) == name or (bound.name not in homes and bound.name in by_bind | by_hand)
-            if not wanted_here:
+            is_named = bound.name in homes
+            if homes[bound.name] != name if is_named else prune or bound.name in going:
                 unbind.setdefault(name, []).append(bound)
-            elif bound.name not in homes and not bound.is_as(bound.vm):
+            elif not is_named and not bound.mtu:  # its node was gone meanwhile
                 bind.setdefault(name, []).append(bound.vm)
     return _frozen(unbind), _frozen(bind)
 
@@ -389,6 +389,25 @@ def binding_again(first: Plan, again: Plan, before: LabState, now: LabState) -> 
         if lost and name in now.nodes:
             bind.setdefault(name, []).extend(lost)
     return _frozen(bind)
+
+
+def _going(topology: Topology, rows: Sequence[LiveRow]) -> set[str]:
+    """Return the logical switch ports of the lab that the file does not name, and those on a switch that goes."""
+    switches = {switch.name for switch in topology.switches}
+    foreign = {row.name for row in rows if row.table == "Logical_Switch" and row.mark is None}
+    return {
+        row.name
+        for row in rows
+        if row.table == "Logical_Switch_Port"
+        and (row.mark == topology.name or (row.by_bind and row.parent not in switches | foreign))
+    }
+
+
+def _pruned(topology: Topology, rows: Sequence[LiveRow], planned: Sequence[Change]) -> Iterator[Change]:
+    """Yield what removes the ports that `ovnlab bind` made and the file does not name."""
+    named = {port.name for switch in topology.switches for port in switch.ports}
+    named.update(change.name for change in planned if change.table == "Logical_Switch_Port")
+    yield from (remove(row, "the topology does not name it") for row in rows if row.by_bind and row.name not in named)
 
 
 def _made_otherwise(vm: VM, state: NodeState | None) -> BoundVM | None:

@@ -7,12 +7,13 @@ import ipaddress
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ovnlab.topology import logical, model
-from ovnlab.topology.addresses import split_port, with_length
+from ovnlab.topology.addresses import ip_of, split_port, with_length
+from ovnlab.topology.inuse import InUse, Pool
 from ovnlab.topology.resolved import (
     DEFAULT_URI,
     Check,
@@ -41,17 +42,21 @@ Place = Callable[[Where], str]
 Folder = Callable[[Where], Path]
 
 
-def complete(file: model.TopologyFile, *, default_name: str, place: Place, folder: Folder) -> Topology:
+def complete(
+    file: model.TopologyFile, *, default_name: str, place: Place, folder: Folder, in_use: InUse | None = None
+) -> Topology:
     """The topology of a file that holds together (`check` found nothing in it).
 
-    `place` says FILE:LINE:COL, `folder` what a relative path there is relative to.
+    `place` says FILE:LINE:COL, `folder` what a relative path there is relative to. What is `in_use` stays where
+    the file gives nothing else.
     """
+    in_use = in_use or InUse()
     name = file.name or default_name
     topology = Topology(
         name=name,
         provider=file.provider,
         underlay=Underlay(subnet=file.underlay.subnet, mtu=file.underlay.mtu),
-        nodes=tuple(_nodes(name, file, folder)),
+        nodes=tuple(_nodes(name, file, folder, in_use)),
         switches=(),
         routers=(),
         control=Control(
@@ -65,7 +70,7 @@ def complete(file: model.TopologyFile, *, default_name: str, place: Place, folde
         checks=tuple(map(_check, file.checks)),
         libvirt=_libvirt(name, file.libvirt) if file.provider in ("libvirt", "vagrant") else Libvirt(),
     )
-    return logical.complete(topology, file, place)
+    return logical.complete(topology, file, place, in_use)
 
 
 def software(
@@ -101,14 +106,14 @@ def software(
     )
 
 
-def _nodes(lab: str, file: model.TopologyFile, folder: Folder) -> Iterator[Node]:
+def _nodes(lab: str, file: model.TopologyFile, folder: Folder, in_use: InUse) -> Iterator[Node]:
     common = software(file.software, folder)
     chassis = [node.encap or file.encap for node in file.nodes.values() if is_chassis(node)]
     encaps = tuple(encap for encap in ("geneve", "vxlan") if encap in chassis)
-    pools = _pools(file)
+    pools = _pools(file, in_use)
     managed: Iterator[str] = iter(())
     if file.provider == "libvirt":
-        managed = _managed(management_subnet(lab, file.libvirt), file.nodes)
+        managed = _managed(management_subnet(lab, file.libvirt), file.nodes, in_use.machines)
     for name, node in file.nodes.items():
         nics = tuple(_nics(lab, name, node, file, pools))
         subnet = ipaddress.ip_network(segment_subnet(file, node))
@@ -117,7 +122,7 @@ def _nodes(lab: str, file: model.TopologyFile, folder: Folder) -> Iterator[Node]
             name=name,
             role=node.role,
             chassis=is_chassis(node),
-            ip=node.ip or (next(pools[str(subnet)]) if wants_address else ""),
+            ip=node.ip or (pools[str(subnet)].give(name) if wants_address else ""),
             prefix_length=subnet.prefixlen,
             mac=generated_mac(lab, name, prefix="52:54:00"),
             encaps=(node.encap or file.encap,) if node.encap or len(encaps) < 2 else encaps,
@@ -147,11 +152,16 @@ def management_subnet(lab: str, libvirt: model.Libvirt) -> str:
     return f"10.{64 + (number >> 8)}.{number & 0xFF}.0/24"
 
 
-def _managed(subnet: str, names: Iterable[str]) -> Iterator[str]:
+def _managed(subnet: str, names: Collection[str], kept: Mapping[str, str]) -> Iterator[str]:
     """An address for each name, which stays the same when others come and go."""
     pool = list(itertools.islice(free_addresses(subnet, ()), LARGEST_LAB))
-    taken: set[int] = set()
+    places = {address: place for place, address in enumerate(pool)}
+    staying = {name: places[kept[name]] for name in names if kept.get(name) in places}
+    taken = set(staying.values())
     for name in names:
+        if name in staying:
+            yield pool[staying[name]]
+            continue
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % max(len(pool), 1)
         while place in taken and len(taken) < len(pool):
             place = (place + 1) % len(pool)
@@ -240,24 +250,29 @@ def segment_subnet(file: model.TopologyFile, node: model.Node) -> str:
     return file.physical_networks[node.underlay].subnet[0] if node.underlay else file.underlay.subnet
 
 
-def _pools(file: model.TopologyFile) -> Mapping[str, Iterator[str]]:
+def _pools(file: model.TopologyFile, in_use: InUse) -> Mapping[str, Pool]:
     """The free addresses of each subnet that nodes can be in."""
     taken = {node.ip for node in file.nodes.values() if node.ip}
     taken.update(ip for node in file.nodes.values() for ips in node.physical.values() for ip in ips if ip != "dhcp")
     taken.update(logical.given_addresses(file.logical))
+    kept: dict[str, tuple[str, ...]] = {}
+    for name, node in file.nodes.items():
+        if not node.ip and node.role != "host" and name in in_use.nodes:
+            kept[name] = (in_use.nodes[name],)
+        for network, given in node.physical.items():
+            if node.role == "host" and not given:
+                kept[f"{name} {network}"] = tuple(map(ip_of, in_use.nics.get((name, network), ())))
     subnets = {file.underlay.subnet, *(subnet for net in file.physical_networks.values() for subnet in net.subnet)}
-    return {subnet: free_addresses(subnet, taken) for subnet in subnets}
+    return {subnet: Pool(subnet, taken, kept, in_use.taken) for subnet in subnets}
 
 
-def _nics(
-    lab: str, name: str, node: model.Node, file: model.TopologyFile, pools: Mapping[str, Iterator[str]]
-) -> Iterator[Nic]:
+def _nics(lab: str, name: str, node: model.Node, file: model.TopologyFile, pools: Mapping[str, Pool]) -> Iterator[Nic]:
     for number, (network_name, given) in enumerate(node.physical.items(), start=2):
         network = file.physical_networks[network_name]
         asks = "dhcp" in given
         ips = [ip for ip in given if ip != "dhcp"]
         if node.role == "host" and not given:
-            ips = [next(pools[subnet]) for subnet in network.subnet]
+            ips = [pools[subnet].give(f"{name} {network_name}") for subnet in network.subnet]
         own = nic_of(file, node, network_name) if file.provider == "ssh" else None
         yield Nic(
             network=network_name,

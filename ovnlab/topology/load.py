@@ -18,6 +18,7 @@ from ovnlab.errors import Problem, TopologyError, UsageError
 from ovnlab.topology import check, complete, resolved, unsupported
 from ovnlab.topology.file_bytes import read
 from ovnlab.topology.foreign import kind_of
+from ovnlab.topology.inuse import InUse
 from ovnlab.topology.model import TopologyFile
 from ovnlab.topology.source import Source, Where, parse, parse_value
 
@@ -61,10 +62,11 @@ def load_text(
     settings: Sequence[str] = (),
     name: str | None = None,
     provider: str | None = None,
+    in_use: InUse | None = None,
 ) -> Loaded:
-    """`load` of bytes that are in memory; `path` names them in errors."""
+    """`load` of bytes that are in memory; `path` names them in errors. What is `in_use` stays."""
     try:
-        return _load(path, content, settings, name, provider)
+        return _load(path, content, settings, name, provider, in_use)
     except TopologyError as error:
         foreign = kind_of(content)
         if foreign is None:
@@ -74,7 +76,9 @@ def load_text(
         raise TopologyError(path, [Problem(0, 0, f"is {kind}, not a topology", hint), *others]) from None
 
 
-def _load(path: str, content: bytes, settings: Sequence[str], name: str | None, provider: str | None) -> Loaded:
+def _load(
+    path: str, content: bytes, settings: Sequence[str], name: str | None, provider: str | None, in_use: InUse | None
+) -> Loaded:
     source = parse(path, content)
     _apply(source, settings)
     for key, value in (("name", name), ("provider", provider)):
@@ -94,7 +98,7 @@ def _load(path: str, content: bytes, settings: Sequence[str], name: str | None, 
     def folder(where: Where) -> Path:
         return Path.cwd() if source.option(where) else Path(path).absolute().parent
 
-    topology = complete.complete(model, default_name=default_name(path), place=place, folder=folder)
+    topology = complete.complete(model, default_name=default_name(path), place=place, folder=folder, in_use=in_use)
     return Loaded(source, model, topology)
 
 

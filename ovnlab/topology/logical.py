@@ -9,6 +9,7 @@ import msgspec
 
 from ovnlab.topology import model, objects
 from ovnlab.topology.addresses import bracketed, eui64, ip_of, parse_endpoint, with_length
+from ovnlab.topology.inuse import InUse, Pool, kept_mac
 from ovnlab.topology.resolved import (
     VM,
     Acl,
@@ -27,7 +28,6 @@ from ovnlab.topology.resolved import (
     SwitchPort,
     Topology,
     Vlan,
-    free_addresses,
     generated_mac,
     interface_name,
     usable_gateways,
@@ -35,12 +35,12 @@ from ovnlab.topology.resolved import (
 from ovnlab.topology.source import Where
 
 
-def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Where], str]) -> Topology:
+def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Where], str], in_use: InUse) -> Topology:
     """Return a topology of nodes with the logical network of a file that holds together."""
     network = file.logical
     topology = msgspec.structs.replace(
         topology,
-        routers=tuple(_router(topology.name, name, router) for name, router in network.routers.items()),
+        routers=tuple(_router(topology.name, name, router, in_use) for name, router in network.routers.items()),
         acls=tuple(_acl(acl, place(("logical", "acls", i, "match"))) for i, acl in enumerate(network.acls)),
         qos=tuple(_qos(rule, place(("logical", "qos", i, "match"))) for i, rule in enumerate(network.qos)),
         port_groups=tuple(PortGroup(name, tuple(group.ports)) for name, group in network.port_groups.items()),
@@ -51,7 +51,8 @@ def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Wher
         ),
     )
     ports = {
-        name: _with_virtual_ips(tuple(_ports(topology, name, switch))) for name, switch in network.switches.items()
+        name: _with_virtual_ips(tuple(_ports(topology, network, name, in_use)))
+        for name, switch in network.switches.items()
     }
     vlans = _vlans(topology, network, ports)
     topology = msgspec.structs.replace(
@@ -77,10 +78,10 @@ def given_addresses(network: model.Logical) -> set[str]:
 # ── routers ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _router(lab: str, name: str, router: model.Router) -> Router:
+def _router(lab: str, name: str, router: model.Router, in_use: InUse) -> Router:
     return Router(
         name=name,
-        ports=tuple(_router_port(lab, name, switch, port) for switch, port in router.ports.items()),
+        ports=tuple(_router_port(lab, name, switch, port, in_use) for switch, port in router.ports.items()),
         zone=router.zone or "",
         chassis=router.chassis or "",
         routes=tuple(
@@ -98,13 +99,14 @@ def _router(lab: str, name: str, router: model.Router) -> Router:
     )
 
 
-def _router_port(lab: str, router: str, switch: str, port: model.RouterPort) -> RouterPort:
+def _router_port(lab: str, router: str, switch: str, port: model.RouterPort, in_use: InUse) -> RouterPort:
+    kept = kept_mac(in_use.router_macs.get(f"{router}-{switch}", ""), ())
     redirect = {"redirect-type": port.redirect_type} if port.redirect_type else {}
     return RouterPort(
         name=f"{router}-{switch}",
         peer=f"{switch}-{router}",
         switch=switch,
-        mac=port.mac or generated_mac(lab, router, switch),
+        mac=port.mac or kept or generated_mac(lab, router, switch),
         networks=tuple(port.ip),
         gateway_chassis=tuple(port.gateway_chassis),
         ha_chassis_group=port.ha_chassis_group or "",
@@ -143,7 +145,8 @@ def _switch(
     )
 
 
-def _ports(topology: Topology, switch_name: str, switch: model.Switch) -> Iterator[SwitchPort]:
+def _ports(topology: Topology, network: model.Logical, switch_name: str, in_use: InUse) -> Iterator[SwitchPort]:
+    switch = network.switches[switch_name]
     taken = {ip for port in switch.ports.values() for ip in port.ip if ip not in ("dhcp", "slaac")}
     for router in topology.routers:
         for router_port in router.ports:
@@ -151,10 +154,17 @@ def _ports(topology: Topology, switch_name: str, switch: model.Switch) -> Iterat
                 taken.update(ip_of(network) for network in router_port.networks)
         taken.update(nat.external for nat in router.nat)
     taken.update(address for node in topology.nodes for address in node.addresses)
-    pools = {subnet: free_addresses(subnet, taken) for subnet in switch.subnet}
+    taken.update(parse_endpoint(balancer.vip).ip for balancer in network.load_balancers.values())
+    taken |= in_use.others.get(switch_name, frozenset())
+    had = {name: found for name in switch.ports if (found := in_use.ports.get((switch_name, name))) is not None}
+    chosen_ips = {name: had[name].ips for name in had if {"dhcp", "slaac"} >= set(switch.ports[name].ip)}
+    pools = {subnet: Pool(subnet, taken, chosen_ips, in_use.taken) for subnet in switch.subnet}
+    macs = {port.mac for port in switch.ports.values() if port.mac}
     for name, wanted in switch.ports.items():
-        mac = wanted.mac or _mac_of_host(topology, switch, wanted) or generated_mac(topology.name, switch_name, name)
-        ips = tuple(_ips(wanted, mac, pools))
+        kept = kept_mac(had[name].mac, macs) if name in had else ""
+        chosen = kept or generated_mac(topology.name, switch_name, name)
+        mac = wanted.mac or _mac_of_host(topology, switch, wanted) or chosen
+        ips = tuple(_ips(name, wanted, mac, pools))
         yield SwitchPort(
             name=name,
             mac=mac,
@@ -185,7 +195,7 @@ def _mac_of_host(topology: Topology, switch: model.Switch, port: model.Port) -> 
     return nic.mac if nic else None
 
 
-def _ips(port: model.Port, mac: str, pools: dict[str, Iterator[str]]) -> Iterator[str]:
+def _ips(name: str, port: model.Port, mac: str, pools: dict[str, Pool]) -> Iterator[str]:
     """Yield what the file gives, and for each subnet that nothing is given of, one of it; of SLAAC the one that comes
     of it.
 
@@ -201,7 +211,7 @@ def _ips(port: model.Port, mac: str, pools: dict[str, Iterator[str]]) -> Iterato
         if "slaac" in port.ip and version == 6:
             yield eui64(subnet, mac)
         elif not port.ip or "dhcp" in port.ip or (port.ip == ["slaac"] and version == 4):
-            yield next(pool)
+            yield pool.give(name)
 
 
 def _port_options(port: model.Port, ips: tuple[str, ...]) -> dict[str, str]:

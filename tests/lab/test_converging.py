@@ -279,7 +279,7 @@ def test_a_row_that_was_changed_by_hand_is_put_right_and_said(lab: Labs, routed:
     lab.run("nbctl", "lsp-del", "vm2")
     steps = lab.json("up", routed)["steps"]
     was, wanted = "40:44:00:00:00:09 192.168.0.99", "40:44:00:00:00:01 192.168.0.11"
-    assert f"change logical switch port vm1: addresses is {was} instead of {wanted}" in steps
+    assert f"change logical switch port vm1: addresses: {was} → {wanted}" in steps
     assert "add logical switch port vm2: it is missing" in steps
     assert reachable(lab)
     assert lab.out("up", routed) == NOTHING

@@ -117,7 +117,7 @@ logical:
     user_labs.run("ping", "vm1", "host1")
     capture = Capture(user_labs, "gw2", "eth2", "icmp")
     steps = user_labs.json("up", user_labs.write("edge.yaml", text.replace("chassis: gw1", "chassis: gw2")))["steps"]
-    assert steps == ["change logical router edge: options is chassis=gw1 instead of chassis=gw2"]
+    assert steps == ["change logical router edge: options:chassis: gw1 → gw2"]
     eventually("an answer through gw2", lambda: answers(user_labs, "vm1", "10.0.0.48"))
     assert any("10.0.0.45 > 10.0.0.48: ICMP echo request" in line for line in capture.lines())
 
@@ -151,7 +151,7 @@ logical:
     eventually("gw2 to take it back", lambda: bound_to(user_labs, "type=chassisredirect") == "gw2")
     swapped = user_labs.write("group.yaml", text.replace("[gw2, gw1]", "[gw1, gw2]"))
     steps = user_labs.json("up", swapped)["steps"]
-    assert "change HA chassis gateways gw1: priority is 1 instead of 2" in steps
+    assert "change HA chassis gateways gw1: priority: 1 → 2" in steps
     eventually("gw1 to have it", lambda: bound_to(user_labs, "type=chassisredirect") == "gw1")
     eventually("an answer", lambda: answers(user_labs, "vm1", "10.0.0.48"))
 
@@ -254,15 +254,15 @@ def test_a_dry_run_tells_what_is_added_changed_and_removed_and_does_nothing(user
     assert user_labs.run("up", path, "--dry-run", "--exit-code", expect=5)
     assert sorted(told) == sorted(
         [
-            "change load balancer web: vips is 10.9.9.9:80=192.168.0.11:80 instead of 10.9.9.9:80=192.168.0.12:80",
-            "change logical switch network1: other_config is mcast_snoop=true instead of mcast_flood_unregistered=true",
-            "change logical switch port vm1: options is requested-tnl-key=77 instead of nothing",
+            "change load balancer web: vips:10.9.9.9:80: 192.168.0.11:80 → 192.168.0.12:80",
+            "change logical switch network1: other_config:mcast_flood_unregistered: not set → true; "
+            "other_config:mcast_snoop: true → not set",
+            "change logical switch port vm1: options:requested-tnl-key: 77 → not set",
             "add logical switch port vm3: it is missing",
-            "change logical switch port vm2: port_security is "
-            f"{' '.join(told_address(user_labs, 'vm2'))} instead of nothing",
-            "change address set some: addresses is 10.0.0.1, 10.0.0.2 instead of 10.0.0.1",
-            "change port group both: ports is not vm2",
-            "change ACL network1 to-lport 10 tcp: action is drop instead of allow",
+            f"change logical switch port vm2: port_security: {' '.join(told_address(user_labs, 'vm2'))} → not set",
+            "change address set some: addresses: 10.0.0.1, 10.0.0.2 → 10.0.0.1",
+            "change port group both: ports: vm1, vm2 → vm2",
+            "change ACL network1 to-lport 10 tcp: action: drop → allow",
         ]
     )
     assert user_labs.json("up", path)["steps"] == told
@@ -293,8 +293,8 @@ def test_what_was_changed_by_hand_is_put_right_and_what_is_others_stays(user_lab
     steps = user_labs.json("up", path)["steps"]
     assert sorted(steps) == [
         "add load balancer web: it is missing",
-        "change ACL network1 to-lport 10 tcp: priority is 11 instead of 10",
-        "change logical switch network1: load_balancer is not web",
+        "change ACL network1 to-lport 10 tcp: priority: 11 → 10",
+        "change logical switch network1: load_balancer: mine → mine, web",
     ]
     assert user_labs.json("up", path)["steps"] == []
     assert "mine" in user_labs.out("nbctl", "ls-lb-list", "network1")

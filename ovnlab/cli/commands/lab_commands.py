@@ -34,6 +34,7 @@ from ovnlab.waiting import CLOCK
 @name_option
 @set_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--prune", is_flag=True, help="Unbind fake VMs that the file does not name, which stay otherwise.")
 @click.option("--exit-code", is_flag=True, help="With --dry-run: exit with 5 if there is something to do.")
 @traffic_options
 @lab_option
@@ -44,6 +45,7 @@ def up(
     name: str | None,
     settings: tuple[str, ...],
     dry_run: bool,
+    prune: bool,
     exit_code: bool,
     measure: Measure,
     lab: str | None,
@@ -82,10 +84,10 @@ def up(
         announce(wanted, request.path, reporter)
         source, named = str(Path(request.path).resolve()), request.name is not None
         if dry_run:
-            outcome = found.dry_run(wanted, source=source, named=named)
+            outcome = found.dry_run(wanted, source=source, named=named, prune=prune)
         else:
             with measure.around(found, "up", required=False):
-                outcome = found.up(wanted, source=source, named=named, options=request.options())
+                outcome = found.up(wanted, source=source, named=named, options=request.options(), prune=prune)
     steps = outcome.plan.steps()
     seconds = CLOCK.monotonic() - began
     if json:
