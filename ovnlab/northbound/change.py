@@ -234,8 +234,9 @@ class _Difference:
         edit.reasons.append(f"{column}: {self._labelled(found)} → {self._labelled(after, wanted)}")
 
     def _labelled(self, uuids: Sequence[str], new: Mapping[str, str] | None = None) -> str:
-        """Return references by the names of the rows that they point to."""
-        return ", ".join(sorted((new or {}).get(uuid) or self.labels.get(uuid) or uuid for uuid in uuids)) or NOT_SET
+        """Return references by the names of the rows that they point to; one that was removed is none."""
+        known = {**{uuid: name or uuid for uuid, name in self.labels.items()}, **(new or {})}
+        return ", ".join(sorted(known[uuid] for uuid in uuids if uuid in known)) or NOT_SET
 
 
 class _Edit:

@@ -134,7 +134,7 @@ def test_addresses_that_a_lab_has_stay(hand: Labs, path: str) -> None:
     assert hand.json("up", path)["steps"][-1] == "bind b to worker2"
     assert "10.1.0.50/24" in hand.on("b", "ip", "address")
     hand.run("ping", "new", "b")
-    hand.run("nbctl", "lsp-set-addresses", "person", "0a:00:00:00:00:05 10.1.0.50")  # not free any more
+    hand.run("nbctl", "set", "Logical_Switch_Port", "person", 'addresses="0a:00:00:00:00:05 10.1.0.50"')  # not free now
     assert any("logical switch port b: addresses" in step for step in hand.json("up", path)["steps"])
     hand.run(
         "nbctl", "lsp-del", "person", "--", "lb-del", "other", "--", "lr-nat-del", "r", "dnat_and_snat", "10.1.0.7"
