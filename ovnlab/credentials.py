@@ -59,7 +59,7 @@ class _Authority:
         return path
 
     def certificate_of(self, node: Node) -> Path:
-        """Return one for the node's name and address."""
+        """Return a certificate for the node's name and address."""
         from cryptography import x509  # noqa: PLC0415  needed by labs with TLS alone
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 

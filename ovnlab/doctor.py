@@ -174,7 +174,7 @@ def _folders() -> Iterator[Requirement]:
 
 
 def _software() -> Requirement:
-    """OVS and OVN that are downloaded, that are installed, or that can be downloaded."""
+    """Check OVS and OVN: downloaded, installed, or ready to be downloaded."""
     return next(filter(None, (look() for look in (_cached, _installed, _obtainable))))
 
 

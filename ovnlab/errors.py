@@ -56,11 +56,11 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     option: str = ""
 
     def place(self, path: str) -> str:
-        """`FILE:LINE:COL`, the form that editors make clickable, or the option that holds it."""
+        """Return `FILE:LINE:COL`, the form that editors make clickable, or the option that holds it."""
         return self.option or (f"{path}:{self.line}:{self.column}" if self.line else path)
 
     def located(self, path: str) -> str:
-        """Where, what, and what to do."""
+        """Return place, message and hint."""
         return f"{self.place(path)}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 

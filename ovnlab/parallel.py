@@ -136,7 +136,7 @@ class _Work(Generic[Item, Result]):
 
 
 class Gate:
-    """Lets threads make things until it is closed: an interrupt takes back what they made, and they must not go on."""
+    """A gate for threads that make things, until it is closed: an interrupt takes back what they made."""
 
     def __init__(self) -> None:
         self._inside = 0

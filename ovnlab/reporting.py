@@ -11,7 +11,7 @@ from ovnlab.waiting import reported
 
 
 class Reporter(Protocol):
-    """Is told what is being done."""
+    """A receiver of progress reports."""
 
     def step(self, text: str) -> None:
         """Report what the whole lab is doing."""

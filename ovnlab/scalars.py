@@ -85,7 +85,7 @@ def user(value: str) -> str:
 
 
 def jump(value: str) -> str:
-    """Return USER@HOST:PORT."""
+    """Return a jump host as USER@HOST:PORT."""
     name, at, place = value.rpartition("@")
     where, colon, port = place.rpartition(":")
     if not (at and colon and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):

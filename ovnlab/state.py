@@ -111,7 +111,7 @@ class LabFolder:
         return self.path / "nodes" / name
 
     def node_logs(self, name: str) -> Path:
-        """Return a node's /var/log."""
+        """Return the folder of a node's /var/log."""
         return self.logs / name
 
     def logs_size(self) -> int:

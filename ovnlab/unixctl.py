@@ -14,7 +14,7 @@ AT_ONCE = 500
 
 
 def command(method: str, *params: str) -> bytes:
-    """Return one command, as it is sent."""
+    """Return a command in the form that is sent."""
     return msgspec.json.encode({"method": method, "params": params, "id": 0})
 
 

@@ -555,7 +555,7 @@ def _command(lab: str, command: str, *, several: bool) -> str:
 
 
 def as_dict(found: Diagnosis) -> dict[str, Any]:
-    """Return all of it as plain data."""
+    """Return the diagnosis as plain data."""
     return {
         "lab": found.lab,
         "ok": found.ok,

@@ -98,7 +98,7 @@ class Examination:
 
 
 class SilentReporter(Reporter):
-    """Tells nobody how far things are."""
+    """A reporter that reports nothing."""
 
     def step(self, text: str) -> None:
         """Ignore the step."""

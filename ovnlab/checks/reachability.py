@@ -35,7 +35,7 @@ class ReachabilityTest:
     device: str = ""
 
     def line(self, number: int) -> str:
-        """Return its words in the script; none of them has a space or a quote in it."""
+        """Return its arguments in the script; none of them has a space or a quote in it."""
         words = (number, self.source.vm or "-", self.device or "-", self.kind, self.address, self.detail or "-")
         return " ".join(map(str, words))
 

@@ -130,7 +130,7 @@ def matrix(examined: Examination) -> tuple[list[str], dict[tuple[str, str], str]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts vm2 before vm10."""
+    """Return a key that sorts vm2 before vm10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 

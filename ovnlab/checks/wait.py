@@ -93,7 +93,7 @@ def _lagging(lab: Lab, condition: Condition) -> Iterator[str]:
 
 
 def _of_port(found: Status, name: str) -> Generator[str, None, list[NodeStatus]]:
-    """Says what a port is like; the nodes that can have to do with it are the generator's result."""
+    """Yield what a port is like, and return the nodes that may be involved."""
     port = next((port for port in found.ports if port.name == name), None)
     if port is None:
         yield f"there is no logical switch port {name}"

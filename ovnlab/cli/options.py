@@ -79,7 +79,7 @@ def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def complete_vms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Fake VMs of the lab."""
+    """Complete the names of the lab's fake VMs."""
     del param
     return [name for name in _stored_names(ctx, nodes=False, vms=True) if name.startswith(incomplete)]
 

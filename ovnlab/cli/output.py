@@ -110,7 +110,7 @@ def count(number: int, noun: str) -> str:
 
 
 def coloured(text: str, colour: str, *, stream: Any = None) -> str:
-    """`text` in a colour where the stream (stdout) shows colours."""
+    """Return `text` in a colour where the stream (stdout) shows colours."""
     if not text or not is_colourful(stream or sys.stdout):
         return text
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
@@ -172,7 +172,7 @@ def _error_object(problem: OvnlabError) -> dict[str, Any]:
 
 
 def require_writable(path: Path) -> None:
-    """Raises OvnlabError where a file cannot be written, before the work is done that it is to tell of."""
+    """Raise OvnlabError for a file that cannot be written, before the work that it is to hold is done."""
     folder = path.absolute().parent
     if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
         why = "is a folder" if path.is_dir() else "cannot be written" if folder.is_dir() else "its folder is not there"

@@ -23,7 +23,7 @@ class PlainProgress(Reporter):
     """A line for each step; nothing about single nodes."""
 
     def step(self, text: str) -> None:
-        """Say it."""
+        """Print the step."""
         say(shown(f"ovnlab: {text}"))
 
     note = step

@@ -1,4 +1,4 @@
-"""Runs a program that has the terminal to itself, and puts the terminal back however that ended."""
+"""Programs that have the terminal to themselves; it is restored however they ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes SVG elements: rectangles, lines, text. Knows nothing of what they mean."""
+"""A writer of SVG elements: rectangles, lines, text. Knows nothing of what they mean."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Canvas:
         self.path(_rounded(points, r), style)
 
     def dot(self, x: float, y: float, style: str, *, r: float = 4) -> None:
-        """Draw a filled circle."""
+        """Draw a filled circle around a point."""
         self._elements.append(f'<circle class="{style}" cx="{_n(x)}" cy="{_n(y)}" r="{_n(r)}"/>')
 
     def text(

@@ -1,4 +1,4 @@
-"""Draws ports: as chips in the card of the node that they are bound to, and on the switch that they are on."""
+"""Chips for ports: in the card of the node that they are bound to, and on the switch that they are on."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class _Edge:
 
 
 class LogicalView:
-    """Lays the logical network of a picture out, and draws it."""
+    """The layout of a picture's logical network."""
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture

@@ -57,7 +57,7 @@ class _Row:
 
 
 class PhysicalView:
-    """Lays the nodes of a picture out for a width of at most `most`, and draws them."""
+    """The layout of a picture's nodes for a width of at most `most`."""
 
     def __init__(self, picture: Picture, most: float) -> None:
         self.picture = picture
@@ -239,7 +239,7 @@ class PhysicalView:
         return arc((x1 + 4, row.bus), (x2 - 4, row.bus), height), [((x1 + x2) / 2, row.bus - height)]
 
     def _curve(self, tunnel: TunnelPicture) -> tuple[str, list[Point]]:
-        """Return the same between two rows, from below a card, behind what is between: marked at both ends."""
+        """Return a tunnel between two rows: from below a card, behind what is between, marked at both ends."""
         places = [(row, end) for row in self.rows for end in tunnel.ends if end in row.left]
         (upper, first), (lower, second) = places
         x1, y1, x2, y2 = self._middle(upper, first), upper.bottom, self._middle(lower, second), lower.bus
@@ -292,7 +292,7 @@ class PhysicalView:
                 canvas.text(x + _PAD, y + _LINE * number, text, SMALL, style, room=self.card - 2 * _PAD)
 
     def _draw_inside(self, canvas: Canvas, node: NodePicture, row: _Row, y: float) -> None:
-        """br-int with the ports on it, the NICs at the bottom, and the lines between them and to the rails."""
+        """Draw br-int with the ports on it, the NICs at the bottom, and the lines between them and to the rails."""
         x, width = row.left[node.name] + _PAD, self.card - 2 * _PAD
         top = row.bottom - _PAD - sum(map(_nic_height, node.nics))
         tops = list(itertools.accumulate(map(_nic_height, node.nics), initial=top))

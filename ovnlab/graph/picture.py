@@ -181,7 +181,7 @@ class SwitchPicture:
 
     @property
     def localnet(self) -> str:
-        """Return its physical network and VLAN, empty where it has none."""
+        """Return the physical network and VLAN of the switch, empty where it has none."""
         return f"{self.network}, VLAN {self.vlan}" if self.vlan else self.network
 
 

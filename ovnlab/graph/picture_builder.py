@@ -1,4 +1,4 @@
-"""Makes the picture of a lab: of its topology, and of what is known of it where it runs."""
+"""A builder of pictures: from the topology of a lab, and from its state where it runs."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _nodes(lab: _Lab, vms: Iterable[PortPicture], tunnels: Iterable[TunnelPictur
 
 
 def _lost(name: str, broken: Iterable[TunnelPicture]) -> Iterator[str]:
-    """That a node has no tunnel to some of its peers."""
+    """Return a note that a node lacks tunnels to some of its peers."""
     peers = [end for tunnel in broken if name in tunnel.ends for end in tunnel.ends if end != name]
     if peers:
         yield f"no tunnel to {', '.join(peers)}"

@@ -41,7 +41,7 @@ class Font:
         return em * self.size * (_BOLD if self.bold else 1)
 
     def fit(self, text: str, width: float) -> str:
-        """As much of a text as there is room for, with an ellipsis where something is left out."""
+        """Return as much of a text as there is room for, with an ellipsis where something is left out."""
         if self.width(text) <= width + 0.01:
             return text
         while text and self.width(text + ELLIPSIS) > width:

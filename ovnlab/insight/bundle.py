@@ -222,7 +222,7 @@ class _Bounded(io.RawIOBase):
         self.stream = stream
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read so many bytes."""
+        """Read at most `size` bytes."""
         if not 0 <= size <= MOST_AT_ONCE or self.stream.tell() + size > MOST_UNPACKED:
             raise tarfile.ReadError(f"it holds more than {MOST_UNPACKED // 2**20} MiB")
         return self.stream.read(size)
@@ -232,7 +232,7 @@ class _Bounded(io.RawIOBase):
         return self.stream.tell()
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a position."""
+        """Set the position in the uncompressed contents."""
         if whence == 0 and offset > MOST_UNPACKED:
             raise tarfile.ReadError(f"it holds more than {MOST_UNPACKED // 2**20} MiB")
         return self.stream.seek(offset, whence)

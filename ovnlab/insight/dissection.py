@@ -61,7 +61,7 @@ class Packet:
 
     @property
     def flow(self) -> str:
-        """Return its headers as a flow of OpenFlow."""
+        """Return the packet's headers as an OpenFlow flow."""
         return ",".join(f"{key}={value}" for key, value in self.fields.items())
 
     @property
@@ -228,7 +228,7 @@ def _above(protocol: int, body: bytes, found: dict[str, Any], depth: int) -> Non
 
 
 def _gre(body: bytes, found: dict[str, Any]) -> None:
-    """GRE (RFC 2784, RFC 2890), and the ERSPAN in it (draft-foschiano-erspan)."""
+    """Dissect GRE (RFC 2784, RFC 2890), and the ERSPAN in it (draft-foschiano-erspan)."""
     found["protocol"] = "gre"
     flags, kind = _take(body, 0, "!HH", "GRE")
     at = 4 + 4 * bool(flags & 0x8000)

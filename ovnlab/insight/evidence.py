@@ -65,7 +65,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class ProbeCount:
-    """Counts of several packets sent at once: arrived and answered; None where none is answered."""
+    """The counts of several packets sent at once: arrived and answered; None where none is answered."""
 
     sent: int
     arrived: int

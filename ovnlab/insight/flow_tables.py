@@ -136,7 +136,7 @@ def parse(line: str) -> Flow | None:
 
 
 class FlowFormatter:
-    """Tells flows of one chassis with the names of its zone."""
+    """A formatter that describes flows of one chassis with the names of its zone."""
 
     def __init__(self, look: LabView, node: str, flows: Sequence[Flow]) -> None:
         self._look, self._node = look, node

@@ -48,12 +48,12 @@ class LogicalPort:
 
     @property
     def macs(self) -> tuple[str, ...]:
-        """Return its MAC addresses."""
+        """Return the MAC addresses of the port."""
         return tuple(word for address in self.addresses for word in address.split()[:1] if is_mac(word))
 
     @property
     def ips(self) -> tuple[str, ...]:
-        """Return its IP addresses without prefix length."""
+        """Return the IP addresses of the port without prefix length."""
         words = (word for address in self.addresses for word in address.split()[1:])
         return tuple(ip_of(word) for word in words)
 

@@ -231,7 +231,7 @@ def parse(node: str, printed: str, bridge: str = "br-int") -> PhysicalTrace:
 
 
 class _Reader:
-    """Takes the lines of ofproto/trace one by one."""
+    """A parser of the lines of ofproto/trace."""
 
     def __init__(self, bridge: str) -> None:
         self.passes: list[Pass] = []
@@ -377,7 +377,7 @@ def _keys(text: str) -> tuple[int | None, int | None]:
 
 
 def _tunnel(text: str) -> Header:
-    """`set(tunnel(...))`, of the kernel's datapath."""
+    """Parse `set(tunnel(...))` of the kernel's datapath."""
     said = dict(_pairs(text))
     vni = int(said.get("tun_id", "0"), 0)
     remote = said.get("dst") or said.get("ipv6_dst", "")
@@ -388,7 +388,7 @@ def _tunnel(text: str) -> Header:
 
 
 def _pushed(text: str) -> Header:
-    """`tnl_push(...)`, of the userspace datapath."""
+    """Parse `tnl_push(...)` of the userspace datapath."""
     remote = re.search(r"ipv[46]\([^()]*dst=([0-9a-f.:]+)", text)
     vni = re.search(r"vni=(0x[0-9a-f]+|\d+)", text)
     number = int(vni[1], 0) if vni else 0

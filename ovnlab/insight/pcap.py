@@ -62,7 +62,7 @@ class Recorded:
 
     @property
     def packet(self) -> Packet:
-        """Taken apart."""
+        """Return the dissected packet."""
         if self.link == ETHERNET:
             return packet(self.data)
         if self.link in RAW and self.data:
@@ -209,21 +209,21 @@ class _Sized(io.RawIOBase):
         return self.file.read(rest if size < 0 else min(size, rest))
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a position."""
+        """Set the position in the file."""
         return self.file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the position."""
+        """Return the position in the file."""
         return self.file.tell()
 
 
 def _reader(kind: Any, file: IO[bytes]) -> Any:
-    """scapy's own opening of files leaves those open that are damaged; it takes open ones, and does not say so."""
+    """Return scapy's reader of an open file: by itself it leaves damaged files open, and takes open ones."""
     return kind(_Sized(file))
 
 
 def _time(reader: Any, about: Any) -> int | None:
-    """Return nanoseconds since 1970."""
+    """Return the timestamp in nanoseconds since 1970."""
     if hasattr(about, "tshigh"):
         if about.tshigh is None or about.tslow is None or not about.tsresol:
             return None
@@ -273,7 +273,7 @@ def pcap(stream: IO[bytes]) -> Iterator[tuple[int, bytes, int]]:
 
 
 class Counter:
-    """Counts the frames that a tcpdump of our own is writing into a file."""
+    """A counter of the frames that a tcpdump of our own is writing into a file."""
 
     def __init__(self, file: int) -> None:
         self._file, self._at, self._count = file, 24, 0
@@ -312,7 +312,7 @@ NO_OPTION = struct.pack("<HH", 0, 0)
 
 
 class Writer:
-    """Writes pcapng, its times in nanoseconds, with an interface for each place."""
+    """A writer of pcapng, times in nanoseconds, with an interface for each capture point."""
 
     def __init__(self, file: IO[bytes], places: Sequence[str]) -> None:
         self._file = file

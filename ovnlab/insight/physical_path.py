@@ -67,7 +67,7 @@ class Entry:
 def follow(
     seen: LabView, asked: ProbePacket, way: Sequence[Leg], frame: bytes, *, tracked: str = "", translated: bool = False
 ) -> tuple[SwitchTrace, ...]:
-    """ofproto/trace on each chassis of the way, each with what the one before sends it.
+    """Run ofproto/trace on each chassis of the path, each with what the one before sends it.
 
     `tracked` is what connection tracking answers, as for a new connection where it is empty. `translated` says that it
     makes another packet of it on the way by what it remembers, which ofproto/trace does not know.

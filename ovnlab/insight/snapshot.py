@@ -58,7 +58,7 @@ SWITCH_TABLES = TableQuery(
 
 NORTHBOUND_COLUMNS: Mapping[str, Sequence[str]] = {
     **live.QUESTION.columns,
-    "NB_Global": ("nb_cfg", "sb_cfg", "hv_cfg", "options", "name"),
+    "NB_Global": ("nb_cfg", "sb_cfg", "hv_cfg", "options", "name", "external_ids"),
     "BFD": ("_uuid", "logical_port", "dst_ip", "status"),
 }
 
@@ -135,7 +135,7 @@ class NodeSnapshot:
 
     @property
     def ids(self) -> Mapping[str, str]:
-        """Open_vSwitch:external_ids."""
+        """Return Open_vSwitch:external_ids of the node."""
         return self.state.external_ids
 
     @property
@@ -283,7 +283,7 @@ class LabSnapshot:
 
     @functools.cached_property
     def look(self) -> LabView:
-        """Return the same lab for insight's other functions.
+        """Return the lab as a view for the other functions of insight.
 
         Raises OvnlabError where no Southbound database was read.
         """
@@ -408,7 +408,7 @@ def _probed_tables(switch: Tables) -> Tables | None:
 
 
 def _as_probed(answers: Mapping[str, Answer]) -> list[str]:
-    """Return the same facts in the lines of templates/node/probe-node.sh.j2."""
+    """Return the facts of a snapshot in the lines of templates/node/probe-node.sh.j2."""
     lines = [line for name in ("daemons", "serves") for line in answers.get(name, MISSING).text.splitlines()]
     links, routes, _, _ = _arrays(answers.get("network", MISSING).text, 4)
     lines.append(f"links {json.dumps(links)}")

@@ -196,7 +196,7 @@ class Planned:
 
     @property
     def goal(self) -> WatchPoint | None:
-        """Return where it ends."""
+        """Return the point where this path ends."""
         return next((watch for watch in reversed(self.watches) if watch.hop.wanted), None)
 
 

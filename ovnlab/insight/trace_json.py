@@ -68,7 +68,7 @@ def _answer(found: Reply | None) -> dict[str, Any] | None:
 
 
 def tunnel(names: TunnelNames | None) -> dict[str, Any] | None:
-    """Return a tunnel's header."""
+    """Return a tunnel's header as plain data."""
     return dataclasses.asdict(names) if names else None
 
 

@@ -1,4 +1,4 @@
-"""Looks at nodes and daemons while `up` waits: what has died is named at once, not awaited until the deadline."""
+"""A watch over nodes and daemons while `up` waits: what has died is named at once, not at the deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks at a node in one round trip: what a script prints there, and rows of its databases.
+"""A probe of a node in one round trip: the output of a script there, and rows of its databases.
 
 Rows come from the sockets of the databases' servers, by the tools of OVS and OVN where those cannot be had.
 """

@@ -89,7 +89,7 @@ class Request(msgspec.Struct, frozen=True):
         return cls(stored.source, settings, one.get("--name"), one.get("--provider"))
 
     def digest(self, content: bytes) -> str:
-        """Addresses all that the topology depends on, this program included."""
+        """Return a hash of all that the topology depends on, this program included."""
         code = max(path.stat().st_mtime_ns for path in Path(resolved.__file__).parent.glob("*.py"))
         # Relative paths and those of `~` are resolved in what is kept.
         try:
@@ -207,7 +207,7 @@ class Lab:
         return dict(zip(nodes, found, strict=True))
 
     def daemons_script(self, node: str, versions: Mapping[str, str]) -> str:
-        """Looks at what runs on a node. Versions of processes that are known already are not asked for again."""
+        """Return the script that looks at the daemons of a node; `versions` that are known are not asked for."""
         prefix = f"{node} "
         known = [process.removeprefix(prefix) for process in versions if process.startswith(prefix)]
         return versions_script(known)
@@ -460,7 +460,7 @@ class Lab:
 
     @contextlib.contextmanager
     def naming_what_stays(self, *, begun: bool = True) -> Iterator[None]:
-        """If the body of a `with` has begun to change the lab and does not come to its end, note what stays of it."""
+        """Note what stays of a change that the body of a `with` began and did not finish."""
         self._is_as_before = not begun
         try:
             yield
@@ -876,7 +876,7 @@ class Lab:
 
     @contextlib.contextmanager
     def _naming_what_is_left(self) -> Iterator[None]:
-        """If the lab is not removed to the end, note the command that removes the rest."""
+        """Note the command that removes the rest of a lab if the body does not finish."""
         try:
             yield
         except (KeyboardInterrupt, OvnlabError, OSError):

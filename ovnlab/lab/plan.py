@@ -283,7 +283,7 @@ def _wrong_devices(topology: Topology, node: Node, state: NodeState) -> Iterator
 
 
 def _wrong_links(topology: Topology, node: Node, state: NodeState) -> Iterator[str]:
-    """NICs in bridges that are down or have another MTU, and routes that the kernel made and somebody removed."""
+    """Yield NICs in bridges that are down or have another MTU, and kernel routes that somebody removed."""
     if node.underlay_device == "br-eth1" and "eth1" in state.devices:
         mtu = state.device("eth1").mtu
         if mtu != topology.underlay.mtu:

@@ -111,7 +111,7 @@ class Status(msgspec.Struct, frozen=True):
     faults: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the status as plain data."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found
 
@@ -177,7 +177,7 @@ def _state(lab: Lab, running: Collection[str], resting: Iterable[str], *, well: 
 
 
 def _ask(question: Callable[[], None]) -> None:
-    """Ask, and take silence for an answer: what does not answer is what a status is there to show."""
+    """Ask, and treat silence as an answer: a status is there to show what does not answer."""
     with contextlib.suppress(OvnlabError):
         question()
 
@@ -196,7 +196,7 @@ def _is_well(topology: Topology, wanted: TopologyNode, node: NodeStatus) -> bool
 def _node(
     topology: Topology, node: TopologyNode, word: str, state: NodeState | None, southbound: Southbound
 ) -> NodeStatus:
-    """Return one node; `state` is None where it does not answer, which is not the same as that it is not there."""
+    """Return the status of a node; `state` is None where it does not answer, which is not the same as absent."""
     running = state.daemons if state else {}
     peers = {peer.ip: peer.name for peer in topology.nodes if peer.ip}
     return NodeStatus(

@@ -35,15 +35,15 @@ class Result(Protocol):
 
     @property
     def stdout(self) -> str:
-        """Return the standard output."""
+        """Return all that was printed to stdout."""
 
     @property
     def stderr(self) -> str:
-        """Return the standard error."""
+        """Return all that was printed to stderr."""
 
     @property
     def exited(self) -> int:
-        """Return the exit code."""
+        """Return the exit code of the command."""
 
 
 class Context(Protocol):
@@ -54,10 +54,10 @@ class Context(Protocol):
 
 
 class Output(Protocol):
-    """Takes what a script prints as it comes."""
+    """A sink for what a script prints, as it comes."""
 
     def write(self, text: str) -> object:
-        """Take some of it."""
+        """Write a part of the output."""
 
     def flush(self) -> object:
         """Return nothing more comes for now."""
@@ -85,7 +85,7 @@ def shell_words(command: str) -> list[str]:
 
 
 class ProcessContext:
-    """Runs commands by what `wrap` makes of them, in an environment; in that of this process where none is given."""
+    """A context that runs commands as `wrap` makes them, in an environment, by default that of this process."""
 
     def __init__(self, wrap: Wrap, environment: Mapping[str, str] | None = None) -> None:
         self.wrap = wrap

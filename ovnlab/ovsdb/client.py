@@ -106,7 +106,7 @@ class _Answer(msgspec.Struct):
 
 
 def _receive(server: socket.socket) -> _Answer:
-    """Return one message. Nothing tells where it ends but that it is whole."""
+    """Return one message. Only its being complete tells where it ends."""
     received = bytearray()
     while part := server.recv(1 << 18):
         received += part

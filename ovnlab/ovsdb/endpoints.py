@@ -72,12 +72,12 @@ def for_chassis(topology: Topology, node: Node) -> str:
 
 
 def remotes(topology: Topology, nodes: tuple[Node, ...], port: int) -> str:
-    """Return the same port of several nodes, as a list of OVSDB remotes (ovsdb(7), Connection Methods)."""
+    """Return one port of several nodes as a list of OVSDB remotes (ovsdb(7), Connection Methods)."""
     return ",".join(f"{protocol(topology)}:{host(node.ip)}:{port}" for node in nodes)
 
 
 def protocol(topology: Topology) -> str:
-    """ssl or tcp."""
+    """Return ssl or tcp, the connection method."""
     return "ssl" if topology.control.tls else "tcp"
 
 

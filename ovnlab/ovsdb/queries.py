@@ -31,7 +31,7 @@ class TableQuery(msgspec.Struct, frozen=True):
     columns: Mapping[str, Sequence[str]]
 
     def script(self, databases: Databases | None = None) -> str:
-        """Prints the rows on the node, a table a line; of a cluster where `databases` says so."""
+        """Return the script that prints the rows, a table a line; of a cluster where `databases` says so."""
         return render("node/list-tables.sh.j2", tool=self.server.tool, tables=self.columns, databases=databases)
 
     def parse(self, printed: str) -> Tables:

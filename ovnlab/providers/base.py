@@ -16,7 +16,7 @@ DOES_NOT_ANSWER = "does not answer"
 
 
 class Provider(Protocol):
-    """Makes and removes the machines of one lab."""
+    """A provider of the machines of one lab."""
 
     def is_up(self) -> bool:
         """Return True if the lab holds any machine."""

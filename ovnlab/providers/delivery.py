@@ -1,4 +1,4 @@
-"""Brings builds of OVS and OVN to machines: one archive each, sent to all of them at once, and verified there."""
+"""Delivery of OVS and OVN builds to machines: one archive each, sent to all at once, and verified there."""
 
 from __future__ import annotations
 

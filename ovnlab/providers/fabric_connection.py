@@ -27,7 +27,7 @@ ALIVE_INTERVAL = 10
 
 
 class _GivesUp(Remote):  # type: ignore[misc]  # Fabric ships no types
-    """Runs commands as Fabric does, until nobody waits for them any more."""
+    """A runner like Fabric's that ends when nobody waits for its command any more."""
 
     def wait(self) -> None:
         """Return when the command has ended."""

@@ -12,7 +12,7 @@ from ovnlab.tasks.script import tail
 
 
 class MultiplexedContext(ProcessContext):
-    """Runs commands as root, without logging in anew."""
+    """A context that runs commands as root over a kept connection, without another login."""
 
     def __init__(self, machine: SshMachine) -> None:
         super().__init__(lambda argv: machine.command(argv, terminal=False))

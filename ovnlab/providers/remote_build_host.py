@@ -32,12 +32,12 @@ class RemoteBuildHost:
 
     @property
     def name(self) -> str:
-        """Return the node."""
+        """Return the name of the node."""
         return self.machine.name
 
     @property
     def context(self) -> Context:
-        """Runs on the node, as root."""
+        """Return a context on the node, as root."""
         return self.machine.context
 
     @cached_property
@@ -61,11 +61,11 @@ class RemoteBuildHost:
 
     @property
     def jobs(self) -> int:
-        """Return one for each of its processors."""
+        """Return the number of its processors."""
         return int(self._facts[3])
 
     def place(self, path: Path) -> Path:
-        """Return the same below the node's own folder."""
+        """Return the path of a tree below the node's own folder."""
         return ROOT / path.relative_to(cache_root() / "building")
 
     def has(self, tree: Path) -> bool:
@@ -84,7 +84,7 @@ class RemoteBuildHost:
             stream(self.machine, script, file, where=f"{self.name}: receiving {tree.name}")
 
     def fetch(self, stage: Path) -> None:
-        """Bring what was installed."""
+        """Copy what was installed to this machine."""
         place = self.place(stage)
         stage.mkdir(parents=True, exist_ok=True)
         with scratch.folder("receiving-") as folder, (folder / "archive").open("w+b") as file:

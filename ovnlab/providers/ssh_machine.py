@@ -76,7 +76,7 @@ class SshMachine:
 
     @cached_property
     def context(self) -> Context:
-        """Runs commands on the node as root: over the connection that ssh keeps for the lab, if it does.
+        """Return a context that runs as root: over the connection that ssh keeps for the lab, if there is one.
 
         Otherwise it is one of this process' own, and when that ends ssh begins to keep one for the commands to come:
         logging in takes many times as long as asking something.

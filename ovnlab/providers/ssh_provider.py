@@ -175,7 +175,7 @@ class SshProvider:
             introduce(self.nodes().values(), topology)
 
     def _let_in(self, nodes: Sequence[Node], gate: Gate) -> None:
-        """See that the lab's own key opens hosts that are entered with a password. Raises LoginRefused."""
+        """Install the lab's key on hosts that need a password. Raises LoginRefused."""
         shut = self._shut(nodes)
         if not shut:
             return

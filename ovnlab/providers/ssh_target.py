@@ -35,12 +35,12 @@ class SshTarget(msgspec.Struct, frozen=True):
 
     @property
     def known_name(self) -> str:
-        """Return what it is called in the file of host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+        """Return the name of the machine in the file of host keys (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
         return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
 
     @property
     def key(self) -> str:
-        """Addresses all of it."""
+        """Return a short hash that identifies this SSH target."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:6]
 
 

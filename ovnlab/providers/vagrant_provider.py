@@ -150,7 +150,7 @@ class Driver(vagrant.Vagrant):  # type: ignore[misc]  # it ships no types
         wait_until("the Vagrant of an earlier command", look, timeout=timeout)
 
     def _listen(self, place: int, done: threading.Event) -> None:
-        """Hear each line that is written to the log from that place on."""
+        """Read each line that is written to the log from that position on."""
         with self.log.open(errors="replace") as log:
             log.seek(place)
             begun = ""
@@ -184,7 +184,7 @@ class VagrantProvider:
     # ── what is there ────────────────────────────────────────────────────────────────────────────────
 
     def _ids(self) -> dict[str, str]:
-        """Vagrant's ids of the machines that it has made, by node."""
+        """Return Vagrant's ids of the machines that it has made, by node."""
         found = {}
         for path in self.path.glob(".vagrant/machines/*/*/id"):
             if text := path.read_text().strip():
@@ -259,7 +259,7 @@ class VagrantProvider:
     # ── making ───────────────────────────────────────────────────────────────────────────────────────
 
     def _vagrant(self) -> Driver:
-        """Vagrant in the lab's folder. Raises SurroundingsError where it is not installed."""
+        """Return Vagrant in the lab's folder. Raises HostRequirementError where it is not installed."""
         if shutil.which("vagrant") is None:
             raise HostRequirementError(
                 "Vagrant is not installed",
@@ -371,7 +371,7 @@ class VagrantProvider:
     # ── going away ───────────────────────────────────────────────────────────────────────────────────
 
     def stop(self, names: Sequence[str]) -> None:
-        """Switch machines off; their disks stay."""
+        """Halt machines; their disks stay."""
         self._each(names, "halt", lambda found, name: found.halt(vm_name=name, force=True))
 
     def remove(self, names: Sequence[str]) -> None:

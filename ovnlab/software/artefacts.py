@@ -52,7 +52,7 @@ class Artefact(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> Path:
-        """Return where it is."""
+        """Return the folder of the artefact."""
         return builds_root() / self.key
 
     @property
@@ -161,5 +161,5 @@ def remove_outlived(used: Collection[str]) -> None:
 
 
 def remove(artefact: Artefact) -> None:
-    """Remove a build."""
+    """Remove a build from the cache."""
     remove_tree(artefact.path)

@@ -26,7 +26,7 @@ class BuildHost(Protocol):
 
     @property
     def context(self) -> Context:
-        """Return where tasks run."""
+        """Return the context that tasks run in."""
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -70,16 +70,16 @@ class LocalBuildHost:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Return distribution, architecture, compiler."""
+        """Return distribution, architecture and compiler."""
         return (packages.distribution(), platform.machine(), self._tools[1])
 
     @property
     def jobs(self) -> int:
-        """Return one for each processor that this process may use."""
+        """Return the number of processors that this process may use."""
         return len(os.sched_getaffinity(0))
 
     def place(self, path: Path) -> Path:
-        """Return where it is."""
+        """Return the tree itself."""
         return path
 
     def has(self, tree: Path) -> bool:
@@ -87,7 +87,7 @@ class LocalBuildHost:
         return tree.exists()
 
     def send(self, tree: Path, *, afresh: bool) -> None:
-        """It is there."""
+        """Do nothing: the files are on this machine."""
 
     def fetch(self, stage: Path) -> None:
-        """It is here."""
+        """Do nothing: the result is on this machine."""

@@ -43,7 +43,7 @@ NAMES = {"ovs": "OVS", "ovn": "OVN", "ovs-library": "OVS for OVN"}
 
 
 class BuildReporter(Protocol):
-    """Is told what is being done."""
+    """A receiver of reports on a build."""
 
     def step(self, text: str) -> None:
         """Report the current step."""
@@ -83,7 +83,7 @@ class Recipe:
 
 
 class Builder:
-    """Finds, and where they are not there makes, the builds of one command."""
+    """A builder that finds the builds of one command, and makes those that are not there."""
 
     def __init__(self, reporter: BuildReporter, build_host: BuildHost | None = None) -> None:
         self.reporter = reporter
@@ -216,7 +216,7 @@ class Builder:
         return artefact
 
     def _part(self, component: Component, trees: dict[str, Path], assembled: Path) -> ArtefactPart:
-        """Build a component."""
+        """Build one component of a recipe."""
         self.reporter.step(f"building {component}")
         stage = self._built(component, trees) / build.PREFIX[1:]
         names = sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if _is_file(path))

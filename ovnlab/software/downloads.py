@@ -1,4 +1,4 @@
-"""Brings files from where a person says they are."""
+"""Downloads of files from the addresses that a person gives."""
 
 from __future__ import annotations
 

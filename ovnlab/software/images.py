@@ -135,7 +135,7 @@ class Image(msgspec.Struct, frozen=True):
 
     @property
     def disk(self) -> Path:
-        """Return its disk, qcow2."""
+        """Return the path of the qcow2 disk."""
         return self.path / "disk.qcow2"
 
     @property
@@ -150,12 +150,12 @@ class Image(msgspec.Struct, frozen=True):
 
     @property
     def box(self) -> Path:
-        """Return the same as a Vagrant box, where one was made."""
+        """Return the image as a Vagrant box, where one was made."""
         return self.path / "disk.box"
 
     @property
     def size(self) -> int:
-        """Return its size in bytes."""
+        """Return the size of the image in bytes."""
         return sum(path.stat().st_size for path in self.path.iterdir())
 
 
@@ -173,7 +173,7 @@ def find(name: str) -> Image | None:
 
 
 def identity(path: Path) -> str:
-    """Addresses the content of a file."""
+    """Return a hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

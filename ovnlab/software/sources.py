@@ -163,7 +163,7 @@ def _of_distribution(component: str, origin: Origin, report: Report) -> Software
 
 
 def _source_package_ovs(component: str, folder: Path, report: Report) -> Path:
-    """Debian has the source of OVS, its own changes included, in an ordinary package."""
+    """Return the source of OVS in Debian's package, which has Debian's changes."""
     name = "openvswitch-source"
     selection = Selection(name, "the source of OVS", (name,), "give another origin, such as git or tarball")
     packages.require_apt(selection)

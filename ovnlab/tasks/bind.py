@@ -40,17 +40,17 @@ def askers(node: Node | None, vms: Sequence[VM]) -> list[Asker]:
 
 
 def bind_script(lab: str, node: Node, vms: Sequence[VM]) -> str:
-    """Makes ports and namespaces of fake VMs, or corrects them."""
+    """Return the script that makes or corrects ports and namespaces of fake VMs."""
     return render("node/bind-vms.sh.j2", lab=lab, node=node.name, datapath=node.datapath, vms=vms)
 
 
 def unbind_script(node: str, vms: Sequence[VM | BoundVM]) -> str:
-    """Removes ports and namespaces of fake VMs, and what runs in them."""
+    """Return the script that removes fake VMs' ports and namespaces, and what runs in them."""
     return render("node/unbind-vms.sh.j2", node=node, vms=vms)
 
 
 def ask_script(node: str, found: Sequence[Asker]) -> str:
-    """Asks for addresses as a machine does, and waits until they are there."""
+    """Return the script that requests addresses as a machine does, and waits for them."""
     return render("node/request-addresses.sh.j2", node=node, askers=found, timeout=ANSWER_TIMEOUT)
 
 

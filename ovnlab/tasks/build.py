@@ -1,4 +1,4 @@
-"""Brings, configures, compiles and installs OVS and OVN. Plain tasks: they run wherever their context does.
+"""Tasks that fetch, configure, compile and install OVS and OVN, wherever their context runs.
 
 Nothing here knows OVS from OVN, or either from any other tree of autotools; what they are given does.
 """
@@ -90,7 +90,7 @@ class Log:
         self._file.close()
 
     def write(self, text: str) -> None:
-        """Take what was printed."""
+        """Write what was printed."""
         self._file.write(text)
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
@@ -103,11 +103,11 @@ class Log:
             self.progress(min(self.done, self.total), self.total)
 
     def flush(self) -> None:
-        """Let others see it."""
+        """Flush the file, so that others see it."""
         self._file.flush()
 
     def text(self) -> str:
-        """Return all of it."""
+        """Return the whole log."""
         self._file.flush()
         return self.path.read_text(errors="replace")
 
@@ -159,7 +159,7 @@ def _failure(text: str, path: Path, name: str, place: Path | None, error: Comman
 
 
 def fetch_script(repository: Path, url: str, ref: str) -> str:
-    """Brings a branch, tag or commit into a bare repository."""
+    """Return the script that fetches a branch, tag or commit into a bare repository."""
     return render(
         "build/fetch.sh.j2",
         repository=repository,
@@ -207,7 +207,7 @@ def show(context: Context, repository: Path, commit: str, path: str) -> str:
 
 
 def configure_script(name: str, tree: Path, cflags: str, options: Sequence[str] = ()) -> str:
-    """Configures a tree, after its boot.sh where it comes without a configure."""
+    """Return the script that configures a tree, after its boot.sh where it comes without a configure."""
     return render("build/configure.sh.j2", name=name, tree=tree, options=(*OPTIONS, *options), cflags=cflags)
 
 
@@ -219,7 +219,7 @@ def configure(
 
 
 def make_script(name: str, tree: Path, stage: Path | None, jobs: int) -> str:
-    """Compiles a tree and installs it below `stage`; without one it is compiled to be linked with."""
+    """Return the script that compiles a tree and installs it below `stage`; without one, to be linked with."""
     skipped = NOT_RUN if stage else (*NOT_RUN, *PROGRAMS)
     return render("build/make.sh.j2", name=name, tree=tree, stage=stage, jobs=jobs, skipped=skipped)
 
@@ -232,7 +232,7 @@ def make(
 
 
 def strip_script(name: str, stage: Path, *, strip: bool) -> str:
-    """Takes away what nodes do not run; `strip` also takes symbols from programs."""
+    """Return the script that removes what nodes do not run; `strip` also removes symbols from programs."""
     return render("build/strip.sh.j2", name=name, stage=stage, prefix=PREFIX, strip=strip)
 
 

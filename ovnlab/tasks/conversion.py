@@ -1,4 +1,4 @@
-"""Whether the Northbound database can be converted to the schema of other software, and what is in the way.
+"""Conversion of the Northbound database to the schema of other software, and what prevents it.
 
 Source: RFC 7047, section 3.2 (schemas), section 5.1 (notation of values); ovsdb(5), Standalone Format.
 """
@@ -26,7 +26,7 @@ Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class Conversion(msgspec.Struct, frozen=True):
-    """What converting a copy came to: `said` is the error of ovsdb-tool(1), empty where it was converted.
+    """The result of converting a copy: `said` is the error of ovsdb-tool(1), empty where it was converted.
 
     `obstacles` are the values that the new schema does not allow, `lost` the columns that it does not have.
     """
@@ -37,7 +37,7 @@ class Conversion(msgspec.Struct, frozen=True):
 
 
 def script(node: str, build: str) -> str:
-    """Convert a copy of the Northbound database of a node with the tools of a build, of the packages without one."""
+    """Return the script that converts a copy of a node's Northbound database with a build's tools, or packages'."""
     return render("node/convert-copy.sh.j2", node=node, build=build)
 
 

@@ -94,7 +94,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 def node_script(topology: Topology, node: Node, how: Start) -> str:
-    """Starts what a node is before any controller runs: databases and switch, or a plain machine's network."""
+    """Return the script that starts a node before any controller runs: databases and switch, or only its network."""
     return _switch_script(topology, node, how) if node.has_switch else _plain_script(topology, node, how.build)
 
 
@@ -192,7 +192,7 @@ def _plain_script(topology: Topology, node: Node, build: str) -> str:
 
 
 def controller_script(topology: Topology, node: Node) -> str:
-    """Starts ovn-northd, ovn-ic and ovn-controller where the node has them."""
+    """Return the script that starts ovn-northd, ovn-ic and ovn-controller where the node has them."""
     found = endpoints.of_zone(topology, node.zone)
     ic = None
     if node.central and len(topology.zones) > 1:
@@ -210,12 +210,12 @@ def controller_script(topology: Topology, node: Node) -> str:
 
 
 def certificate_script(node: str, files: Mapping[str, str]) -> str:
-    """Writes a node's private key and certificates."""
+    """Return the script that writes a node's private key and certificates."""
     return render("node/install-certificate.sh.j2", node=node, files=files)
 
 
 def registered_script(found: Databases, chassis: Sequence[str], *, synced: bool = True) -> str:
-    """Waits, on a central node, for chassis to register and for `--wait=hv sync`."""
+    """Return the script that waits, on a central node, for chassis to register and for `--wait=hv sync`."""
     timeout = ready_timeout(len(chassis))
     return render(
         "node/wait-chassis-registered.sh.j2", databases=found, chassis=chassis, timeout=timeout, synced=synced
@@ -223,13 +223,13 @@ def registered_script(found: Databases, chassis: Sequence[str], *, synced: bool 
 
 
 def tunnels_script(topology: Topology, node: Node) -> str:
-    """Waits until a chassis has a working tunnel port to every peer."""
+    """Return the script that waits until a chassis has a working tunnel port to every peer."""
     peers = [(peer.name, peer.ip) for peer in topology.peers(node)]
     return render("node/wait-tunnels.sh.j2", node=node.name, peers=peers, timeout=ready_timeout(len(peers)))
 
 
 def announce_script(node: Node) -> str:
-    """Announces a node's addresses to its neighbours."""
+    """Return the script that announces a node's addresses to its neighbours."""
     own = [(node.underlay_device, node.mac)] if node.underlay_device else []
     devices = own if node.has_switch else [(nic.device, nic.mac) for nic in node.nics if nic.mac]
     return render("node/announce-addresses.sh.j2", node=node, devices=devices)
@@ -243,7 +243,7 @@ class TransitSwitch(msgspec.Struct, frozen=True):
 
 
 def transit_script(add: Sequence[str], remove: Sequence[str], lab: str) -> str:
-    """Makes and removes transit switches in the interconnection's Northbound database."""
+    """Return the script that makes and removes transit switches in the interconnection's database."""
     return render("node/set-transit-switches.sh.j2", add=add, remove=remove, lab=lab)
 
 
@@ -270,7 +270,7 @@ def start_node(context: Context, topology: Topology, node: Node, how: Start) -> 
 
 
 def start_controller(context: Context, topology: Topology, node: Node) -> None:
-    """ovn-northd, ovn-ic and ovn-controller of a node."""
+    """Start ovn-northd, ovn-ic and ovn-controller of a node."""
     run_script(context, controller_script(topology, node), where=f"{node.name}: starting ovn-controller")
 
 

@@ -29,7 +29,7 @@ def has_table(node: Node) -> bool:
 
 
 def commands(nodes: Iterable[Node]) -> dict[str, bytes]:
-    """Return, by the name of each node, the command that tells another one its MAC (ovs-vswitchd(8), tnl/neigh/set)."""
+    """Return, by node name, the command that sets a peer's MAC address (ovs-vswitchd(8), tnl/neigh/set)."""
     return {
         node.name: unixctl.command("tnl/neigh/set", node.underlay_device, node.ip, node.mac)
         for node in nodes

@@ -203,7 +203,7 @@ def running(context: Context, node: str) -> frozenset[str]:
 
 
 def versions_script(known: Collection[str] = ()) -> str:
-    """Looks at what runs on a node; whoever is not `known` is asked for its version."""
+    """Return the script that looks at what runs on a node; daemons not `known` are asked for their version."""
     return _daemons_script(f" {' '.join(sorted(known))} ")
 
 
@@ -347,7 +347,7 @@ def _network(route: Row) -> str:
 
 
 def _addresses(link: Row) -> tuple[str, ...]:
-    """Addresses that somebody gave it, with prefix length; not the link-local ones."""
+    """Return addresses that somebody gave it, with prefix length; not the link-local ones."""
     found = (entry for entry in link.get("addr_info", ()) if entry.get("scope") == "global")
     return tuple(f"{entry['local']}/{entry['prefixlen']}" for entry in found)
 

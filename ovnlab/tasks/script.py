@@ -1,4 +1,4 @@
-"""Runs a shell script on a node in one round trip."""
+"""Shell scripts that run on a node in one round trip."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run_script(
 
 
 def one_of(scripts: Sequence[str]) -> str:
-    """Return one script of several that run one after the other, whatever becomes of each.
+    """Return one script that runs several one after the other, whatever becomes of each.
 
     It prints all at once: each line by itself would be a packet, and two processes that wake up for it.
     """

@@ -33,13 +33,13 @@ class DaemonFiles(msgspec.Struct, frozen=True):
 
     @property
     def pidfile(self) -> str:
-        """Return its pidfile."""
+        """Return the path of the daemon's pidfile."""
         folder = "openvswitch" if self.name in ("ovsdb-server", "ovs-vswitchd") else "ovn"
         return f"/run/{folder}/{self.name}.pid"
 
     @property
     def log(self) -> str:
-        """Return its log."""
+        """Return the path of the daemon's log."""
         if self.name in ("ovsdb-server", "ovs-vswitchd"):
             return f"/var/log/openvswitch/{self.name}.log"
         short = {

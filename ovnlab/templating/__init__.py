@@ -1,4 +1,4 @@
-"""Renders what stands in templates/, by what Jinja has compiled of it.
+"""Rendering of templates/, from what Jinja has compiled them to.
 
 Jinja compiles a template to a Python function. That is kept, and what it calls is here: Jinja itself, which takes 25 ms
 to import, is loaded only where a template was changed or never compiled. Every command that runs something on a node

@@ -1,4 +1,4 @@
-"""Compiles templates: what Jinja makes of one is a function in Python, which calls ovnlab.templating.runtime."""
+"""A compiler for templates: Jinja turns one into a Python function, which calls ovnlab.templating.runtime."""
 
 from __future__ import annotations
 

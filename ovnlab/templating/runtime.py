@@ -56,7 +56,7 @@ class Macro:
         self.names: tuple[str, ...] = about[1]
 
     def __call__(self, *given: Any, **named: Any) -> str:
-        """Return its text."""
+        """Return the text of the macro."""
         positional = dict(zip(self.names, given, strict=False))
         return self.function(*({**positional, **named}.get(name, missing) for name in self.names))
 
@@ -65,7 +65,7 @@ class TemplateContext:
     """The values that a template is rendered with."""
 
     class eval_ctx:  # noqa: N801  as Jinja calls it
-        """Nothing is escaped but by a filter."""
+        """The context of an evaluation: nothing is escaped but by a filter."""
 
         autoescape = False
 
@@ -78,7 +78,7 @@ class TemplateContext:
         return range if name == "range" else self.vars.get(name, missing)
 
     def get_all(self) -> Values:
-        """Return all values."""
+        """Return the values of all names."""
         return self.vars
 
     def call(self, function: Callable[..., Any], *given: Any, _loop_vars: object = None, **named: Any) -> Any:

@@ -34,7 +34,7 @@ UNITS = {
 
 
 class OvnlabBackend(BaseBackend):  # type: ignore[misc]  # testinfra is not typed to the end
-    """Runs testinfra's commands on a node or in a fake VM: `ovnlab://vm1`, or `ovnlab://vm1@LAB`."""
+    """A testinfra backend for a node or a fake VM: `ovnlab://vm1`, or `ovnlab://vm1@LAB`."""
 
     NAME = "ovnlab"
 

@@ -44,7 +44,7 @@ def _held(finding: CheckResult) -> CheckResult:
 
 
 def _node(found: Status, name: str) -> NodeStatus:
-    """Raises OvnlabError for a name that is no node."""
+    """Return a node. Raises OvnlabError for a name that is not a node."""
     node = next((node for node in found.nodes if node.name == name), None)
     if node is None:
         raise OvnlabError("is no node", where=name, hint=f"{', '.join(node.name for node in found.nodes)} are")

@@ -32,12 +32,12 @@ _USUAL = "No such device"
 
 @dataclass
 class RecordingReporter(Reporter):
-    """Keeps what is said while a lab comes up."""
+    """A reporter that keeps what is reported while a lab comes up."""
 
     lines: list[str] = field(default_factory=list)
 
     def step(self, text: str) -> None:
-        """Keep it."""
+        """Keep the step for the report."""
         self.lines.append(text)
 
     note = step

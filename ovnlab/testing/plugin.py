@@ -33,7 +33,7 @@ KEPT = "ovnlab_kept"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
+    """Add the options of the plugin."""
     group = parser.getgroup("ovnlab", "OVN labs")
     group.addoption(
         "--ovnlab",
@@ -131,7 +131,7 @@ def _marked(item: pytest.Item, mark: pytest.Mark | None) -> tuple[str, str, tupl
 
 
 def _interrupt_at_sigterm() -> None:
-    """SIGTERM, which CI sends to what it cancels, ends pytest as Ctrl-C does: labs go."""
+    """Treat SIGTERM, which CI sends to what it cancels, as Ctrl-C, so that labs are removed."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _interrupt)
 
@@ -152,7 +152,7 @@ def _owner(item: pytest.Item, scope: str) -> pytest.Item | pytest.Collector:
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """The lab that the test is marked with: `lab.name`, `lab.topology`, `lab.bind({"vm1": "worker1"})`, ..."""
+    """Provide the lab that the test is marked with: `lab.name`, `lab.topology`, `lab.bind({"vm1": "worker1"})`, ..."""
     item: pytest.Item = request.node
     brought = request.config.stash[_LABS].of(item)
     item.stash[_BROUGHT] = brought, tmp_path_factory
@@ -169,13 +169,13 @@ def _hosts(lab: Lab) -> Callable[[str], Host]:
 
 @pytest.fixture
 def node(lab: Lab) -> Callable[[str], Host]:
-    """Nodes as testinfra sees them: `node("worker1").service("ovn-controller").is_running`."""
+    """Provide nodes as testinfra hosts: `node("worker1").service("ovn-controller").is_running`."""
     return _hosts(lab)
 
 
 @pytest.fixture
 def vm(lab: Lab) -> Callable[[str], Host]:
-    """Fake VMs as testinfra sees them: `vm("vm1").run("ping -c1 192.168.0.12").succeeded`."""
+    """Provide fake VMs as testinfra hosts: `vm("vm1").run("ping -c1 192.168.0.12").succeeded`."""
     return _hosts(lab)
 
 

@@ -64,7 +64,7 @@ def load_text(
     provider: str | None = None,
     in_use: InUse | None = None,
 ) -> Loaded:
-    """`load` of bytes that are in memory; `path` names them in errors. What is `in_use` stays."""
+    """Load bytes that are in memory; `path` names them in errors. What is `in_use` stays."""
     try:
         return _load(path, content, settings, name, provider, in_use)
     except TopologyError as error:
@@ -188,7 +188,7 @@ def _validate(source: Source) -> tuple[TopologyFile | None, list[Problem]]:
 
 
 def _where(data: object, loc: tuple[int | str, ...]) -> Where:
-    """pydantic's location without the names of union members and validators, which the file does not have."""
+    """Return pydantic's location without union members and validators, which the file does not have."""
     where: Where = ()
     for part in loc:
         if isinstance(data, dict) and part in data:

@@ -1,4 +1,4 @@
-"""Decides what the logical network of a file leaves open (see `complete`)."""
+"""Defaults of the logical network of a file (see `complete`)."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def parse(path: str, content: bytes) -> Source:
 
 
 def parse_value(option: str, text: str) -> object:
-    """Return one value, as it would stand behind a key. Raises TopologyError, in the name of the option."""
+    """Parse a value as it would be written after a key. Raises TopologyError, in the name of the option."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReusedAnchorWarning)
@@ -141,7 +141,7 @@ def _mark(node: Node) -> tuple[int, int]:
 
 
 class _Index:
-    """Collects positions on a walk over the composed nodes."""
+    """An index of positions, from a walk over the composed nodes."""
 
     def __init__(self) -> None:
         self.keys: dict[Where, tuple[int, int]] = {}

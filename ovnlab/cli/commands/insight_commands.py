@@ -88,7 +88,7 @@ def trace(
     lab: str | None,
     json: bool,
 ) -> int:
-    """What OVN means to do with a packet, what the switches do, what is seen on the wire, and whether they agree.
+    """Trace a packet through OVN, the switches and the wire, and say whether the three agree.
 
     An answer that is due and does not come is followed back. Exit code 0 where they agree, 4 where they do not, where
     an answer is lost, and where it cannot be told.
@@ -236,7 +236,7 @@ def decode(file: str, bundle: str | None, lab: str | None, json: bool) -> int:
 @lab_option
 @json_option
 def flows(node: str, active: bool, port: str, table: str, follow: bool, lab: str | None, json: bool) -> int:
-    """The OpenFlow flows of a chassis, with names: tables by what they do, datapaths, ports, and rows behind cookies.
+    """Show the OpenFlow flows of a chassis, with names: tables by purpose, datapaths, ports, and rows behind cookies.
 
     Rates are packets in the second in which it looks.
 
@@ -257,7 +257,7 @@ def flows(node: str, active: bool, port: str, table: str, follow: bool, lab: str
 @bundle_option
 @json_option
 def explain(vm: str, lab: str | None, bundle: str | None, json: bool) -> int:
-    """All about one port: rows, keys, chassis, addresses, rules that apply, and why it is down if it is.
+    """Explain a port: rows, keys, chassis, addresses, rules that apply, and why it is down if it is.
 
     \b
     ovnlab explain vm1

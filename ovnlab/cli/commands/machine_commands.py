@@ -378,7 +378,7 @@ def remove_image(name: str, json: bool) -> int:
 
 
 def _content(image: Image) -> str:
-    """OVS and OVN of packages, as Debian numbers them, and what was built."""
+    """Return the OVS and OVN versions of packages, as Debian numbers them, and the builds."""
     found = {"OVS": image.packages.get("openvswitch-switch", ""), "OVN": image.packages.get("ovn-host", "")}
     of_packages = [f"{short} {version.partition('-')[0]}" for short, version in found.items() if version]
     return ", ".join([*of_packages, *(f"build {key}" for key in image.builds)])

@@ -108,7 +108,7 @@ def bind(
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:
-    """VM and NODE of each binding."""
+    """Return VM and NODE of each binding."""
     if len(words) == 2 and not any("=" in word for word in words):
         return {words[0]: words[1]}
     pairs = [word.partition("=")[::2] for word in words]

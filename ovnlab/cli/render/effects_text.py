@@ -1,4 +1,4 @@
-"""Tells what a topology makes run or read beyond the lab, the first time that this user brings it up."""
+"""Announcement of what a topology runs or reads beyond the lab, at this user's first `up` of it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class NamedCause:
     certainty: str
 
     def as_dict(self) -> dict[str, str]:
-        """Return it as plain data."""
+        """Return the cause as plain data."""
         return {"cause": self.cause, "said": self.said, "remedy": self.remedy, "certainty": self.certainty}
 
 

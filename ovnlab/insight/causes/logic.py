@@ -129,7 +129,7 @@ CAUSE = Cause(
 
 
 def _find_lag(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
-    """NB_Global.nb_cfg, SB_Global.nb_cfg and Chassis_Private.nb_cfg tell who lags (ovn-nb(5), ovn-sb(5))."""
+    """Find what lags behind, by nb_cfg of NB_Global, SB_Global and Chassis_Private (ovn-nb(5), ovn-sb(5))."""
     del evidence
     for name, zone in snapshot.zones.items():
         centrals = ", ".join(node.name for node in snapshot.topology.centrals(name))

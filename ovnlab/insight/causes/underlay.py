@@ -402,7 +402,7 @@ def _contains(prefix: str, address: str) -> bool:
 
 
 def _neighbours(snapshot: LabSnapshot, owners: Mapping[str, _Owner]) -> Iterator[Finding]:
-    """MAC addresses of peers that are not theirs: those of the kernel, and of the userspace datapath's tunnels."""
+    """Yield wrong MAC addresses of peers: in the kernel, and in the userspace datapath's tunnels."""
     ips = {node.ip: node.name for node in snapshot.topology.nodes if node.ip}
     for seen in snapshot.nodes.values():
         known = {

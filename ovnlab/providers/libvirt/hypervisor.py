@@ -126,7 +126,7 @@ class Console:
 
     @property
     def text(self) -> str:
-        """Return all of it so far."""
+        """Return the output of the console so far."""
         return bytes(self.said).decode(errors="replace").replace("\r", "")
 
     def tail(self) -> str:
@@ -174,7 +174,7 @@ def make_volume(pool: Any, name: str, size: int, kind: str, backing: dict[str, s
 
 
 def send(connection: Any, volume: Any, file: BinaryIO, size: int) -> None:
-    """Fill a volume."""
+    """Fill a volume with the content of a file."""
     stream = connection.newStream(0)
     volume.upload(stream, 0, size, 0)
     stream.sendAll(lambda _, count, source: source.read(count), file)

@@ -20,7 +20,7 @@ KEYS = ("ssh", "tls")
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What was kept: `key` addresses all that the lab was made from, `kinds` is KVM or not and `snapshots` libvirt's
+    """The record of a saved lab: `key` is a hash of its inputs, `kinds` is KVM or not and `snapshots` libvirt's
     description by node, `volumes` the names of what stays in a pool, by the hypervisor's URI and the pool's name."""
 
     key: str
@@ -35,7 +35,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class SavedLab:
-    """The folder of one."""
+    """The folder of a saved lab."""
 
     def __init__(self, folder: LabFolder) -> None:
         self.folder = folder
@@ -72,7 +72,7 @@ class SavedLab:
                 shutil.copytree(self.path / name, self.folder.path / name, dirs_exist_ok=True)
 
     def forget(self) -> None:
-        """Keep nothing any more."""
+        """Remove the record of the saved lab."""
         remove_tree(self.path)
 
 
@@ -82,7 +82,7 @@ def snapshot_of(key: str) -> str:
 
 
 def key_of(parts: Iterable[object]) -> str:
-    """Addresses what a lab is made from."""
+    """Return a hash of everything that a lab is made from."""
     return hashlib.sha256(msgspec.json.encode(list(parts))).hexdigest()[:16]
 
 

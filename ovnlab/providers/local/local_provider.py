@@ -50,7 +50,7 @@ class LocalNode(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def context(self) -> ProcessContext:
-        """Runs commands in the node."""
+        """Return a context that runs commands in the node."""
         return context_in(self.pid)
 
     def command(self, argv: Sequence[str]) -> list[str]:
@@ -342,7 +342,7 @@ class LocalProvider:
         self.folder.remove()
 
     def _end(self) -> bool | None:
-        """Return one attempt to end the lab; True once nothing of it lives.
+        """Try to end the lab, and return True once nothing of it lives.
 
         PID 1 is killed rather than the holder, which waits for it: when the holder has ended, so has
         everything else.
@@ -379,7 +379,7 @@ def _try_flock(descriptor: int) -> bool | None:
 
 
 def hosts(topology: Topology) -> str:
-    """/etc/hosts of every node."""
+    """Return /etc/hosts for every node."""
     addresses = ((node.addresses, node.name) for node in topology.nodes)
     return render("node/hosts.j2", nodes=[(found[0], name) for found, name in addresses if found])
 
