@@ -18,6 +18,30 @@ RECORD = "faults.json"
 """The file in the lab's folder."""
 
 
+class LinkRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What happens to frames of a link in one direction, seen from its node: `in`, `out` or `both`.
+
+    Times are seconds, probabilities 0 to 1, `rate` is bits per second. Only frames of `peers` are concerned where there
+    are any, by their MACs; with `bfd` only BFD in tunnels; with `every` only frames of each second period of so many
+    seconds, counted from `began`.
+    """
+
+    node: str
+    device: str
+    direction: str = "both"
+    down: bool = False
+    delay: float = 0.0
+    jitter: float = 0.0
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    rate: float = 0.0
+    peers: tuple[str, ...] = ()
+    bfd: bool = False
+    every: float = 0.0
+    began: float = 0.0
+
+
 class Fault(msgspec.Struct, frozen=True):
     """Something of a lab that is broken on purpose.
 
@@ -33,6 +57,7 @@ class Fault(msgspec.Struct, frozen=True):
     sentence: str
     nodes: tuple[str, ...] = ()
     daemons: tuple[tuple[str, str], ...] = ()
+    links: tuple[LinkRule, ...] = ()
     settings: Mapping[str, str] = msgspec.field(default_factory=dict)
     effects: tuple[str, ...] = ()
     may: tuple[str, ...] = ()
@@ -88,3 +113,27 @@ def left_alone(faults: Sequence[Fault]) -> frozenset[str]:
 def disturbed(faults: Sequence[Fault]) -> frozenset[str]:
     """Return the nodes that may not answer because of a fault."""
     return frozenset(node for fault in faults for node in fault.nodes)
+
+
+# ── links ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LinkState(msgspec.Struct, frozen=True):
+    """What a link is to be: without carrier, or with rules for frames to its node and from it."""
+
+    down: bool = False
+    inward: tuple[LinkRule, ...] = ()
+    outward: tuple[LinkRule, ...] = ()
+
+
+def links(faults: Iterable[Fault]) -> dict[tuple[str, str], LinkState]:
+    """Return what faults make of links, by node and device. Those without faults are left out."""
+    found: dict[tuple[str, str], LinkState] = {}
+    for rule in (rule for fault in faults for rule in fault.links):
+        before = found.get((rule.node, rule.device), LinkState())
+        found[rule.node, rule.device] = LinkState(
+            before.down or rule.down,
+            (*before.inward, *([rule] if rule.direction != "out" and not rule.down else ())),
+            (*before.outward, *([rule] if rule.direction != "in" and not rule.down else ())),
+        )
+    return found

@@ -23,7 +23,7 @@ COMMANDS = {
     "insight_commands": ("trace", "capture", "decode", "flows", "explain", "bundle"),
     "build_commands": ("build", "upgrade"),
     "traffic_commands": ("traffic",),
-    "fault_commands": ("fault", "faults", "heal"),
+    "fault_commands": ("fault", "link", "partition", "flap", "faults", "heal"),
     "diagnose_command": ("diagnose",),
     "check_commands": ("test", "wait"),
     "graph_command": ("graph",),

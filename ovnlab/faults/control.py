@@ -17,6 +17,7 @@ from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.faults import timer
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.kinds import kind_of
+from ovnlab.faults.links import link_of
 from ovnlab.insight import causes
 from ovnlab.insight.causes.finding import CERTAIN
 from ovnlab.insight.snapshot import observe
@@ -37,8 +38,8 @@ def put_on(lab: Lab, kind: Kind, request: Request, *, seconds: float = 0.0) -> F
     with lab.locked():
         if not lab.provider.is_up():
             raise OvnlabError(f"lab {lab.name} is down", hint=f"{lab.folder.up_command()} brings it back")
-        others = deliberate.stored(lab.folder)
         described = kind.describe(lab, request)
+        others = [other for other in deliberate.stored(lab.folder) if not _replaces(described, other)]
         _refuse_twice(described, others)
         began = seconds_now()
         fault = replace(
@@ -62,6 +63,12 @@ def put_on(lab: Lab, kind: Kind, request: Request, *, seconds: float = 0.0) -> F
     if kind.momentary:
         await_well(lab)
     return fault
+
+
+def _replaces(fault: Fault, other: Fault) -> bool:
+    """Return True if a fault says something else of what another one is about: the same link and direction."""
+    same = (fault.kind, fault.target) == (other.kind, other.target) and fault.links and other.links
+    return bool(same and [rule.direction for rule in fault.links] == [rule.direction for rule in other.links])
 
 
 def _refuse_twice(fault: Fault, others: Sequence[Fault]) -> None:
@@ -90,6 +97,13 @@ def chosen(lab: Lab, words: Sequence[str], *, every: bool) -> list[Fault]:
             raise UsageError(f"unknown fault {word}", hint=f"available: {known}" if known else "there are none")
         found += [fault for fault in mine if fault not in found]
     return found
+
+
+def heal_link(lab: Lab, text: str) -> list[Fault]:
+    """Make a link `NODE[:NIC]` an ordinary one again. Raises UsageError for an unknown one."""
+    node, device = link_of(lab, text)
+    mine = [fault for fault in deliberate.stored(lab.folder) if fault.target == f"{node.name}:{device}"]
+    return heal(lab, [str(fault.number) for fault in mine]) if mine else []
 
 
 def heal(lab: Lab, words: Sequence[str], *, every: bool = False, wait: bool = True) -> list[Fault]:

@@ -90,6 +90,14 @@ class TakesSnapshots(Protocol):
 
 
 @runtime_checkable
+class ShapesLinks(Protocol):
+    """A provider that can cut, slow and disturb the links of nodes."""
+
+    def shape(self, topology: Topology) -> None:
+        """Make all links what the lab's faults say, and those without faults ordinary ones."""
+
+
+@runtime_checkable
 class HasConsoles(Protocol):
     """A provider whose nodes have serial consoles."""
 

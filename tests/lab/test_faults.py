@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import labs_in
-from tests.lab.harness import Account, Labs
+from tests.lab.harness import Account, Labs, processes_with
 from tests.lab.test_scenarios import eventually
 
 
@@ -36,6 +37,18 @@ def told(labs: Labs) -> list[dict[str, Any]]:
     return found
 
 
+def round_trips(labs: Labs, *words: str) -> list[float]:
+    """Return the milliseconds that answers of vm2 to vm1 take."""
+    printed = labs.run("ping", "vm1", "vm2", *words, expect=None).stdout
+    return [float(found) for found in re.findall(r" time=([\d.]+) ms", printed)]
+
+
+def relays(labs: Labs) -> list[int]:
+    """Return the relays of links that run for this user's labs."""
+    del labs
+    return [pid for pid, argv in processes_with("ovnlab-relay") if "ovnlab-relay" in argv]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence", "symptom"),
     [
@@ -43,6 +56,7 @@ def told(labs: Labs) -> list[dict[str, Any]]:
         (("pause", "gw2", "ovs-vswitchd"), "ovs-vswitchd on gw2 is paused", "daemon-silent"),
         (("kill", "gw1"), "node gw1 is killed", "node-down"),
         (("stop", "gw1"), "node gw1 is stopped", "node-down"),
+        (("northd", "pause"), "ovn-northd on central is paused", "northd-paused"),
     ],
     ids=" ".join,
 )
@@ -93,3 +107,87 @@ def test_nothing_is_broken_twice(well: Labs) -> None:
     assert "already broken" in well.run("fault", "pause", "worker1", "ovn-controller", expect=2).stderr
     assert "already broken" in well.run("fault", "kill", "worker1", expect=2).stderr
     assert len(well.json("faults")["faults"]) == 1
+
+
+def test_a_link_delays_in_each_direction(well: Labs) -> None:
+    before = min(round_trips(well, "-c", "5"))
+    well.run("link", "worker1", "--delay", "25ms")
+    assert 49 < min(round_trips(well, "-c", "5")) - before < 60
+    well.run("link", "worker1", "--delay", "40ms", "--direction", "both")  # takes the place of the other one
+    assert len(well.json("faults")["faults"]) == 1
+    assert 79 < min(round_trips(well, "-c", "5")) - before < 95
+    result = well.run("up", "gateway")
+    assert "nothing to do" in result.stdout
+    assert min(round_trips(well, "-c", "3")) > 79
+    well.run("link", "worker1", "up")
+    assert relays(well) == []
+    assert min(round_trips(well, "-c", "5")) < 25
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("link", "worker1", "down"),
+        ("link", "worker1", "down", "--direction", "in"),
+        ("partition", "worker1 | worker2"),
+        ("partition", "worker1 | worker2", "--one-way"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_cut_explains_the_pairs_that_fail(words: tuple[str, ...], well: Labs) -> None:
+    well.run(*words)
+    (finding,) = told(well)
+    assert finding["cause"] == "deliberate"
+    assert {("vm1", "vm2"), ("vm2", "vm1")} <= {(pair["from"], pair["to"]) for pair in finding["explains"]}
+    well.run("heal", "--all")
+    assert relays(well) == []
+    assert well.json("diagnose")["ok"]
+
+
+def test_without_bfd_the_other_gateway_takes_over(well: Labs) -> None:
+    def gateway() -> str:
+        found = well.rows("sbctl", "--columns=chassis", "find", "Port_Binding", "type=chassisredirect")[0]["chassis"]
+        return str(well.rows("sbctl", "--columns=name", "find", "Chassis", f"_uuid={found}")[0]["name"])
+
+    assert gateway() == "gw1"
+    well.run("fault", "bfd", "gw1", "off")
+    eventually("gw2 to take over", lambda: gateway() == "gw2")
+    well.run("ping", "vm1", "gw1", "-c1", expect=None)
+    well.run("heal")
+    eventually("gw1 to come back", lambda: gateway() == "gw1")
+
+
+def test_a_link_comes_and_goes_until_its_time_is_over(well: Labs) -> None:
+    fault = well.json("flap", "worker1", "--every", "200ms", "--for", "4s")["fault"]
+    answered = len(round_trips(well, "-c", "15"))
+    assert 0 < answered < 15 or not well.json("faults")["faults"]
+    eventually("the end of it", lambda: not well.json("faults")["faults"])
+    assert fault["until"] > 0
+    assert relays(well) == []
+
+
+@pytest.mark.parametrize("words", [("restart", "worker1", "ovn-controller"), ("reboot", "worker2")], ids=" ".join)
+def test_what_is_restarted_is_well_at_the_end(words: tuple[str, ...], well: Labs) -> None:
+    before = well.json("status")["nodes"]
+    well.run("fault", *words)
+    assert well.json("faults")["faults"] == []
+    after = well.json("status")["nodes"]
+    changed = {
+        (node["name"], daemon["name"])
+        for node, old in zip(after, before, strict=True)
+        for daemon, was in zip(node["daemons"], old["daemons"], strict=True)
+        if daemon["pid"] != was["pid"]
+    }
+    assert ("ovn-controller" in {daemon for _, daemon in changed}) == (words[0] == "restart") or words[0] == "reboot"
+    assert well.json("diagnose")["ok"]
+
+
+def test_who_is_killed_while_breaking_leaves_what_heals(well: Labs) -> None:
+    """The record is there before anything is broken."""
+    process = well.start("link", "worker1", "--loss", "100%")
+    eventually("the record", lambda: well.json("faults")["faults"])
+    process.kill()
+    process.wait()
+    well.run("heal", "--all")
+    assert relays(well) == []
+    assert well.json("faults")["faults"] == []

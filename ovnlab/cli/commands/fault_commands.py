@@ -145,6 +145,152 @@ def pause(words: tuple[str, ...], time: str | None, lab: str | None, json: bool)
     return tell(put("pause", words, {}, time=time, lab=lab), json=json)
 
 
+@fault_group.command("restart")
+@words_argument
+@lab_option
+@json_option
+def restart(words: tuple[str, ...], lab: str | None, json: bool) -> int:
+    """Restart a daemon, or all daemons of a node, and wait until the lab is well.
+
+    \b
+    ovnlab fault restart worker1 ovs-vswitchd
+    ovnlab fault restart gw1
+    """
+    fault = put("restart", words, {}, time=None, lab=lab)
+    return tell(fault, json=json, done=fault.sentence)
+
+
+@fault_group.command("reboot")
+@click.argument("node", metavar="NODE", shell_complete=complete_nodes, help="A node.")
+@lab_option
+@json_option
+def reboot(node: str, lab: str | None, json: bool) -> int:
+    """Switch a node off and on again, and wait until the lab is well. Its disk is kept.
+
+    \b
+    ovnlab fault reboot gw1
+    """
+    fault = put("reboot", [node], {}, time=None, lab=lab)
+    return tell(fault, json=json, done=fault.sentence)
+
+
+@fault_group.command("leader")
+@click.argument("database", metavar="nb|sb", help="A clustered database.")
+@for_option
+@lab_option
+@json_option
+def leader(database: str, time: str | None, lab: str | None, json: bool) -> int:
+    """Kill the server that leads a RAFT cluster: the others elect another one.
+
+    \b
+    ovnlab fault leader sb
+    ovnlab fault leader nb --for 10s
+    """
+    return tell(put("leader", [database], {}, time=time, lab=lab), json=json)
+
+
+@fault_group.command("northd")
+@click.argument("state", metavar="pause", help="What it is to do.")
+@for_option
+@lab_option
+@json_option
+def northd(state: str, time: str | None, lab: str | None, json: bool) -> int:
+    """Pause ovn-northd on all central nodes: what is written to the Northbound database has no effect.
+
+    \b
+    ovnlab fault northd pause --for 10s
+    """
+    return tell(put("northd", [state], {}, time=time, lab=lab), json=json)
+
+
+@fault_group.command("bfd")
+@click.argument("node", metavar="NODE", shell_complete=complete_nodes, help="A chassis.")
+@click.argument("state", metavar="off", help="What it is to be.")
+@for_option
+@lab_option
+@json_option
+def bfd(node: str, state: str, time: str | None, lab: str | None, json: bool) -> int:
+    """Lose BFD packets of a node, and nothing else: its peers take it for dead.
+
+    \b
+    ovnlab fault bfd gw1 off
+    """
+    return tell(put("bfd", [node, state], {}, time=time, lab=lab), json=json)
+
+
+@click.command("link")
+@click.argument("target", metavar="NODE[:NIC]", shell_complete=complete_nodes, help="A NIC; the underlay's if omitted.")
+@click.argument("state", metavar="[down|up]", required=False, help="Cut it, or heal what was done to it.")
+@click.option("--delay", metavar="TIME", help="Delay packets, such as 25ms, in each direction.")
+@click.option("--jitter", metavar="TIME", help="Vary the delay by as much, up or down.")
+@click.option("--loss", metavar="PERCENT", help="Lose so many packets, such as 2%.")
+@click.option("--duplicate", metavar="PERCENT", help="Send so many packets twice.")
+@click.option("--reorder", metavar="PERCENT", help="Let so many packets overtake others, or be overtaken.")
+@click.option("--rate", metavar="RATE", help="Let through so many bits per second, such as 10mbit.")
+@click.option("--direction", type=click.Choice(["in", "out", "both"]), default="both", help="Seen from the node.")
+@for_option
+@lab_option
+@json_option
+def link(
+    target: str, state: str | None, direction: str, time: str | None, lab: str | None, json: bool, **given: str | None
+) -> int:
+    """Cut a link of a node, or make it slow and lossy. `up` heals what was done to it.
+
+    What is said again of the same link and direction takes the place of what was said before.
+
+    \b
+    ovnlab link worker1 down
+    ovnlab link worker1 --delay 25ms --jitter 5ms --loss 2%
+    ovnlab link gw1:eth2 --rate 10mbit --direction out --for 30s
+    ovnlab link worker1 up
+    """
+    if state == "up":
+        from ovnlab.faults.control import heal_link  # noqa: PLC0415
+
+        if any(given.values()) or time:
+            raise UsageError("a link that is up again has no options", hint=f"ovnlab link {target} up")
+        ended = heal_link(find(lab), target)
+        if json:
+            output.as_json(healed=[_plain(fault) for fault in ended])
+        else:
+            output.line("\n".join(f"healed fault {f.number}: {f.sentence}" for f in ended) or "nothing to heal")
+        return 0
+    settings = {"direction": direction, **{name: value for name, value in given.items() if value is not None}}
+    return tell(put("link", [target, *([state] if state else [])], settings, time=time, lab=lab), json=json)
+
+
+@click.command("partition")
+@click.argument("words", metavar="NODE,NODE ['|' NODE,NODE]", nargs=-1, required=True, shell_complete=complete_nodes)
+@click.option("--one-way", is_flag=True, help="Only what the first side sends is lost.")
+@for_option
+@lab_option
+@json_option
+def partition(words: tuple[str, ...], one_way: bool, time: str | None, lab: str | None, json: bool) -> int:
+    """Let nodes of two sides, or of one side and all others, not reach one another on the underlay.
+
+    \b
+    ovnlab partition gw1
+    ovnlab partition 'worker1,gw1 | worker2,gw2' --for 30s
+    ovnlab partition 'gw1 | gw2' --one-way
+    """
+    return tell(put("partition", words, {"one-way": "yes"} if one_way else {}, time=time, lab=lab), json=json)
+
+
+@click.command("flap")
+@click.argument("target", metavar="NODE[:NIC]", shell_complete=complete_nodes, help="A NIC; the underlay's if omitted.")
+@click.option("--every", metavar="TIME", default="3s", help="How long it is gone, and then there.")
+@for_option
+@lab_option
+@json_option
+def flap(target: str, every: str, time: str | None, lab: str | None, json: bool) -> int:
+    """Let a link come and go.
+
+    \b
+    ovnlab flap gw1 --every 3s --for 30s
+    """
+    return tell(put("flap", [target], {"every": every}, time=time, lab=lab), json=json)
+
+
 @click.command("faults")
 @lab_option
 @json_option
@@ -200,4 +346,4 @@ def heal(words: tuple[str, ...], every: bool, moment: float | None, lab: str | N
     return 0
 
 
-COMMANDS = (fault_group, list_faults, heal)
+COMMANDS = (fault_group, link, partition, flap, list_faults, heal)

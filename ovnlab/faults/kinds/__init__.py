@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from ovnlab.faults.kind import Kind
-from ovnlab.faults.kinds import kill, pause, stop
+from ovnlab.faults.kinds import bfd, flap, kill, leader, link, northd, partition, pause, reboot, restart, stop
 
 KINDS: tuple[Kind, ...] = (
     kill.KIND,
     stop.KIND,
     pause.KIND,
+    restart.KIND,
+    reboot.KIND,
+    leader.KIND,
+    northd.KIND,
+    bfd.KIND,
+    link.KIND,
+    partition.KIND,
+    flap.KIND,
 )
 
 

@@ -19,7 +19,7 @@ def describe(lab: Lab, request: Request, kind: str = "kill", done: str = "killed
         require_running(lab, targets)
         effects = tuple(f"daemon {name} {one}" for _, one in targets)
         sentence = f"{daemon[0]} on {name} is {done}"
-        return Fault(0, kind, name, sentence, (name,), targets, settings, effects=effects)
+        return Fault(0, kind, name, sentence, (name,), targets, settings=settings, effects=effects)
     if node.machine.adopt or lab.topology.provider == "ssh":
         raise UsageError(
             "ending a node is not supported: its machine is not ovnlab's to switch off",
@@ -27,7 +27,7 @@ def describe(lab: Lab, request: Request, kind: str = "kill", done: str = "killed
             hint=f"ovnlab fault {kind} {name} DAEMON",
         )
     return Fault(
-        0, kind, name, f"node {name} is {done}", (name,), (), settings, effects=(f"node {name}",), ends_nodes=True
+        0, kind, name, f"node {name} is {done}", (name,), settings=settings, effects=(f"node {name}",), ends_nodes=True
     )
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import msgspec
 
+from ovnlab import deliberate
+from ovnlab.deliberate import LinkState
 from ovnlab.errors import HostRequirementError, OvnlabError
 from ovnlab.nodes.context import ProcessContext
 from ovnlab.ovsdb.client import connect
@@ -188,6 +190,40 @@ class LocalProvider:
             error.detail = self._node_logs(names) or error.detail
             error.hint = error.hint or f"{self.folder.up_command()} starts it again"
             raise
+        self.shape(topology)
+
+    def shape(self, topology: Topology) -> None:
+        """Make all links what the lab's faults say, and those without faults ordinary ones."""
+        init = self._lab_init()
+        if init is None:
+            return
+        wanted = deliberate.links(deliberate.active(self.folder))
+        before = deliberate.links(deliberate.stored(self.folder))
+        relays = {pid: argv for pid in processes.children(init) if RELAY in (argv := processes.arguments(pid))}
+        plain, relayed, kept = [], [], set()
+        for place, link in _places(topology).items():
+            state = wanted.get(place, LinkState())
+            mine = {pid: argv for pid, argv in relays.items() if argv[4] == link.name}
+            values = {"name": link.name, "bridge": link.bridge, "down": state.down, "relay": _relay(link.name)}
+            if state.inward or state.outward:
+                rules = _rules(state)
+                same = {pid for pid, argv in mine.items() if argv[5] == rules}
+                kept |= same
+                if not same:
+                    relayed.append({**values, "rules": rules})
+            elif mine or place in before:
+                plain.append(values)
+        where = f"{self.folder.name}: changing links"
+        if plain:
+            run_script(context_in(init), render("local/links.sh.j2", plain=plain, relayed=()), where=where)
+        ended = relays.keys() - kept
+        for pid in ended:
+            processes.kill(pid)
+        gone = lambda: True if not any(map(processes.arguments, ended)) else None  # noqa: E731
+        wait_until("the end of relays", gone, timeout=END_TIMEOUT)
+        if relayed:
+            script = render("local/links.sh.j2", plain=(), relayed=relayed, mtu=LARGEST_MTU, python=_python_of_nodes())
+            run_script(context_in(init), script, where=where)
 
     def deliver(self, builds: Mapping[str, str]) -> None:
         """Do nothing: nodes see this machine's folder of builds."""
@@ -214,8 +250,16 @@ class LocalProvider:
         ]
         bridges = [_bridge(network) for network in topology.physical_networks]
         wired = [*bridges, *(link.name for node in topology.nodes for link in _links(node))]
+        wanted = deliberate.links(deliberate.active(self.folder))
         return render(
-            "local/nodes.sh.j2", folder=self.folder.path, nodes=nodes, new=names, bridges=bridges, wired=wired
+            "local/nodes.sh.j2",
+            folder=self.folder.path,
+            nodes=nodes,
+            new=names,
+            bridges=bridges,
+            wired=wired,
+            cut=[(node, device) for (node, device), state in wanted.items() if state.down],
+            relays={place: _relay(link.name) for place, link in _places(topology).items() if place in wanted},
         )
 
     def _node_logs(self, names: Sequence[str]) -> str:
@@ -370,6 +414,20 @@ def _python_of_nodes() -> str:
     return found if found.startswith(("/usr/", "/opt/")) and " " not in found and len(found) < 100 else SYSTEM_PYTHON
 
 
+RELAY = "ovnlab-relay"
+"""The word that marks the process of a relay (templates/local/relay.py.j2)."""
+
+
+def _relay(link: str) -> str:
+    """Return the bridge of a link's relay: no node and no NIC can have such a name."""
+    return f"+{hashlib.sha256(link.encode()).hexdigest()[:10]}"
+
+
+def _rules(state: LinkState) -> str:
+    """Return what a relay is told."""
+    return msgspec.json.encode({"in": state.inward, "out": state.outward}).decode()
+
+
 def _try_flock(descriptor: int) -> bool | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -400,6 +458,11 @@ def _links(node: resolved.Node) -> list[_Link]:
     first = [_Link(own, segment, "eth1", LARGEST_MTU)] if node.ip else []
     stem = _stem(node.name)
     return [*first, *(_Link(f"{stem}~{nic.device}", _bridge(nic.network), nic.device, 1500) for nic in node.nics)]
+
+
+def _places(topology: Topology) -> dict[tuple[str, str], _Link]:
+    """Return the links of all nodes, by node and device."""
+    return {(node.name, link.device): link for node in topology.nodes for link in _links(node)}
 
 
 def _stem(name: str) -> str:

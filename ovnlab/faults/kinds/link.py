@@ -1,0 +1,80 @@
+"""A link that is down, or that delays, loses, repeats, reorders or limits what passes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from ovnlab.deliberate import Fault, LinkRule
+from ovnlab.errors import UsageError
+from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.links import bits, effects_on, link_of, of_others, require_shaping, seconds, shape, share
+from ovnlab.faults.targets import words
+from ovnlab.lab import Lab
+
+QUANTITIES = {
+    "delay": seconds,
+    "jitter": seconds,
+    "loss": share,
+    "duplicate": share,
+    "reorder": share,
+    "rate": bits,
+}
+"""What a link can do to packets, and how its value is read."""
+
+DIRECTIONS = ("in", "out", "both")
+
+
+def rule_of(node: str, device: str, settings: Mapping[str, str]) -> LinkRule:
+    """Return the rule that options mean. Raises UsageError for an invalid value."""
+    direction = settings.get("direction", "both")
+    if direction not in DIRECTIONS:
+        raise UsageError(f"invalid direction {direction!r}: expected {', '.join(DIRECTIONS)}")
+    values = {name: read(settings[name], name) for name, read in QUANTITIES.items() if name in settings}
+    if values.get("jitter", 0) > values.get("delay", 0):
+        raise UsageError("invalid jitter: expected at most the delay", hint="--delay 25ms --jitter 5ms")
+    return replace(LinkRule(node, device, direction), **values)
+
+
+def _describe(lab: Lab, request: Request) -> Fault:
+    require_shaping(lab)
+    target, *state = words(request, 1, 2, "NODE[:NIC] [down|up]")
+    node, device = link_of(lab, target)
+    given = {name: value for name, value in request.settings.items() if name in QUANTITIES}
+    down = state == ["down"]
+    if state and not down:
+        raise UsageError(f"invalid state {state[0]!r}: expected down or up")
+    if down and given:
+        raise UsageError("a link that is down passes nothing: leave the other options out", where=target)
+    if not down and not given:
+        hint = f"ovnlab link {target} down, or ovnlab link {target} --delay 25ms"
+        raise UsageError("missing what the link is to be", where=target, hint=hint)
+    rule = rule_of(node.name, device, request.settings)
+    one_way = {"in": " into it", "out": " out of it", "both": ""}[rule.direction]
+    if down:
+        rule = replace(rule, down=True) if rule.direction == "both" else replace(rule, loss=1.0)
+    cuts = down or rule.loss == 1.0
+    said = "is down" if down else f"has {', '.join(f'{name} {value}' for name, value in given.items())}"
+    effects = effects_on(node, device)
+    return Fault(
+        0,
+        "link",
+        f"{node.name}:{device}",
+        f"the link {node.name}:{device} {said}{one_way}",
+        (node.name,),
+        links=(rule,),
+        settings=dict(request.settings),
+        effects=effects if cuts else (),
+        may=of_others(lab, node) if cuts else (*effects, *of_others(lab, node), "pair *"),
+    )
+
+
+KIND = Kind(
+    name="link",
+    arguments="NODE[:NIC] [down|up]",
+    summary="Cut a link, or make it delay, lose, repeat, reorder or limit what passes it.",
+    describe=_describe,
+    begin=shape,
+    end=shape,
+)
