@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ovnlab import deliberate
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.faults.kind import Request
 from ovnlab.lab.lab import Lab
@@ -25,8 +26,16 @@ def node_of(lab: Lab, name: str) -> Node:
         hint = f"available: {', '.join(found.name for found in lab.topology.nodes)}"
         raise UsageError(f"unknown node {name}", hint=hint)
     if name not in lab.nodes():
+        refuse_broken(lab, name)
         raise OvnlabError("does not run", where=name, hint=f"{lab.folder.up_command()} brings it back")
     return node
+
+
+def refuse_broken(lab: Lab, node: str, daemon: str = "") -> None:
+    """Raise UsageError if a node, or a daemon on it, is broken by another fault already."""
+    for fault in deliberate.stored(lab.folder):
+        if (node, daemon) in fault.daemons or (fault.ends_nodes and node in fault.nodes):
+            raise UsageError(f"already broken: {fault.sentence}", hint=f"`ovnlab heal {fault.number}` first")
 
 
 def daemons_of(lab: Lab, node: Node, name: str | None) -> tuple[tuple[str, str], ...]:
@@ -67,4 +76,5 @@ def require_running(lab: Lab, targets: Sequence[tuple[str, str]]) -> None:
     states = lab.states({node: lab.nodes()[node] for node in {node for node, _ in targets}})
     for node, daemon in targets:
         if daemon not in states[node].daemons:
+            refuse_broken(lab, node, daemon)
             raise OvnlabError(f"{daemon} does not run", where=node, hint=f"{lab.folder.up_command()} starts it")
