@@ -9,7 +9,7 @@ from ovnlab.deliberate import Fault, LinkRule
 from ovnlab.errors import UsageError
 from ovnlab.faults.targets import node_of
 from ovnlab.insight.causes.nodes import everything_on
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.providers.base import ShapesLinks
 from ovnlab.topology.resolved import Node
 

@@ -9,7 +9,7 @@ from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.links import link_of, require_shaping, shape
 from ovnlab.faults.targets import words
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 
 
 def _describe(lab: Lab, request: Request) -> Fault:

@@ -9,7 +9,7 @@ from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.links import effects_on, link_of, of_others, require_shaping, seconds, shape
 from ovnlab.faults.targets import words
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.waiting import now_ns
 
 

@@ -7,7 +7,7 @@ from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.kinds import kill
 from ovnlab.faults.targets import words
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 
 DATABASES = {"nb": "ovnnb_db", "sb": "ovnsb_db"}
 

@@ -11,7 +11,7 @@ from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.links import bits, effects_on, link_of, of_others, require_shaping, seconds, shape, share
 from ovnlab.faults.targets import words
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 
 QUANTITIES = {
     "delay": seconds,

@@ -8,7 +8,7 @@ from ovnlab.deliberate import Fault, LinkRule
 from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.links import link_of, require_shaping, shape, touched
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 from ovnlab.topology.resolved import Node
 
 USAGE = "NODE,NODE [| NODE,NODE]"

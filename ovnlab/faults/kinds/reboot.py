@@ -8,7 +8,7 @@ from ovnlab.deliberate import Fault
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.kinds import kill
 from ovnlab.faults.targets import words
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 
 
 def _describe(lab: Lab, request: Request) -> Fault:

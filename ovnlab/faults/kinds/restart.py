@@ -6,7 +6,7 @@ from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.targets import daemons_of, node_of, require_running, signal, words
-from ovnlab.lab import Lab
+from ovnlab.lab.lab import Lab
 
 
 def _describe(lab: Lab, request: Request) -> Fault:
