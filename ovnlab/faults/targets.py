@@ -65,7 +65,7 @@ def signal(lab: Lab, targets: Sequence[tuple[str, str]], how: str) -> None:
             found.setdefault(node, []).append(DaemonFiles(daemon))
 
     def send(node: str) -> None:
-        script = render("node/fault.sh.j2", node=node, daemons=found[node], how=how)
+        script = render("node/signal-daemons.sh.j2", node=node, daemons=found[node], how=how)
         run_script(running[node].context, script, where=f"{node}: {how}", timeout=TIMEOUT)
 
     for_each(found, send)
