@@ -336,6 +336,6 @@ def _with_database(database: Path, report: Report, argv: Sequence[str]) -> list[
     user = () if root else ("--user", "--map-root-user")
     return [
         *("unshare", *user, "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec"),
-        render("local/serve.sh.j2", options="" if root else " -o userxattr"),
+        render("local/serve.sh.j2", options=() if root else ("-o", "userxattr")),
         *("sh", tree, str(database.parent), *argv),
     ]

@@ -458,7 +458,7 @@ def _database(node: RunningNode, kind: str) -> Tables:
                 raise
             except OSError:  # ssh may not connect there
                 pass
-    tool = f"{server.tool.split(' --timeout', 1)[0]} --timeout={LIMIT}"
+    tool = (*server.tool[:-1], f"--timeout={LIMIT}")
     question = TableQuery(msgspec.structs.replace(server, tool=tool), columns)
     where = f"{node.name}: reading a database"
     try:

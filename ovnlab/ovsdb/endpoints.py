@@ -13,7 +13,7 @@ IC_NORTHBOUND, IC_SOUTHBOUND = 6645, 6646
 KEY, CERTIFICATE, AUTHORITY = "/etc/ovn/ovnlab-key.pem", "/etc/ovn/ovnlab-cert.pem", "/etc/ovn/ovnlab-ca.pem"
 """Where a node has its private key, its certificate, and that of the lab's CA."""
 
-TLS_OPTIONS = f"--private-key={KEY} --certificate={CERTIFICATE} --ca-cert={AUTHORITY}"
+TLS_OPTIONS = (f"--private-key={KEY}", f"--certificate={CERTIFICATE}", f"--ca-cert={AUTHORITY}")
 
 
 class Databases(msgspec.Struct, frozen=True):
@@ -43,7 +43,8 @@ class Databases(msgspec.Struct, frozen=True):
         remotes = {"OVN_NB_DB": self.northbound, "OVN_SB_DB": self.southbound}
         found = {key: value for key, value in remotes.items() if value}
         if found and self.tls:
-            found.update(OVN_NBCTL_OPTIONS=TLS_OPTIONS, OVN_SBCTL_OPTIONS=TLS_OPTIONS)
+            options = " ".join(TLS_OPTIONS)
+            found.update(OVN_NBCTL_OPTIONS=options, OVN_SBCTL_OPTIONS=options)
         return found
 
 

@@ -16,12 +16,12 @@ class Server(msgspec.Struct, frozen=True):
 
     database: str
     socket: str
-    tool: str
+    tool: tuple[str, ...]
 
 
-SWITCH = Server("Open_vSwitch", "/run/openvswitch/db.sock", "ovs-vsctl --timeout=5")
-NORTHBOUND = Server("OVN_Northbound", "/run/ovn/ovnnb_db.sock", "ovn-nbctl --no-leader-only --timeout=30")
-SOUTHBOUND = Server("OVN_Southbound", "/run/ovn/ovnsb_db.sock", "ovn-sbctl --no-leader-only --timeout=30")
+SWITCH = Server("Open_vSwitch", "/run/openvswitch/db.sock", ("ovs-vsctl", "--timeout=5"))
+NORTHBOUND = Server("OVN_Northbound", "/run/ovn/ovnnb_db.sock", ("ovn-nbctl", "--no-leader-only", "--timeout=30"))
+SOUTHBOUND = Server("OVN_Southbound", "/run/ovn/ovnsb_db.sock", ("ovn-sbctl", "--no-leader-only", "--timeout=30"))
 
 
 class TableQuery(msgspec.Struct, frozen=True):

@@ -140,7 +140,7 @@ def _central_values(topology: Topology, node: Node, how: Start) -> dict[str, obj
         "listening_ic": [endpoints.listening(topology, node, port) for port in ic_ports],
         "has_ic": has_ic(topology, node),
         "zone": node.zone,
-        "tls": endpoints.TLS_OPTIONS if topology.control.tls else "",
+        "tls": endpoints.TLS_OPTIONS if topology.control.tls else (),
     }
 
 
@@ -187,7 +187,7 @@ def _plain_script(topology: Topology, node: Node, build: str) -> str:
         route_protocol=ROUTE_PROTOCOL,
         listening=endpoints.listening(topology, node, endpoints.SOUTHBOUND),
         southbound=endpoints.remotes(topology, topology.centrals(node.zone), endpoints.SOUTHBOUND),
-        tls=endpoints.TLS_OPTIONS if topology.control.tls else "",
+        tls=endpoints.TLS_OPTIONS if topology.control.tls else (),
     )
 
 
@@ -205,7 +205,7 @@ def controller_script(topology: Topology, node: Node) -> str:
         southbound=found.southbound_or_socket,
         threads=topology.control.northd_threads,
         ic=ic,
-        tls=endpoints.TLS_OPTIONS if topology.control.tls else "",
+        tls=endpoints.TLS_OPTIONS if topology.control.tls else (),
     )
 
 

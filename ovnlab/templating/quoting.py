@@ -86,6 +86,22 @@ def _word(value: object) -> str:
     return text
 
 
+def _line(value: object) -> str:
+    """Return a value as text in a comment. Raise OvnlabError for control characters: a line break would end it."""
+    text = str(value)
+    if any(map(is_control, text)):
+        raise OvnlabError(f"invalid value {text!r} in a comment: expected text on one line")
+    return text
+
+
+def _heredoc(value: object) -> str:
+    """Return a value as lines of a here-document. Raise OvnlabError where one of them would end it."""
+    text = str(value)
+    if any(line.strip() == "END" for line in text.splitlines()):
+        raise OvnlabError("invalid text in a here-document: a line END would end it")
+    return text
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "sh": _sh,
     "rb": _rb,
@@ -94,5 +110,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "devices": _devices,
     "yaml": _yaml,
     "word": _word,
+    "line": _line,
+    "heredoc": _heredoc,
 }
 """The filters that quote, each for one format."""

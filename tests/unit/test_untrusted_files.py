@@ -248,7 +248,7 @@ def test_looking_at_a_working_tree_runs_nothing_of_it(tmp_path: Path) -> None:
 
 # ── what is rendered ─────────────────────────────────────────────────────────────────────────────────────────────
 
-NOT_SHELL = sorted(path for path in (VAGRANTFILE, *TEMPLATES.rglob("*.j2")) if not path.name.endswith(".sh.j2"))
+EVERY_TEMPLATE = sorted((VAGRANTFILE, *TEMPLATES.rglob("*.j2")))
 QUOTING = {*FILTERS, "int", "length"}
 
 
@@ -265,6 +265,8 @@ def is_quoted(node: nodes.Node | None, macros: frozenset[str]) -> bool:
     match node:
         case None | nodes.Const():
             return True
+        case nodes.Filter(name="join", node=nodes.Filter(name="map", args=[nodes.Const(value=each)])):
+            return each in FILTERS
         case nodes.Filter():
             return node.name in QUOTING | {"e"}
         case nodes.CondExpr():
@@ -274,8 +276,8 @@ def is_quoted(node: nodes.Node | None, macros: frozenset[str]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", NOT_SHELL, ids=lambda path: path.name)
-def test_every_value_in_a_template_that_is_no_shell_is_quoted(path: Path) -> None:
+@pytest.mark.parametrize("path", EVERY_TEMPLATE, ids=lambda path: str(path.relative_to(TEMPLATES.parent)))
+def test_every_value_in_a_template_is_quoted(path: Path) -> None:
     tree = environment().parse(path.read_text())
     macros = frozenset(macro.name for macro in tree.find_all(nodes.Macro))
     assert not list(raw_values(tree, macros))
@@ -284,6 +286,16 @@ def test_every_value_in_a_template_that_is_no_shell_is_quoted(path: Path) -> Non
 def test_what_is_not_quoted_is_found() -> None:
     tree = environment().parse("{{ a }} {{ b | upper }} {{ 'x' if c else d }} {{ e | ssh }} {{ f | int }}")
     assert len(list(raw_values(tree, frozenset()))) == 3
+    tree = environment().parse("{{ a | map('sh') | join(' ') }} {{ a | map(attribute='b') | join }} {{ c ~ d }}")
+    assert len(list(raw_values(tree, frozenset()))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("line", "a\nrm -rf /"), ("word", "a b"), ("word", ""), ("heredoc", "a\nEND\nrm -rf /")]
+)
+def test_what_cannot_be_quoted_where_it_stands_is_refused(name: str, value: str) -> None:
+    with pytest.raises(OvnlabError, match="invalid"):
+        FILTERS[name](value)
 
 
 @pytest.mark.parametrize(
