@@ -419,17 +419,26 @@ def test_an_ovs_whose_place_is_relative_to_that_of_ovn(user_labs: Labs, ovs: Pat
 
 
 def test_two_trees_that_are_worked_on_at_once(user_labs: Labs) -> None:
-    """OVN is linked with the working tree of OVS that runs: a change of OVN compiles that file, and nothing else."""
+    """OVN is linked with the working tree of OVS that runs: a change of OVN compiles that file, and nothing else.
+
+    What a build has in common with the one before is the same file, so that its daemons need not be restarted.
+    """
     tree = trees.ovn(user_labs.scratch / "ovn")
     switch = trees.ovs(user_labs.scratch / "ovs")
     (switch / "of-this-test").write_text("two trees")
     own(user_labs, tree, switch)
     software = f"{{ovs: {{path: {switch}}}, ovn: {{path: {tree}}}, ovn_library: {{path: {switch}}}}}"
-    built(user_labs, software)
+    before = built(user_labs, software)
     source = tree / "controller/toy-controller.c"
     source.write_text(source.read_text().replace("%s from", "%s once more from"))
-    assert says(built(user_labs, software), "bin/toy-controller") == "hello once more from ovn 23.03.9"
+    after = built(user_labs, software)
+    assert says(after, "bin/toy-controller") == "hello once more from ovn 23.03.9"
     assert compiled(newest_log(user_labs, "ovn-")) == ["controller/toy-controller.o"]
+    same = {
+        name: Path(before["path"], "bin", name).samefile(Path(after["path"], "bin", name))
+        for name in ("toy-controller", "toy-northd")
+    }
+    assert same == {"toy-controller": False, "toy-northd": True}
 
 
 @pytest.mark.thorough

@@ -56,8 +56,10 @@ OVN = {
         '#include <config.h>\n#include <stdio.h>\n#include "lib/greet.h"\n'
         'int main(void) { printf("%s from " PACKAGE_STRING "\\n", greeting()); return 0; }\n'
     ),
+    "northd/toy-northd.c": "int main(void) { return 0; }\n",
     "Makefile.am": """AM_CPPFLAGS = -I$(OVS_SOURCE) -I$(OVS_BUILD)
-bin_PROGRAMS = controller/toy-controller
+bin_PROGRAMS = controller/toy-controller northd/toy-northd
+northd_toy_northd_SOURCES = northd/toy-northd.c
 controller_toy_controller_SOURCES = controller/toy-controller.c
 controller_toy_controller_LDADD = $(OVS_BUILD)/lib/libopenvswitch.a
 """,
