@@ -40,10 +40,14 @@ class DeathWatch(msgspec.Struct, frozen=True):
 
     @contextlib.contextmanager
     def during(self, look: Watch) -> Iterator[None]:
-        """Look from time to time while this block waits, and once more where it fails: the dead explain much."""
+        """Look from time to time while this block waits, and once more where it fails: the dead explain much.
+
+        At its end, all nodes must still be there.
+        """
         try:
             with watched(look):
                 yield
+            self._check_nodes(self.provider.nodes())
         except (TopologyError, HostRequirementError, UsageError):
             raise
         except OvnlabError as error:
@@ -65,12 +69,15 @@ class DeathWatch(msgspec.Struct, frozen=True):
 
     def _look(self, *, started: bool) -> None:
         nodes = self.provider.nodes()
-        for name in self.names:
-            if name not in nodes:
-                raise OvnlabError(ENDED, where=name, hint=HINT)
+        self._check_nodes(nodes)
         for name, died in self._died(nodes, started=started).items():
             for daemon, log in died.items():
                 raise OvnlabError(f"{daemon} died while ovnlab was waiting", where=name, hint=HINT, detail=log)
+
+    def _check_nodes(self, nodes: Mapping[str, RunningNode]) -> None:
+        for name in self.names:
+            if name not in nodes:
+                raise OvnlabError(ENDED, where=name, hint=HINT)
 
     def _died(self, nodes: Mapping[str, RunningNode], *, started: bool) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

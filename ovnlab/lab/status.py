@@ -147,7 +147,7 @@ def status(lab: Lab) -> Status:
     silent = [node.name for node in topology.nodes if node.name not in nodes]
     resting = dict(lab.provider.stopped_reasons(silent) if silent else {})
     words = {name: "running" if name in states else DOES_NOT_ANSWER for name in nodes} | resting
-    if is_coming_up(lab):
+    if is_coming_up(lab) or (not nodes and state_of_silent(lab, set(resting.values())) == COMING_UP):
         words = {name: COMING_UP if word == DOES_NOT_ANSWER else word for name, word in words.items()}
     found = tuple(
         _node(topology, node, words.get(node.name, "not running"), states.get(node.name), southern)

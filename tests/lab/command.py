@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -46,7 +47,11 @@ class Command:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Read both streams to their ends, wait, and return what was read."""
+        """Read both streams to their ends, wait, and return what was read.
+
+        Raises subprocess.TimeoutExpired when that takes too long. The process is killed then, and stderr has the stacks
+        of its threads.
+        """
         read: dict[int, str] = {}
         streams = [stream for stream in (self.stdout, self.stderr) if stream is not None]
         threads = [
@@ -58,9 +63,22 @@ class Command:
         for thread in threads:
             thread.join(timeout)
             if thread.is_alive():
-                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0, read.get(0), read.get(1))
+                self._dump()
+                for other in threads:
+                    other.join(5)
+                shown = f"process {self.pid}, which said {read.get(0)!r} and {read.get(1)!r},"
+                raise subprocess.TimeoutExpired(shown, timeout or 0, read.get(0), read.get(1))
         self.wait(timeout)
         return read.get(0, ""), read.get(1, "")
+
+    def _dump(self) -> None:
+        """Let the process write the stacks of its threads, and kill it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, forkserver.DUMP)
+            time.sleep(1)  # nothing shows that it has written them
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(5)
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""

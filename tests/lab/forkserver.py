@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import faulthandler
 import gc
 import importlib
 import io
@@ -27,6 +28,9 @@ from typing import Any, NoReturn
 
 LARGEST = 1 << 18
 """The length of a request: the environment is in it."""
+
+DUMP = signal.SIGUSR2
+"""The signal at which a command writes the stacks of its threads to stderr."""
 
 
 def load() -> None:
@@ -88,6 +92,7 @@ def become(asked: dict[str, Any], descriptors: list[int]) -> None:
     for number, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.register(DUMP, file=2, all_threads=True)
     os.write(descriptors[3], b"%d\n" % os.getpid())  # from now on it can be sent signals
     os.closerange(3, max(descriptors) + 64)
     os.environ.clear()

@@ -38,7 +38,7 @@ def captured(labs: Labs, *words: str, pings: int = 2) -> list[dict[str, Any]]:
     labs.run("ping", "vm1", "vm2", "-c", str(pings))
     time.sleep(0.7)
     capture.send_signal(signal.SIGINT)
-    out, err = capture.communicate(timeout=30)
+    out, err = capture.communicate(timeout=60)
     assert capture.returncode == 0, err
     return [json.loads(line) for line in out.splitlines()]
 
@@ -118,7 +118,7 @@ for number in range(20000):
     lab.on("vm1", "python3", "-c", flood)
     time.sleep(1)
     capture.send_signal(signal.SIGINT)
-    said, err = capture.communicate(timeout=30)
+    said, err = capture.communicate(timeout=60)
     assert capture.returncode == 0, err
     written = json.loads(said)
     assert written["places"] == 3
@@ -141,7 +141,7 @@ def test_an_end_of_its_own(lab: Labs) -> None:
     capture = lab.start("capture", "vm2", "-w", str(target), "-c", "2")
     listening(lab)
     lab.run("ping", "vm1", "vm2", "-c3")
-    capture.communicate(timeout=30)
+    capture.communicate(timeout=60)
     assert capture.returncode == 0
     assert len(lab.json("decode", str(target))["packets"]) == 2
 
@@ -170,7 +170,7 @@ def test_it_ends_when_it_is_told_to_whatever_still_comes(lab: Labs) -> None:
     assert len(times) > 100
     assert times == sorted(times)
     flooding.terminate()
-    flooding.communicate(timeout=30)
+    flooding.communicate(timeout=60)
 
 
 def test_a_filter_is_no_option(lab: Labs) -> None:
