@@ -2,7 +2,7 @@
 # make test   the tests of each change: every behaviour of a local lab
 # make test-machines    those of virtual machines, of machines by SSH, and of what is compiled
 # make test-all    all tests, at their full strength
-# make lint   types and style
+# make lint   types and style, and shellcheck of the rendered scripts
 # make bench  the figures of the README
 
 # The first Python 3.11 or newer that can make a virtual environment.
@@ -45,6 +45,7 @@ lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.shellcheck
 
 bench: .venv/installed-for-tests
 	$(BIN)/python -m benchmarks
