@@ -56,11 +56,16 @@ SWITCH_TABLES = TableQuery(
 )  # fmt: skip
 """What is read of a node's own database (ovs-vswitchd.conf.db(5)); these tables are in the order of probe.QUESTION."""
 
-NORTHBOUND_COLUMNS: Mapping[str, Sequence[str]] = {
-    **live.QUESTION.columns,
+_NORTHBOUND_STATE: Mapping[str, Sequence[str]] = {
     "NB_Global": ("nb_cfg", "sb_cfg", "hv_cfg", "options", "name", "external_ids"),
     "BFD": ("_uuid", "logical_port", "dst_ip", "status"),
 }
+
+NORTHBOUND_COLUMNS: Mapping[str, Sequence[str]] = {
+    table: tuple(dict.fromkeys((*live.QUESTION.columns.get(table, ()), *_NORTHBOUND_STATE.get(table, ()))))
+    for table in (*live.QUESTION.columns, *_NORTHBOUND_STATE)
+}
+"""What `up` compares, and what OVN says of its state."""
 
 SOUTHBOUND_COLUMNS: Mapping[str, Sequence[str]] = {
     **COLUMNS,
