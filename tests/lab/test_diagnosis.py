@@ -339,6 +339,26 @@ def test_a_rule_by_hand_that_drops_the_answer_is_named_for_the_pair(ward: Labs) 
     assert whole["ok"]
 
 
+def test_flows_that_a_chassis_does_not_understand_are_told(ward: Labs) -> None:
+    """As those of a newer ovn-northd are: actions that this ovn-controller does not know."""
+    ward.run("nbctl", "ls-add", "lonely")
+    ward.run("bind", "hermit=worker1", "--network", "lonely", "--ip", "10.7.0.2/24")
+    options = ["server_id=10.7.0.1", "server_mac=c0:ff:ee:00:00:01", "lease_time=3600", "of_a_later_version=1"]
+    row = ["cidr=10.7.0.0/24", *(f"options:{option}" for option in options)]
+    try:
+        ward.run("nbctl", "--wait=hv", "--id=@d", "create", "DHCP_Options", *row, "--", "set", "Logical_Switch_Port", "hermit",
+                 "dhcpv4_options=@d")  # fmt: skip
+        found = diagnosed(ward, "--no-send")
+    finally:
+        ward.run("unbind", "hermit")
+        ward.run("nbctl", "--wait=hv", "ls-del", "lonely", "--", "--all", "destroy", "DHCP_Options")
+    (first,) = found["findings"]
+    assert (first["cause"], first["object"]) == ("flows-not-understood", "ovn-controller on worker1"), told(found)
+    assert re.fullmatch(r"does not understand [12] flows? of its ovn-northd", first["problem"]), told(found)
+    assert "of_a_later_version" in " ".join(first["evidence"])
+    assert mended(ward)["ok"]
+
+
 def test_shipped_topologies_are_healthy(ward: Labs) -> None:
     for name in ("routed", "trunks"):
         ward.run("up", str(TOPOLOGIES / f"{name}.yaml"))

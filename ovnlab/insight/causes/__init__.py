@@ -17,6 +17,7 @@ from ovnlab.insight.causes import (
     services,
     tunnels,
     underlay,
+    versions,
     vms,
 )
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
@@ -30,6 +31,7 @@ CAUSES: tuple[Cause, ...] = (
     identity.CAUSE,
     underlay.CAUSE,
     bridges.CAUSE,
+    versions.CAUSE,
     flows.CAUSE,
     tunnels.CAUSE,
     logic.CAUSE,
