@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from ovnlab.checks.examination import SilentReporter
 from ovnlab.lab.lab import Lab
 from ovnlab.northbound import change, live, rows
 from ovnlab.ovsdb.endpoints import Databases
+from ovnlab.reporting import SilentReporter
 from ovnlab.software import toolchain
 from ovnlab.software.images import find
 from ovnlab.software.packages import provide

@@ -28,6 +28,19 @@ class Reporter(Protocol):
         raise OvnlabError(f"nobody can be asked for the {what}", hint=hint)
 
 
+class SilentReporter(Reporter):
+    """A reporter that reports nothing."""
+
+    def step(self, text: str) -> None:
+        """Ignore the step."""
+
+    def node(self, name: str, doing: str) -> None:
+        """Ignore the node's progress."""
+
+    def note(self, text: str) -> None:
+        """Ignore the note."""
+
+
 def slowly(reporter: Reporter, what: Callable[[], str] | str) -> contextlib.AbstractContextManager[None]:
     """Note what is awaited, and for how long so far, whenever the body of a `with` takes more than some seconds."""
 

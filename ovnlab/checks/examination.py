@@ -97,19 +97,6 @@ class Examination:
         return tuple(finding for finding in self.findings if not finding.ok)
 
 
-class SilentReporter(Reporter):
-    """A reporter that reports nothing."""
-
-    def step(self, text: str) -> None:
-        """Ignore the step."""
-
-    def node(self, name: str, doing: str) -> None:
-        """Ignore the node's progress."""
-
-    def note(self, text: str) -> None:
-        """Ignore the note."""
-
-
 def examine(lab: Lab, reporter: Reporter, *, sample: int, seed: int) -> Examination:
     """Look at a lab and try its packets, at most `sample` pairs of fake VMs. Raises OvnlabError where it is down."""
     if not lab.provider.is_up():

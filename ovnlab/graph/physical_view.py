@@ -157,9 +157,6 @@ class PhysicalView:
     def _middle(self, row: _Row, node: str) -> float:
         return row.left[node] + self.card / 2
 
-    def _row_of(self, node: str) -> _Row:
-        return next(row for row in self.rows if node in row.left)
-
     # ── networks ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _draw_zones(self, canvas: Canvas) -> None:

@@ -22,8 +22,6 @@ from ovnlab.topology.addresses import eui64, host_of, ip_of, is_mac
 from ovnlab.topology.resolved import interface_name
 from ovnlab.topology.unknown_name import unknown_name
 
-PROTOCOLS = ("icmp", "tcp", "udp")
-
 _TERM = re.compile(r"\s*([a-z][a-z0-9._]*)\s*==\s*(\"[^\"]*\"|[^\s&|!]+)\s*$")
 
 _EPHEMERAL = (49152, 65535)

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import re
+import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -302,6 +303,18 @@ class Lab:
             hint = f"ovnlab bind {name} {(meant and meant.chassis) or self.topology.chassis[-1].name}"
             raise OvnlabError("is not bound to a node", where=name, hint=hint)
         return Target(name, home, vm=name, interface=interface_name(name))
+
+    def run(self, target: str, *command: str) -> str:
+        """Run a command on a node or in a fake VM, and return what it prints on stdout.
+
+        Raises CommandFailed for another exit code than 0, with what the command prints on stderr.
+        """
+        done = subprocess.run(self.target(target).command(command), capture_output=True, text=True, check=False)
+        if done.returncode:
+            detail = done.stderr.strip()
+            message = f"exit code {done.returncode} from: {' '.join(command)}"
+            raise CommandFailed(message, where=target, exited=done.returncode, detail=detail)
+        return done.stdout
 
     def endpoints(self, names: Collection[str]) -> dict[str, Target]:
         """Return those of the names that are a node that runs or a fake VM that is bound, with the address of each."""

@@ -9,10 +9,10 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 from testinfra.modules.service import Service
 
-from ovnlab.checks.examination import SilentReporter
 from ovnlab.errors import OvnlabError
 from ovnlab.lab.lab import Lab, find
 from ovnlab.nodes.target import Target
+from ovnlab.reporting import SilentReporter
 from ovnlab.tasks.probe import running
 
 TIMEOUT = 300

@@ -23,6 +23,7 @@ from ovnlab.insight.trace import Trace, trace
 from ovnlab.insight.verdict import verdict
 from ovnlab.lab.lab import Lab
 from ovnlab.lab.status import NodeStatus, Status, status
+from ovnlab.reporting import SilentReporter
 from ovnlab.topology.resolved import Check
 
 __tracebackhide__ = True
@@ -177,7 +178,7 @@ def north_south(lab: Lab, source: str, target: str, *, gateway: str) -> CheckRes
 
 def holds(lab: Lab, *, sample: int = 1000, seed: int = 1) -> None:
     """Raise CheckFailed unless all that `ovnlab test` looks at holds."""
-    examined = examination.examine(lab, examination.SilentReporter(), sample=sample, seed=seed)
+    examined = examination.examine(lab, SilentReporter(), sample=sample, seed=seed)
     if examined.failures:
         told = "\n".join(map(str, examined.failures[:20]))
         first = examined.failures[0]

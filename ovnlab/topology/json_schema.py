@@ -6,8 +6,6 @@ import json
 
 from ovnlab.topology.model import TopologyFile
 
-FILE = "topology.schema.json"
-
 
 def schema_text() -> str:
     """Return the schema as indented JSON, ending in a newline."""

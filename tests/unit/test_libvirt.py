@@ -18,13 +18,13 @@ from msgspec import structs
 libvirt = pytest.importorskip("libvirt")
 pytest.importorskip("pycdlib")
 
-from ovnlab.checks.examination import SilentReporter  # noqa: E402
 from ovnlab.errors import HostRequirementError, OvnlabError, UsageError  # noqa: E402
 from ovnlab.parallel import Gate  # noqa: E402
 from ovnlab.providers import ssh_machine  # noqa: E402
 from ovnlab.providers.libvirt import definitions, hypervisor, requirements  # noqa: E402
 from ovnlab.providers.libvirt.libvirt_provider import LibvirtProvider  # noqa: E402
 from ovnlab.providers.libvirt.ssh_route import jump_of, leads  # noqa: E402
+from ovnlab.reporting import SilentReporter  # noqa: E402
 from ovnlab.software import packages  # noqa: E402
 from ovnlab.state import LabFolder  # noqa: E402
 from ovnlab.topology.load import load_text  # noqa: E402

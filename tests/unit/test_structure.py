@@ -27,7 +27,7 @@ LAYERS = [
     ["providers"],
     ["traffic"],
     ["lab"],
-    ["disk_usage"],
+    ["disk_usage", "api"],
     ["insight", "podman"],
     ["faults"],
     ["checks"],

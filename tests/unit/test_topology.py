@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ovnlab.errors import TopologyError, UsageError
-from ovnlab.topology.json_schema import FILE, schema_text
+from ovnlab.topology.json_schema import schema_text
 from ovnlab.topology.load import load, load_text
 from ovnlab.topology.model import TopologyFile
 from ovnlab.topology.resolved import RESERVED, Topology, interface_name
@@ -335,7 +335,7 @@ def test_the_whole_grammar_is_accepted() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_topologies_are_supported_and_explained(path: Path) -> None:
     text = path.read_text()
-    assert text.startswith(f"# yaml-language-server: $schema={FILE}\n")
+    assert text.startswith("# yaml-language-server: $schema=topology.schema.json\n")
     assert text.splitlines()[2].startswith("# ")
     loaded = load(str(path))
     loaded.refuse_unsupported()
@@ -343,7 +343,7 @@ def test_shipped_topologies_are_supported_and_explained(path: Path) -> None:
 
 
 def test_the_schema_file_is_the_models() -> None:
-    assert (ROOT / "topologies" / FILE).read_text() == schema_text()
+    assert (ROOT / "topologies" / "topology.schema.json").read_text() == schema_text()
 
 
 @pytest.mark.parametrize("path", [*SHIPPED, Path(__file__).with_name("everything.yaml")], ids=lambda path: path.stem)
