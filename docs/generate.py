@@ -67,9 +67,16 @@ def _with_kinds() -> Iterator[tuple[str, type[BaseModel], str]]:
         yield title, part, text
         above = title.removesuffix("The file")
         for kind in _kinds(part):
-            for name, field in kind.model_fields.items():
-                many = ".NAME" if typing.get_origin(field.annotation) is dict else ""
-                yield from ((f"{above}.{name}{many}".lstrip("."), m, "") for m in _models(field.annotation))
+            yield from _nested(above, kind)
+
+
+def _nested(above: str, part: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Yield the parts of the format that are in one, and what is in them, by what leads there."""
+    for name, field in part.model_fields.items():
+        where = f"{above}.{name}".lstrip(".") + (".NAME" if typing.get_origin(field.annotation) is dict else "")
+        for found in _models(field.annotation):
+            yield where, found, ""
+            yield from _nested(where, found)
 
 
 def _kinds(part: type[BaseModel]) -> list[type[BaseModel]]:

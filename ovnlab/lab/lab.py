@@ -28,6 +28,7 @@ from ovnlab.nodes.node import RunningNode
 from ovnlab.nodes.target import Target
 from ovnlab.northbound import addresses, change, interconnection, live, matches
 from ovnlab.northbound.live import LiveRow
+from ovnlab.northbound.releases import refuse_newer
 from ovnlab.northbound.rows import wanted as wanted_rows
 from ovnlab.ovsdb import endpoints
 from ovnlab.ovsdb.client import Tables
@@ -491,6 +492,7 @@ class Lab:
         never_up = not (self.stored is not None and self.stored.complete) and not self.is_kept
         self._refuse_other_provider(topology)
         self.base = self._base(topology)
+        refuse_newer(topology, self.base.versions)
         with builds.claimed(topology, self.reporter):
             self.provider = self._provider(topology)
             active, made = self.provider.active(), self.provider.defined_nodes()

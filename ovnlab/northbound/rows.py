@@ -235,14 +235,13 @@ class _Rows:
             yield from self._router_port(router, port)
         parent = ("Logical_Router", router.name)
         for route in router.routes:
-            name = f"{router.name} {route.prefix} via {route.nexthop}"
             columns = {
                 "ip_prefix": route.prefix,
                 "nexthop": route.nexthop,
                 "output_port": _optional(route.port),
                 "policy": (route.policy,),
             }
-            yield self._row("Logical_Router_Static_Route", name, columns, zone=router.zone, parent=parent)
+            yield self._row("Logical_Router_Static_Route", route.row_name, columns, zone=router.zone, parent=parent)
         for nat in router.nat:
             name = f"{router.name} {nat.type} {nat.external} {nat.logical}"
             columns = {

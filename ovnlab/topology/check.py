@@ -536,9 +536,10 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
                 yield at, f"{hop} is in no network of {where[-1]}"
             elif ipaddress.ip_address(hop).version != ipaddress.ip_network(route.prefix).version:
                 yield at, f"{hop} is of another family than {route.prefix}"
-            if (route.prefix, hop) in routes:
+            key = (route.prefix, hop, route.policy, route.route_table)
+            if key in routes:
                 yield at, f"the route to {route.prefix} by {hop} stands here twice"
-            routes.append((route.prefix, hop))
+            routes.append(key)
         if route.port is not None:
             yield from unknown((*where, "routes", number, "port"), route.port, "port", router.ports)
     ports = {name: port for switch in file.logical.switches.values() for name, port in switch.ports.items()}

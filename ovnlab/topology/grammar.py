@@ -32,7 +32,7 @@ LEAST_MEMORY = 128
 """Megabytes that a machine needs to boot a Debian kernel; with 64 it hangs before it says a word."""
 
 
-def _text(example: str, check: Callable[[str], str]) -> Any:
+def text(example: str, check: Callable[[str], str]) -> Any:
     """A validator for text: refuses what is no text, then lets `check` return it in its usual form."""
 
     def validate(value: object) -> str:
@@ -151,42 +151,43 @@ def _git_url(value: str) -> str:
     return value
 
 
-def _string(description: str, **more: object) -> WithJsonSchema:
+def string(description: str, **more: object) -> WithJsonSchema:
+    """Return the JSON schema of text; its description is what docs/topology.md calls it."""
     return WithJsonSchema({"type": "string", "description": description, **more})
 
 
-Name = Annotated[str, _text("worker1", _name), _string("a name", pattern=f"^{NAME.pattern}$")]
-LabName = Annotated[str, _text("3node", _lab_name), _string("a lab's name", pattern=f"^{LAB_NAME.pattern}$")]
+Name = Annotated[str, text("worker1", _name), string("a name", pattern=f"^{NAME.pattern}$")]
+LabName = Annotated[str, text("3node", _lab_name), string("a lab's name", pattern=f"^{LAB_NAME.pattern}$")]
 Mac = Annotated[
-    str, _text("0a:00:00:00:00:01", addresses.parse_mac), _string("a MAC address", pattern=f"^{addresses.MAC.pattern}$")
+    str, text("0a:00:00:00:00:01", addresses.parse_mac), string("a MAC address", pattern=f"^{addresses.MAC.pattern}$")
 ]
-Ip = Annotated[str, _text("192.168.0.11", addresses.parse_ip), _string("an IPv4 or IPv6 address")]
-IpOrDhcp = Annotated[str, _text("192.168.0.11", _ip_or_dhcp), _string("an address, or dhcp")]
-IpOrAsked = Annotated[str, _text("192.168.0.11", _ip_or_asked), _string("an address, dhcp or slaac")]
-SetName = Annotated[str, _text("web_servers", _set_name), _string("a name that a match can hold")]
-SetMember = Annotated[str, _text("192.168.0.0/24", _set_member), _string("an address, a subnet or a MAC address")]
-IpOrNetwork = Annotated[str, _text("192.168.0.0/24", _ip_or_network), _string("an address or a subnet")]
-Network = Annotated[str, _text("192.168.0.0/24", addresses.parse_network), _string("a subnet with prefix length")]
-Interface = Annotated[str, _text("192.168.0.1/24", addresses.parse_interface), _string("an address with prefix length")]
-InterfaceName = Annotated[str, _text("br-ex", _interface_name), _string("an interface", maxLength=15)]
-Endpoint = Annotated[str, _text("vm2:22", _endpoint), _string("NAME:PORT or ADDRESS:PORT")]
-Vip = Annotated[str, _text("192.168.0.100:80", _vip), _string("ADDRESS or ADDRESS:PORT")]
-Memory = Annotated[str, _text("512M", _memory), _string("memory, in M or G")]
-MachineMemory = Annotated[str, _text("512M", _machine_memory), _string("memory, in M or G")]
-Jump = Annotated[str, _text("admin@gate:22", scalars.jump), _string("USER@HOST:PORT")]
-Sha256 = Annotated[str, _text("64 hex digits", _sha256), _string("a SHA-256 sum")]
-GitRef = Annotated[str, _text("v3.5.0", _git_ref), _string("a branch, tag or commit")]
-GitUrl = Annotated[str, _text("https://github.com/openvswitch/ovs", _git_url), _string("the URL of a git repository")]
-Text = Annotated[str, _text("a word", scalars.printable), _string("text of one line")]
-Match = Annotated[str, _text("ip4", scalars.match_expression), _string("an OVN match expression")]
-Path = Annotated[str, _text("./file", scalars.file_path), _string("a path or URL")]
-Host = Annotated[str, _text("gw1.example.org", scalars.host), _string("a host name or an address")]
-User = Annotated[str, _text("admin", scalars.user), _string("a user")]
-CompilerFlags = Annotated[str, _text("-O2 -g", scalars.compiler_flags), _string("compiler flags")]
-LibvirtUri = Annotated[str, _text("qemu:///system", scalars.libvirt_uri), _string("a libvirt URI")]
-DeviceXml = Annotated[str, _text("<watchdog/>", scalars.device_elements), _string("libvirt device elements")]
+Ip = Annotated[str, text("192.168.0.11", addresses.parse_ip), string("an IPv4 or IPv6 address")]
+IpOrDhcp = Annotated[str, text("192.168.0.11", _ip_or_dhcp), string("an address, or dhcp")]
+IpOrAsked = Annotated[str, text("192.168.0.11", _ip_or_asked), string("an address, dhcp or slaac")]
+SetName = Annotated[str, text("web_servers", _set_name), string("a name that a match can hold")]
+SetMember = Annotated[str, text("192.168.0.0/24", _set_member), string("an address, a subnet or a MAC address")]
+IpOrNetwork = Annotated[str, text("192.168.0.0/24", _ip_or_network), string("an address or a subnet")]
+Network = Annotated[str, text("192.168.0.0/24", addresses.parse_network), string("a subnet with prefix length")]
+Interface = Annotated[str, text("192.168.0.1/24", addresses.parse_interface), string("an address with prefix length")]
+InterfaceName = Annotated[str, text("br-ex", _interface_name), string("an interface", maxLength=15)]
+Endpoint = Annotated[str, text("vm2:22", _endpoint), string("NAME:PORT or ADDRESS:PORT")]
+Vip = Annotated[str, text("192.168.0.100:80", _vip), string("ADDRESS or ADDRESS:PORT")]
+Memory = Annotated[str, text("512M", _memory), string("memory, in M or G")]
+MachineMemory = Annotated[str, text("512M", _machine_memory), string("memory, in M or G")]
+Jump = Annotated[str, text("admin@gate:22", scalars.jump), string("USER@HOST:PORT")]
+Sha256 = Annotated[str, text("64 hex digits", _sha256), string("a SHA-256 sum")]
+GitRef = Annotated[str, text("v3.5.0", _git_ref), string("a branch, tag or commit")]
+GitUrl = Annotated[str, text("https://github.com/openvswitch/ovs", _git_url), string("the URL of a git repository")]
+Text = Annotated[str, text("a word", scalars.printable), string("text of one line")]
+Match = Annotated[str, text("ip4", scalars.match_expression), string("an OVN match expression")]
+Path = Annotated[str, text("./file", scalars.file_path), string("a path or URL")]
+Host = Annotated[str, text("gw1.example.org", scalars.host), string("a host name or an address")]
+User = Annotated[str, text("admin", scalars.user), string("a user")]
+CompilerFlags = Annotated[str, text("-O2 -g", scalars.compiler_flags), string("compiler flags")]
+LibvirtUri = Annotated[str, text("qemu:///system", scalars.libvirt_uri), string("a libvirt URI")]
+DeviceXml = Annotated[str, text("<watchdog/>", scalars.device_elements), string("libvirt device elements")]
 Encap = Literal["geneve", "vxlan"]
-OptionKey = Annotated[str, _text("requested-tnl-key", _option_key), _string("the name of an option")]
+OptionKey = Annotated[str, text("requested-tnl-key", _option_key), string("the name of an option")]
 Options = dict[OptionKey, Text]
 TcpPort = Annotated[int, Field(ge=1, le=65535)]
 

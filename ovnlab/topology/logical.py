@@ -62,7 +62,7 @@ def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Wher
         ),
     )
     balancers = tuple(_balancer(topology, file, name, found) for name, found in network.load_balancers.items())
-    return msgspec.structs.replace(topology, load_balancers=balancers, rows=tuple(objects.rows(file)))
+    return msgspec.structs.replace(topology, load_balancers=balancers, rows=tuple(objects.rows(file, topology)))
 
 
 def given_addresses(network: model.Logical) -> set[str]:
@@ -90,6 +90,8 @@ def _router(lab: str, name: str, router: model.Router, in_use: InUse) -> Router:
                 nexthop=hop,
                 port=f"{name}-{route.port}" if route.port else "",
                 policy=route.policy,
+                row_name=route.row_name(name, hop),
+                table=route.route_table or "",
             )
             for route in router.routes
             for hop in route.nexthop

@@ -52,7 +52,17 @@ from ovnlab.topology.grammar import (
     names_or_mapping,
     true_is_default,
 )
-from ovnlab.topology.objects import RouterKeys
+from ovnlab.topology.objects import (
+    AclKeys,
+    BalancerKeys,
+    LogicalKeys,
+    NatKeys,
+    PortKeys,
+    RouteKeys,
+    RouterKeys,
+    RouterPortKeys,
+    SwitchKeys,
+)
 
 
 class Origin(Part):
@@ -268,7 +278,7 @@ class Libvirt(Part):
     """auto is KVM where it works, which is tried; qemu is software emulation."""
 
 
-class Port(Part):
+class Port(PortKeys):
     """A logical switch port, and the fake VM of the same name where it has neither type nor parent."""
 
     type: Literal["external", "virtual"] | None = None
@@ -342,7 +352,7 @@ DhcpOrFlag = Annotated[
 ]
 
 
-class Switch(Part):
+class Switch(SwitchKeys):
     """A logical switch."""
 
     zone: Name | None = None
@@ -365,7 +375,7 @@ class Switch(Part):
     """Further configuration of the Logical_Switch (ovn-nb(5))."""
 
 
-class RouterPort(Part):
+class RouterPort(RouterPortKeys):
     """A logical router port, on the switch that it is named for."""
 
     ip: Annotated[list[Interface], Field(min_length=1), *OneOrMore]
@@ -392,7 +402,7 @@ class RouterPort(Part):
         return self
 
 
-class Route(Part):
+class Route(RouteKeys):
     """A static route."""
 
     prefix: Network
@@ -404,8 +414,14 @@ class Route(Part):
     policy: Literal["dst-ip", "src-ip"] = "dst-ip"
     """What of a packet is compared with the prefix."""
 
+    def row_name(self, router: str, hop: str) -> str:
+        """Return the name of the row of one of its next hops."""
+        table = f" in {self.route_table}" if self.route_table else ""
+        source = " by source" if self.policy == "src-ip" else ""
+        return f"{router} {self.prefix} via {hop}{source}{table}"
 
-class Nat(Part):
+
+class Nat(NatKeys):
     """A NAT rule of a router."""
 
     type: Literal["snat", "dnat", "dnat_and_snat"]
@@ -418,6 +434,10 @@ class Nat(Part):
     """The port whose chassis does it (distributed NAT)."""
     mac: Mac | None = None
     """The MAC address of `external` where it is distributed; chosen and kept where nothing is said."""
+
+    def row_name(self, router: str) -> str:
+        """Return the name of its row."""
+        return f"{router} {self.type} {self.external} {self.logical}"
 
 
 class Router(RouterKeys):
@@ -437,7 +457,7 @@ class Router(RouterKeys):
     """Further options of the Logical_Router (ovn-nb(5))."""
 
 
-class Acl(Part):
+class Acl(AclKeys):
     """An access rule of a switch or of a port group."""
 
     switch: Name | None = None
@@ -458,6 +478,12 @@ class Acl(Part):
     """Whether ovn-controller logs what matches."""
     severity: Literal["alert", "warning", "notice", "info", "debug"] | None = None
     """How serious the log takes it."""
+
+    @property
+    def row_name(self) -> str:
+        """Return the name of its row."""
+        owner = self.switch or f"@{self.port_group}"
+        return f"{owner} {self.direction} {self.priority} {self.match}"
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -517,7 +543,7 @@ class HealthCheck(Part):
     """Probes without answer after which it is down."""
 
 
-class LoadBalancer(Part):
+class LoadBalancer(BalancerKeys):
     """A load balancer and where it is applied."""
 
     vip: Vip
@@ -536,7 +562,7 @@ class LoadBalancer(Part):
     """Further options of the Load_Balancer (ovn-nb(5))."""
 
 
-class Logical(Part):
+class Logical(LogicalKeys):
     """The logical network."""
 
     switches: dict[Name, Annotated[Switch, *MayBeEmpty]] = {}

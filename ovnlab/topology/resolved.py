@@ -419,12 +419,14 @@ class RouterPort(msgspec.Struct, frozen=True):
 
 
 class StaticRoute(msgspec.Struct, frozen=True):
-    """A static route of a logical router, one next hop of it."""
+    """A static route of a logical router, one next hop of it; `table` is its route table, `row_name` its row's name."""
 
     prefix: str
     nexthop: str
     port: str = ""
     policy: str = "dst-ip"
+    row_name: str = ""
+    table: str = ""
 
 
 class Nat(msgspec.Struct, frozen=True):

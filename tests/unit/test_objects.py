@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ovnlab.errors import TopologyError
+from ovnlab.errors import TopologyError, UsageError
+from ovnlab.northbound.releases import refuse_newer
 from ovnlab.topology.load import load_text
 
 BASE = """\
@@ -38,7 +39,100 @@ BINDING = "static_mac_bindings: [%s]"
             BINDING % ", ".join(['{port: a, ip: 10.1.0.9, mac: "0a:00:00:00:00:01"}'] * 2),
             "duplicate static MAC binding of 10.1.0.9 on a",
         ),
+        (
+            "policies: [{priority: 1, match: ip4, action: reroute}]",
+            "nexthop goes with action: reroute, which needs one",
+        ),
+        (
+            "policies: [{priority: 1, match: ip4, action: drop, nexthop: 10.1.0.9}]",
+            "nexthop goes with action: reroute, which needs one",
+        ),
+        ("policies: [{priority: 1, match: ip4, action: reroute, nexthop: 10.9.0.9}]", "10.9.0.9 is in no network of r"),
+        (
+            "policies: [{priority: 1, match: ip4, action: drop}, {priority: 1, match: ip4, action: allow}]",
+            "duplicate policy: priority 1 and this match",
+        ),
+        ("discards: [10.9.0.0/24, 10.9.0.0/24]", "duplicate prefix 10.9.0.0/24"),
+        ("copp: c", "there is no protection 'c' (there is none)"),
+        (
+            "routes: [{prefix: 0.0.0.0/0, nexthop: 10.1.0.9}, {prefix: 0.0.0.0/0, nexthop: 10.1.0.9}]",
+            "the route to 0.0.0.0/0 by 10.1.0.9 stands here twice",
+        ),
+        (
+            "chassis: g1, nat: [{type: snat, external: 10.2.0.1, logical: 10.1.0.0/24, stateless: true}]",
+            "only dnat_and_snat can be stateless",
+        ),
+        (
+            "chassis: g1, nat: [{type: snat, external: 10.2.0.1, logical: 10.1.0.0/24, port_range: 9-1}]",
+            "port_range: invalid port range '9-1': expected the lower port first",
+        ),
+        (
+            "chassis: g1, nat: [{type: snat, external: 10.2.0.1, logical: 10.1.0.0/24, allowed: x}]",
+            "there is no address set 'x' (there is none)",
+        ),
+        (
+            "chassis: g1, nat: [{type: snat, external: 10.2.0.1, logical: 10.1.0.0/24, gateway_port: a}]",
+            "the port on a has no gateway",
+        ),
     ],
 )
 def test_what_a_router_cannot_have_is_refused_with_its_line(keys: str, message: str) -> None:
     assert refusal(ROUTER % keys) == [f"6: {message}"]
+
+
+SWITCH = "    c: {subnet: 10.3.0.0/24, ports: {vm3: {%s}}, %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("port", "switch", "message"),
+    [
+        ("mirrors: m", "", "there is no mirror 'm' (there is none)"),
+        ("allowed_addresses: 10.3.0.9", "", "allowed_addresses goes with port_security: true"),
+        ("activation: rarp, requested_chassis: w1", "", "activation goes with several requested_chassis"),
+        ("requested_chassis: w2", "", "there is no node 'w2' (there is central, w1, g1, g2)"),
+        ("addresses: [nowhere]", "", "'nowhere' is no IP address"),
+        ("", "dns_reverse: true", "c has no dns whose addresses could be resolved"),
+        ("", "forwarding_groups: {g: {vip: 10.3.0.9, ports: vm9}}", "there is no port 'vm9' (did you mean 'vm3'?)"),
+    ],
+)
+def test_what_a_switch_cannot_have_is_refused_with_its_line(port: str, switch: str, message: str) -> None:
+    (found,) = refusal(SWITCH % (port, switch))
+    assert found.startswith(f"6: {message}")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("copp: {c: {arp: m}}", "there is no meter 'm' (there is none)"),
+        ("meters: {m: {rate: 0}}", "rate: must be greater than or equal to 1"),
+        ("mirrors: {m: {sink: x}}", "sink: "),
+        (
+            "acls: [{switch: a, direction: to-lport, priority: 1, match: ip4, action: drop, meter: m, log: true}]",
+            "there is no meter 'm'",
+        ),
+        (
+            "acls: [{switch: a, direction: to-lport, priority: 1, match: ip4, action: drop, label: 7}]",
+            "label goes with action: allow-related",
+        ),
+        ("load_balancer_groups: {g: {switches: [x]}}", "there is no switch 'x'"),
+        ("template_variables: {x: {vip: '1'}}", "there is no node 'x'"),
+        (
+            'load_balancers: {l: {vip: "10.9.0.1:80", backends: "10.1.0.11:80", vips: {"10.9.0.1:80": "10.1.0.11:80"}}}',
+            "duplicate VIP 10.9.0.1:80",
+        ),
+        (
+            'load_balancers: {l: {vip: "10.9.0.1:80", backends: "10.1.0.11:80", vips: {"10.9.0.2:80": "10.1.0.11"}}}',
+            "10.1.0.11 and the VIP 10.9.0.2:80 must both have a port, or neither",
+        ),
+    ],
+)
+def test_what_a_network_cannot_have_is_refused_with_its_line(keys: str, message: str) -> None:
+    (found,) = refusal(f"  {keys}\n")
+    assert found.startswith(f"6: {message}")
+
+
+def test_what_the_installed_ovn_does_not_have_is_refused() -> None:
+    topology = load_text("lab.yaml", (BASE + "  mirrors: {m: {sink: 10.9.9.9, filter: both}}\n").encode()).topology
+    with pytest.raises(UsageError, match=r"mirror filter both needs OVN 24.09 or newer; central runs 23.03.1"):
+        refuse_newer(topology, {"openvswitch-switch": "3.1.0-2", "ovn-common": "23.03.1-1~deb12u2"})
+    refuse_newer(topology, {"openvswitch-switch": "3.4.0-1", "ovn-common": "24.09.0-1"})

@@ -175,7 +175,7 @@ def everything() -> Topology:
 def test_of_every_kind_of_row_there_is_one_and_as_they_are_nothing_changes() -> None:
     topology = everything()
     rows = wanted(topology)
-    assert {row.table for row in rows} <= set(TABLES)
+    assert {row.table for row in rows} == set(TABLES)
     assert len({row.key for row in rows}) == len(rows)
     live = [_parented(as_live_of(row)) for row in rows]
     assert changes(topology.name, rows, live) == []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from ovnlab.topology.findings import Finding, unknown
-from ovnlab.topology.grammar import Ip, Mac, Name, Part
+from ovnlab.topology.grammar import Ip, Mac, Name, OneOrMore, Part
 from ovnlab.topology.objects.base import Keys, Scope
 from ovnlab.topology.resolved import NorthboundRow
 
@@ -31,7 +31,7 @@ class StaticMacBinding(Part):
 class StaticMacBindings(Keys):
     """Static MAC bindings of a router."""
 
-    static_mac_bindings: list[StaticMacBinding] = []
+    static_mac_bindings: Annotated[list[StaticMacBinding], *OneOrMore] = []
     """Neighbours whose MAC addresses are given, not learned."""
 
     def find_mistakes(self, scope: Scope) -> Iterator[Finding]:
@@ -53,7 +53,7 @@ class StaticMacBindings(Keys):
         """Yield a Static_MAC_Binding for each."""
         for binding in self.static_mac_bindings:
             port = f"{scope.owner}-{binding.port}"
-            yield scope.row(
+            yield from scope.row(
                 "Static_MAC_Binding",
                 f"{port} {binding.ip}",
                 {

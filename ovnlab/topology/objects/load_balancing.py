@@ -1,0 +1,107 @@
+"""What load balancers have beyond one VIP: further VIPs, affinity, groups, templates (ovn-nb(5), Load_Balancer)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ovnlab.topology.addresses import parse_endpoint
+from ovnlab.topology.findings import Finding, unknown
+from ovnlab.topology.grammar import Name, OneOrMore, OptionKey, Part, Text, Vip
+from ovnlab.topology.objects.base import Keys, Scope
+from ovnlab.topology.resolved import NorthboundRow
+
+
+class BalancerOptions(Keys):
+    """What a load balancer has beyond a VIP and its backends."""
+
+    vips: dict[Vip, Annotated[list[Vip], *OneOrMore]] = {}
+    """Further VIPs, each with its backends."""
+    affinity_timeout: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Seconds for which a client stays at its backend."""
+    reject: bool = False
+    """Whether clients are refused where there is no backend, instead of hearing nothing."""
+    event: bool = False
+    """Whether ovn-controller tells of clients where there is no backend (Controller_Event)."""
+    skip_snat: bool = False
+    """Whether the router's lb_force_snat_ip is not for it."""
+    selection_fields: Annotated[
+        list[Literal["eth_src", "eth_dst", "ip_src", "ip_dst", "tp_src", "tp_dst"]], *OneOrMore
+    ] = []
+    """What of a packet chooses its backend; all of the connection where nothing is said."""
+
+    def find_mistakes(self, scope: Scope) -> Iterator[Finding]:
+        """Yield VIPs and backends that do not fit each other."""
+        first = parse_endpoint(scope.file.logical.load_balancers[scope.name].vip)
+        for text, backends in self.vips.items():
+            vip = parse_endpoint(text)
+            if vip == first:
+                yield scope.at("vips", text), f"duplicate VIP {text}"
+            for number, backend in enumerate(map(parse_endpoint, backends)):
+                where = scope.at("vips", text, number)
+                if bool(backend.port) != bool(vip.port):
+                    yield where, f"{backend} and the VIP {vip} must both have a port, or neither"
+                elif backend.address.version != vip.address.version:
+                    yield where, f"{backend} is of another family than the VIP {vip}"
+
+    def northbound_rows(self, scope: Scope) -> Iterator[NorthboundRow]:
+        """Yield further columns of the load balancer."""
+        for vip, backends in self.vips.items():
+            shown = (scope.name, f"{vip} → {', '.join(backends) or 'no backend'}")
+            yield from scope.more({"vips": {vip: ",".join(backends)}}, shown=shown)
+        options = {
+            "affinity_timeout": str(self.affinity_timeout or ""),
+            "reject": "true" if self.reject else "",
+            "event": "true" if self.event else "",
+            "skip_snat": "true" if self.skip_snat else "",
+        }
+        yield from scope.more({"options": {key: value for key, value in options.items() if value}})
+        yield from scope.more({"selection_fields": tuple(self.selection_fields)})
+
+
+class BalancerGroup(Part):
+    """Load balancers that switches and routers have together."""
+
+    load_balancers: Annotated[list[Name], *OneOrMore] = []
+    """Its load balancers."""
+    switches: Annotated[list[Name], *OneOrMore] = []
+    """Switches that have it."""
+    routers: Annotated[list[Name], *OneOrMore] = []
+    """Routers that have it."""
+
+
+class BalancerGroups(Keys):
+    """Groups of load balancers, and variables of templates."""
+
+    load_balancer_groups: dict[Name, BalancerGroup] = {}
+    """Groups of load balancers by name."""
+    template_variables: dict[Name, dict[OptionKey, Text]] = {}
+    """For each chassis its variables, which stand as ^NAME in load balancers with options: {template: "true"}."""
+
+    def find_mistakes(self, scope: Scope) -> Iterator[Finding]:
+        """Yield names that nothing has."""
+        logical = scope.file.logical
+        for name, group in self.load_balancer_groups.items():
+            where = scope.at("load_balancer_groups", name)
+            for key, members, kind, known in (
+                ("load_balancers", group.load_balancers, "load balancer", [*logical.load_balancers]),
+                ("switches", group.switches, "switch", [*logical.switches]),
+                ("routers", group.routers, "router", [*logical.routers]),
+            ):
+                for number, member in enumerate(members):
+                    yield from unknown((*where, key, number), member, kind, known)
+        for chassis in self.template_variables:
+            yield from unknown(scope.at("template_variables", chassis), chassis, "node", scope.file.nodes)
+
+    def northbound_rows(self, scope: Scope) -> Iterator[NorthboundRow]:
+        """Yield a Load_Balancer_Group for each with references to it, and each chassis' Chassis_Template_Var."""
+        for name, group in self.load_balancer_groups.items():
+            yield from scope.row("Load_Balancer_Group", name, {"load_balancer": tuple(group.load_balancers)})
+            for table, members in (("Logical_Switch", group.switches), ("Logical_Router", group.routers)):
+                for member in members:
+                    for zone in scope.zones:
+                        yield NorthboundRow(table, member, {"load_balancer_group": (name,)}, zone=zone)
+        for chassis, variables in self.template_variables.items():
+            yield from scope.row("Chassis_Template_Var", chassis, {"chassis": chassis, "variables": dict(variables)})
