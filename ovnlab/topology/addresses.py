@@ -188,3 +188,15 @@ def eui64(subnet: str, mac: str) -> str:
     octets = [int(octet, 16) for octet in mac.split(":")]
     identifier = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
     return str(ipaddress.ip_network(subnet).network_address + int.from_bytes(identifier, "big"))
+
+
+def split_name(text: str) -> tuple[str, int]:
+    """Return name and port of NAME or NAME:PORT, the port 0 where there is none; an empty name for an address.
+
+    >>> split_name("web1:80"), split_name("web1"), split_name("[fd00::11]:80"), split_name("fd00::11")
+    (('web1', 80), ('web1', 0), ('', 0), ('', 0))
+    """
+    host, colon, port = text.rpartition(":")
+    if is_ip(text) or (colon and (is_ip(host_of(host)) or not (port.isascii() and port.isdigit()))):
+        return "", 0
+    return (host, int(port)) if colon else (text, 0)

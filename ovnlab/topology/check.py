@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ovnlab.topology import objects
-from ovnlab.topology.addresses import Endpoint, ip_of, is_ip, is_mac, parse_endpoint, split_port
+from ovnlab.topology.addresses import Endpoint, ip_of, is_ip, is_mac, parse_endpoint, split_name, split_port
 from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
 from ovnlab.topology.findings import Finding, unknown
 from ovnlab.topology.model import Build, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
@@ -711,6 +711,8 @@ def _balancers(file: TopologyFile, names: _Names) -> Iterator[Finding]:
             taken.append((name, place, vip, balancer.protocol))
         for number, backend in enumerate(balancer.backends):
             at: Where = (*where, "backends", number)
+            if split_name(backend)[0]:  # see objects/load_balancing
+                continue
             found = parse_endpoint(backend)
             if bool(found.port) != bool(vip.port):
                 yield at, f"{backend} and the VIP {balancer.vip} must both have a port, or neither"

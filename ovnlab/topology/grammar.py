@@ -116,6 +116,11 @@ def _vip(value: str) -> str:
     return str(addresses.parse_endpoint(value))
 
 
+def _backend(value: str) -> str:
+    name, port = addresses.split_name(value)
+    return value if NAME.fullmatch(name) and 0 <= port <= 65535 else _vip(value)
+
+
 def _memory(value: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]*[MG]", value):
         raise ValueError(f"{value!r} is no amount of memory such as 512M or 2G")
@@ -172,6 +177,7 @@ Interface = Annotated[str, text("192.168.0.1/24", addresses.parse_interface), st
 InterfaceName = Annotated[str, text("br-ex", _interface_name), string("an interface", maxLength=15)]
 Endpoint = Annotated[str, text("vm2:22", _endpoint), string("NAME:PORT or ADDRESS:PORT")]
 Vip = Annotated[str, text("192.168.0.100:80", _vip), string("ADDRESS or ADDRESS:PORT")]
+Backend = Annotated[str, text("web1:80", _backend), string("ADDRESS or NAME, with or without :PORT")]
 Memory = Annotated[str, text("512M", _memory), string("memory, in M or G")]
 MachineMemory = Annotated[str, text("512M", _machine_memory), string("memory, in M or G")]
 Jump = Annotated[str, text("admin@gate:22", scalars.jump), string("USER@HOST:PORT")]

@@ -367,7 +367,9 @@ def _balancer(topology: Topology, file: model.TopologyFile, name: str, balancer:
     return LoadBalancer(
         name=name,
         vip=balancer.vip,
-        backends=tuple(balancer.backends),
+        backends=tuple(
+            topology.backend(found, parse_endpoint(balancer.vip).address.version) for found in balancer.backends
+        ),
         protocol=balancer.protocol,
         switches=tuple(balancer.switches),
         routers=tuple(balancer.routers),
@@ -380,7 +382,8 @@ def _health_check(topology: Topology, file: model.TopologyFile, balancer: model.
     wanted = balancer.health_check or model.HealthCheck()
     mappings = {}
     for backend in balancer.backends:
-        address = parse_endpoint(backend).ip
+        version = parse_endpoint(balancer.vip).address.version
+        address = parse_endpoint(topology.backend(backend, version)).ip
         owner = next((port for switch in topology.switches for port in switch.ports if address in port.ips), None)
         if owner is not None:
             source = wanted.source or _spare_address(topology, file, address)

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from ovnlab.topology.grammar import (
     LIST_OF_NAMES,
+    Backend,
     CompilerFlags,
     DeviceXml,
     Encap,
@@ -548,8 +549,8 @@ class LoadBalancer(BalancerKeys):
 
     vip: Vip
     """The address and port that clients use."""
-    backends: Annotated[list[Vip], *OneOrMore]
-    """Where they end up."""
+    backends: Annotated[list[Backend], *OneOrMore]
+    """Where they end up: addresses, or fake VMs by name."""
     protocol: Literal["tcp", "udp", "sctp"] = "tcp"
     """What is balanced."""
     switches: Annotated[list[Name], *OneOrMore] = []

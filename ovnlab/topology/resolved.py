@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ovnlab.topology.addresses import ip_of
+from ovnlab.topology.addresses import bracketed, ip_of, split_name
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """Names of nodes, fake VMs, switches and routers."""
@@ -692,6 +692,13 @@ class Topology(msgspec.Struct, frozen=True):
     def port(self, name: str) -> SwitchPort | None:
         """The logical switch port of that name, None where there is none."""
         return next((port for switch in self.switches for port in switch.ports if port.name == name), None)
+
+    def backend(self, text: str, version: int) -> str:
+        """Return a backend of a load balancer with its address, where the file has the name of a fake VM."""
+        name, number = split_name(text)
+        port = self.port(name)
+        ip = next((ip for ip in port.ips if ipaddress.ip_address(ip).version == version), "") if port else ""
+        return (f"{bracketed(ip)}:{number}" if number else ip) if ip else text
 
     def switch(self, name: str) -> Switch | None:
         """The logical switch of that name, None where there is none."""

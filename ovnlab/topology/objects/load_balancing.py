@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ovnlab.topology.addresses import parse_endpoint
+from ovnlab.topology.addresses import Endpoint, parse_endpoint, split_name
 from ovnlab.topology.findings import Finding, unknown
-from ovnlab.topology.grammar import Name, OneOrMore, OptionKey, Part, Text, Vip
+from ovnlab.topology.grammar import Backend, Name, OneOrMore, OptionKey, Part, Text, Vip
 from ovnlab.topology.objects.base import Keys, Scope
 from ovnlab.topology.resolved import NorthboundRow
+from ovnlab.topology.source import Where
 
 
 class BalancerOptions(Keys):
     """What a load balancer has beyond a VIP and its backends."""
 
-    vips: dict[Vip, Annotated[list[Vip], *OneOrMore]] = {}
+    vips: dict[Vip, Annotated[list[Backend], *OneOrMore]] = {}
     """Further VIPs, each with its backends."""
     affinity_timeout: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Seconds for which a client stays at its backend."""
@@ -34,21 +36,23 @@ class BalancerOptions(Keys):
 
     def find_mistakes(self, scope: Scope) -> Iterator[Finding]:
         """Yield VIPs and backends that do not fit each other."""
-        first = parse_endpoint(scope.file.logical.load_balancers[scope.name].vip)
+        balancer = scope.file.logical.load_balancers[scope.name]
+        first = parse_endpoint(balancer.vip)
+        for number, backend in enumerate(balancer.backends):
+            if split_name(backend)[0]:
+                yield from _backend_mistakes(scope, scope.at("backends", number), first, backend)
         for text, backends in self.vips.items():
             vip = parse_endpoint(text)
             if vip == first:
                 yield scope.at("vips", text), f"duplicate VIP {text}"
-            for number, backend in enumerate(map(parse_endpoint, backends)):
-                where = scope.at("vips", text, number)
-                if bool(backend.port) != bool(vip.port):
-                    yield where, f"{backend} and the VIP {vip} must both have a port, or neither"
-                elif backend.address.version != vip.address.version:
-                    yield where, f"{backend} is of another family than the VIP {vip}"
+            for number, backend in enumerate(backends):
+                yield from _backend_mistakes(scope, scope.at("vips", text, number), vip, backend)
 
     def northbound_rows(self, scope: Scope) -> Iterator[NorthboundRow]:
         """Yield further columns of the load balancer."""
-        for vip, backends in self.vips.items():
+        for vip, wanted in self.vips.items():
+            version = parse_endpoint(vip).address.version
+            backends = [scope.topology.backend(found, version) if scope.topology else found for found in wanted]
             shown = (scope.name, f"{vip} → {', '.join(backends) or 'no backend'}")
             yield from scope.more({"vips": {vip: ",".join(backends)}}, shown=shown)
         options = {
@@ -59,6 +63,25 @@ class BalancerOptions(Keys):
         }
         yield from scope.more({"options": {key: value for key, value in options.items() if value}})
         yield from scope.more({"selection_fields": tuple(self.selection_fields)})
+
+
+def _backend_mistakes(scope: Scope, where: Where, vip: Endpoint, backend: str) -> Iterator[Finding]:
+    """Yield what a backend has otherwise than its VIP, and a name that no fake VM has."""
+    name, port = split_name(backend)
+    switches = scope.file.logical.switches.values()
+    if name:
+        yield from unknown(where, name, "fake VM", [vm for switch in switches for vm in switch.ports])
+        owner = next((switch for switch in switches if name in switch.ports), None)
+        given = [ip for ip in owner.ports[name].ip if ip not in ("dhcp", "slaac")] or owner.subnet if owner else []
+        if owner and not any(ipaddress.ip_interface(ip).version == vip.address.version for ip in given):
+            yield where, f"{name} has no address of the family of the VIP {vip}"
+    else:
+        port = parse_endpoint(backend).port
+        if parse_endpoint(backend).address.version != vip.address.version:
+            yield where, f"{backend} is of another family than the VIP {vip}"
+            return
+    if bool(port) != bool(vip.port):
+        yield where, f"{backend} and the VIP {vip} must both have a port, or neither"
 
 
 class BalancerGroup(Part):
