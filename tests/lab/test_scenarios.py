@@ -24,7 +24,7 @@ BUILT = [name for name in CHECKED if "distro: true" in (TOPOLOGIES / f"{name}.ya
 """Of these, those that are built from source. Each time, tests/lab/test_source.py has the same of those."""
 SCENARIOS = [
     "gateway", "dvr", "l3-fabric", "trunks", "external-ports", "interconnection", "no-overlay", "dhcp", "acl",
-    "load-balancer", "raft", "tls", "ipv6", "vxlan", "relay", "service-chain",
+    "load-balancer", "raft", "tls", "ipv6", "vxlan", "relay", "router-policies", "two-uplinks",
 ]  # fmt: skip
 
 
