@@ -181,6 +181,8 @@ def _differences(topology: Topology, node: Node, seen: LabState, build: str) -> 
         yield from _wrong_devices(topology, node, state)
         yield from _wrong_links(topology, node, state)
         yield from _missing_tunnels(topology, node, seen)
+    if node.bfd != state.speaks_bfd:
+        yield f"it {'does not answer' if node.bfd else 'answers'} BFD"
     wanted = {route.prefix: frozenset(route.nexthops) for route in node.routes}
     for prefix in {*wanted, *state.routes}:
         if wanted.get(prefix) != state.routes.get(prefix):

@@ -181,6 +181,7 @@ class NodeState(msgspec.Struct, frozen=True):
     clusters: Mapping[str, ClusterMember] = msgspec.field(default_factory=dict)
     routes: Mapping[str, frozenset[str]] = msgspec.field(default_factory=dict)
     asking: frozenset[str] = frozenset()
+    speaks_bfd: bool = False
     build: str = ""
     ports: Mapping[str, str] = msgspec.field(default_factory=dict)
     connected: frozenset[tuple[str, str]] = frozenset()
@@ -270,6 +271,7 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
         external_ids=chassis[0]["external_ids"] if chassis else {},
         bridges={row["name"]: row for row in bridges},
         tunnels=tuple(_tunnel(row) for row in interfaces if row["type"] in TUNNELS),
+        speaks_bfd="-" in named["serves"],
         vms=tuple(_vm(row, namespaces, outside, named["serves"]) for row in interfaces if _is_vm(row)),
         devices=_devices(links),
         connections=connections,

@@ -206,6 +206,8 @@ def _roles(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     for name, node in file.nodes.items():
         if not node.chassis and node.role != "central":
             yield ("nodes", name, "chassis"), "only a central can be without a chassis"
+        if node.bfd and node.role != "host":
+            yield ("nodes", name, "bfd"), f"bfd is for a host, and {name} is a {node.role}"
 
 
 def _underlay(file: TopologyFile, names: _Names) -> Iterator[Finding]:

@@ -255,6 +255,8 @@ class Node(Machine):
     """Zones that chassis have tunnels within (ovn-transport-zones): only chassis that share one, or have none, do."""
     chassis: bool = True
     """Whether a central runs an ovn-controller as well."""
+    bfd: bool = False
+    """Whether a host answers BFD: it is the next hop of a route with `bfd`."""
     physical: Annotated[
         dict[Name, Annotated[list[IpOrDhcp], *OneOrNone]], BeforeValidator(names_or_mapping), Or(LIST_OF_NAMES)
     ] = {}

@@ -220,6 +220,7 @@ class Node(msgspec.Struct, frozen=True):
     datapath: str = "netdev"
     machine: Machine = Machine()
     transport_zones: tuple[str, ...] = ()
+    bfd: bool = False
 
     @property
     def central(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def test_policies_reroute_and_drop(chain: Labs) -> None:
     forward(chain, 0)
     eventually("silence", lambda: not answers(chain, "vm1", "192.168.2.11"))
     assert answers(chain, "vm2", "192.168.2.11")
-    connect = "import socket; socket.create_connection(('192.168.2.11', 80), 1)"
+    connect = (
+        "import socket, sys; s = socket.socket(); s.settimeout(1); sys.exit(s.connect_ex(('192.168.2.11', 80)) != 0)"
+    )
     assert chain.run("exec", "vm2", "--", "python3", "-c", connect, expect=None).returncode != 0
     policies = re.search(r"      policies:\n(        .*\n)+", CHAIN)[0]  # type: ignore[index]
     steps = chain.json("up", without(chain, policies))["steps"]
@@ -77,3 +80,27 @@ def test_what_ovn_is_too_old_for_changes_nothing(chain: Labs) -> None:
     refused = chain.run("up", chain.write("router-policies.yaml", mirror), expect=2).stderr
     assert re.search(r"mirror filter both needs OVN 24\.09 or newer; central runs 23\.03\.\d", refused)
     assert chain.json("up", without(chain))["steps"] == []
+
+
+@pytest.mark.thorough
+def test_a_next_hop_that_does_not_answer_bfd_gets_nothing(labs: Labs) -> None:
+    labs.run("up", "two-uplinks")
+
+    def sessions() -> dict[str, str]:
+        return {row["dst_ip"]: row["status"] for row in labs.rows("nbctl", "list", "BFD")}
+
+    def only_up(ip: str) -> bool:
+        return [peer for peer, status in sessions().items() if status == "up"] == [ip]
+
+    eventually("both sessions", lambda: sessions() == {"10.1.0.1": "up", "10.2.0.1": "up"})
+    assert [labs.run("trace", "vm1", "203.0.113.9").returncode for _ in range(20)] == [0] * 20
+    for dead, other in (("isp1", "10.2.0.1"), ("isp2", "10.1.0.1")):
+        labs.on(dead, "ip", "link", "set", "eth2", "down")
+        eventually("one session", partial(only_up, other))
+        eventually("an answer", lambda: answers(labs, "vm1", "203.0.113.9"))
+        assert all(answers(labs, "vm1", "203.0.113.9") for _ in range(6)), "each ping is another flow"
+        labs.on(dead, "ip", "link", "set", "eth2", "up")
+        eventually("both sessions", lambda: set(sessions().values()) == {"up"})
+    labs.on("isp1", "sh", "-c", "kill $(cat /run/ovnlab/-/serve.pid)")
+    assert labs.json("up", "two-uplinks")["steps"] == ["configure isp1: it does not answer BFD"]
+    eventually("both sessions", lambda: set(sessions().values()) == {"up"})
