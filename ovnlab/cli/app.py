@@ -22,7 +22,7 @@ COMMANDS = {
     "vm_commands": ("bind", "unbind", "exec", "shell", "ping"),
     "insight_commands": ("trace", "capture", "decode", "flows", "explain", "bundle"),
     "build_commands": ("build", "upgrade"),
-    "traffic_commands": ("traffic",),
+    "traffic_commands": ("traffic", "perf"),
     "fault_commands": ("fault", "link", "partition", "flap", "faults", "heal"),
     "diagnose_command": ("diagnose",),
     "check_commands": ("test", "wait"),

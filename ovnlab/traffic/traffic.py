@@ -153,7 +153,7 @@ class Traffic:
     # ── beginning and ending ─────────────────────────────────────────────────────────────────────────
 
     def __enter__(self) -> Self:
-        ends = self._ends()
+        ends = endpoints(self.lab, self._wanted)
         try:
             self._start(ends)
             for agent in self._agents:
@@ -193,22 +193,9 @@ class Traffic:
             self._watcher.__exit__()
             self._poll()
 
-    def _ends(self) -> Mapping[str, Target]:
-        names = {name for pair in self._wanted for name in pair}
-        ends = self.lab.endpoints({name for name in names if not _is_ip(name)})
-        for name in sorted(names):
-            if name in ends or (_is_ip(name) and name not in {source for source, _ in self._wanted}):
-                continue
-            if self.lab.topology.node(name) is not None:
-                raise OvnlabError("is not running", where=name, hint="`ovnlab up` starts it")
-            if self.lab.topology.vm(name) is None and self.lab.topology.vlan(name) is None:
-                raise self.lab.unknown_name(name)
-            raise OvnlabError("is not bound to a node", where=name, hint=f"ovnlab bind {name} NODE")
-        return ends
-
     def _start(self, ends: Mapping[str, Target]) -> None:
         answerers: dict[str, tuple[Agent, int]] = {}
-        addresses = {pair: _address(ends[pair[0]], pair[1], ends) for pair in self._wanted}
+        addresses = {pair: address_of(ends[pair[0]], pair[1], ends) for pair in self._wanted}
         if self.protocol != "icmp":
             if others := [name for _, name in self._wanted if name not in ends]:
                 raise UsageError(
@@ -383,6 +370,21 @@ class Traffic:
         return self._watcher.facts
 
 
+def endpoints(lab: Lab, pairs: Sequence[tuple[str, str]]) -> Mapping[str, Target]:
+    """Return the ends of pairs that have a name. Raises UsageError and OvnlabError for those that are not there."""
+    names = {name for pair in pairs for name in pair}
+    ends = lab.endpoints({name for name in names if not _is_ip(name)})
+    for name in sorted(names):
+        if name in ends or (_is_ip(name) and name not in {source for source, _ in pairs}):
+            continue
+        if lab.topology.node(name) is not None:
+            raise OvnlabError("is not running", where=name, hint="`ovnlab up` starts it")
+        if lab.topology.vm(name) is None and lab.topology.vlan(name) is None:
+            raise lab.unknown_name(name)
+        raise OvnlabError("is not bound to a node", where=name, hint=f"ovnlab bind {name} NODE")
+    return ends
+
+
 def _is_ip(word: str) -> bool:
     try:
         ipaddress.ip_address(word)
@@ -391,7 +393,7 @@ def _is_ip(word: str) -> bool:
     return True
 
 
-def _address(source: Target, name: str, ends: Mapping[str, Target]) -> str:
+def address_of(source: Target, name: str, ends: Mapping[str, Target]) -> str:
     """Return the address of a destination, of an IP version that the source has as well."""
     versions = {ipaddress.ip_address(own).version for own in source.addresses}
     candidates = ends[name].addresses if name in ends else (name,)
