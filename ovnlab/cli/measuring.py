@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +21,14 @@ MOST_SESSIONS = 8
 """BFD sessions that are told of, of those that changed."""
 
 
-@dataclass
 class Measure:
     """What is asked for, and after that what was seen; nothing is sent where no pairs are named."""
 
-    pairs: Sequence[tuple[str, str]]
-    protocol: str = "icmp"
-    picture: Path | None = None
-    report: Report | None = None
-    traffic: Traffic | None = field(default=None, repr=False)
+    def __init__(self, pairs: Sequence[tuple[str, str]], protocol: str = "icmp", picture: Path | None = None) -> None:
+        self.pairs = pairs
+        self.protocol = protocol
+        self.picture = picture
+        self.report: Report | None = None
 
     @contextlib.contextmanager
     def around(self, lab: Lab, text: str = "", *, required: bool = True) -> Iterator[Traffic | None]:
@@ -46,7 +43,6 @@ class Measure:
         from ovnlab.traffic.traffic import Traffic  # noqa: PLC0415
 
         with Traffic(lab, self.pairs, protocol=self.protocol, required=required) as seen:
-            self.traffic = seen
             if text:
                 seen.mark(text)
             yield seen
@@ -72,25 +68,40 @@ class Measure:
             output.write_text(self.picture, svg(self.report))
 
 
-def traffic_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options; the command gets `measure`, a Measure."""
+_ASKED = "ovnlab.traffic"
+"""Where the context of a command keeps what its options say, and then its Measure."""
 
-    @click.option(
-        "--traffic",
-        metavar="A,B[,C...]",
-        multiple=True,
-        help="Send a packet each millisecond from A to B (and to C), and say what is lost and for how long.",
-    )
-    @click.option("--udp", is_flag=True, help="With --traffic: UDP packets, not pings.")
-    @click.option("--tcp", is_flag=True, help="With --traffic: TCP connections, and which of them die.")
-    @click.option(
-        "--svg", metavar="FILE", type=click.Path(path_type=Path), help="With --traffic: draw the loss over time."
-    )
-    @functools.wraps(command)
-    def wrapped(*args: Any, traffic: tuple[str, ...], udp: bool, tcp: bool, svg: Path | None, **values: Any) -> int:
-        return command(*args, measure=asked(traffic, udp=udp, tcp=tcp, svg=svg), **values)
 
-    return wrapped
+def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    ctx.meta.setdefault(_ASKED, {})[param.name] = value
+
+
+def traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which asks `wanted` for what they say."""
+    path = click.Path(path_type=Path)
+    measured = "Send a packet each millisecond from A to B (and to C): what is lost, and for how long."
+    for option in (
+        click.option("--svg", metavar="FILE", type=path, expose_value=False, callback=_keep, help="Draw that loss."),
+        click.option("--tcp", is_flag=True, expose_value=False, callback=_keep, help="By TCP: which connections die."),
+        click.option("--udp", is_flag=True, expose_value=False, callback=_keep, help="By UDP instead of pings."),
+        click.option(
+            "--traffic", metavar="A,B[,C...]", multiple=True, expose_value=False, callback=_keep, help=measured
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def wanted() -> Measure:
+    """Return what the options of this command ask for: the same each time. Raises UsageError if it makes no sense."""
+    meta = click.get_current_context().meta
+    found = meta.get(_ASKED)
+    if not isinstance(found, Measure):
+        said: dict[str, Any] = found or {}
+        found = meta[_ASKED] = asked(
+            said.get("traffic", ()), udp=said.get("udp", False), tcp=said.get("tcp", False), svg=said.get("svg")
+        )
+    return found
 
 
 def asked(words: Sequence[str], *, udp: bool, tcp: bool, svg: Path | None) -> Measure:

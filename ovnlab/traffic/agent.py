@@ -145,7 +145,30 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-class Echo:
+class Way:
+    """A socket that is connected as soon as there is a route: then it takes no packets of others."""
+
+    def __init__(self, made: socket.socket, address: tuple[str, int]) -> None:
+        self.socket = made
+        self.address = address
+        self.is_connected = False
+        with contextlib.suppress(OSError):
+            self.connect()
+        prepared(made)
+
+    def connect(self) -> None:
+        """Connect, unless it is."""
+        if not self.is_connected:
+            self.socket.connect(self.address)
+            self.is_connected = True
+
+    def send(self, packet: bytes) -> None:
+        """Send a packet. Raise OSError if that cannot be done."""
+        self.connect()
+        self.socket.send(packet)
+
+
+class Echo(Way):
     """ICMP and ICMPv6 echo requests, answered by the kernel of whoever gets them."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
@@ -159,8 +182,7 @@ class Echo:
         else:
             made.setsockopt(255, ICMP_FILTER, struct.pack("@I", 0xFFFFFFFE))  # 0, echo reply
         bind_to(made, asked)
-        made.connect((asked["address"], 0))
-        self.socket = prepared(made)
+        super().__init__(made, (asked["address"], 0))
         self.id = os.getpid() & 0xFFFF
         self.padding = bytes(max(asked["size"] - 8, 0) + asked["size"] % 2)
 
@@ -182,15 +204,14 @@ class Echo:
         return number
 
 
-class Datagrams:
+class Datagrams(Way):
     """UDP packets, which an `answer` of this program sends back."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
         family = socket.AF_INET6 if ":" in asked["address"] else socket.AF_INET
         made = socket.socket(family, socket.SOCK_DGRAM)
         bind_to(made, asked)
-        made.connect((asked["address"], asked["port"]))
-        self.socket = prepared(made)
+        super().__init__(made, (asked["address"], asked["port"]))
         self.padding = bytes(max(asked["size"] - 8, 0))
 
     def pack(self, number: int) -> bytes:
@@ -248,7 +269,7 @@ def send(asked: dict[str, Any]) -> None:
         LOG.add(SENT, number, when)
         for attempt in (0, 1):  # the first one may be told of an error that is about an earlier packet
             try:
-                kind.socket.send(kind.pack(number))
+                kind.send(kind.pack(number))
                 break
             except OSError as error:
                 if attempt:

@@ -194,7 +194,7 @@ def _cpu(switches: Mapping[str, RunningNode]) -> dict[str, float]:
 
     def ask(node: RunningNode) -> float:
         user, system, ticks = map(
-            int, run_script(node.context, render("node/switch-cpu.sh.j2"), where=f"{node.name}: counting").split()
+            int, run_script(node.context, render("node/read-switch-cpu.sh.j2"), where=f"{node.name}: counting").split()
         )
         return (user + system) / ticks
 

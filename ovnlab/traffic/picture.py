@@ -14,7 +14,10 @@ LEVELS = "▁▂▃▄▅▆▇█"
 WIDTH = 60
 """Columns of a line of the picture on a terminal."""
 
-_MARGIN, _LABELS, _PLOT, _ROW = 32, 150, 720, 46
+MOST_EVENTS = 12
+"""Events of a picture, the first ones."""
+
+_MARGIN, _LABELS, _PLOT, _ROW = 32, 190, 720, 46
 
 
 def lines(report: Report, width: int = WIDTH) -> Iterator[str]:
@@ -55,7 +58,7 @@ def events(report: Report) -> list[tuple[float, str]]:
             continue
         told.add((change.before, change.after))
         found.append((change.at_ms, change.text))
-    return sorted(found)
+    return sorted(found)[:MOST_EVENTS]
 
 
 def svg(report: Report) -> str:

@@ -82,7 +82,14 @@ def test_the_commands_of_the_tutorial_work(user_labs: Labs) -> None:
 
 @pytest.mark.parametrize(
     ("page", "least"),
-    [("testing.md", 9), ("security.md", 8), ("robustness.md", 8), ("multinode.md", 5), ("diagnosis.md", 6)],
+    [
+        ("testing.md", 9),
+        ("security.md", 8),
+        ("robustness.md", 8),
+        ("multinode.md", 5),
+        ("diagnosis.md", 6),
+        ("traffic.md", 11),
+    ],
 )
 def test_the_commands_of_other_pages_work(user_labs: Labs, page: str, least: int) -> None:
     commands = console(DOCS / page)

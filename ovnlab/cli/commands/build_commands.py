@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovnlab.cli import output
-from ovnlab.cli.measuring import Measure, traffic_options
+from ovnlab.cli.measuring import traffic_options, wanted
 from ovnlab.cli.options import complete_nodes, json_option, lab_option, set_option, topology_argument
 from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology
@@ -112,9 +112,7 @@ def _as_object(artefact: Artefact, used: dict[str, list[str]]) -> dict[str, Any]
 @traffic_options
 @lab_option
 @json_option
-def upgrade(
-    nodes: tuple[str, ...], software: tuple[str, ...], every: bool, measure: Measure, lab: str | None, json: bool
-) -> int:
+def upgrade(nodes: tuple[str, ...], software: tuple[str, ...], every: bool, lab: str | None, json: bool) -> int:
     """Give nodes of a running lab other OVS or OVN, one after the other; `up` gives them what the file says again.
 
     \b
@@ -132,6 +130,7 @@ def upgrade(
         raise UsageError("say which nodes, or --all")
     if not software:
         raise UsageError("--software is missing", hint="such as --software packages, or --software ovs.path=~/src/ovs")
+    measure = wanted()
     with progress() as reporter:
         found = find(lab, reporter)
         names = order(found.topology, nodes, every=every)

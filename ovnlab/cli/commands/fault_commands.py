@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ovnlab.cli import output
+from ovnlab.cli.measuring import traffic_options, wanted
 from ovnlab.cli.options import complete_nodes, json_option, lab_option
 from ovnlab.errors import UsageError
 
@@ -56,7 +57,12 @@ def find(lab: str | None) -> Lab:
     return find_lab(lab, NoProgress())
 
 
-for_option = click.option("--for", "time", metavar="TIME", help="Heal by itself after this time, such as 10s.")
+def for_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--for`, and the options that measure the outage."""
+    option = click.option("--for", "time", metavar="TIME", help="Heal by itself after this time, such as 10s.")
+    return option(traffic_options(command))
+
+
 words_argument = click.argument("words", metavar="NODE [DAEMON]", nargs=-1, shell_complete=complete_nodes)
 
 
@@ -68,18 +74,26 @@ def put(kind: str, words: Sequence[str], settings: dict[str, str], *, time: str 
 
     seconds = duration(time) if time else 0.0
     command = shlex.join(["ovnlab", *sys.argv[1:]])
-    return put_on(find(lab), kind_of(kind), Request(tuple(words), settings, command), seconds=seconds)
+    found, kind_wanted = find(lab), kind_of(kind)
+    said = [f"{name} {value}" for name, value in settings.items() if value != "both"]
+    with wanted().around(found, " ".join([kind, *words, *said])) as traffic:
+        fault = put_on(found, kind_wanted, Request(tuple(words), settings, command), seconds=seconds)
+        if traffic is not None:
+            traffic.watch(seconds)  # until it has healed
+    return fault
 
 
 def tell(fault: Fault, *, json: bool, done: str = "") -> int:
     """Say what is broken now."""
     if json:
-        output.as_json(fault=_plain(fault))
+        output.as_json(fault=_plain(fault), **wanted().as_json())
     elif done:
         output.line(done)
     else:
         ends = f"heals by itself at {_clock(fault.until)}" if fault.until else f"`ovnlab heal {fault.number}` ends it"
         output.line(f"fault {fault.number}: {fault.sentence}; {ends}")
+    if not json:
+        wanted().show()
     return 0
 
 
@@ -147,6 +161,7 @@ def pause(words: tuple[str, ...], time: str | None, lab: str | None, json: bool)
 
 @fault_group.command("restart")
 @words_argument
+@traffic_options
 @lab_option
 @json_option
 def restart(words: tuple[str, ...], lab: str | None, json: bool) -> int:
@@ -162,6 +177,7 @@ def restart(words: tuple[str, ...], lab: str | None, json: bool) -> int:
 
 @fault_group.command("reboot")
 @click.argument("node", metavar="NODE", shell_complete=complete_nodes, help="A node.")
+@traffic_options
 @lab_option
 @json_option
 def reboot(node: str, lab: str | None, json: bool) -> int:
@@ -249,11 +265,14 @@ def link(
 
         if any(given.values()) or time:
             raise UsageError("a link that is up again has no options", hint=f"ovnlab link {target} up")
-        ended = heal_link(find(lab), target)
+        found = find(lab)
+        with wanted().around(found, f"link {target} up", required=False):
+            ended = heal_link(found, target)
         if json:
-            output.as_json(healed=[_plain(fault) for fault in ended])
+            output.as_json(healed=[_plain(fault) for fault in ended], **wanted().as_json())
         else:
             output.line("\n".join(f"healed fault {f.number}: {f.sentence}" for f in ended) or "nothing to heal")
+            wanted().show()
         return 0
     settings = {"direction": direction, **{name: value for name, value in given.items() if value is not None}}
     return tell(put("link", [target, *([state] if state else [])], settings, time=time, lab=lab), json=json)
@@ -319,6 +338,7 @@ def list_faults(lab: str | None, json: bool) -> int:
 @click.argument("words", metavar="[FAULT|NODE]...", nargs=-1, shell_complete=complete_nodes, help="Faults or nodes.")
 @click.option("--all", "every", is_flag=True, help="All faults.")
 @click.option("--at", "moment", type=float, hidden=True)
+@traffic_options
 @lab_option
 @json_option
 def heal(words: tuple[str, ...], every: bool, moment: float | None, lab: str | None, json: bool) -> int:
@@ -336,13 +356,16 @@ def heal(words: tuple[str, ...], every: bool, moment: float | None, lab: str | N
     found = find(lab)
     if moment is not None and not timer.wait(found, int(words[0]), moment):
         return 0
-    ended = control.heal(found, words, every=every)
+    with wanted().around(found, " ".join(["heal", *words]), required=False):
+        ended = control.heal(found, words, every=every)
     if json:
-        output.as_json(healed=[_plain(fault) for fault in ended])
+        output.as_json(healed=[_plain(fault) for fault in ended], **wanted().as_json())
     elif not ended:
         output.line("nothing to heal")
     for fault in ended if not json else ():
         output.line(f"healed fault {fault.number}: {fault.sentence}")
+    if not json:
+        wanted().show()
     return 0
 
 

@@ -10,7 +10,8 @@ from click.core import ParameterSource
 
 from ovnlab import interruption
 from ovnlab.cli import output, streams
-from ovnlab.cli.measuring import Measure, traffic_options
+from ovnlab.cli.measuring import traffic_options
+from ovnlab.cli.measuring import wanted as measure_wanted
 from ovnlab.cli.options import (
     complete_labs,
     complete_targets,
@@ -47,7 +48,6 @@ def up(
     dry_run: bool,
     prune: bool,
     exit_code: bool,
-    measure: Measure,
     lab: str | None,
     json: bool,
 ) -> int:
@@ -69,6 +69,7 @@ def up(
 
     if exit_code and not dry_run:
         raise UsageError("--exit-code goes with --dry-run")
+    measure = measure_wanted()
     if dry_run and measure.pairs:
         raise UsageError("--dry-run changes nothing: there is no outage to measure", hint="leave --traffic out")
     began = CLOCK.monotonic()
