@@ -199,7 +199,7 @@ def test_who_is_killed_while_breaking_leaves_what_heals(well: Labs) -> None:
     record = well.state / "ovnlab/labs/gateway/faults.json"
     eventually("the record", record.exists)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate(timeout=60)
     well.run("heal", "--all")
     assert relays(well) == []
     assert well.json("faults")["faults"] == []
