@@ -13,33 +13,10 @@ import msgspec
 from ovnlab.atomic_write import write_whole
 from ovnlab.errors import OvnlabError
 from ovnlab.state import LabFolder, clear_folder
+from ovnlab.topology.resolved import LinkRule, Topology
 
 RECORD = "faults.json"
 """The file in the lab's folder."""
-
-
-class LinkRule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What happens to frames of a link in one direction, seen from its node: `in`, `out` or `both`.
-
-    Times are seconds, probabilities 0 to 1, `rate` is bits per second. Only frames of `peers` are concerned where there
-    are any, by their MACs; with `bfd` only BFD in tunnels; with `every` only frames of each second period of so many
-    seconds, counted from `began`.
-    """
-
-    node: str
-    device: str
-    direction: str = "both"
-    down: bool = False
-    delay: float = 0.0
-    jitter: float = 0.0
-    loss: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    rate: float = 0.0
-    peers: tuple[str, ...] = ()
-    bfd: bool = False
-    every: float = 0.0
-    began: float = 0.0
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -126,10 +103,10 @@ class LinkState(msgspec.Struct, frozen=True):
     outward: tuple[LinkRule, ...] = ()
 
 
-def links(faults: Iterable[Fault]) -> dict[tuple[str, str], LinkState]:
-    """Return what faults make of links, by node and device. Those without faults are left out."""
+def links(topology: Topology, faults: Iterable[Fault]) -> dict[tuple[str, str], LinkState]:
+    """Return what the file and faults make of links, by node and device. Ordinary ones are left out."""
     found: dict[tuple[str, str], LinkState] = {}
-    for rule in (rule for fault in faults for rule in fault.links):
+    for rule in (*topology.links, *(rule for fault in faults for rule in fault.links)):
         before = found.get((rule.node, rule.device), LinkState())
         found[rule.node, rule.device] = LinkState(
             before.down or rule.down,

@@ -6,6 +6,7 @@ import functools
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from ovnlab.checks import assertions
 from ovnlab.checks.check_result import CheckResult, failed, held
@@ -67,6 +68,22 @@ class FileCheckResult:
         return failed("checks", self.title, expected, self.observed, hint)
 
 
+class FaultResult(Protocol):
+    """What came of a check that breaks something."""
+
+    @property
+    def title(self) -> str:
+        """The fault, for people."""
+
+    @property
+    def parts(self) -> tuple[CheckResult, ...]:
+        """What was checked while it was on."""
+
+    @property
+    def gap_ms(self) -> int | None:
+        """For how long traffic was not answered, None without traffic."""
+
+
 @dataclass(frozen=True)
 class Examination:
     """The results of an examination.
@@ -82,11 +99,13 @@ class Examination:
     seed: int
     checks: tuple[FileCheckResult, ...]
     is_one_of_several: bool = False
+    faults: tuple[FaultResult, ...] = ()
 
     @property
     def findings(self) -> tuple[CheckResult, ...]:
         """Return everything, in the order in which it is told."""
         found = (*self.own, *(pair.finding for pair in self.pairs), *(checked.finding for checked in self.checks))
+        found += tuple(part for fault in self.faults for part in fault.parts)
         return (
             tuple(replace(one, hint=_of_lab(one.hint, self.lab)) for one in found) if self.is_one_of_several else found
         )

@@ -35,6 +35,10 @@ def as_dict(examined: Examination) -> dict[str, Any]:
         "sample": {"tried": len(examined.pairs), "of": examined.of_pairs, "seed": examined.seed},
         "pairs": [_pair(pair) for pair in examined.pairs],
         "checks": [_check(checked) for checked in examined.checks],
+        "faults": [
+            {"fault": one.title, "gap_ms": one.gap_ms, "findings": [_finding(part) for part in one.parts]}
+            for one in examined.faults
+        ],
     }
 
 

@@ -7,7 +7,8 @@ between leaves a record that `ovnlab heal` works off.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -16,7 +17,7 @@ from ovnlab.deliberate import Fault
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.faults import timer
 from ovnlab.faults.kind import Kind, Request
-from ovnlab.faults.kinds import kind_of
+from ovnlab.faults.kinds import KINDS, kind_of
 from ovnlab.faults.links import link_of
 from ovnlab.insight import causes
 from ovnlab.insight.causes.finding import CERTAIN
@@ -63,6 +64,49 @@ def put_on(lab: Lab, kind: Kind, request: Request, *, seconds: float = 0.0) -> F
     if kind.momentary:
         await_well(lab)
     return fault
+
+
+def parse(words: Sequence[str]) -> tuple[Kind, Request]:
+    """Return the kind of a fault, and what is asked of it, from words as after `ovnlab fault`. Raises UsageError."""
+    name, *rest = words or ("",)
+    kind = next((kind for kind in KINDS if kind.name == name), None)
+    if kind is None:
+        raise UsageError(f"unknown fault {name}", hint=f"available: {', '.join(kind.name for kind in KINDS)}")
+    plain: list[str] = []
+    settings: dict[str, str] = {}
+    left = iter(rest)
+    for word in left:
+        option, separator, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            plain.append(word)
+        elif option not in kind.options:
+            hint = f"available: {', '.join(f'--{one}' for one in kind.options)}" if kind.options else ""
+            raise UsageError(f"unknown option {word}", where=name, hint=hint)
+        elif option in FLAGS or separator:
+            settings[option] = value or "yes"
+        else:
+            settings[option] = next(left, "")
+    group = "" if name in ("link", "partition", "flap") else "fault "
+    return kind, Request(tuple(plain), settings, f"ovnlab {group}{shlex.join(words)}")
+
+
+FLAGS = ("one-way",)
+"""Options without a value."""
+
+
+@contextlib.contextmanager
+def put_for_a_while(lab: Lab, words: Sequence[str]) -> Iterator[Fault]:
+    """Put a fault on for the body of a `with`, by words as after `ovnlab fault`; heal it at the end.
+
+    A fault that heals by itself after `--for TIME`, and one that is over when it has begun, need not be healed.
+    """
+    kind, request = parse(words)
+    fault = put_on(lab, kind, request)
+    try:
+        yield fault
+    finally:
+        if any(one.number == fault.number for one in deliberate.stored(lab.folder)):
+            heal(lab, [str(fault.number)])
 
 
 def _replaces(fault: Fault, other: Fault) -> bool:

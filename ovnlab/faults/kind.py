@@ -38,5 +38,6 @@ class Kind:
     describe: Callable[[Lab, Request], Fault] = field(repr=False)
     begin: Callable[[Lab, Fault], None] = field(repr=False)
     end: Callable[[Lab, Fault], None] = field(repr=False, default=nothing)
+    options: tuple[str, ...] = ()
     converges: bool = False
     momentary: bool = False

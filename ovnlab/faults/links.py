@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from ovnlab.deliberate import Fault, LinkRule
+from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
 from ovnlab.faults.targets import node_of
 from ovnlab.insight.causes.nodes import everything_on
 from ovnlab.lab.lab import Lab
 from ovnlab.providers.base import ShapesLinks
-from ovnlab.topology.resolved import Node
+from ovnlab.topology.resolved import LinkRule, Node
 
 
 def link_of(lab: Lab, text: str) -> tuple[Node, str]:
@@ -65,30 +64,12 @@ def of_others(lab: Lab, node: Node) -> tuple[str, ...]:
     )
 
 
-def seconds(text: str, what: str) -> float:
-    """Return the seconds of a duration such as `25ms`. Raises UsageError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)", text.strip())
-    value = float(found[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2]] if found else 0.0
-    if found is None or value > 86400:
-        raise UsageError(f"invalid {what} {text!r}: expected a number with us, ms, s, m or h, such as 25ms")
-    return value
-
-
-def share(text: str, what: str) -> float:
-    """Return 0 to 1 for a percentage such as `2%`. Raises UsageError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", text.strip())
-    if found is None or not 0 <= float(found[1]) <= 100:
-        raise UsageError(f"invalid {what} {text!r}: expected a percentage from 0% to 100%, such as 2%")
-    return float(found[1]) / 100
-
-
-def bits(text: str, what: str) -> float:
-    """Return bits per second of a rate such as `10mbit`. Raises UsageError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(k|m|g)?bit", text.strip().lower())
-    value = float(found[1]) * {None: 1.0, "k": 1e3, "m": 1e6, "g": 1e9}[found[2]] if found else 0.0
-    if not 8000 <= value <= 1e11:
-        raise UsageError(f"invalid {what} {text!r}: expected at least 8kbit, such as 10mbit")
-    return value
+def quantity(read: Callable[[str], float], text: str, what: str) -> float:
+    """Return a value as a function of topology.quantities reads it. Raises UsageError."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise UsageError(f"invalid {what} {text!r}: {error}") from None
 
 
 def touched(rules: Iterable[LinkRule]) -> tuple[str, ...]:

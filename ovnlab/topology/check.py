@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -14,8 +15,9 @@ from ovnlab.topology import objects
 from ovnlab.topology.addresses import Endpoint, ip_of, is_ip, is_mac, parse_endpoint, split_name, split_port
 from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
 from ovnlab.topology.findings import Finding, unknown
-from ovnlab.topology.model import Build, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
-from ovnlab.topology.resolved import DEFAULT_URI, RESERVED, Software, free_addresses, is_reserved
+from ovnlab.topology.model import Build, Check, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
+from ovnlab.topology.quantities import pair, seconds
+from ovnlab.topology.resolved import DEFAULT_URI, FAULTS, RESERVED, Software, free_addresses, is_reserved
 from ovnlab.topology.source import Where
 
 AnyNetwork = IPv4Network | IPv6Network
@@ -730,8 +732,37 @@ def _checks(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     targets = [*names.nodes, *names.vms]
     for number, check in enumerate(file.checks):
         where: Where = ("checks", number)
+        if check.fault is not None:
+            yield from _fault(where, check, names)
+        if check.source is None:
+            continue
         yield from unknown((*where, "from"), check.source, "node or fake VM", targets)
         target = check.ping or split_port(check.tcp or "")[0]
         if not is_ip(target):
             key = "ping" if check.ping is not None else "tcp"
             yield from unknown((*where, key), target, "node or fake VM", targets)
+
+
+def _fault(where: Where, check: Check, names: _Names) -> Iterator[Finding]:
+    """Check a fault, and what must come of it."""
+    try:
+        words = shlex.split(check.fault or "")
+    except ValueError as error:
+        yield (*where, "fault"), f"invalid fault: {error}"
+        return
+    kind = words[0] if words else ""
+    yield from unknown((*where, "fault"), kind, "fault", FAULTS)
+    if len(words) > 1 and kind in ("kill", "stop", "pause", "restart", "reboot", "bfd", "link", "flap"):
+        yield from unknown((*where, "fault"), words[1].partition(":")[0], "node", names.nodes)
+    for key, read in (("traffic", pair), ("lost_within", seconds)):
+        text = getattr(check, key)
+        try:
+            found = read(text) if text is not None else None
+        except ValueError as error:
+            yield (*where, key), f"invalid {key} {text!r}: {error}"
+            continue
+        for name in found if isinstance(found, tuple) else ():
+            if not is_ip(name):
+                yield from unknown((*where, key), name, "node or fake VM", [*names.nodes, *names.vms])
+    if check.then is not None and check.then.gateway is not None:
+        yield from unknown((*where, "then", "gateway"), check.then.gateway, "node", names.nodes)

@@ -7,6 +7,7 @@ import ipaddress
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 from ovnlab.topology import logical, model
 from ovnlab.topology.addresses import ip_of, split_port, with_length
 from ovnlab.topology.inuse import InUse, Pool
+from ovnlab.topology.quantities import pair, seconds
 from ovnlab.topology.resolved import (
     DEFAULT_URI,
     Check,
     Control,
+    FaultCheck,
     Libvirt,
     Machine,
     Nic,
@@ -67,7 +70,8 @@ def complete(
             election_timer=file.control.election_timer,
         ),
         physical_networks=tuple(file.physical_networks),
-        checks=tuple(map(_check, file.checks)),
+        checks=tuple(_check(check) for check in file.checks if check.fault is None),
+        fault_checks=tuple(_fault_check(check) for check in file.checks if check.fault is not None),
         libvirt=_libvirt(name, file.libvirt) if file.provider in ("libvirt", "vagrant") else Libvirt(),
     )
     return logical.complete(topology, file, place, in_use)
@@ -303,7 +307,20 @@ def bridge_of(name: str, network: model.PhysicalNetwork) -> str:
     return network.bridge or interface_name(f"br-{name}")
 
 
+def _fault_check(check: model.Check) -> FaultCheck:
+    then = check.then or model.Outcome()
+    return FaultCheck(
+        fault=tuple(shlex.split(check.fault or "")),
+        traffic=pair(check.traffic) if check.traffic else (),
+        lost_within=seconds(check.lost_within) if check.lost_within else -1.0,
+        gateway=then.gateway or "",
+        leader=then.leader or "",
+        check=_check(check) if check.ping is not None or check.tcp is not None else None,
+    )
+
+
 def _check(check: model.Check) -> Check:
+    assert check.source is not None  # noqa: S101  the grammar asks for it
     if check.ping is not None:
         return Check("ping", check.source, check.ping, 0, check.expect)
     host, port = split_port(check.tcp or "")

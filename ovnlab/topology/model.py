@@ -586,8 +586,17 @@ class Logical(LogicalKeys):
     """Load balancers by name."""
 
 
+class Outcome(Part):
+    """What must be in charge while a fault is on."""
+
+    gateway: Name | None = None
+    """The gateway chassis that must have every port that one chassis has, such as gateway ports of routers."""
+    leader: Literal["nb", "sb"] | None = None
+    """The clustered database that another member must lead than before the fault."""
+
+
 class Check(Part):
-    """Something that must hold in the running lab: exactly one of ping and tcp."""
+    """Something that must hold in the running lab: exactly one of ping and tcp, or a fault and what comes of it."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
@@ -595,15 +604,31 @@ class Check(Part):
     """A fake VM, a node or an address that is pinged."""
     tcp: Endpoint | None = None
     """NAME:PORT or ADDRESS:PORT that is connected to."""
-    source: Annotated[Name, Field(alias="from")]
+    source: Annotated[Name | None, Field(alias="from")] = None
     """The fake VM or node that tries it."""
     expect: Literal["reachable", "unreachable", "refused"] = "reachable"
     """What must come of it."""
+    fault: Text | None = None
+    """What `ovnlab test --faults` breaks and heals, as after `ovnlab fault`: `kill gw1`; also `link`, `partition` and
+    `flap` with what follows those commands. The ping or tcp, if any, is tried while it is on."""
+    traffic: Text | None = None
+    """Who sends a packet each millisecond to whom meanwhile, such as `vm1 → host1` or `vm1, host1`."""
+    lost_within: Text | None = None
+    """How long no packet of the traffic may be answered at most, such as `3s`."""
+    then: Outcome | None = None
+    """What must be in charge while the fault is on."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.ping is None) == (self.tcp is None):
+        kinds = (self.ping is not None) + (self.tcp is not None)
+        if kinds != 1 and (self.fault is None or kinds):
             raise PydanticCustomError("check", "needs exactly one of ping and tcp")
+        if kinds and self.source is None:
+            raise PydanticCustomError("check", "needs `from`: the fake VM or node that tries it")
+        if self.fault is None and (self.traffic or self.lost_within or self.then):
+            raise PydanticCustomError("check", "needs `fault` where it has traffic, lost_within or then")
+        if self.lost_within is not None and self.traffic is None:
+            raise PydanticCustomError("check", "needs `traffic` where it has lost_within")
         return self
 
 

@@ -563,6 +563,51 @@ class Check(msgspec.Struct, frozen=True):
     expect: str
 
 
+FAULTS = (
+    "kill", "stop", "pause", "restart", "reboot", "leader", "northd", "bfd", "link", "partition", "flap",
+)  # fmt: skip
+"""The kinds of faults that a check can name."""
+
+
+class FaultCheck(msgspec.Struct, frozen=True):
+    """A fault, and what must come of it while it is on.
+
+    `traffic` are source and destination, empty where nobody sends; `lost_within` is in seconds, -1 where nothing is
+    said of it. `check` is tried while the fault is on.
+    """
+
+    fault: tuple[str, ...]
+    traffic: tuple[str, ...] = ()
+    lost_within: float = -1.0
+    gateway: str = ""
+    leader: str = ""
+    check: Check | None = None
+
+
+class LinkRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What happens to frames of a link in one direction, seen from its node: `in`, `out` or `both`.
+
+    Times are seconds, probabilities 0 to 1, `rate` is bits per second. Only frames of `peers` are concerned where there
+    are any, by their MACs; with `bfd` only BFD in tunnels; with `every` only frames of each second period of so many
+    seconds, counted from `began`.
+    """
+
+    node: str
+    device: str
+    direction: str = "both"
+    down: bool = False
+    delay: float = 0.0
+    jitter: float = 0.0
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    rate: float = 0.0
+    peers: tuple[str, ...] = ()
+    bfd: bool = False
+    every: float = 0.0
+    began: float = 0.0
+
+
 class Topology(msgspec.Struct, frozen=True):
     """A whole lab."""
 
@@ -582,6 +627,8 @@ class Topology(msgspec.Struct, frozen=True):
     rows: tuple[NorthboundRow, ...] = ()
     physical_networks: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    fault_checks: tuple[FaultCheck, ...] = ()
+    links: tuple[LinkRule, ...] = ()
     libvirt: Libvirt = Libvirt()
 
     @property

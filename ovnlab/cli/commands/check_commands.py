@@ -41,9 +41,17 @@ _COLOURS = {"●": "green", "·": "dim", "✗": "red", "+": "red", "?": "yellow"
     "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write a JUnit report, as CI systems read it."
 )
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page with the matrix.")
+@click.option("--faults", is_flag=True, help="Also the file's checks that break something, which is healed after each.")
 @json_option
 def run_checks(
-    lab: str | None, sample: int, seed: int, everything: bool, junit: Path | None, html: Path | None, json: bool
+    lab: str | None,
+    sample: int,
+    seed: int,
+    everything: bool,
+    junit: Path | None,
+    html: Path | None,
+    faults: bool,
+    json: bool,
 ) -> int:
     """Look at all of a lab, and try every pair of fake VMs and the file's `checks:` with real packets.
 
@@ -54,8 +62,11 @@ def run_checks(
     ovnlab test
     ovnlab test --junit report.xml --html report.html
     ovnlab test --sample 200 --seed 7
+    ovnlab test --faults
     """
-    from ovnlab.checks import report  # noqa: PLC0415
+    from dataclasses import replace  # noqa: PLC0415
+
+    from ovnlab.checks import fault_checks, report  # noqa: PLC0415
     from ovnlab.checks.examination import examine  # noqa: PLC0415
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab.lab import find  # noqa: PLC0415
@@ -64,6 +75,8 @@ def run_checks(
         output.require_writable(path)
     with progress() as reporter:
         examined = examine(find(lab, reporter), reporter, sample=sample, seed=seed)
+        if faults:
+            examined = replace(examined, faults=tuple(fault_checks.run(find(lab, reporter), reporter)))
     found = _diagnosed(lab) if examined.failures else None
     if json:
         output.as_json(**report.as_dict(examined), diagnosis=_as_dict(found))

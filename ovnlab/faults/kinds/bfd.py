@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ovnlab.deliberate import Fault, LinkRule
+from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.links import link_of, require_shaping, shape
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
+from ovnlab.topology.resolved import LinkRule
 
 
 def _describe(lab: Lab, request: Request) -> Fault:

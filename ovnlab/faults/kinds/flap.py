@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ovnlab.deliberate import Fault, LinkRule
+from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
-from ovnlab.faults.links import effects_on, link_of, of_others, require_shaping, seconds, shape
+from ovnlab.faults.links import effects_on, link_of, of_others, quantity, require_shaping, shape
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
+from ovnlab.topology.quantities import seconds
+from ovnlab.topology.resolved import LinkRule
 from ovnlab.waiting import now_ns
 
 
@@ -18,7 +20,7 @@ def _describe(lab: Lab, request: Request) -> Fault:
     (target,) = words(request, 1, 1, "NODE[:NIC]")
     node, device = link_of(lab, target)
     text = request.settings.get("every", "3s")
-    every = seconds(text, "period")
+    every = quantity(seconds, text, "period")
     if every < 0.01:
         raise UsageError(f"invalid period {text!r}: expected at least 10ms")
     rule = replace(LinkRule(node.name, device), loss=1.0, every=every, began=now_ns() / 10**9)
@@ -41,4 +43,5 @@ KIND = Kind(
     describe=_describe,
     begin=shape,
     end=shape,
+    options=("every",),
 )

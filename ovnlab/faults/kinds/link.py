@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ovnlab.deliberate import Fault, LinkRule
+from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
-from ovnlab.faults.links import bits, effects_on, link_of, of_others, require_shaping, seconds, shape, share
+from ovnlab.faults.links import effects_on, link_of, of_others, quantity, require_shaping, shape
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
+from ovnlab.topology.quantities import bits, seconds, share
+from ovnlab.topology.resolved import LinkRule
 
 QUANTITIES = {
     "delay": seconds,
@@ -31,7 +33,7 @@ def rule_of(node: str, device: str, settings: Mapping[str, str]) -> LinkRule:
     direction = settings.get("direction", "both")
     if direction not in DIRECTIONS:
         raise UsageError(f"invalid direction {direction!r}: expected {', '.join(DIRECTIONS)}")
-    values = {name: read(settings[name], name) for name, read in QUANTITIES.items() if name in settings}
+    values = {name: quantity(read, settings[name], name) for name, read in QUANTITIES.items() if name in settings}
     if values.get("jitter", 0) > values.get("delay", 0):
         raise UsageError("invalid jitter: expected at most the delay", hint="--delay 25ms --jitter 5ms")
     return replace(LinkRule(node, device, direction), **values)
@@ -77,4 +79,5 @@ KIND = Kind(
     describe=_describe,
     begin=shape,
     end=shape,
+    options=(*QUANTITIES, "direction"),
 )

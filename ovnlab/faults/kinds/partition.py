@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovnlab.deliberate import Fault, LinkRule
+from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.links import link_of, require_shaping, shape, touched
 from ovnlab.lab.lab import Lab
-from ovnlab.topology.resolved import Node
+from ovnlab.topology.resolved import LinkRule, Node
 
 USAGE = "NODE,NODE [| NODE,NODE]"
 
@@ -96,4 +96,5 @@ KIND = Kind(
     describe=_describe,
     begin=shape,
     end=shape,
+    options=("one-way",),
 )

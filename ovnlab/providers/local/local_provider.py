@@ -197,8 +197,8 @@ class LocalProvider:
         init = self._lab_init()
         if init is None:
             return
-        wanted = deliberate.links(deliberate.active(self.folder))
-        before = deliberate.links(deliberate.stored(self.folder))
+        wanted = deliberate.links(topology, deliberate.active(self.folder))
+        before = deliberate.links(topology, deliberate.stored(self.folder))
         relays = {pid: argv for pid in processes.children(init) if RELAY in (argv := processes.arguments(pid))}
         plain, relayed, kept = [], [], set()
         for place, link in _places(topology).items():
@@ -250,7 +250,7 @@ class LocalProvider:
         ]
         bridges = [_bridge(network) for network in topology.physical_networks]
         wired = [*bridges, *(link.name for node in topology.nodes for link in _links(node))]
-        wanted = deliberate.links(deliberate.active(self.folder))
+        wanted = deliberate.links(topology, deliberate.active(self.folder))
         return render(
             "local/nodes.sh.j2",
             folder=self.folder.path,
