@@ -49,7 +49,9 @@ _PARTS: list[tuple[str, type[BaseModel], str]] = [
     ("logical.qos", model.Qos, ""),
     ("logical.load_balancers.NAME", model.LoadBalancer, ""),
     ("logical.load_balancers.NAME.health_check", model.HealthCheck, "As a mapping. Otherwise `true` or `false`."),
+    ("links.NODE", model.Link, "A key is `NODE`, `NODE:NIC`, or two nodes: `worker1 worker2`."),
     ("checks", model.Check, ""),
+    ("checks.then", model.Outcome, ""),
 ]
 
 

@@ -34,7 +34,16 @@ from ovnlab.ovsdb import endpoints
 from ovnlab.ovsdb.client import Tables
 from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.parallel import for_each
-from ovnlab.providers.base import SUSPENDED, ForgetsHosts, HasConsoles, Keeps, Provider, Suspends, TakesSnapshots
+from ovnlab.providers.base import (
+    SUSPENDED,
+    ForgetsHosts,
+    HasConsoles,
+    Keeps,
+    Provider,
+    ShapesLinks,
+    Suspends,
+    TakesSnapshots,
+)
 from ovnlab.providers.choice import keeper_of, provider_of, supporting
 from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING
 from ovnlab.reporting import Reporter
@@ -613,7 +622,7 @@ class Lab:
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
         self.builds, missing = builds.planned(topology, self.reporter, self.build_host)
-        todo = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=self._faults(), prune=prune)
+        todo = self._planned(topology, seen, prune=prune)
         todo = replace(todo, build=missing)
         self._check_matches(topology, source, todo)
         return Outcome(topology, todo, not seen.nodes, len(todo.bound_after(seen)))
@@ -668,7 +677,7 @@ class Lab:
         topology = self._keeping(topology, seen.rows)
         faults = self._faults()
         left = deliberate.left_alone(faults)
-        first = plan(topology, seen, known=self._known_nodes(), builds=self.builds, faults=faults, prune=self.prune)
+        first = self._planned(topology, seen, prune=self.prune)
         asked = self._check_matches(topology, source, first)
         work = self._convergence(topology, faults)
         if not fresh:
@@ -682,9 +691,9 @@ class Lab:
         if first.add:
             self.reporter.step(f"adding {len(first.add)} nodes" if len(first.add) > 1 else "adding a node")
             self.provider.add(topology, list(first.add))
-        elif first.configure or topology.nodes != self._known_nodes():
-            self.provider.add(topology, [])
         unfinished = self.stored is not None and not self.stored.complete
+        if not first.add and (first.configure or first.links or unfinished or topology.nodes != self._known_nodes()):
+            self.provider.add(topology, [])
         started = [
             node for node in topology.nodes if node.name in first.add or node.name in first.configure or unfinished
         ]
@@ -767,6 +776,22 @@ class Lab:
                     f"{node.name} is a member of a cluster, and cannot have another address or turn TLS on or off",
                     hint=f"`ovnlab down {self.name}` first",
                 )
+
+    def _planned(self, topology: Topology, seen: LabState, *, prune: bool) -> Plan:
+        """Return what is missing between a topology and the lab, links included."""
+        known, faults = self._known_nodes(), self._faults()
+        found = plan(topology, seen, known=known, builds=self.builds, faults=faults, prune=prune)
+        return replace(found, links=self._changed_links(topology))
+
+    def _changed_links(self, topology: Topology) -> tuple[str, ...]:
+        """Return the links that are otherwise than a topology says, each as `NODE:NIC`."""
+        running = self.provider.is_up()
+        before = deliberate.links(self.stored.topology, ()) if self.stored is not None and running else {}
+        now = deliberate.links(topology, ())
+        changed = {place for place in {*before, *now} if before.get(place) != now.get(place)}
+        if isinstance(self.provider, ShapesLinks) and running:
+            changed |= self.provider.misshapen(topology)
+        return tuple(f"{node}:{device}" for node, device in sorted(changed))
 
     def _faults(self) -> tuple[deliberate.Fault, ...]:
         """Return what is broken on purpose; a lab that begins anew has no faults, whatever was recorded before."""

@@ -54,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
     add: Mapping[str, str] = msgspec.field(default_factory=dict)
     remove: Mapping[str, str] = msgspec.field(default_factory=dict)
     configure: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    links: tuple[str, ...] = ()
     transit: tuple[str, ...] = ()
     stale_transit: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
@@ -61,7 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
     bind: Mapping[str, tuple[VM, ...]] = msgspec.field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        network = (self.build, self.transit, self.stale_transit, self.changes)
+        network = (self.build, self.links, self.transit, self.stale_transit, self.changes)
         return any((self.add, self.remove, self.configure, *network, self.unbind, self.bind))
 
     def bound_after(self, seen: LabState) -> set[str]:
@@ -82,6 +83,8 @@ class Plan(msgspec.Struct, frozen=True):
             yield f"add node {name}: {reason}"
         for name, reasons in self.configure.items():
             yield f"configure {name}: {'; '.join(reasons)}"
+        for link in self.links:
+            yield f"set the link {link}: it is another one than the topology says"
         for name in self.transit:
             yield f"add transit switch {name}: it is missing"
         for name in self.stale_transit:

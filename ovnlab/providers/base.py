@@ -94,7 +94,10 @@ class ShapesLinks(Protocol):
     """A provider that can cut, slow and disturb the links of nodes."""
 
     def shape(self, topology: Topology) -> None:
-        """Make all links what the lab's faults say, and those without faults ordinary ones."""
+        """Make all links what the topology and the lab's faults say, and the others ordinary ones."""
+
+    def misshapen(self, topology: Topology) -> frozenset[tuple[str, str]]:
+        """Return the node and device of each link that is otherwise, as far as that can be seen."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ovnlab.topology import objects
 from ovnlab.topology.addresses import Endpoint, ip_of, is_ip, is_mac, parse_endpoint, split_name, split_port
-from ovnlab.topology.complete import bridge_of, by_password, nic_of, software
+from ovnlab.topology.complete import QUANTITIES, bridge_of, by_password, nic_of, software, split_link
 from ovnlab.topology.findings import Finding, unknown
 from ovnlab.topology.model import Build, Check, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
 from ovnlab.topology.quantities import pair, seconds
@@ -50,6 +50,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
     yield from _balancers(file, names)
     yield from objects.check(file)
     yield from _checks(file, names)
+    yield from _links(file, names)
 
 
 def _hosts(file: TopologyFile) -> Iterator[Finding]:
@@ -766,3 +767,35 @@ def _fault(where: Where, check: Check, names: _Names) -> Iterator[Finding]:
                 yield from unknown((*where, key), name, "node or fake VM", [*names.nodes, *names.vms])
     if check.then is not None and check.then.gateway is not None:
         yield from unknown((*where, "then", "gateway"), check.then.gateway, "node", names.nodes)
+
+
+def _links(file: TopologyFile, names: _Names) -> Iterator[Finding]:
+    """Check links: their ends, and how they are disturbed."""
+    if file.links and file.provider != "local":
+        yield ("links",), f"links are not supported by provider {file.provider}: leave them out, or use local"
+    for text, link in file.links.items():
+        where: Where = ("links", text)
+        nodes, device = split_link(text)
+        if len(nodes) not in (1, 2) or len(set(nodes)) != len(nodes):
+            yield where, f"invalid link {text!r}: expected NODE, NODE:NIC, or two nodes"
+            continue
+        for name in nodes:
+            yield from unknown(where, name, "node", names.nodes)
+        known = [file.nodes[name] for name in nodes if name in file.nodes]
+        if len(known) == 1 and device and device != "eth1" and device not in _devices(known[0]):
+            yield where, f"unknown NIC {device!r}: expected {', '.join(['eth1', *_devices(known[0])])}"
+        if len(nodes) == 2 and link.direction != "both":
+            yield (*where, "direction"), "is of the link of one node: leave it out between two"
+        for key, read in QUANTITIES.items():
+            value = getattr(link, key)
+            try:
+                _ = read(value) if value is not None else None
+            except ValueError as error:
+                yield (*where, key), f"invalid {key} {value!r}: {error}"
+            if value is not None and link.down:
+                yield (*where, key), f"a link that is down has no {key}"
+
+
+def _devices(node: Node) -> list[str]:
+    """Return the NICs that a node has on physical networks, in their order."""
+    return [f"eth{number}" for number, _ in enumerate(node.physical, 2)]

@@ -12,16 +12,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from ovnlab.topology import logical, model
 from ovnlab.topology.addresses import ip_of, split_port, with_length
 from ovnlab.topology.inuse import InUse, Pool
-from ovnlab.topology.quantities import pair, seconds
+from ovnlab.topology.quantities import bits, pair, seconds, share
 from ovnlab.topology.resolved import (
     DEFAULT_URI,
     Check,
     Control,
     FaultCheck,
     Libvirt,
+    LinkRule,
     Machine,
     Nic,
     Node,
@@ -74,7 +77,47 @@ def complete(
         fault_checks=tuple(_fault_check(check) for check in file.checks if check.fault is not None),
         libvirt=_libvirt(name, file.libvirt) if file.provider in ("libvirt", "vagrant") else Libvirt(),
     )
+    topology = replace(topology, links=tuple(_links(file, topology)))
     return logical.complete(topology, file, place, in_use)
+
+
+def split_link(text: str) -> tuple[list[str], str]:
+    """Return the nodes of a link, and the device of a single one; empty for the first that it has.
+
+    >>> split_link("worker1:eth2"), split_link("worker1 worker2")
+    ((['worker1'], 'eth2'), (['worker1', 'worker2'], ''))
+    """
+    names = text.split()
+    if len(names) != 1:
+        return names, ""
+    name, _, device = names[0].partition(":")
+    return [name], device
+
+
+def devices_of(node: Node) -> list[str]:
+    """Return the NICs of a node, that of the underlay first."""
+    return [*(["eth1"] if node.ip else []), *(nic.device for nic in node.nics)]
+
+
+QUANTITIES = {
+    "delay": seconds, "jitter": seconds, "loss": share, "duplicate": share, "reorder": share, "rate": bits,
+}  # fmt: skip
+"""How values of a link are read."""
+
+
+def _links(file: model.TopologyFile, topology: Topology) -> Iterator[LinkRule]:
+    for text, link in file.links.items():
+        names, device = split_link(text)
+        nodes = [found for name in names if (found := topology.node(name)) is not None]
+        values = {key: read(getattr(link, key)) for key, read in QUANTITIES.items() if getattr(link, key) is not None}
+        if len(nodes) == 1:
+            device = device or next(iter(devices_of(nodes[0])), "")
+            yield replace(LinkRule(nodes[0].name, device, link.direction, down=link.down), **values)
+        elif len(nodes) == 2:
+            if link.down:
+                values = {"loss": 1.0}
+            for node, other in (nodes, reversed(nodes)):
+                yield replace(LinkRule(node.name, "eth1", "in", peers=(other.mac,)), **values)
 
 
 def software(

@@ -586,6 +586,27 @@ class Logical(LogicalKeys):
     """Load balancers by name."""
 
 
+class Link(Part):
+    """What a link of a node, or all that passes between two nodes on the underlay, is like."""
+
+    down: bool = False
+    """Nothing passes."""
+    delay: Text | None = None
+    """How much later packets come in each direction, such as `25ms`."""
+    jitter: Text | None = None
+    """By how much the delay varies, up or down."""
+    loss: Text | None = None
+    """How many packets are lost, such as `2%`."""
+    duplicate: Text | None = None
+    """How many packets come twice."""
+    reorder: Text | None = None
+    """How many packets overtake others, or are overtaken."""
+    rate: Text | None = None
+    """How many bits per second pass, such as `10mbit`."""
+    direction: Literal["in", "out", "both"] = "both"
+    """Of a link of one node, which direction is meant, seen from the node."""
+
+
 class Outcome(Part):
     """What must be in charge while a fault is on."""
 
@@ -661,5 +682,7 @@ class TopologyFile(Part):
     """The machines: a list of names, or a mapping."""
     logical: Annotated[Logical, *MayBeEmpty] = Logical()
     """The logical network."""
+    links: dict[Text, Link] = {}
+    """Links that are down, slow or lossy, by `NODE`, `NODE:NIC`, or two nodes (`worker1 worker2`)."""
     checks: Annotated[list[Check], *OneOrMore] = []
     """What `ovnlab test` tries."""

@@ -192,8 +192,21 @@ class LocalProvider:
             raise
         self.shape(topology)
 
+    def misshapen(self, topology: Topology) -> frozenset[tuple[str, str]]:
+        """Return the node and device of each link with another relay than it should have."""
+        init = self._lab_init()
+        running = [processes.arguments(pid) for pid in processes.children(init)] if init else []
+        found = {argv[4]: argv[5] for argv in running if RELAY in argv}
+        wanted = deliberate.links(topology, deliberate.active(self.folder))
+        alive = self.running()
+        return frozenset(
+            place
+            for place, link in _places(topology).items()
+            if place[0] in alive and found.get(link.name, "") != _rules(wanted.get(place, LinkState()))
+        )
+
     def shape(self, topology: Topology) -> None:
-        """Make all links what the lab's faults say, and those without faults ordinary ones."""
+        """Make all links what the topology and the lab's faults say, and the others ordinary ones."""
         init = self._lab_init()
         if init is None:
             return
@@ -424,7 +437,9 @@ def _relay(link: str) -> str:
 
 
 def _rules(state: LinkState) -> str:
-    """Return what a relay is told."""
+    """Return what a relay is told, empty where none is needed."""
+    if not state.inward and not state.outward:
+        return ""
     return msgspec.json.encode({"in": state.inward, "out": state.outward}).decode()
 
 
