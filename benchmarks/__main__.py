@@ -502,7 +502,7 @@ def main(names: Sequence[str]) -> None:
     """Run benchmarks by name, with a state folder of their own."""
     every = {**BENCHMARKS, **BY_HAND_ONLY}
     if set(names) - set(every):
-        sys.exit(f"there is {', '.join(every)}")
+        sys.exit(f"available: {', '.join(every)}")
     provide("packages", lambda _: None)
     with tempfile.TemporaryDirectory(prefix="ovnlab-bench-", dir="/var/tmp") as folder:
         os.environ["XDG_STATE_HOME"] = f"{folder}/state"

@@ -31,7 +31,7 @@ def up(
     request = Request(find_topology(str(topology)), tuple(settings), name, provider)
     lab, wanted = prepare(request, reporter)
     lab.up(wanted, source=str(Path(request.path).resolve()), named=name is not None, options=request.options())
-    return lab
+    return Lab(lab.name, reporter)  # another object: what this one knows is from before
 
 
 def find(name: str | None = None, *, reporter: Reporter | None = None) -> Lab:

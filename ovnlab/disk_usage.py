@@ -90,5 +90,5 @@ def _topologies() -> Iterator[Leftover]:
 
 
 def remove(found: Leftover) -> None:
-    """Remove it. Raises SurroundingsError where that fails."""
+    """Remove it. Raises HostRequirementError where that fails."""
     remove_tree(found.path)

@@ -40,7 +40,7 @@ class Requirement:
 
 
 def require(finding: Requirement) -> None:
-    """Raise SurroundingsError where something is not as a lab needs it."""
+    """Raise HostRequirementError where something is not as a lab needs it."""
     if not finding.ok:
         raise HostRequirementError(
             finding.message, where=finding.name, hint=finding.command or "`ovnlab doctor` says more"
@@ -236,7 +236,7 @@ def _compiler() -> Requirement:
 def mend(findings: Sequence[Requirement], say: Callable[[str], None]) -> None:
     """Run the fix of everything that is not right, through sudo where that is needed, each said first.
 
-    Raises SurroundingsError where a fix fails.
+    Raises HostRequirementError where a fix fails.
     """
     for finding in findings:
         if finding.ok or not finding.fix:

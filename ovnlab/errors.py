@@ -3,7 +3,7 @@
     OvnlabError                 1  something failed while it was being done
     ├── UsageError              2  the command line does not make sense
     ├── TopologyError           2  the file has mistakes; carries all of them
-    ├── SurroundingsError       3  this machine lacks something
+    ├── HostRequirementError       3  this machine lacks something
     ├── ChecksFailed            4  a check of the lab did not hold
     ├── CommandFailed           1  a command on a node failed; carries its result
     ├── LoginRefused            1  a machine does not let us in

@@ -100,7 +100,7 @@ def userspace(argv: Sequence[str]) -> list[str]:
         words = [_DATAPATH_TYPE.sub("datapath_type=netdev", word) for word in words]
         found += (["--"] if number else []) + words
         added = words[words.index("add-br") + 1 :] if "add-br" in words else []
-        if len(added) == 1:  # with a parent and a VLAN it is no row of its own
+        if len(added) == 1:  # with a parent and a VLAN it is not a row of its own
             found += ["--", "set", "Bridge", added[0], "datapath_type=netdev"]
     return found
 
@@ -136,7 +136,7 @@ def copy(lab: Lab, source: str, target: str) -> tuple[list[str], list[str]]:
 _UNPACK = (
     "set -eu\n"
     'if [ -d "$1" ]; then exec tar -C "$1" --no-same-owner -xf -; fi\n'
-    'case $1 in */) echo "$1 is no folder" >&2; exit 1 ;; esac\n'
+    'case $1 in */) echo "$1 is not a folder" >&2; exit 1 ;; esac\n'
     'folder=$(mktemp -d "$(dirname -- "$1")/.podman-cp-XXXXXX")\n'
     "trap 'rm -rf \"$folder\"' EXIT\n"
     'tar -C "$folder" --no-same-owner -xf -\n'

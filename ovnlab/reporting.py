@@ -20,7 +20,7 @@ class Reporter(Protocol):
         """Report what one node is doing; `done` where it has finished this step."""
 
     def note(self, text: str) -> None:
-        """Report something that the person should know and that is no error."""
+        """Report something that the person should know and that is not an error."""
 
     def secret(self, what: str) -> str:
         """Return what the person answers when asked for it, unseen. Raises OvnlabError where nobody can be asked."""

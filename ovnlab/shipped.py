@@ -57,7 +57,5 @@ def find_topology(given: str | None) -> str:
     close = difflib.get_close_matches(given, names, n=1)
     if not Path(given).exists() and "." not in given:
         hint = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(
-            f"there is no topology {given!r}", hint=f"{hint}`ovnlab topologies` lists those that are shipped"
-        )
+        raise UsageError(f"unknown topology {given!r}", hint=f"{hint}`ovnlab topologies` lists those that are shipped")
     return given

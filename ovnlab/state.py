@@ -165,7 +165,7 @@ class LabFolder:
     def create(self, *, afresh: bool) -> None:
         """Make the lab's folders, private to the user; `afresh` without the logs of an earlier lab.
 
-        Raises SurroundingsError where the state folder is not the user's, or full.
+        Raises HostRequirementError where the state folder is not the user's, or full.
         """
         if afresh and self.logs.exists():
             import shutil  # noqa: PLC0415  brings compression, and few commands remove anything
@@ -246,7 +246,7 @@ def labs() -> list[LabFolder]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it, also what a node made unreadable. Raises SurroundingsError where that fails."""
+    """Remove a folder and all in it, also what a node made unreadable. Raises HostRequirementError where that fails."""
     try:
         for folder, names, _ in os.walk(path):  # top down: what was closed is open before it is walked into
             for name in names:

@@ -14,7 +14,7 @@ def main() -> int:
         address = vms["vm2"].ips[0]
         print(lab.run("vm1", "ping", "-c1", "-W5", address))
         for node in lab.topology.chassis:
-            print(node.name, lab.run(node.name, "ovs-vsctl", "get", "Open_vSwitch", ".", "ovs_version").strip())
+            print(node.name, lab.run(node.name, "ovs-vsctl", "--version").splitlines()[0])
     except errors.OvnlabError as error:
         print(f"{error} ({error.hint})" if error.hint else error, file=sys.stderr)
         return error.exit_code

@@ -120,7 +120,7 @@ def _judged(
     asked: DiagnosisRequest | None,
 ) -> Diagnosis:
     found = causes.of(snapshot, Evidence(tuple(failing)))
-    if found:  # what is just changing is no fault: only what is there twice is told
+    if found:  # what is just changing is not a fault: only what is there twice is told
         again = observe(lab)
         keys = {(finding.cause, finding.object) for finding in causes.of(again, Evidence(tuple(failing)))}
         found = tuple(finding for finding in found if (finding.cause, finding.object) in keys)

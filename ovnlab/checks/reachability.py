@@ -43,7 +43,7 @@ class ReachabilityTest:
 def outcomes(tries: Sequence[ReachabilityTest], hoped: Sequence[bool]) -> list[str]:
     """Return what comes of each, in order: reachable, unreachable or refused. One script on each node that sends.
 
-    What is `hoped` to be answered and is not is tried once more, patiently: a busy machine is no defect of a lab.
+    What is `hoped` to be answered and is not is tried once more, patiently: a busy machine is not a defect of a lab.
     """
     found = _sent(tries, SECONDS)
     late = [number for number, outcome in enumerate(found) if outcome == "unreachable" and hoped[number]]

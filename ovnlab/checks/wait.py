@@ -51,7 +51,7 @@ def wait(lab: Lab, condition: Condition, *, timeout: int) -> None:
         if node is None:
             raise lab.unknown_name(condition.name)
         if not node.chassis:
-            raise UsageError(f"{condition.name} is no chassis: it runs no ovn-controller")
+            raise UsageError(f"{condition.name} is not a chassis: it runs no ovn-controller")
         zones: tuple[str, ...] = (node.zone,)
     elif condition.kind == "port-up":
         own = [switch.zone for switch in topology.switches for port in switch.ports if port.name == condition.name]
@@ -96,7 +96,7 @@ def _of_port(found: Status, name: str) -> Generator[str, None, list[NodeStatus]]
     """Yield what a port is like, and return the nodes that may be involved."""
     port = next((port for port in found.ports if port.name == name), None)
     if port is None:
-        yield f"there is no logical switch port {name}"
+        yield f"unknown logical switch port {name}"
         return []
     yield str(assertions.port_bound(port))
     return [node for node in found.nodes if node.name == port.chassis or (port.chassis is None and node.is_chassis)]

@@ -129,7 +129,7 @@ def app(lab: str | None) -> None:
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code. Of all that goes wrong, only KeyboardInterrupt is raised."""
     interruption.handle()
-    for stream in (sys.stdout, sys.stderr):  # a name that is no text is shown, not stumbled over
+    for stream in (sys.stdout, sys.stderr):  # a name that is not a text is shown, not stumbled over
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:

@@ -26,7 +26,7 @@ STATES = {
 
 
 def _dumps(plain: Any, *, indent: int | None = None) -> str:
-    """Return JSON. Not by msgspec: an argument that is no text must not end in an error of its own."""
+    """Return JSON. Not by msgspec: an argument that is not a text must not end in an error of its own."""
     import json  # noqa: PLC0415  for commands that are asked for it
 
     return json.dumps(plain, indent=indent)

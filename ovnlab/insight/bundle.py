@@ -272,7 +272,7 @@ def _unpacked(path: Path, into: Path) -> Path:
         raise OvnlabError(f"cannot be read as a bundle: {reason}", where=str(path)) from None
     found = [entry for entry in into.iterdir() if (entry / "manifest.json").is_file()]
     if not found:
-        raise OvnlabError("is no bundle", where=str(path), hint="`ovnlab bundle` writes one")
+        raise OvnlabError("is not a bundle", where=str(path), hint="`ovnlab bundle` writes one")
     version = _part(path, found[0], "manifest.json", dict[str, Any]).get("schema_version")
     if version != SCHEMA_VERSION:
         raise OvnlabError(f"is of another version of ovnlab (its format is {version})", where=str(path))

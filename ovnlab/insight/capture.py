@@ -99,7 +99,7 @@ def places(seen: LabView, wanted: CaptureRequest) -> list[tuple[CapturePoint, st
     if wanted.inner and wanted.outer:
         raise UsageError("--inner and --outer are the two sides of a tunnel: one of them")
     if wanted.seconds is not None and not math.isfinite(wanted.seconds):
-        raise UsageError(f"--seconds {wanted.seconds} is no time")
+        raise UsageError(f"--seconds {wanted.seconds} is not a time")
     names = wanted.targets or _everywhere(seen, wanted)
     return [_place(seen, wanted, name) for name in dict.fromkeys(names)]
 

@@ -117,7 +117,7 @@ def rated(before: Sample, after: Sample) -> list[Flow]:
 
 
 def parse(line: str) -> Flow | None:
-    """Return a line of `ovs-ofctl dump-flows`; None for what is no flow."""
+    """Return a line of `ovs-ofctl dump-flows`; None for what is not a flow."""
     found = _FLOW.search(line)
     if found is None:
         return None

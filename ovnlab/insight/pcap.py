@@ -93,7 +93,7 @@ def read(path: Path) -> Iterator[Recorded]:
         return
     if is_large:
         most = f"{LARGEST_DUMP // 2**20} MiB"
-        raise OvnlabError(f"is no capture file, and larger than a hexadecimal dump may be ({most})", where=str(path))
+        raise OvnlabError(f"is not a capture file, and larger than a hexadecimal dump may be ({most})", where=str(path))
     frames = dumped(text)
     if not frames:
         raise OvnlabError(

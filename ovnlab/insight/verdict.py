@@ -692,7 +692,7 @@ def _end_faults(trace: Trace, chassis: str) -> Iterator[_Fault]:
             if encap.chassis == chassis and own and encap.ip not in own:
                 yield _Fault(
                     f"{chassis}, its encap IP",
-                    f"it says that its tunnels end at {encap.ip}, which is no address of it",
+                    f"it says that its tunnels end at {encap.ip}, which is not an address of it",
                     f"ovnlab vsctl {chassis} get Open_vSwitch . external_ids:ovn-encap-ip",
                 )
 

@@ -87,8 +87,8 @@ class Specs:
             import difflib  # noqa: PLC0415  for names that are mistyped
 
             close = difflib.get_close_matches(network, self.switches, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(sorted(self.switches)) or 'none'}"
-            raise UsageError(f"there is no logical switch {network!r}", hint=hint)
+            hint = f"did you mean {close[0]}?" if close else f"available: {', '.join(sorted(self.switches)) or 'none'}"
+            raise UsageError(f"unknown logical switch {network!r}", hint=hint)
         switch = self.topology.switch(network)
         ips = [self.ip] if self.ip else self._free_ips(network, switch.subnets if switch else ())
         vm = self._vm(name, network, self.mac or generated_mac(self.topology.name, network, name), ips)

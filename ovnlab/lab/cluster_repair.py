@@ -55,7 +55,8 @@ class ClusterRepair(msgspec.Struct, frozen=True):
                 if sound and bad and len(sound) <= len(bad):
                     title = damage.TITLES[f"ovn{database}_db.db"]
                     raise OvnlabError(
-                        f"{title} is damaged on {', '.join(bad)}, and {', '.join(sound)} is no majority of its cluster",
+                        f"{title} is damaged on {', '.join(bad)}, and {', '.join(sound)} is not a majority"
+                        " of its cluster",
                         hint="`ovnlab down`, then `ovnlab up`, make all of it anew",
                     )
                 yield from (MemberFile(name, database, is_sound=False, is_missed=bool(sound)) for name in bad)

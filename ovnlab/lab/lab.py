@@ -156,7 +156,7 @@ class Lab:
         if self.folder.exists():
             hint = f"`ovnlab up` of its topology goes on with it, `ovnlab down {self.name}` removes it"
             raise OvnlabError(f"what lab {self.name} was made from is lost", hint=hint)
-        raise UsageError(f"there is no lab {self.name}", hint=_existing_labs())
+        raise UsageError(f"unknown lab {self.name}", hint=_existing_labs())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -828,7 +828,7 @@ class Lab:
                 if node is None:
                     raise self.unknown_name(name)
                 if not node.chassis:
-                    raise UsageError(f"{name} is no chassis: it runs no ovn-controller")
+                    raise UsageError(f"{name} is not a chassis: it runs no ovn-controller")
             self.central()  # raises where the lab is down
             seen = self.look(topology)
             seen.require_rows()
@@ -1002,7 +1002,7 @@ def _is_central(topology: Topology, name: str) -> bool:
 
 def _existing_labs() -> str:
     names = [folder.name for folder in labs()]
-    return f"there is {', '.join(names)}" if names else "`ovnlab up` makes one"
+    return f"available: {', '.join(names)}" if names else "`ovnlab up` makes one"
 
 
 def find(name: str | None, reporter: Reporter) -> Lab:

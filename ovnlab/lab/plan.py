@@ -175,7 +175,7 @@ def _differences(topology: Topology, node: Node, seen: LabState, build: str) -> 
     state = seen.nodes[node.name]
     yield from _wrong_software(topology, node, state, build)
     if not node.chassis and "ovn-controller" in state.daemons:
-        yield "ovn-controller runs, and it is no chassis"
+        yield "ovn-controller runs, and it is not a chassis"
     if "ovsdb-server" in state.daemons:
         yield from _wrong_switch(topology, node, seen)
     yield from _wrong_databases(topology, node, state)

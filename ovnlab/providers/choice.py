@@ -80,7 +80,7 @@ PROVIDERS = (
 def provider_of(folder: LabFolder, topology: Topology | None, base: Base | None, reporter: Reporter) -> Provider:
     """Return the provider of a lab, by what it left in the lab's folder where its topology is lost.
 
-    Raises SurroundingsError where a package that it takes is not installed.
+    Raises HostRequirementError where a package that it takes is not installed.
     """
     kind = topology.provider if topology else _left(folder)
     spec = next(found for found in PROVIDERS if found.name == kind)

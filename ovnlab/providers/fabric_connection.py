@@ -144,7 +144,7 @@ class RootConnection(Connection):  # type: ignore[misc]  # Fabric ships no types
             except OSError as error:
                 return LoginRefused(f"{path} cannot be read: {error.strerror}", where=self.place)
             except (paramiko.SSHException, paramiko.UnknownKeyType, ValueError):  # type: ignore[attr-defined]  # not in its stubs
-                return LoginRefused(f"{path} is no private key", where=self.place)
+                return LoginRefused(f"{path} is not a private key", where=self.place)
         return None
 
     def _not_let_in(self) -> OvnlabError:

@@ -56,7 +56,7 @@ class RemoteBuildHost:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """Return distribution, architecture, compiler. Raises SurroundingsError where it has no compiler."""
+        """Return distribution, architecture, compiler. Raises HostRequirementError where it has no compiler."""
         return self._facts[:3]
 
     @property

@@ -467,7 +467,7 @@ def box_of(node: Node) -> Box:
     if not image.startswith("/"):
         if images.NAME.fullmatch(image):
             hint = f"ovnlab image build {image} --box"
-            raise OvnlabError(f"there is no box {image}", where=node.name, hint=hint)
+            raise OvnlabError(f"unknown box {image}", where=node.name, hint=hint)
         return Box(image)
     try:
         return Box(f"ovnlab-{Path(image).stem}-{images.identity(Path(image))}", Path(image).as_uri())

@@ -53,7 +53,7 @@ class BuildReporter(Protocol):
         """Report what a part of it is doing."""
 
     def note(self, text: str) -> None:
-        """Report something that the person should know and that is no error."""
+        """Report something that the person should know and that is not an error."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Builder:
     def obtain(self, software: Software) -> Artefact:
         """Return the build for that software, made where it is not there.
 
-        Raises CommandFailed with the first error of a build that fails, OvnlabError and SurroundingsError as `recipe`.
+        Raises CommandFailed with the first error of a failed build, OvnlabError and HostRequirementError as `recipe`.
         """
         for _ in range(ATTEMPTS - 1):
             try:

@@ -21,7 +21,7 @@ TIMEOUT = 30.0
 def download(url: str, path: Path, examine: Callable[[Path], None]) -> None:
     """Download a file, all of it or nothing; it gets its name after `examine` has raised nothing.
 
-    Raises SurroundingsError where the server is not reached, OvnlabError where it has no such file.
+    Raises HostRequirementError where the server is not reached, OvnlabError where it has no such file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     again = "see whether this machine reaches it"

@@ -211,7 +211,7 @@ def remove(name: str) -> None:
     """Remove an image. Raises UsageError where there is none of that name."""
     link = images_root() / "names" / name
     if not link.is_symlink():
-        raise UsageError(f"there is no image {name}", hint="`ovnlab image ls` lists them")
+        raise UsageError(f"unknown image {name}", hint="`ovnlab image ls` lists them")
     key = link.readlink().name
     link.unlink()
     if all(image.key != key for image in all_there()):
@@ -225,7 +225,7 @@ def build(
 
     Nodes that run one of `builds` find it there.
 
-    Raises UsageError for a name that cannot be one, SurroundingsError where this machine lacks what it takes, and
+    Raises UsageError for a name that cannot be one, HostRequirementError where this machine lacks what it takes, and
     CommandFailed with the end of what was printed.
     """
     require(name, box=box)

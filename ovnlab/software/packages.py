@@ -105,7 +105,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 def provide(kind: str, report: Report) -> Base:
     """Return the software of that kind, made where it is not there yet.
 
-    Raises SurroundingsError where it is not to be had.
+    Raises HostRequirementError where it is not to be had.
     """
     if kind == "system":
         return installed()
@@ -127,7 +127,7 @@ def cached(selection: Selection = RUNNING) -> Base | None:
 def tree(selection: Selection, report: Report) -> Base:
     """Return the tree of a selection, downloaded and unpacked where it is not there yet.
 
-    Raises SurroundingsError where it is not to be had.
+    Raises HostRequirementError where it is not to be had.
     """
     folder = selection.reference.parent
     found = cached(selection)
@@ -215,7 +215,7 @@ def _unpacked(folder: Path, selection: Selection, report: Report) -> Base:
 
 
 def require_apt(selection: Selection) -> None:
-    """Raise SurroundingsError where this machine has no tools to download packages with."""
+    """Raise HostRequirementError where this machine has no tools to download packages with."""
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             raise HostRequirementError(
@@ -236,7 +236,7 @@ def _require_room(scratch: Path) -> None:
 def download(scratch: Path, selection: Selection, report: Report) -> list[Path]:
     """Return the archives of packages, and of all that they need and this machine has not, below `scratch`.
 
-    Raises SurroundingsError where they cannot be had.
+    Raises HostRequirementError where they cannot be had.
     """
     for part in ("state/lists/partial", "cache/archives/partial"):
         (scratch / part).mkdir(parents=True)
@@ -340,7 +340,7 @@ def distribution() -> str:
 
 
 def installed() -> Base:
-    """Return what this machine has. Raises SurroundingsError where it is not there or too old."""
+    """Return what this machine has. Raises HostRequirementError where it is not there or too old."""
     path = os.pathsep.join(SEARCHED)
     missing = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     if missing:
@@ -371,7 +371,7 @@ def download_source(folder: Path, selection: Selection, report: Report) -> Path:
     """Return the one source package of a selection with the distribution's changes applied, as a tarball in `folder`.
 
     The package sources that apt is given are a copy of the machine's, with their source packages. Raises
-    SurroundingsError where it cannot be had.
+    HostRequirementError where it cannot be had.
     """
     if shutil.which("dpkg-source") is None:
         hint = f"apt-get install dpkg-dev, or {selection.otherwise}"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
 
 DEVELOPMENT = "90"
-"""The last number of what is no release: 3.7.90 is what comes after branch-3.7."""
+"""The last number of what is not a release: 3.7.90 is what comes after branch-3.7."""
 
 MATCHING = {
     "22.03": "2.17", "22.09": "3.0", "23.03": "3.1", "23.09": "3.2", "24.03": "3.3", "24.09": "3.4",
@@ -77,7 +77,7 @@ def repository_of(url: str) -> Path:
 def find(component: str, origin: Origin, context: Context, report: Report) -> SoftwareSource:
     """Return the source that an origin means just now, brought to this machine.
 
-    Raises OvnlabError where there is none, SurroundingsError where it cannot be had.
+    Raises OvnlabError where there is none, HostRequirementError where it cannot be had.
     """
     match origin.kind:
         case "git":
@@ -148,8 +148,8 @@ def _download(origin: Origin, path: Path) -> None:
 def _working_tree(component: str, origin: Origin) -> SoftwareSource:
     tree = Path(origin.place)
     if not any((tree / name).is_file() for name in ("configure.ac", "configure")):
-        problem = "has neither configure.ac nor configure" if tree.is_dir() else "is no folder"
-        raise OvnlabError(f"{problem}: it is no source of {component.upper()}", where=origin.place)
+        problem = "has neither configure.ac nor configure" if tree.is_dir() else "is not a folder"
+        raise OvnlabError(f"{problem}: it is not a source of {component.upper()}", where=origin.place)
     return SoftwareSource(component, origin, f"tree {working_tree.digest(tree)}", str(tree), tree=tree)
 
 
@@ -216,7 +216,7 @@ def _extract(source: SoftwareSource, archive: Path, into: Path) -> None:
                 member.mode |= 0o700 if member.isdir() else 0o600
                 tar.extract(member, scratch)
     except (*_DAMAGE, KeyError) as error:
-        raise OvnlabError(f"is no tarball that can be unpacked: {error}", where=where) from None
+        raise OvnlabError(f"is not a tarball that can be unpacked: {error}", where=where) from None
     inner = list(scratch.iterdir()) if scratch.exists() else []
     (inner[0] if len(inner) == 1 and inner[0].is_dir() else scratch).rename(into)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -235,11 +235,11 @@ def _members(where: str, archive: Path) -> list[tarfile.TarInfo]:
             while tar.fileobj and tar.fileobj.read(1 << 20):  # to its end, where its checksum is
                 pass
     except _DAMAGE as error:
-        raise OvnlabError(f"is no tarball that can be unpacked: {error}", where=where) from None
+        raise OvnlabError(f"is not a tarball that can be unpacked: {error}", where=where) from None
     except OSError as error:
         if error.errno is not None:
             raise
-        raise OvnlabError(f"is no tarball that can be unpacked: {error}", where=where) from None
+        raise OvnlabError(f"is not a tarball that can be unpacked: {error}", where=where) from None
     return members
 
 

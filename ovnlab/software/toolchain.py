@@ -66,7 +66,7 @@ def _context(tree: str, temporary: Path) -> ProcessContext:
 def obtain(temporary: Path, report: Report) -> tuple[ProcessContext, str]:
     """Return a context to build in, and what says which compiler it has. Temporary files go to `temporary`.
 
-    Raises SurroundingsError where this machine has no compiler, and no packages of one can be had.
+    Raises HostRequirementError where this machine has no compiler, and no packages of one can be had.
     """
     if missing():
         if odd := sorted(set(str(cache_root())) & set(':,\\"')):

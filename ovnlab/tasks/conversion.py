@@ -151,9 +151,9 @@ def _wrong(wanted: Any, atom: Any) -> str:
     shown = msgspec.json.encode(atom).decode()
     if name == "uuid":
         is_reference = isinstance(atom, list) and atom[:1] in (["uuid"], ["named-uuid"])
-        return "" if is_reference else f"{shown} is no reference to a row"
+        return "" if is_reference else f"{shown} is not a reference to a row"
     if not isinstance(atom, _TYPES[name]) or (name != "boolean" and isinstance(atom, bool)):
-        return f"{shown} is no {name}"
+        return f"{shown} is not {'an' if name == 'integer' else 'a'} {name}"
     allowed = base.get("enum")
     if allowed is not None:
         members = allowed[1] if isinstance(allowed, list) else [allowed]

@@ -38,7 +38,7 @@ def run_script(
 
     A `quick` script runs the same by whatever shell reads it.
     `where` names the node and the step in errors: CommandFailed with the end of what was printed, Timeout
-    after `timeout` seconds, SurroundingsError where the disk is full.
+    after `timeout` seconds, HostRequirementError where the disk is full.
     """
     try:
         result = context.run(

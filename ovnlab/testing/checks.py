@@ -48,7 +48,7 @@ def _node(found: Status, name: str) -> NodeStatus:
     """Return a node. Raises OvnlabError for a name that is not a node."""
     node = next((node for node in found.nodes if node.name == name), None)
     if node is None:
-        raise OvnlabError("is no node", where=name, hint=f"{', '.join(node.name for node in found.nodes)} are")
+        raise OvnlabError("is not a node", where=name, hint=f"{', '.join(node.name for node in found.nodes)} are")
     return node
 
 
@@ -109,7 +109,7 @@ def refused(lab: Lab, source: str, target: str, *, tcp: int) -> CheckResult:
 def _tried(lab: Lab, source: str, target: str, tcp: int | None, expect: str) -> CheckResult:
     """Check what becomes of packets alone; whether OVN means it so is for `as_intended`."""
     if tcp is not None and not 0 < tcp < 65536:
-        raise OvnlabError(f"{tcp} is no TCP port")
+        raise OvnlabError(f"{tcp} is not a TCP port")
     for name in (source, target):
         if not _is_address(name):
             lab.target(name)  # raises for what is not there, so that nobody takes a mistyped name for unreachable

@@ -99,13 +99,13 @@ def bracketed(ip: str) -> str:
 def parse_ip(text: str) -> str:
     """Return an IP address in its usual spelling. Raise ValueError for others, those with a zone (%eth0) included."""
     if "%" in text:
-        raise ValueError(f"{text!r} is no IP address")
+        raise ValueError(f"invalid IP address {text!r}")
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
         if "/" in text:
             raise ValueError(f"{text!r} must be an address without prefix length") from None
-        raise ValueError(f"{text!r} is no IP address") from None
+        raise ValueError(f"invalid IP address {text!r}") from None
 
 
 def parse_network(text: str) -> str:
@@ -115,7 +115,7 @@ def parse_network(text: str) -> str:
     except ValueError:
         meant = None
     if meant is None:
-        raise ValueError(f"{text!r} is no subnet such as 192.168.0.0/24")
+        raise ValueError(f"invalid subnet {text!r} such as 192.168.0.0/24")
     if "/" not in text:
         raise ValueError(f"{text!r} needs a prefix length, such as 192.168.0.0/24")
     if str(meant.network_address) != str(ipaddress.ip_address(text.partition("/")[0])):
@@ -132,7 +132,7 @@ def parse_interface(text: str) -> str:
             raise ValueError
         return str(ipaddress.ip_interface(text))
     except ValueError:
-        raise ValueError(f"{text!r} is no address with prefix length such as 192.168.0.1/24") from None
+        raise ValueError(f"invalid address with prefix length {text!r} such as 192.168.0.1/24") from None
 
 
 def is_ip(text: str) -> bool:
@@ -166,11 +166,11 @@ def with_length(ip: str, subnets: Iterable[str]) -> str:
 def parse_mac(text: str) -> str:
     """Return the MAC address of an interface in lower case. Raise ValueError for a multicast one, and for zeros."""
     if not MAC.fullmatch(text):
-        raise ValueError(f"{text!r} is no MAC address: six pairs of hex digits such as 0a:00:00:00:00:01")
+        raise ValueError(f"invalid MAC address {text!r}: six pairs of hex digits such as 0a:00:00:00:00:01")
     if int(text[:2], 16) & 1:
         raise ValueError(f"{text!r} is a multicast address (its first octet is odd): no interface can have it")
     if text == "00:00:00:00:00:00":
-        raise ValueError("a MAC address of zeros is no interface's")
+        raise ValueError("a MAC address of zeros is not an interface's")
     return text.lower()
 
 

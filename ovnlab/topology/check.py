@@ -419,7 +419,7 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
             yield from unknown((*at, "chassis"), port.chassis, "node", names.nodes)
             node = file.nodes.get(port.chassis)
             if node is not None and (not node.chassis or node.role == "host"):
-                yield (*at, "chassis"), f"{port.chassis} is no chassis: it runs no ovn-controller"
+                yield (*at, "chassis"), f"{port.chassis} is not a chassis: it runs no ovn-controller"
         if (
             port.mtu is not None
             and port.mtu < 1280
@@ -468,7 +468,7 @@ def _special_port(file: TopologyFile, where: Where, switch: Switch, port: Port, 
         yield from unknown((*where, "parent"), port.parent, "port", names.vms)
         parent = next((s.ports[port.parent] for s in file.logical.switches.values() if port.parent in s.ports), None)
         if parent is not None and (parent.parent or parent.type):
-            yield (*where, "parent"), f"{port.parent} is no fake VM that could have a VLAN device"
+            yield (*where, "parent"), f"{port.parent} is not a fake VM that could have a VLAN device"
         siblings = [p for s in file.logical.switches.values() for p in s.ports.items() if p[1].parent == port.parent]
         first = next(name for name, sibling in siblings if sibling.vlan == port.vlan)
         if first != where[-1]:
@@ -488,7 +488,7 @@ def _special_port(file: TopologyFile, where: Where, switch: Switch, port: Port, 
         yield from unknown((*where, "host"), port.host, "node", names.nodes)
         node = file.nodes.get(port.host)
         if node is not None and (node.role != "host" or switch.physical_network not in node.physical):
-            yield (*where, "host"), f"{port.host} is no host on {switch.physical_network or 'a physical network'}"
+            yield (*where, "host"), f"{port.host} is not a host on {switch.physical_network or 'a physical network'}"
         elif file.provider == "ssh" and port.mac is None:
             yield (*where, "host"), f"{port.host} is there already: the MAC address of its NIC must be given as mac"
 
@@ -513,7 +513,7 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
         for number, ip in enumerate(port.ip):
             place = (*at, "ip", number)
             if ip in port.ip[:number]:
-                yield place, f"{ip} stands here twice"
+                yield place, f"duplicate {ip}"
             if subnets:
                 yield from _address(place, ip_of(ip), subnets, name)
             meant = next((subnet for subnet in subnets if ipaddress.ip_interface(ip).ip in subnet), None)
@@ -523,7 +523,7 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
         for number, chassis in enumerate(port.gateway_chassis):
             yield from _gateway(file, (*at, "gateway_chassis", number), chassis, names)
             if chassis in port.gateway_chassis[:number]:
-                yield (*at, "gateway_chassis", number), f"{chassis} stands here twice"
+                yield (*at, "gateway_chassis", number), f"duplicate {chassis}"
         if port.ha_chassis_group is not None:
             at_group = (*at, "ha_chassis_group")
             yield from unknown(at_group, port.ha_chassis_group, "HA chassis group", names.ha_chassis_groups)
@@ -543,7 +543,7 @@ def _router(file: TopologyFile, where: Where, router: Router, names: _Names) -> 
                 yield at, f"{hop} is of another family than {route.prefix}"
             key = (route.prefix, hop, route.policy, route.route_table)
             if key in routes:
-                yield at, f"the route to {route.prefix} by {hop} stands here twice"
+                yield at, f"duplicate route to {route.prefix} by {hop}"
             routes.append(key)
         if route.port is not None:
             yield from unknown((*where, "routes", number, "port"), route.port, "port", router.ports)
@@ -555,7 +555,7 @@ def _gateway(file: TopologyFile, where: Where, name: str, names: _Names) -> Iter
     yield from unknown(where, name, "node", names.nodes)
     node = file.nodes.get(name)
     if node is not None and node.role != "gateway":
-        yield where, f"{name} is no gateway (`role: gateway`)"
+        yield where, f"{name} is not a gateway (`role: gateway`)"
 
 
 def _nat(
@@ -588,7 +588,7 @@ def _nat(
         if nat.type != "snat" and "/" in nat.logical:
             yield (*at, "logical"), f"{nat.type} needs a single address, not {nat.logical}"
         if (nat.type, nat.external, nat.logical) in seen:
-            yield at, "stands here twice"
+            yield at, "duplicate NAT rule"
         seen.append((nat.type, nat.external, nat.logical))
 
 
@@ -671,7 +671,7 @@ def _acls(file: TopologyFile, names: _Names) -> Iterator[Finding]:
             yield from unknown((*where, "port_group"), acl.port_group, "port group", names.port_groups)
         key = (acl.switch, acl.port_group, acl.direction, acl.priority, acl.match)
         if key in seen:
-            yield where, "the same rule stands here twice"
+            yield where, "duplicate rule"
         seen.append(key)
 
 
@@ -681,7 +681,7 @@ def _qos(file: TopologyFile, names: _Names) -> Iterator[Finding]:
         yield from unknown(("logical", "qos", number, "switch"), rule.switch, "switch", names.switches)
         key = (rule.switch, rule.direction, rule.priority, rule.match)
         if key in seen:
-            yield ("logical", "qos", number), "the same rule stands here twice"
+            yield ("logical", "qos", number), "duplicate rule"
         seen.append(key)
 
 

@@ -25,5 +25,5 @@ def read(path: str) -> bytes:
         reason = getattr(error, "strerror", None) or str(error)
         raise TopologyError(path, [Problem(0, 0, f"cannot be read: {reason}")]) from None
     if len(content) > LARGEST:
-        raise TopologyError(path, [Problem(0, 0, f"is larger than {LARGEST // 2**20} MiB, which is no topology")])
+        raise TopologyError(path, [Problem(0, 0, f"is larger than {LARGEST // 2**20} MiB, which is not a topology")])
     return content

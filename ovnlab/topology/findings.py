@@ -16,5 +16,5 @@ def unknown(where: Where, name: str, kind: str, known: Iterable[str]) -> Iterato
     if name in known:
         return
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known) or 'none'}"
-    yield where, f"there is no {kind} {name!r} ({hint})"
+    hint = f"did you mean {close[0]!r}?" if close else f"available: {', '.join(known) or 'none'}"
+    yield where, f"unknown {kind} {name!r} ({hint})"

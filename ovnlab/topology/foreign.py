@@ -32,7 +32,7 @@ TEXT = (
     (r"^\[(?!\s*\{)[\w.-]+\]\s*$", "an INI file", START),
     (r"^network:\s*$", "a netplan file", START),
 )
-"""What stands in a file that is no topology, what such a file is, and what to do instead."""
+"""What stands in a file that is not a topology, what such a file is, and what to do instead."""
 
 
 def kind_of(content: bytes) -> tuple[str, str] | None:

@@ -33,7 +33,7 @@ LEAST_MEMORY = 128
 
 
 def text(example: str, check: Callable[[str], str]) -> Any:
-    """A validator for text: refuses what is no text, then lets `check` return it in its usual form."""
+    """A validator for text: refuses what is not a text, then lets `check` return it in its usual form."""
 
     def validate(value: object) -> str:
         if not isinstance(value, str):
@@ -50,7 +50,7 @@ def _name(value: str) -> str:
     if len(value) > 63:
         raise ValueError(f"a name has at most 63 characters, this one has {len(value)}")
     if not NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is no name: letters, digits, '.', '_' and '-', a letter or digit first")
+        raise ValueError(f"invalid name {value!r}: letters, digits, '.', '_' and '-', a letter or digit first")
     return value
 
 
@@ -58,7 +58,7 @@ def _lab_name(value: str) -> str:
     if not 1 <= len(value) <= 32:
         raise ValueError(f"the name of a lab has 1 to 32 characters, this one has {len(value)}")
     if not LAB_NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is no name for a lab: lower-case letters, digits and '-', no '-' first")
+        raise ValueError(f"invalid name for a lab {value!r}: lower-case letters, digits and '-', no '-' first")
     return value
 
 
@@ -78,7 +78,7 @@ def _set_name(value: str) -> str:
 
 def _option_key(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.:-]+", value):
-        raise ValueError(f"{value!r} is no option: letters, digits, '.', ':', '_' and '-'")
+        raise ValueError(f"invalid option {value!r}: letters, digits, '.', ':', '_' and '-'")
     return value
 
 
@@ -92,7 +92,7 @@ def _ip_or_network(value: str) -> str:
 
 def _interface_name(value: str) -> str:
     if not NAME.fullmatch(value) or len(value) > 15:
-        raise ValueError(f"{value!r} is no interface name: at most 15 letters, digits, '.', '_' and '-'")
+        raise ValueError(f"invalid interface name {value!r}: at most 15 letters, digits, '.', '_' and '-'")
     return value
 
 
@@ -123,7 +123,7 @@ def _backend(value: str) -> str:
 
 def _memory(value: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]*[MG]", value):
-        raise ValueError(f"{value!r} is no amount of memory such as 512M or 2G")
+        raise ValueError(f"invalid amount of memory {value!r} such as 512M or 2G")
     return value
 
 
@@ -142,7 +142,7 @@ def _sha256(value: str) -> str:
 
 def _git_ref(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./@+-]*", value) or ".." in value:
-        raise ValueError(f"{value!r} is no branch, tag or commit")
+        raise ValueError(f"invalid branch, tag or commit {value!r}")
     return value
 
 
@@ -150,7 +150,7 @@ def _git_url(value: str) -> str:
     scheme = re.match(r"([A-Za-z0-9+.-]+)(::|://(?P<host>[^/]*))", value)
     odd = any(character.isspace() or scalars.is_control(character) for character in value)
     if value.startswith("-") or odd or (scheme and scheme[2].startswith("::")):
-        raise ValueError(f"{value!r} is no URL of a git repository")
+        raise ValueError(f"invalid URL of a git repository {value!r}")
     if scheme and (scheme[1] not in GIT_SCHEMES or (scheme["host"].rpartition("@")[2]).startswith("-")):
         raise ValueError(f"invalid URL {value!r}: expected {', '.join(GIT_SCHEMES)}, or a path")
     return value
@@ -243,7 +243,7 @@ def names_or_mapping(value: object) -> object:
     if len(names) != len(value):
         raise PydanticCustomError("names", "must be a list of names, or a mapping")
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise PydanticCustomError("names", "{name} stands here twice", {"name": repr(twice)})
+        raise PydanticCustomError("names", "duplicate {name}", {"name": repr(twice)})
     return dict.fromkeys(names)
 
 

@@ -50,7 +50,7 @@ class Loaded:
 def load(path: str, *, settings: Sequence[str] = (), name: str | None = None, provider: str | None = None) -> Loaded:
     """Return the topology in a file, with `--set KEY=VALUE` settings, a name and a provider put over it.
 
-    Raises TopologyError with every mistake, UsageError for a setting that is no KEY=VALUE.
+    Raises TopologyError with every mistake, UsageError for a setting that is not a KEY=VALUE.
     """
     return load_text(path, read(path), settings=settings, name=name, provider=provider)
 
@@ -111,7 +111,7 @@ def load_software(option: str, settings: Sequence[str], lab: resolved.Software) 
     words = [setting for setting in settings if "=" not in setting]
     if words and (len(settings) > 1 or words[0] not in ("packages", "system")):
         hint = "packages, system, or such as ovs.git=URL ovs.ref=v3.5.0, ovs.path=FOLDER, ovs.distro=true"
-        raise UsageError(f"{option} {' '.join(settings)}: is no software", hint=hint)
+        raise UsageError(f"{option} {' '.join(settings)}: unknown software", hint=hint)
     data: dict[object, object] = {"software": words[0]} if words else {"software": {}}
     source = Source(option, data, {}, {})
     if not words:

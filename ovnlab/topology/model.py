@@ -285,7 +285,7 @@ class Port(PortKeys):
     """A logical switch port, and the fake VM of the same name where it has neither type nor parent."""
 
     type: Literal["external", "virtual"] | None = None
-    """external is for a machine that is no chassis' VM (see host), virtual for an address that its parents
+    """external is for a machine that is not a chassis' VM (see host), virtual for an address that its parents
     share."""
     mac: Mac | None = None
     """Its MAC address; chosen and kept where nothing is said."""

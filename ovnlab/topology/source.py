@@ -64,7 +64,7 @@ class Source:
 
 
 def parse(path: str, content: bytes) -> Source:
-    """Parse YAML 1.2. Duplicate keys are collected as mistakes; what is no YAML raises TopologyError."""
+    """Parse YAML 1.2. Duplicate keys are collected as mistakes; what is not a YAML raises TopologyError."""
     text = _decode(path, content)
     try:
         return _parse(path, text)
@@ -182,7 +182,7 @@ class _Index:
             for key, value in node.value:
                 name = key.value if isinstance(key, ScalarNode) else "?"
                 if name in seen and name not in ("<<", "?"):
-                    message = f"{name!r} stands here twice; the first is in line {seen[name]}"
+                    message = f"duplicate {name!r}; the first is in line {seen[name]}"
                     self.mistakes.append(Problem(*_mark(key), message))
                 seen.setdefault(name, _mark(key)[0])
                 yield name, _mark(key), value

@@ -12,5 +12,5 @@ def unknown_name(topology: Topology, name: str) -> UsageError:
     import difflib  # noqa: PLC0415  for names that are mistyped
 
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
-    return UsageError(f"lab {topology.name} has no node or fake VM {name!r}", hint=hint)
+    hint = f"did you mean {close[0]}?" if close else f"available: {', '.join(known)}"
+    return UsageError(f"unknown node or fake VM {name!r} in lab {topology.name}", hint=hint)

@@ -218,11 +218,11 @@ def test_long_names(user_labs: Labs) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["vm7", "worker1"], "has no node or fake VM 'vm7'"),
-        (["vm1", "worker7"], "has no node or fake VM 'worker7'"),
+        (["vm7", "worker1"], "unknown node or fake VM 'vm7'"),
+        (["vm1", "worker7"], "unknown node or fake VM 'worker7'"),
         (["vm1"], "ovnlab bind VM NODE"),
         (["vm1=worker1", "vm1=worker2"], "named twice"),
-        (["new", "worker1", "--network", "network7"], "there is no logical switch 'network7'"),
+        (["new", "worker1", "--network", "network7"], "unknown logical switch 'network7'"),
         (
             ["new", "worker1", "--network", "network1", "--ip", "10.0.0.1"],
             "10.0.0.1 is outside 192.168.0.0/24",
@@ -231,8 +231,8 @@ def test_long_names(user_labs: Labs) -> None:
             ["new", "worker1", "--network", "network1", "--ip", "192.168.0.11"],
             "192.168.0.11 is in use by vm1",
         ),
-        (["new", "worker1", "--network", "network1", "--ip", "nonsense"], "is no IP address"),
-        (["new", "worker1", "--network", "network1", "--mac", "01:00:00:00:00:01"], "is no MAC address"),
+        (["new", "worker1", "--network", "network1", "--ip", "nonsense"], "invalid IP address"),
+        (["new", "worker1", "--network", "network1", "--mac", "01:00:00:00:00:01"], "invalid MAC address"),
         (
             ["new", "worker1", "--network", "network1", "--mac", "40:44:00:00:00:01"],
             "40:44:00:00:00:01 is in use by vm1",

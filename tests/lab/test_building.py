@@ -246,7 +246,7 @@ def test_a_download_that_breaks_off_is_not_kept(user_labs: Labs, ovs: Path) -> N
         software = f"{{ovs: {{tarball: 'http://127.0.0.1:{server.server_port}/ovs.tar.gz'}}}}"
         try:
             assert f"ended after {len(content) // 2} of {len(content)} bytes" in failing(user_labs, software, expect=3)
-            assert "is no tarball that can be unpacked" in failing(user_labs, software)
+            assert "is not a tarball that can be unpacked" in failing(user_labs, software)
             assert says(built(user_labs, software), "sbin/toy-switch").startswith("hello")
         finally:
             server.shutdown()
@@ -255,9 +255,9 @@ def test_a_download_that_breaks_off_is_not_kept(user_labs: Labs, ovs: Path) -> N
     damaged = bytearray(content)
     damaged[len(damaged) // 2] ^= 0xFF
     (user_labs.scratch / "damaged.tar.gz").write_bytes(damaged)
-    assert "is no tarball that can be unpacked" in failing(user_labs, "{ovs: {tarball: damaged.tar.gz}}")
+    assert "is not a tarball that can be unpacked" in failing(user_labs, "{ovs: {tarball: damaged.tar.gz}}")
     (user_labs.scratch / "short.tar.gz").write_bytes(content[:-100])
-    assert "is no tarball that can be unpacked" in failing(user_labs, "{ovs: {tarball: short.tar.gz}}")
+    assert "is not a tarball that can be unpacked" in failing(user_labs, "{ovs: {tarball: short.tar.gz}}")
 
 
 def test_a_ref_that_does_not_exist(user_labs: Labs, ovs: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_ref_that_does_not_exist(user_labs: Labs, ovs: Path) -> None:
     own(user_labs, ovs)
     for ref in ("v9.9", "0123456789", "0" * 40):
         said = failing(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: '{ref}'}}}}")
-        assert f"there is no branch, tag or commit {ref} in file://{ovs}" in said
+        assert f"there invalid branch, tag or commit {ref} in file://{ovs}" in said
 
 
 def test_a_host_that_is_not_reached(user_labs: Labs) -> None:
@@ -332,11 +332,11 @@ def test_what_is_no_source(user_labs: Labs) -> None:
     (user_labs.scratch / "empty").mkdir()
     with tarfile.open(user_labs.scratch / "other.tar", "w") as tar:
         tar.addfile(member("other/README"))
-    assert "is no tarball that can be unpacked" in failing(user_labs, "{ovs: {tarball: text.tar.gz}}")
+    assert "is not a tarball that can be unpacked" in failing(user_labs, "{ovs: {tarball: text.tar.gz}}")
     assert "has neither configure.ac nor configure" in failing(user_labs, "{ovs: {tarball: other.tar}}")
     assert "No such file" in failing(user_labs, "{ovs: {tarball: missing.tar}}")
     assert "has neither configure.ac nor configure" in failing(user_labs, "{ovs: {path: empty}}")
-    assert "is no folder" in failing(user_labs, "{ovs: {path: missing}}")
+    assert "is not a folder" in failing(user_labs, "{ovs: {path: missing}}")
 
 
 def test_the_distributions_source_of_ovn(user_labs: Labs) -> None:
@@ -496,7 +496,7 @@ def test_a_working_tree_is_read_and_never_written_to(user_labs: Labs, ovs: Path)
     assert says(second, "sbin/toy-switch") == "hello there from openvswitch 3.1.9"
     assert compiled(newest_log(user_labs, "ovs-")) == ["vswitchd/toy-switch.o"]
     assert first["key"] != second["key"]
-    # A date alone is no change; what was before is there still.
+    # A date alone is not a change; what was before is there still.
     os.utime(source)
     assert built(user_labs, f"{{ovs: {{path: {ovs}}}}}")["key"] == second["key"]
     source.write_text(source.read_text().replace("%s there from", "%s from"))

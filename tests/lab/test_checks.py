@@ -58,7 +58,7 @@ def test_all_of_a_lab_is_looked_at_and_every_pair_is_tried_twice(labs: Labs) -> 
     assert "ovn-controller runs on worker2" in titles
     assert "worker1 has a tunnel to worker2" in titles
     assert any(title.startswith("1442 bytes from worker1 to worker2") for title in titles)
-    assert not any("central is registered" in title for title in titles)  # it is no chassis
+    assert not any("central is registered" in title for title in titles)  # it is not a chassis
     tried = pairs(found)
     assert len(tried) == 12
     for (source, target), pair in tried.items():
@@ -271,7 +271,7 @@ def test_answers_that_cannot_be_traced_are_no_failures(user_labs: Labs) -> None:
     words = ["acl-add", "network1", "to-lport", "900", 'outport == "vm1" && tcp', "drop"]
     user_labs.run("nbctl", "--wait=hv", *words)
     found = user_labs.json("test", expect=4)
-    # The file says that host1 answers, which it does not: that is no word about OVN. Of vm2 the answer is traced.
+    # The file says that host1 answers, which it does not: that is not a word about OVN. Of vm2 the answer is traced.
     failed = {one["target"]: one for one in found["checks"] if not one["ok"]}
     assert failed.keys() == {"10.0.0.48", "vm2"}
     assert failed["10.0.0.48"]["intended"] == "delivered"

@@ -122,11 +122,11 @@ def test_status_needs_none_of_the_tools_where_a_socket_answers(labs: Labs) -> No
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["exec", "worker9", "--", "true"], 2, "has no node or fake VM 'worker9'"),
+        (["exec", "worker9", "--", "true"], 2, "unknown node or fake VM 'worker9'"),
         (["exec", "wroker1", "--", "true"], 2, "did you mean worker1?"),
-        (["vsctl", "vm1", "show"], 2, "has no node or fake VM 'vm1'"),
+        (["vsctl", "vm1", "show"], 2, "unknown node or fake VM 'vm1'"),
         (["ping", "vm1", "192.168.0.250", "-c", "1"], 4, "did not answer"),
-        (["ping", "vm1", "nobody"], 2, "has no node or fake VM 'nobody'"),
+        (["ping", "vm1", "nobody"], 2, "unknown node or fake VM 'nobody'"),
         (["status", "--lab", "nowhere"], 2, "there is no lab nowhere"),
         (["status", "--lab", "../x"], 2, "cannot be the name of a lab"),
         (["down", "../x"], 2, "cannot be the name of a lab"),
@@ -134,7 +134,7 @@ def test_status_needs_none_of_the_tools_where_a_socket_answers(labs: Labs) -> No
         (["up", "routed", "--set", "x"], 2, "must be KEY=VALUE"),
         (["up", "routed", "--exit-code"], 2, "--exit-code goes with --dry-run"),
         (["up", "routed", "--provider", "libvirt"], 2, "lab routed is on provider local, and cannot move to libvirt"),
-        (["render", "routed", "--only", "("], 2, "is no regular expression"),
+        (["render", "routed", "--only", "("], 2, "invalid regular expression"),
         (["logs", "worker1", "no-such-daemon"], 1, "there are logs of"),
         (["logs", "../.."], 1, "there are no such logs"),
         (["nonsense"], 2, "ovnlab: unknown command 'nonsense'\n  → ovnlab --help lists them\n"),

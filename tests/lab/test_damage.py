@@ -145,7 +145,7 @@ def test_a_cluster_of_which_too_little_is_left_says_what_to_do(user_labs: Labs) 
     for central in ("central1", "central2"):
         _empty(nodes / central / "lib/ovn/ovnnb_db.db")
     said = user_labs.run("up", "raft", expect=1).stderr
-    assert "the Northbound database is damaged on central1, central2, and central3 is no majority" in said
+    assert "the Northbound database is damaged on central1, central2, and central3 is not a majority" in said
     assert "`ovnlab down`" in said
     user_labs.run("down")
     user_labs.run("up", "raft")

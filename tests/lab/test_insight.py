@@ -251,7 +251,7 @@ def test_what_is_no_bundle_is_refused(user_labs: Labs) -> None:
         path.write_bytes(content)
         assert "bundle" in user_labs.run("explain", "vm1", "--bundle", str(path), expect=1).stderr
     subprocess.run(["tar", "-czf", path, "-C", "/", "etc/hostname"], check=True, capture_output=True)
-    assert "is no bundle" in user_labs.run("explain", "vm1", "--bundle", str(path), expect=1).stderr
+    assert "is not a bundle" in user_labs.run("explain", "vm1", "--bundle", str(path), expect=1).stderr
     assert "No such file" in user_labs.run("explain", "vm1", "--bundle", "/nowhere", expect=1).stderr
 
 

@@ -390,9 +390,9 @@ def test_what_upgrade_refuses(user_labs: Labs) -> None:
         (("--software", "packages"), 2, "say which nodes, or --all"),
         ((node, "--all", "--software", "packages"), 2, "say which nodes, or --all"),
         (("nobody", "--software", "packages"), 2, "has no node 'nobody'"),
-        ((node, "--software", "latest"), 2, "is no software"),
+        ((node, "--software", "latest"), 2, "unknown software"),
         ((node, "--software", "ovs.pth=x"), 2, "unknown key 'pth'"),
-        ((node, "--software", "ovs.path=/nowhere"), 1, "is no folder"),
+        ((node, "--software", "ovs.path=/nowhere"), 1, "is not a folder"),
         ((node, "--software", "packages", "--traffic", "vm1"), 2, "invalid traffic"),
         ((node, "--software", "packages", "--traffic", "vm1,vm9"), 2, "vm9"),
     ):

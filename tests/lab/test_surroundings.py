@@ -20,7 +20,7 @@ SINGLE = "name: one\nnodes: {central: {role: central}}\n"
 IN_PRIVATE = ["unshare", "--mount", "--propagation=private", "sh", "-c"]
 
 
-# Of OVS and OVN that this machine has installed, the programs are hidden; what is no program is not found.
+# Of OVS and OVN that this machine has installed, the programs are hidden; what is not a program is not found.
 NOT_INSTALLED = (
     "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; for program in ovsdb-server ovs-vswitchd ovs-vsctl ovn-northd ovn-controller ovn-nbctl ovn-sbctl; do"
     ' for path in $(which -a "$program"); do mount --bind /dev/null "$(readlink -f "$path")"; done; done'

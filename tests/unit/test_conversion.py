@@ -22,8 +22,8 @@ def string(**limits: Any) -> dict[str, Any]:
     ("kind", "value", "reason"),
     [
         ("string", "x", ""),
-        ("string", 5, "5 is no string"),
-        ("integer", True, "true is no integer"),
+        ("string", 5, "5 is not a string"),
+        ("integer", True, "true is not an integer"),
         ("boolean", True, ""),
         ("real", 1, ""),
         (string(enum=["set", ["a", "b"]]), "b", ""),
@@ -37,9 +37,9 @@ def string(**limits: Any) -> dict[str, Any]:
         ({"key": "string", "min": 1, "max": 1}, ["set", []], "must have a value"),
         ({"key": "string", "value": "string", "min": 0, "max": "unlimited"}, ["map", [["k", "v"]]], ""),
         ({"key": "string", "value": "string", "min": 0, "max": "unlimited"}, "k", "must be a map"),
-        ({"key": "string", "value": "integer", "min": 0, "max": 9}, ["map", [["k", "v"]]], '"v" is no integer'),
+        ({"key": "string", "value": "integer", "min": 0, "max": 9}, ["map", [["k", "v"]]], '"v" is not an integer'),
         ({"key": {"type": "uuid", "refTable": "T"}}, ["uuid", "6c1f0bfa"], ""),
-        ({"key": {"type": "uuid", "refTable": "T"}}, "x", '"x" is no reference to a row'),
+        ({"key": {"type": "uuid", "refTable": "T"}}, "x", '"x" is not a reference to a row'),
     ],
 )
 def test_a_value_is_an_obstacle_where_its_new_type_does_not_allow_it(kind: Any, value: Any, reason: str) -> None:

@@ -242,6 +242,6 @@ def test_nothing_of_a_bundle_gets_outside(tmp_path: Path) -> None:
     path = tmp_path / "in" / "b.tar.gz"
     path.parent.mkdir()
     path.write_bytes(packed.getvalue())
-    assert "is no bundle" in refusal(path)
+    assert "is not a bundle" in refusal(path)
     assert not (tmp_path / "out").exists()
     assert not Path("/tmp/ovnlab-out").exists()

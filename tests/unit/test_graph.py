@@ -597,7 +597,7 @@ def test_without_a_file_it_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
     ("words", "problem"),
     [
         (["gateway", "--format", "png"], "must be svg, mermaid or dot"),
-        (["gateway", "-o", "a.png"], "is no format"),
+        (["gateway", "-o", "a.png"], "is not a format"),
         (["gateway", "-o", "a.svg", "--format", "dot"], "is a name for svg"),
         (["gateway", "--view", "all"], "must be physical, logical or both"),
         (["gateway", "--lab", "x"], "either of a file or of --lab"),

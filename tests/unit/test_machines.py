@@ -63,7 +63,7 @@ def test_what_a_node_does_not_say_is_as_all_machines_have_it() -> None:
     assert (worker.memory, worker.cpus, worker.disks) == (2048, 2, (1024,))
     assert central.image == str(Path("disk.qcow2").absolute())
     assert worker.image == "other"
-    assert topology(NODES).nodes[0].machine.address == "", "a local node is no machine"
+    assert topology(NODES).nodes[0].machine.address == "", "a local node is not a machine"
 
 
 @pytest.mark.parametrize(
@@ -184,12 +184,16 @@ def test_what_would_cut_a_host_off_is_refused(node: str) -> None:
     ("node", "port", "said"),
     [
         ("nics: {other: ens4}", "mac: '02:00:00:00:00:01'", "g is not on other by `physical`"),
-        ("nics: {outsid: ens4}", "mac: '02:00:00:00:00:01'", "no physical network 'outsid' (did you mean 'outside'?)"),
+        (
+            "nics: {outsid: ens4}",
+            "mac: '02:00:00:00:00:01'",
+            "unknown physical network 'outsid' (did you mean 'outside'?)",
+        ),
         ("nics: {outside: ens4}", "host: h", "h is there already: the MAC address of its NIC must be given as mac"),
         (
             "nics: {outside: an-interface-name}",
             "mac: '02:00:00:00:00:01'",
-            "is no interface name",
+            "invalid interface name",
         ),
     ],
 )
@@ -205,7 +209,7 @@ def test_which_nic_of_a_host_is_on_a_physical_network_is_not_guessed() -> None:
         topology(text.replace(", nics: {outside: ens4}", ""))
     with pytest.raises(TopologyError, match="ens4 of h is on outside already, and cannot be on other as well"):
         topology(text.replace("physical: [outside]", "physical: [outside, other], nics: {other: ens4}"))
-    with pytest.raises(TopologyError, match=r"3:\d+: there is no physical network 'outsid' \(did you mean 'outside'"):
+    with pytest.raises(TopologyError, match=r"3:\d+: unknown physical network 'outsid' \(did you mean 'outside'"):
         topology(text.replace("nics: {outside: ens4}", "nics: {outsid: ens4}"))
     # The NICs of other kinds of machines are made, and the file may say those of hosts all the same.
     assert topology(text.replace("provider: ssh", "provider: libvirt")).nodes[1].nics[0].device == "eth2"
@@ -215,7 +219,7 @@ def test_which_nic_of_a_host_is_on_a_physical_network_is_not_guessed() -> None:
     ("text", "said"),
     [
         ("", "local nodes are on this machine, which builds by itself"),
-        ("provider: libvirt\n", "there is no node 'worker9' (did you mean 'worker1'?)"),
+        ("provider: libvirt\n", "unknown node 'worker9' (did you mean 'worker1'?)"),
     ],
 )
 def test_where_software_can_be_built(text: str, said: str) -> None:
@@ -385,7 +389,7 @@ def private_key(kind: serialization.PrivateFormat, password: bytes = b"") -> byt
         (private_key(OPENSSH), "cannot be reached by SSH: "),
         (private_key(OPENSSH, b"secret"), "cannot be reached by SSH: "),
         (private_key(PEM, b"secret"), "cannot be reached by SSH: "),
-        (b"no key", "/key is no private key"),
+        (b"no key", "/key is not a private key"),
         (None, "/key cannot be read: No such file or directory"),
     ],
     ids=["plain", "encrypted", "encrypted-pem", "none", "missing"],

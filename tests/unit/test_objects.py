@@ -32,7 +32,7 @@ BINDING = "static_mac_bindings: [%s]"
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (BINDING % '{port: c, ip: 10.1.0.9, mac: "0a:00:00:00:00:01"}', "there is no port 'c' (there is a, b)"),
+        (BINDING % '{port: c, ip: 10.1.0.9, mac: "0a:00:00:00:00:01"}', "unknown port 'c' (available: a, b)"),
         (BINDING % '{port: a, ip: 10.2.0.9, mac: "0a:00:00:00:00:01"}', "10.2.0.9 is in no network of r on a"),
         (BINDING % "{port: a, ip: 10.1.0.9}", "'mac' is missing in logical.routers.r.static_mac_bindings.0"),
         (
@@ -53,10 +53,10 @@ BINDING = "static_mac_bindings: [%s]"
             "duplicate policy: priority 1 and this match",
         ),
         ("discards: [10.9.0.0/24, 10.9.0.0/24]", "duplicate prefix 10.9.0.0/24"),
-        ("copp: c", "there is no protection 'c' (there is none)"),
+        ("copp: c", "unknown protection 'c' (available: none)"),
         (
             "routes: [{prefix: 0.0.0.0/0, nexthop: 10.1.0.9}, {prefix: 0.0.0.0/0, nexthop: 10.1.0.9}]",
-            "the route to 0.0.0.0/0 by 10.1.0.9 stands here twice",
+            "duplicate route to 0.0.0.0/0 by 10.1.0.9",
         ),
         (
             "chassis: g1, nat: [{type: snat, external: 10.2.0.1, logical: 10.1.0.0/24, stateless: true}]",
@@ -68,7 +68,7 @@ BINDING = "static_mac_bindings: [%s]"
         ),
         (
             "chassis: g1, nat: [{type: snat, external: 10.2.0.1, logical: 10.1.0.0/24, allowed: x}]",
-            "there is no address set 'x' (there is none)",
+            "unknown address set 'x' (available: none)",
         ),
         (
             "chassis: g1, nat: [{type: snat, external: 10.2.0.1, logical: 10.1.0.0/24, gateway_port: a}]",
@@ -86,13 +86,13 @@ SWITCH = "    c: {subnet: 10.3.0.0/24, ports: {vm3: {%s}}, %s}\n"
 @pytest.mark.parametrize(
     ("port", "switch", "message"),
     [
-        ("mirrors: m", "", "there is no mirror 'm' (there is none)"),
+        ("mirrors: m", "", "unknown mirror 'm' (available: none)"),
         ("allowed_addresses: 10.3.0.9", "", "allowed_addresses goes with port_security: true"),
         ("activation: rarp, requested_chassis: w1", "", "activation goes with several requested_chassis"),
-        ("requested_chassis: w2", "", "there is no node 'w2' (there is central, w1, g1, g2)"),
-        ("addresses: [nowhere]", "", "'nowhere' is no IP address"),
+        ("requested_chassis: w2", "", "unknown node 'w2' (available: central, w1, g1, g2)"),
+        ("addresses: [nowhere]", "", "invalid IP address 'nowhere'"),
         ("", "dns_reverse: true", "c has no dns whose addresses could be resolved"),
-        ("", "forwarding_groups: {g: {vip: 10.3.0.9, ports: vm9}}", "there is no port 'vm9' (did you mean 'vm3'?)"),
+        ("", "forwarding_groups: {g: {vip: 10.3.0.9, ports: vm9}}", "unknown port 'vm9' (did you mean 'vm3'?)"),
     ],
 )
 def test_what_a_switch_cannot_have_is_refused_with_its_line(port: str, switch: str, message: str) -> None:
@@ -103,19 +103,19 @@ def test_what_a_switch_cannot_have_is_refused_with_its_line(port: str, switch: s
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("copp: {c: {arp: m}}", "there is no meter 'm' (there is none)"),
+        ("copp: {c: {arp: m}}", "unknown meter 'm' (available: none)"),
         ("meters: {m: {rate: 0}}", "rate: must be greater than or equal to 1"),
         ("mirrors: {m: {sink: x}}", "sink: "),
         (
             "acls: [{switch: a, direction: to-lport, priority: 1, match: ip4, action: drop, meter: m, log: true}]",
-            "there is no meter 'm'",
+            "unknown meter 'm'",
         ),
         (
             "acls: [{switch: a, direction: to-lport, priority: 1, match: ip4, action: drop, label: 7}]",
             "label goes with action: allow-related",
         ),
-        ("load_balancer_groups: {g: {switches: [x]}}", "there is no switch 'x'"),
-        ("template_variables: {x: {vip: '1'}}", "there is no node 'x'"),
+        ("load_balancer_groups: {g: {switches: [x]}}", "unknown switch 'x'"),
+        ("template_variables: {x: {vip: '1'}}", "unknown node 'x'"),
         (
             'load_balancers: {l: {vip: "10.9.0.1:80", backends: "10.1.0.11:80", vips: {"10.9.0.1:80": "10.1.0.11:80"}}}',
             "duplicate VIP 10.9.0.1:80",

@@ -338,7 +338,7 @@ def test_keys_that_do_not_fit(there: Hosts) -> None:
     assert "shows another host key than the one that is known" in known
     none = said(c1=f", key: {labs.scratch}/nowhere", w1=f", key: {empty}")
     assert f"{labs.scratch}/nowhere cannot be read: No such file or directory" in none
-    assert f"{empty} is no private key" in none
+    assert f"{empty} is not a private key" in none
     assert "ssh-keyscan -p 22" in said(c1=f", known_hosts: {empty}")
     assert f"does not let root in with {other}" in said(c1=f", key: {other}")
 

@@ -92,7 +92,9 @@ def _language(form: str | None, into: str | None) -> str:
     suffix = Path(into).suffix.lower()
     meant = SUFFIXES.get(suffix)
     if form is None and meant is None:
-        raise UsageError(f"-o {into}: what it ends in is no format", hint=f"one of {', '.join(SUFFIXES)}, or --format")
+        raise UsageError(
+            f"-o {into}: what it ends in is not a format", hint=f"one of {', '.join(SUFFIXES)}, or --format"
+        )
     if form is not None and meant is not None and form != meant:
         raise UsageError(f"-o {into} is a name for {meant}, and --format is {form}", hint="leave one of the two out")
     return form or meant or "svg"

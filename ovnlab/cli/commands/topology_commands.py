@@ -128,7 +128,7 @@ def render(
     try:
         wanted = re.compile(only or "")
     except re.error as problem:
-        raise UsageError(f"--only {only}: is no regular expression: {problem}") from None
+        raise UsageError(f"--only {only}: invalid regular expression: {problem}") from None
     scripts = [
         (title, text)
         for title, text in Lab(loaded.topology.name, NoProgress()).render(loaded.topology)

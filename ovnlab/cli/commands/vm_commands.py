@@ -132,7 +132,7 @@ def _check_address(option: str, text: str) -> None:
             parse_ip(text)
     except ValueError:
         kind = "IP address" if option == "--ip" else "MAC address of an interface"
-        raise UsageError(f"{option} {text}: is no {kind}") from None
+        raise UsageError(f"{option} {text}: expected {kind}") from None
 
 
 @click.command("unbind")

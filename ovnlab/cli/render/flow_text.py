@@ -39,9 +39,9 @@ def _check(seen: LabView, node: str, which: Filter) -> None:
     if found is None:
         raise unknown_name(seen.topology, node)
     if not found.chassis:
-        raise UsageError(f"{node} is no chassis: it has no br-int")
+        raise UsageError(f"{node} is not a chassis: it has no br-int")
     if which.port and which.port not in seen.zone_of(node).names.ports:
-        raise UsageError(f"there is no logical port {which.port!r}", hint="`ovnlab sbctl list Port_Binding` has all")
+        raise UsageError(f"unknown logical port {which.port!r}", hint="`ovnlab sbctl list Port_Binding` has all")
 
 
 def _show(seen: LabView, node: str, which: Filter, *, json: bool, following: bool) -> None:
@@ -49,7 +49,7 @@ def _show(seen: LabView, node: str, which: Filter, *, json: bool, following: boo
     formatter = FlowFormatter(seen, node, found)
     if which.table and not any(which.table in (str(t), *name.split(", ")) for t, name in formatter.tables.items()):
         names = sorted({part for name in formatter.tables.values() for part in name.split(", ") if part})
-        raise UsageError(f"there is no table {which.table!r}", hint=f"there is {', '.join(names)}")
+        raise UsageError(f"unknown table {which.table!r}", hint=f"available: {', '.join(names)}")
     wanted = formatter.wanted(found, which)
     if json and following:
         output.object_line(node=node, flows=[_object(formatter.describe(flow)) for flow in wanted])

@@ -20,7 +20,7 @@ def _describe(lab: Lab, request: Request) -> Fault:
     if state != "off":
         raise UsageError(f"invalid state {state!r}: expected off", hint="`ovnlab heal` turns it on again")
     if not node.chassis or device != "eth1":
-        raise UsageError("sends no BFD: it is no chassis", where=name)
+        raise UsageError("sends no BFD: it is not a chassis", where=name)
     rule = replace(LinkRule(node.name, device), loss=1.0, bfd=True)
     return Fault(
         0,

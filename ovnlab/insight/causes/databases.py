@@ -77,7 +77,7 @@ def _cluster(snapshot: LabSnapshot, zone: str, kind: str) -> Iterator[Finding]:
             yield Finding(
                 "cluster-member-gone",
                 f"{KINDS[kind]} database on {name}",
-                "is no working member of its cluster",
+                "is not a working member of its cluster",
                 (f"{name} does not tell of the cluster; the others: {'; '.join(told)}",),
                 "ovnlab up",
                 keys=keys,

@@ -72,7 +72,7 @@ def _encap_ip(node: Node, seen: NodeSnapshot, others: list[NodeSnapshot]) -> Ite
     if same:
         problem += f", which is that of {', '.join(same)} as well"
     elif own and addresses and own not in addresses:
-        problem += f", which is no address of {node.name}: tunnels to it end nowhere"
+        problem += f", which is not an address of {node.name}: tunnels to it end nowhere"
     effects = _tunnels(node.name) + tuple(key for name in same for key in _tunnels(name))
     yield Finding(
         "encap-ip",
@@ -169,7 +169,7 @@ def _strangers(snapshot: LabSnapshot) -> Iterator[Finding]:
             yield Finding(
                 "chassis-stale",
                 f"chassis {encap.chassis}",
-                f"is no node of the lab, and has the encap IP {encap.ip} of {nodes[encap.ip]}",
+                f"is not a node of the lab, and has the encap IP {encap.ip} of {nodes[encap.ip]}",
                 (f"Chassis {encap.chassis}, Encap {encap.type} {encap.ip}",),
                 f"ovnlab sbctl chassis-del {encap.chassis}",
                 certainty=LIKELY,
@@ -182,7 +182,7 @@ CAUSE = Cause(
     name="identity",
     title="A chassis that is not who it should be",
     reads="Open_vSwitch external_ids of each node against the file and against one another; Chassis and Encap",
-    certainty="certain; a chassis that is no node: likely",
+    certainty="certain; a chassis that is not a node: likely",
     explains="tunnels that are missing, chassis that are not registered, pairs through the chassis",
     remedy="ovnlab up",
     find=_find,

@@ -99,9 +99,7 @@ def boot_of(node: Node, report: Callable[[str], None]) -> Boot:
     machine = node.machine
     own = images.find(machine.image) if "/" not in machine.image else None
     if own is None and "/" not in machine.image:
-        raise OvnlabError(
-            f"there is no image {machine.image}", where=node.name, hint=f"ovnlab image build {machine.image}"
-        )
+        raise OvnlabError(f"unknown image {machine.image}", where=node.name, hint=f"ovnlab image build {machine.image}")
     if "://" in machine.image:
         disk = images.fetch(machine.image, machine.sha256, report)
     else:

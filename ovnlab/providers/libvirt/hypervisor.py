@@ -34,7 +34,7 @@ class Hypervisor:
 
     @cached_property
     def connection(self) -> Any:
-        """Open for as long as this process lives. Raises SurroundingsError that says what to do."""
+        """Open for as long as this process lives. Raises HostRequirementError that says what to do."""
         libvirt.registerErrorHandler(lambda *_: None, None)  # it would print them
         try:
             return libvirt.open(self.uri)

@@ -302,7 +302,7 @@ class LibvirtProvider:
             except libvirt.libvirtError:
                 if name != "default":
                     hint = f"virsh -c {uri} pool-list --all lists those that are there"
-                    raise OvnlabError(f"there is no storage pool {name}", where=uri, hint=hint) from None
+                    raise OvnlabError(f"unknown storage pool {name}", where=uri, hint=hint) from None
                 path = "/var/lib/libvirt/images"
                 if uri.endswith("/session"):
                     path = str(cache_root() / "pool")
@@ -696,7 +696,7 @@ class LibvirtProvider:
         domains = [(name, domain) for name, domain, _ in self._domains()]
         for name, domain in domains:
             if snapshot not in domain.snapshotListNames():
-                hint = f"there is {', '.join(self.snapshots()) or 'none'}"
+                hint = f"available: {', '.join(self.snapshots()) or 'none'}"
                 raise UsageError(f"{name} has no snapshot {snapshot}", hint=hint)
 
         def revert(item: tuple[str, Any]) -> None:
