@@ -33,6 +33,7 @@ COMMANDS = {
     "doctor_command": ("doctor",),
     "prune_command": ("prune",),
     "podman_command": ("podman-shim",),
+    "upstream_command": ("upstream",),
 }
 """The modules of ovnlab.cli.commands and the names of their commands, in the order of the help."""
 

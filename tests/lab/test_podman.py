@@ -94,6 +94,48 @@ def test_everything_is_started_anew_under_a_lab_and_loses_no_packet(podman: Podm
     assert podman.labs.json("status")["state"] == "up"
 
 
+def test_an_installed_podman_enters_nodes_that_are_prepared_for_the_tests(user_labs: Labs) -> None:
+    user_labs.run("up", "3node")
+    folder = user_labs.scratch / "shim"
+    user_labs.run("podman-shim", "--install", str(folder))
+
+    def podman(*words: str) -> str:
+        command = [*user_labs.account.prefix, str(folder / "podman"), *words]
+        done = subprocess.run(
+            command, env=user_labs.environment, cwd=user_labs.scratch, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    user_labs.run("nbctl", "ls-add", "sw0", "--", "lsp-add", "sw0", "p1", "--", "lsp-add", "sw0", "p2")
+    for number in (1, 2):
+        mac = f"50:54:00:00:00:0{number}"
+        user_labs.run("nbctl", "lsp-set-addresses", f"p{number}", f"{mac} 10.1.0.{number}")
+        words = (f"p{number}", f"p{number}", mac, "1400", f"10.1.0.{number}", "24", "10.1.0.254", f"1000::{number}/64")
+        podman("exec", f"worker{number}", "/data/create_fake_vm.sh", *words)
+    user_labs.run("nbctl", "--timeout=30", "--wait=hv", "sync")
+    ping = ("exec", "worker1", "ip", "netns", "exec", "p1", "ping", "-q", "-c", "3", "-i", "0.3", "-w", "30")
+    assert "3 received" in podman(*ping, "10.1.0.2")
+    assert "3 received" in podman(*ping, "1000::2")
+    # What the suite takes for granted of a container.
+    assert podman("exec", "worker1", "sh", "-c", r"echo -e 'a\tb'") == "a\tb\n"
+    assert "genev_sys" in podman("exec", "worker1", "ip", "link", "show")
+    assert podman("exec", "worker1", "sh", "-c", "echo $OVN_NB_DB$OVN_SB_DB") == "\n"
+    podman("exec", "worker1", "ip", "netns", "add", "forwards")
+    assert podman("exec", "worker1", "ip", "netns", "exec", "forwards", "cat", "/proc/sys/net/ipv4/ip_forward") == "1\n"
+    podman("exec", "worker1", "ip", "route", "change", "192.168.50.0/24", "mtu", "1200", "dev", "eth1")
+    assert "dev br-eth1 scope link" in (shown := podman("exec", "worker1", "ip", "route")), shown
+    assert "mtu 1200" in shown
+    podman("cp", "worker1:/etc/openvswitch/.", "copied")
+    assert (user_labs.scratch / "copied/conf.db").exists()
+    seen = podman("exec", "worker2", "timeout", "20", "sh", "-c",
+                  "tcpdump -c 1 -neei genev_sys_6081 icmp >/tmp/seen 2>/tmp/said & until grep -q listening /tmp/said;"
+                  " do sleep 0.1; done; ip netns exec p2 ping -q -c 3 -i 0.3 10.1.0.1 >&2; wait; cat /tmp/seen")  # fmt: skip
+    assert "10.1.0.2 > 10.1.0.1: ICMP echo request" in seen or "10.1.0.1 > 10.1.0.2: ICMP echo reply" in seen
+    user_labs.run("up", "3node")
+    assert user_labs.json("up", "3node")["steps"] == []
+
+
 def test_ovs_ctl_of_a_node_starts_stops_and_tells(user_labs: Labs) -> None:
     user_labs.run("up", "3node")
     user_labs.run("bind", "vm1=worker1", "vm2=worker2")

@@ -28,7 +28,7 @@ LAYERS = [
     ["traffic"],
     ["lab"],
     ["disk_usage", "api"],
-    ["insight", "podman"],
+    ["insight", "podman", "upstream"],
     ["faults"],
     ["checks"],
     ["testing"],

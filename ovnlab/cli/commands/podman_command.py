@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import click
 
@@ -13,14 +14,21 @@ from ovnlab.errors import OvnlabError, UsageError
 
 
 @click.command("podman-shim", cls=PassOn)
-@click.argument("words", metavar="exec|cp|inspect ...", nargs=-1, required=True, help="podman's own arguments.")
+@click.argument("words", metavar="exec|cp|inspect ...", nargs=-1, help="podman's own arguments.")
+@click.option(
+    "--install",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Prepare the nodes for OVN's multinode tests, and write a program podman for them into a folder.",
+)
 @lab_option
-def podman_shim(words: tuple[str, ...], lab: str | None) -> int:
+def podman_shim(words: tuple[str, ...], install: Path | None, lab: str | None) -> int:
     """Stand in for podman: exec, cp and inspect of nodes by their names. For OVN's own multinode tests.
 
-    A file `podman` with `exec ovnlab podman-shim "$@"` in it, first in the PATH, lets them enter the nodes of a lab.
+    --install writes a program `podman` for the nodes of the lab as it runs now: put its folder first in the PATH.
 
     \b
+    ovnlab podman-shim --install ~/shim
     ovnlab podman-shim exec ovn-chassis-1 ip addr show eth1
     ovnlab podman-shim cp ./setup.sh ovn-chassis-1:/tmp/
     ovnlab podman-shim inspect -f '{{.State.Pid}}' ovn-chassis-1
@@ -29,6 +37,13 @@ def podman_shim(words: tuple[str, ...], lab: str | None) -> int:
     from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
     from ovnlab.lab.lab import find  # noqa: PLC0415
 
+    if install is not None:
+        if words:
+            raise UsageError("--install stands alone")
+        output.line(f"wrote {podman.install(find(lab, NoProgress()), install)}")
+        return 0
+    if not words:
+        raise UsageError("podman-shim exec|cp|inspect ...", hint="--install DIR writes a program podman")
     verb, *rest = words
     if verb == "exec":
         wanted = podman.parse_exec(rest)
