@@ -16,6 +16,7 @@ from ovnlab.topology.addresses import Endpoint, ip_of, is_ip, is_mac, parse_endp
 from ovnlab.topology.complete import QUANTITIES, bridge_of, by_password, nic_of, software, split_link
 from ovnlab.topology.findings import Finding, unknown
 from ovnlab.topology.model import Build, Check, Machine, Node, PhysicalNetwork, Port, Router, Switch, TopologyFile
+from ovnlab.topology.objects.port_types import OUTSIDE
 from ovnlab.topology.quantities import pair, seconds
 from ovnlab.topology.resolved import DEFAULT_URI, FAULTS, RESERVED, Software, free_addresses, is_reserved
 from ovnlab.topology.source import Where
@@ -445,7 +446,7 @@ def _switch(file: TopologyFile, where: Where, switch: Switch, names: _Names) -> 
             taken.setdefault(ip, name)
     for subnet in subnets:
         yield from _usable((*where, "subnet"), subnet)
-        wanting = sum(not port.ip for port in switch.ports.values())
+        wanting = sum(not port.ip and port.type not in OUTSIDE for port in switch.ports.values())
         if not _has_free(str(subnet), taken, wanting):
             yield (*where, "subnet"), f"{subnet} has too few addresses for the ports of {where[-1]}"
     if switch.physical_network is not None:

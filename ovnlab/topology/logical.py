@@ -10,6 +10,7 @@ import msgspec
 from ovnlab.topology import model, objects
 from ovnlab.topology.addresses import bracketed, eui64, ip_of, parse_endpoint, with_length
 from ovnlab.topology.inuse import InUse, Pool, kept_mac
+from ovnlab.topology.objects.port_types import OUTSIDE
 from ovnlab.topology.resolved import (
     VM,
     Acl,
@@ -163,6 +164,8 @@ def _ports(topology: Topology, network: model.Logical, switch_name: str, in_use:
     pools = {subnet: Pool(subnet, taken, chosen_ips, in_use.taken) for subnet in switch.subnet}
     macs = {port.mac for port in switch.ports.values() if port.mac}
     for name, wanted in switch.ports.items():
+        if wanted.type in OUTSIDE:
+            continue
         kept = kept_mac(had[name].mac, macs) if name in had else ""
         chosen = kept or generated_mac(topology.name, switch_name, name)
         mac = wanted.mac or _mac_of_host(topology, switch, wanted) or chosen

@@ -284,9 +284,10 @@ class Libvirt(Part):
 class Port(PortKeys):
     """A logical switch port, and the fake VM of the same name where it has neither type nor parent."""
 
-    type: Literal["external", "virtual"] | None = None
+    type: Literal["external", "virtual", "localnet", "l2gateway", "vtep"] | None = None
     """external is for a machine that is not a chassis' VM (see host), virtual for an address that its parents
-    share."""
+    share; localnet joins the switch to a physical network on all chassis that have it, l2gateway on one, vtep to
+    a hardware switch by its `options`."""
     mac: Mac | None = None
     """Its MAC address; chosen and kept where nothing is said."""
     ip: Annotated[list[IpOrAsked], *OneOrMore] = []
@@ -315,7 +316,7 @@ class Port(PortKeys):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
-        if (self.parent is None) != (self.vlan is None):
+        if (self.parent is None) != (self.vlan is None) and self.type not in ("localnet", "l2gateway"):
             raise PydanticCustomError("port", "parent and vlan go together")
         if self.parents and self.type != "virtual":
             raise PydanticCustomError("port", "parents goes with type: virtual")
@@ -327,10 +328,8 @@ class Port(PortKeys):
             raise PydanticCustomError("port", "type: external needs a ha_chassis_group")
         if self.type == "external" and not (self.host or self.mac):
             raise PydanticCustomError("port", "type: external needs a host, or a mac")
-        if self.type is not None and (self.parent or self.chassis or self.serve):
-            raise PydanticCustomError(
-                "port", "chassis, serve and parent are for fake VMs, not for type: external or virtual"
-            )
+        if self.type is not None and (self.parent or self.serve or (self.chassis and self.type != "l2gateway")):
+            raise PydanticCustomError("port", f"chassis, serve and parent are for fake VMs, not for type: {self.type}")
         if self.parent and (self.chassis or self.serve):
             raise PydanticCustomError("port", "a port with a parent is bound, and served, by its parent")
         return self

@@ -86,6 +86,10 @@ SWITCH = "    c: {subnet: 10.3.0.0/24, ports: {vm3: {%s}}, %s}\n"
 @pytest.mark.parametrize(
     ("port", "switch", "message"),
     [
+        ("type: localnet", "", "type: localnet needs the physical_network that it joins c to"),
+        ("type: localnet, physical_network: p", "", "unknown physical network 'p' (available: none)"),
+        ("physical_network: p", "", "physical_network goes with type: localnet or l2gateway"),
+        ("type: localnet, chassis: w1", "", "vm3: chassis, serve and parent are for fake VMs, not for type: localnet"),
         ("mirrors: m", "", "unknown mirror 'm' (available: none)"),
         ("allowed_addresses: 10.3.0.9", "", "allowed_addresses goes with port_security: true"),
         ("activation: rarp, requested_chassis: w1", "", "activation goes with several requested_chassis"),
@@ -96,7 +100,7 @@ SWITCH = "    c: {subnet: 10.3.0.0/24, ports: {vm3: {%s}}, %s}\n"
     ],
 )
 def test_what_a_switch_cannot_have_is_refused_with_its_line(port: str, switch: str, message: str) -> None:
-    (found,) = refusal(SWITCH % (port, switch))
+    found = refusal(SWITCH % (port, switch))[0]
     assert found.startswith(f"6: {message}")
 
 

@@ -18,6 +18,7 @@ from ovnlab.topology.objects.mirrors import Mirrors, PortMirrors
 from ovnlab.topology.objects.nat import NatOptions
 from ovnlab.topology.objects.northbound_options import NorthboundOptions
 from ovnlab.topology.objects.policies import Policies
+from ovnlab.topology.objects.port_types import OutsidePort
 from ovnlab.topology.objects.ports import PortOptions
 from ovnlab.topology.objects.routes import Discards, PortRouteTable, RouteOptions
 from ovnlab.topology.objects.static_mac_bindings import StaticMacBindings
@@ -46,6 +47,7 @@ class SwitchKeys(
 
 
 class PortKeys(
+    OutsidePort,
     PortOptions,
     PortMirrors,
 ):
