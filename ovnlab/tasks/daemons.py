@@ -66,6 +66,7 @@ def external_ids(topology: Topology, node: Node) -> dict[str, str]:
         "ovn-cms-options": "enable-chassis-as-gw" if gateway else "",
         "ovn-is-interconn": "true" if gateway and len(topology.zones) > 1 else "",
         "ovnlab": topology.name,
+        **dict(node.external_ids),
     }
 
 

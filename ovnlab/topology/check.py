@@ -210,6 +210,12 @@ def _roles(file: TopologyFile, names: _Names) -> Iterator[Finding]:
     for name, node in file.nodes.items():
         if not node.chassis and node.role != "central":
             yield ("nodes", name, "chassis"), "only a central can be without a chassis"
+        for key in node.external_ids:
+            where: Where = ("nodes", name, "external_ids", key)
+            if node.role in ("host", "relay"):
+                yield where, f"{name} is a {node.role}, which runs no Open vSwitch"
+            elif key in ("system-id", "hostname", "ovnlab", "ovn-remote", "ovn-bridge"):
+                yield where, f"{key} is the lab's own: it cannot be another"
         if node.bfd and node.role != "host":
             yield ("nodes", name, "bfd"), f"bfd is for a host, and {name} is a {node.role}"
 

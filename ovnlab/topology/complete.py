@@ -177,6 +177,7 @@ def _nodes(lab: str, file: model.TopologyFile, folder: Folder, in_use: InUse) ->
             zone=node.zone or "",
             transport_zones=tuple(sorted(set(node.transport_zones))),
             bfd=node.bfd,
+            external_ids=tuple(node.external_ids.items()),
             nics=nics,
             routes=tuple(Route(route.prefix, tuple(route.nexthop)) for route in node.routes),
             software=software(node.software, folder, ("nodes", name, "software"), common),

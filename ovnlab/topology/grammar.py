@@ -121,6 +121,12 @@ def _backend(value: str) -> str:
     return value if NAME.fullmatch(name) and 0 <= port <= 65535 else _vip(value)
 
 
+def _plain_text(value: str) -> str:
+    if any(character in value for character in '"\\'):
+        raise ValueError(f"invalid text {value!r}: expected neither quotes nor backslashes")
+    return scalars.printable(value)
+
+
 def _memory(value: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]*[MG]", value):
         raise ValueError(f"invalid amount of memory {value!r} such as 512M or 2G")
@@ -185,6 +191,7 @@ Sha256 = Annotated[str, text("64 hex digits", _sha256), string("a SHA-256 sum")]
 GitRef = Annotated[str, text("v3.5.0", _git_ref), string("a branch, tag or commit")]
 GitUrl = Annotated[str, text("https://github.com/openvswitch/ovs", _git_url), string("the URL of a git repository")]
 Text = Annotated[str, text("a word", scalars.printable), string("text of one line")]
+PlainText = Annotated[str, text("a word", _plain_text), string("text of one line, without quotes")]
 Match = Annotated[str, text("ip4", scalars.match_expression), string("an OVN match expression")]
 Path = Annotated[str, text("./file", scalars.file_path), string("a path or URL")]
 Host = Annotated[str, text("gw1.example.org", scalars.host), string("a host name or an address")]

@@ -39,10 +39,12 @@ from ovnlab.topology.grammar import (
     Network,
     OneOrMore,
     OneOrNone,
+    OptionKey,
     Options,
     Or,
     Part,
     Path,
+    PlainText,
     SetMember,
     SetName,
     Sha256,
@@ -257,6 +259,8 @@ class Node(Machine):
     """Whether a central runs an ovn-controller as well."""
     bfd: bool = False
     """Whether a host answers BFD: it is the next hop of a route with `bfd`."""
+    external_ids: dict[OptionKey, PlainText] = {}
+    """Further external_ids of Open_vSwitch (ovn-controller(8), CONFIGURATION), or others than the lab's."""
     physical: Annotated[
         dict[Name, Annotated[list[IpOrDhcp], *OneOrNone]], BeforeValidator(names_or_mapping), Or(LIST_OF_NAMES)
     ] = {}

@@ -221,6 +221,7 @@ class Node(msgspec.Struct, frozen=True):
     machine: Machine = Machine()
     transport_zones: tuple[str, ...] = ()
     bfd: bool = False
+    external_ids: tuple[tuple[str, str], ...] = ()
 
     @property
     def central(self) -> bool:
