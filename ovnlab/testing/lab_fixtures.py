@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -11,9 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ovnlab.checks import assertions
+from ovnlab.deliberate import Fault
 from ovnlab.errors import OvnlabError, TopologyError
+from ovnlab.faults import control
 from ovnlab.insight import bundle
-from ovnlab.lab.lab import Lab, Request, find, prepare
+from ovnlab.lab.lab import Lab, Request, prepare
 from ovnlab.lab.status import Status, status
 from ovnlab.reporting import Reporter
 from ovnlab.shipped import find_topology
@@ -46,6 +49,22 @@ class RecordingReporter(Reporter):
         """Ignore the node's progress: it is too much for a report."""
 
 
+class TestedLab(Lab):
+    """A lab that tests use, and break on purpose."""
+
+    __test__ = False
+
+    @contextlib.contextmanager
+    def fault(self, *words: str) -> Iterator[Fault]:
+        """Break something for the body of a `with`, by words as after `ovnlab fault`, and heal it at the end.
+
+        with lab.fault("kill", "gw1"): ...
+        with lab.fault("link", "worker1", "--delay", "25ms"): ...
+        """
+        with control.put_for_a_while(self, words) as fault:
+            yield fault
+
+
 @dataclass
 class LabUnderTest:
     """A lab that tests use. `own`: brought up for them, and theirs to remove; `kept`: left up for a person.
@@ -53,7 +72,7 @@ class LabUnderTest:
     `since` is when it was up, as logs tell the time (ISO 8601, UTC): what was said before that is of its coming up.
     """
 
-    lab: Lab
+    lab: TestedLab
     own: bool
     since: str = ""
     kept: bool = False
@@ -78,11 +97,11 @@ class Naming:
         return "-".join(part for part in parts if part)[:32].rstrip("-")
 
 
-def running(name: str) -> Lab | None:
+def running(name: str) -> TestedLab | None:
     """Return the lab of that name that is up already, None where there is none."""
     if name not in [folder.name for folder in labs()]:
         return None
-    found = find(name, RecordingReporter())
+    found = TestedLab(name, RecordingReporter())
     return found if found.provider.is_up() else None
 
 
@@ -95,7 +114,7 @@ def bring_up(path: str, name: str, settings: Sequence[str], provider: str | None
         lab.up(topology, source=str(Path(path).resolve()), named=True, options=request.options())
     except OvnlabError as error:
         raise OvnlabError(report_of(error, said.lines)) from None
-    return LabUnderTest(Lab(name, said), own=True, since=now())
+    return LabUnderTest(TestedLab(name, said), own=True, since=now())
 
 
 def now() -> str:

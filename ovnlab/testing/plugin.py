@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
     from ovnlab.lab.lab import Lab
-    from ovnlab.testing.lab_fixtures import LabUnderTest, Naming
+    from ovnlab.testing.lab_fixtures import LabUnderTest, Naming, TestedLab
 
 SCOPES = ("function", "module", "session")
 
@@ -151,7 +151,7 @@ def _owner(item: pytest.Item, scope: str) -> pytest.Item | pytest.Collector:
 
 
 @pytest.fixture
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TestedLab:
     """Provide the lab that the test is marked with: `lab.name`, `lab.topology`, `lab.bind({"vm1": "worker1"})`, ..."""
     item: pytest.Item = request.node
     brought = request.config.stash[_LABS].of(item)

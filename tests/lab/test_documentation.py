@@ -89,6 +89,7 @@ def test_the_commands_of_the_tutorial_work(user_labs: Labs) -> None:
         ("multinode.md", 5),
         ("diagnosis.md", 6),
         ("traffic.md", 11),
+        ("faults.md", 15),
     ],
 )
 def test_the_commands_of_other_pages_work(user_labs: Labs, page: str, least: int) -> None:

@@ -203,3 +203,42 @@ def test_who_is_killed_while_breaking_leaves_what_heals(well: Labs) -> None:
     well.run("heal", "--all")
     assert relays(well) == []
     assert well.json("faults")["faults"] == []
+
+
+SCENARIOS = """
+name: scenarios
+nodes:
+  central: {role: central}
+  worker1: {}
+  worker2: {}
+links:
+  worker2: {delay: 10ms}
+logical:
+  switches:
+    s: {subnet: 192.168.0.0/24, ports: {vm1: {chassis: worker1}, vm2: {chassis: worker2}}}
+checks:
+  - {fault: northd pause, ping: vm2, from: vm1}
+  - {fault: partition 'worker1 | worker2', ping: vm2, from: vm1}
+  - {fault: link worker1 --delay 10ms, traffic: vm1 → vm2, lost_within: 30s}
+"""
+
+
+def test_links_and_faults_of_the_file(user_labs: Labs) -> None:
+    labs = user_labs
+    path = labs.write("scenarios.yaml", SCENARIOS)
+    labs.run("up", path)
+    assert min(round_trips(labs, "-c", "3")) > 19
+    report = labs.scratch / "report.xml"
+    found = labs.json("test", "--faults", "--junit", str(report), expect=4)["faults"]
+    assert [[part["ok"] for part in one["findings"]] for one in found] == [[True], [False], [True]]
+    assert found[1]["findings"][0]["observed"] == "unreachable"
+    assert 'classname="scenarios.faults"' in report.read_text()
+    assert labs.json("faults")["faults"] == []
+    labs.write("scenarios.yaml", SCENARIOS.replace("  worker2: {delay: 10ms}", "  worker1 worker2: {down: true}"))
+    steps = labs.json("up", path)["steps"]
+    assert [step.partition(":eth1")[0] for step in steps] == ["set the link worker1", "set the link worker2"]
+    assert labs.run("ping", "vm1", "vm2", "-c1", expect=None).returncode == 4
+    labs.write("scenarios.yaml", SCENARIOS.replace("links:\n  worker2: {delay: 10ms}\n", ""))
+    labs.run("up", path)
+    labs.run("ping", "vm1", "vm2", "-c1")
+    assert relays(labs) == []

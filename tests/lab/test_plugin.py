@@ -347,3 +347,18 @@ def test_the_example_passes_and_finds_a_defect(with_pytest: Account, user_labs: 
     assert "1 failed, 1 passed" in summary(result), result.stdout
     assert "blue1 from red1: expected unreachable, observed reachable" in result.stdout
     assert user_labs.json("ls")["labs"] == []
+
+
+FAULT = """
+@pytest.mark.topology("3node", settings=["logical.switches.network1.ports.vm1.chassis=worker1"])
+def test_fault(lab, node):
+    with lab.fault("kill", "worker1", "ovn-controller") as fault:
+        assert fault.sentence == "ovn-controller on worker1 is killed"
+        assert not node("worker1").process.filter(comm="ovn-controller")
+    assert node("worker1").process.filter(comm="ovn-controller")
+"""
+
+
+def test_a_fault_is_healed_at_the_end_of_its_block(tester: Labs) -> None:
+    result = run_pytest(tester, project(tester, FAULT))
+    assert result.returncode == 0, result.stdout

@@ -234,6 +234,29 @@ def bfd(node: str, state: str, time: str | None, lab: str | None, json: bool) ->
     return tell(put("bfd", [node, state], {}, time=time, lab=lab), json=json)
 
 
+def _workshop(number: int) -> click.Command:
+    """Return the command of one fault for people to find."""
+
+    @click.command(
+        f"workshop-{number}",
+        help=f"""Break one thing of the topology `workshop`, for people to find with `diagnose`, `trace` and `explain`.
+
+        \b
+        ovnlab fault workshop-{number}
+        """,
+    )
+    @lab_option
+    @json_option
+    def workshop(lab: str | None, json: bool) -> int:
+        return tell(put(f"workshop-{number}", [], {}, time=None, lab=lab), json=json)
+
+    return workshop
+
+
+for _number in range(1, 6):
+    fault_group.add_command(_workshop(_number))
+
+
 @click.command("link")
 @click.argument("target", metavar="NODE[:NIC]", shell_complete=complete_nodes, help="A NIC; the underlay's if omitted.")
 @click.argument("state", metavar="[down|up]", required=False, help="Cut it, or heal what was done to it.")

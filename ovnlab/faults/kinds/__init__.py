@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovnlab.faults.kind import Kind
-from ovnlab.faults.kinds import bfd, flap, kill, leader, link, northd, partition, pause, reboot, restart, stop
+from ovnlab.faults.kinds import bfd, flap, kill, leader, link, northd, partition, pause, reboot, restart, stop, workshop
 
 KINDS: tuple[Kind, ...] = (
     kill.KIND,
@@ -17,6 +17,7 @@ KINDS: tuple[Kind, ...] = (
     link.KIND,
     partition.KIND,
     flap.KIND,
+    *workshop.KINDS,
 )
 
 

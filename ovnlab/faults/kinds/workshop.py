@@ -1,0 +1,53 @@
+"""Faults for people to find: each breaks one thing of the topology `workshop`, and does not say what."""
+
+from __future__ import annotations
+
+import functools
+
+from ovnlab.deliberate import Fault
+from ovnlab.errors import UsageError
+from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.targets import words
+from ovnlab.lab.lab import Lab
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
+
+TOPOLOGY = "workshop"
+NUMBERS = range(1, 6)
+
+SWITCH = "network1"
+"""The switch of the topology that has rules."""
+
+WRONG_REMOTE = "tcp:192.168.50.99:6642"
+"""An address that no node of the topology has."""
+
+
+def _describe(lab: Lab, request: Request, *, number: int) -> Fault:
+    words(request, 0, 0, f"workshop-{number}, without further words")
+    if not lab.topology.name.startswith(TOPOLOGY):
+        hint = f"ovnlab up {TOPOLOGY}; a lab of it by another name: --name {TOPOLOGY}-2"
+        raise UsageError(f"lab {lab.name} is not of topology {TOPOLOGY}", hint=hint)
+    name = f"workshop-{number}"
+    return Fault(0, name, name, f"something is broken ({name}): find it", settings={"number": str(number)})
+
+
+def _begin(lab: Lab, fault: Fault) -> None:
+    number = int(fault.settings["number"])
+    workers = [node.name for node in lab.topology.nodes if node.role == "worker"]
+    name = workers[-1] if number == 3 else lab.topology.central.name
+    script = render("node/break-workshop.sh.j2", node=name, number=number, remote=WRONG_REMOTE, switch=SWITCH)
+    run_script(lab.node(name).context, script, where=f"{name}: {fault.kind}")
+
+
+def _kind(number: int) -> Kind:
+    return Kind(
+        name=f"workshop-{number}",
+        arguments="",
+        summary="Break one thing of the topology `workshop`, for people to find.",
+        describe=functools.partial(_describe, number=number),
+        begin=_begin,
+        converges=True,
+    )
+
+
+KINDS = tuple(map(_kind, NUMBERS))
