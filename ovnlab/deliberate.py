@@ -20,7 +20,7 @@ RECORD = "faults.json"
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Something of a lab that is broken on purpose.
+    """A deliberate fault of a lab.
 
     `kind` is the module of ovnlab.faults.kinds that put it on, `target` what that was told to break, with `settings`;
     `nodes` are the nodes that it is on, `daemons` pairs of a node and a daemon there. `sentence` says what is broken,

@@ -73,15 +73,15 @@ class FaultResult(Protocol):
 
     @property
     def title(self) -> str:
-        """The fault, for people."""
+        """Return the fault, for people."""
 
     @property
     def parts(self) -> tuple[CheckResult, ...]:
-        """What was checked while it was on."""
+        """Return what was checked while it was on."""
 
     @property
     def gap_ms(self) -> int | None:
-        """For how long traffic was not answered, None without traffic."""
+        """Return how long traffic had no answer, in milliseconds; None without traffic."""
 
 
 @dataclass(frozen=True)

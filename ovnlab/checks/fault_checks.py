@@ -81,7 +81,7 @@ class _Watched:
 
     @property
     def facts(self) -> Facts:
-        """Who is in charge now."""
+        """Return who is in charge now."""
         if self.traffic is not None:
             return self.traffic.in_charge
         return self.watcher.facts if self.watcher is not None else {}

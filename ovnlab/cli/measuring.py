@@ -22,7 +22,7 @@ MOST_SESSIONS = 8
 
 
 class Measure:
-    """What is asked for, and after that what was seen; nothing is sent where no pairs are named."""
+    """A measurement of traffic during a command; nothing is sent where no pairs are named."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]], protocol: str = "icmp", picture: Path | None = None) -> None:
         self.pairs = pairs

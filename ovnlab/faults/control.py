@@ -1,4 +1,4 @@
-"""Puts faults on a lab, lists them, and heals them.
+"""Control of deliberate faults: inject, list and heal.
 
 A fault is recorded before anything is broken, and its record goes only when all of it is mended: whoever is killed in
 between leaves a record that `ovnlab heal` works off.

@@ -1,4 +1,4 @@
-"""What a kind of fault is, and what it is asked for."""
+"""Kinds of faults, and requests for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ovnlab.lab.lab import Lab
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be broken: the words after the kind's name, options by name, and the command that was typed."""
+    """A request for a fault: the words after the kind's name, options by name, and the typed command."""
 
     words: tuple[str, ...]
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Heals a fault after a while, whatever becomes of the command that has put it on.
+"""A timer that heals a fault after a while, even if the command that injected it is gone.
 
 A process of its own waits beside the lab. It ends with the lab, and with the fault where somebody heals that before.
 """

@@ -40,7 +40,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def changes(lab: str, wanted: Sequence[WantedRow], live: Sequence[LiveRow]) -> list[Change]:
-    """What makes the live rows of a lab the wanted ones; rows without the lab's mark are left alone.
+    """Return what makes the live rows of a lab the wanted ones; rows without the lab's mark are left alone.
 
     Raises OvnlabError where a row of somebody else's has a name that the lab needs.
     """
@@ -75,7 +75,7 @@ class _Difference:
         self.labels = {row.uuid: row.name for row in live}
 
     def _is_kept(self, row: WantedRow) -> bool:
-        """A row that belongs elsewhere now, or to a row that is made anew, is made anew: it cannot be moved."""
+        """Return a row that belongs elsewhere now, or to a row that is made anew, is made anew: it cannot be moved."""
         live = self.ours.get(row.key)
         if live is None or live.parent != row.parent:
             return False
@@ -106,7 +106,7 @@ class _Difference:
     # ── what must not be touched ─────────────────────────────────────────────────────────────────────
 
     def _refuse_taking_along(self, removed: Sequence[LiveRow]) -> None:
-        """What a person put on a switch or router of ours is not removed with it."""
+        """Raise OvnlabError where a removal would take along what a person put on a switch or router of ours."""
         going = {row.uuid: row for row in removed}
         for row in self.others:
             if row.belongs is not None and row.belongs.uuid in going:
@@ -130,7 +130,7 @@ class _Difference:
     # ── adding ───────────────────────────────────────────────────────────────────────────────────────
 
     def _children(self) -> dict[Key, dict[str, list[str]]]:
-        """For each row that is new, the names in this transaction of the new rows that belong to it."""
+        """Return, for each new row, the names in this transaction of the new rows that belong to it."""
         found: dict[Key, dict[str, list[str]]] = {}
         for row in self.wanted:
             if row.parent is None or row.key in self.kept:
@@ -173,14 +173,14 @@ class _Difference:
                 yield from _assign(column, value)
 
     def _reference(self, row: WantedRow, table: str, name: str) -> str:
-        """A row as a value: its UUID, or its name in this transaction."""
+        """Return a row as a value: its UUID, or its name in this transaction."""
         key = (row.zone, table, name)
         return self.ids.get(key) or self.uuids[key]
 
     # ── changing ─────────────────────────────────────────────────────────────────────────────────────
 
     def _update(self, row: WantedRow, live: LiveRow) -> Change | None:
-        """What sets a live row right: what the file names of it, and what it named before and names no longer."""
+        """Return what corrects a live row: what the file names of it, and what it named before and no longer does."""
         edit = _Edit(row, live)
         for column, value in row.columns.items():
             if column == "external_ids" or (column == "name" and TABLES[row.table].named):
@@ -315,7 +315,7 @@ class _Edit:
 
 
 def _ids(rows: Sequence[WantedRow]) -> dict[Key, str]:
-    """A name in the transaction for each new row: @ and its own, as far as that goes."""
+    """Return a name in the transaction for each new row: @ and its own, as far as that goes."""
     found: dict[Key, str] = {}
     used: set[str] = set()
     for row in rows:
@@ -328,17 +328,17 @@ def _ids(rows: Sequence[WantedRow]) -> dict[Key, str]:
 
 
 def _column(row: WantedRow) -> str:
-    """The column of its parent that holds a row."""
+    """Return the column of its parent that holds a row."""
     return next(column for table, column in TABLES[row.table].belongs if table == row.parent_table)
 
 
 def add(row: WantedRow, live: Sequence[LiveRow]) -> Change:
-    """The change that makes a row that belongs to one that is there."""
+    """Return the change that makes a row that belongs to one that is there."""
     return _Difference("", [row], live, alone=True).changes()[0]
 
 
 def remove(row: LiveRow, reason: str, *, goes_along: bool = False) -> Change:
-    """The change that removes a row; nothing has to be done where it goes along with what it belongs to."""
+    """Return the change that removes a row; nothing has to be done where it goes along with what it belongs to."""
     commands: list[Command] = [] if goes_along else [_removal(row)]
     if not TABLES[row.table].marked:
         commands.append(("remove", "NB_Global", ".", "external_ids", _atom(mark_key(row.table, row.name))))
@@ -369,13 +369,13 @@ def _article(row: LiveRow) -> str:
 
 
 def _typed_removal(row: LiveRow) -> str:
-    """What a person would type to remove it."""
+    """Return what a person would type to remove it."""
     zone = f"--zone {row.zone} " if row.zone else ""
     return zone + (f"{_DELETE[row.table]} {row.name}" if row.table in _DELETE else " ".join(_removal(row)))
 
 
 def forget_port(name: str, zone: str) -> Change:
-    """The change that removes a logical switch port by its name, if it is there."""
+    """Return the change that removes a logical switch port by its name, if it is there."""
     commands = (("--if-exists", "lsp-del", name),)
     return Change("remove", "Logical_Switch_Port", name, "it could not be bound", commands, zone)
 
@@ -384,7 +384,7 @@ def forget_port(name: str, zone: str) -> Change:
 
 
 def _assign(column: str, value: Value) -> list[str]:
-    """The words that set a column: strings in quotes, as OVSDB atoms; of a map the given keys."""
+    """Return the words that set a column: strings in quotes, as OVSDB atoms; of a map the given keys."""
     if isinstance(value, Mapping):
         return [f"{column}:{_atom(key)}={_atom(item)}" for key, item in value.items()]
     if isinstance(value, tuple):
@@ -420,7 +420,7 @@ def _shown(value: object) -> str:
 
 
 def transaction_script(changes: Sequence[Change], databases: Databases) -> str:
-    """The shell script that makes changes in one transaction."""
+    """Return the shell script that makes changes in one transaction."""
     commands = [command for change in changes for command in change.commands]
     return render("node/apply-transaction.sh.j2", commands=commands, databases=databases)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def read(central: Context) -> list[TransitSwitch]:
-    """The transit switches that are there, in one ovn-ic-nbctl."""
+    """Return the transit switches that are there, in one ovn-ic-nbctl."""
     script = render("node/list-transit-switches.sh.j2")
     printed = run_script(central, script, where="central: reading the interconnection")
     return [TransitSwitch(row["name"], row["external_ids"].get(MARK, "")) for row in rows(printed)]

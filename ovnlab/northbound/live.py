@@ -42,34 +42,34 @@ class LiveRow(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells it from every other row that has a name."""
+        """Return what tells it from every other row that has a name."""
         return (self.zone, self.table, self.name)
 
     @property
     def parent(self) -> str | None:
-        """The name of the row that it belongs to."""
+        """Return the name of the row that it belongs to."""
         return self.belongs.name if self.belongs else None
 
     @property
     def mark(self) -> str | None:
-        """The lab that the row is of, None where somebody else made it."""
+        """Return the lab that the row is of, None where somebody else made it."""
         mark: str | None = self.columns["external_ids"].get(MARK)
         return mark
 
     @property
     def by_bind(self) -> bool:
-        """Whether `ovnlab bind` made it."""
+        """Return True if `ovnlab bind` made it."""
         return BY_BIND in self.columns["external_ids"]
 
 
 def read(central: Context, databases: Databases) -> list[LiveRow]:
-    """All rows of the tables that ovnlab writes, of one zone, in one ovn-nbctl."""
+    """Return all rows of the tables that ovnlab writes, of one zone, in one ovn-nbctl."""
     printed = run_script(central, QUESTION.script(databases), where="central: reading the Northbound database")
     return rows_in(QUESTION.parse(printed), databases.zone)
 
 
 def rows_in(tables: Tables, zone: str = "") -> list[LiveRow]:
-    """The rows of one zone, of the answer to QUESTION."""
+    """Return the rows of one zone, of the answer to QUESTION."""
     parents = {
         uuid: Parent(table, _name(TABLES[table], row), row["_uuid"], column)
         for table, columns in holders().items()
@@ -110,7 +110,7 @@ def _name(table: Table, row: Row) -> str:
 
 
 def _columns(name: str, table: Table, row: Row, marks: Mapping[str, str]) -> dict[str, Any]:
-    """Its columns, with sets and references as tuples whatever their size."""
+    """Return its columns, with sets and references as tuples whatever their size."""
     plural = table.sets | set(table.references)
     maps = table.shared
     found = {

@@ -51,7 +51,7 @@ def _mistakes(rules: Sequence[Acl | Qos], said: str) -> Iterator[Problem]:
 
 
 def _mistake(place: str, message: str) -> Problem:
-    """At FILE:LINE:COL, or at whatever option holds it."""
+    """Return an error at FILE:LINE:COL, or at the option that holds the match."""
     words = place.rsplit(":", 2)
     if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
         return Problem(int(words[1]), int(words[2]), message)

@@ -55,12 +55,12 @@ class WantedRow(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells it from every other row."""
+        """Return what tells it from every other row."""
         return (self.zone, self.table, self.name)
 
     @property
     def ids(self) -> dict[str, str]:
-        """Its mark, its name where no column has that, and which parts of it the file names."""
+        """Return its mark, its name where no column has that, and which parts of it the file names."""
         table = TABLES[self.table]
         if not table.marked:
             return {}
@@ -73,7 +73,7 @@ class WantedRow(msgspec.Struct, frozen=True):
 
     @property
     def values(self) -> dict[str, Value]:
-        """All its columns, with its name and what its external_ids say of it."""
+        """Return all its columns, with its name and what its external_ids say of it."""
         table = TABLES[self.table]
         named: dict[str, Value] = {"name": self.name} if table.named else {}
         if not table.marked:
@@ -88,7 +88,7 @@ class WantedRow(msgspec.Struct, frozen=True):
 
 
 def wanted(topology: Topology) -> list[WantedRow]:
-    """All rows that a topology wants, each behind the one that it belongs to."""
+    """Return all rows that a topology wants, each behind the one that it belongs to."""
     found = {row.key: row for row in _Rows(topology).all()}
     for row in topology.rows:
         if row.key in found:
@@ -101,7 +101,7 @@ def wanted(topology: Topology) -> list[WantedRow]:
 
 
 def _with_columns(row: WantedRow, more: NorthboundRow) -> WantedRow:
-    """A row with further columns; of a map that several parts write, each has its keys, and a set all members."""
+    """Return a row with further columns; of a map that several parts write each has its keys, a set has all."""
     columns = dict(row.columns)
     for column, value in more.columns.items():
         here = columns.get(column)
@@ -116,12 +116,12 @@ def _with_columns(row: WantedRow, more: NorthboundRow) -> WantedRow:
 
 
 def vm_port(lab: str, switch: str, vm: VM, *, zone: str, mark: str = BY_BIND) -> WantedRow:
-    """The logical switch port of a fake VM that `ovnlab bind` makes."""
+    """Return the logical switch port of a fake VM that `ovnlab bind` makes."""
     return _switch_port(SwitchPort(vm.name, vm.mac, vm.ips), switch, zone, (mark, lab))
 
 
 def switch_port(topology: Topology, switch: Switch, port: SwitchPort) -> WantedRow:
-    """A logical switch port of the topology."""
+    """Return a logical switch port of the topology."""
     return _switch_port(port, switch.name, switch.zone, (MARK, topology.name))
 
 
@@ -286,7 +286,7 @@ class _Rows:
         )
 
     def _vips_inside(self, switch: Switch) -> Iterator[str]:
-        """The VIPs on a switch that are IPv4 addresses of its own subnets."""
+        """Yield the VIPs on a switch that are IPv4 addresses of its own subnets."""
         networks = [ipaddress.ip_network(subnet) for subnet in switch.subnets]
         for balancer in self.topology.load_balancers:
             address = parse_endpoint(balancer.vip).address
@@ -296,7 +296,7 @@ class _Rows:
     # ── rules and load balancers ─────────────────────────────────────────────────────────────────────
 
     def _port_groups(self) -> Iterator[WantedRow]:
-        """A group in each zone that one of its ports is in, at least in one."""
+        """Yield a group in each zone that one of its ports is in, at least in one."""
         for group in self.topology.port_groups:
             for zone in self.group_zones[group.name]:
                 ports = tuple(port for port in group.ports if self.port_zones[port] == zone)

@@ -256,7 +256,7 @@ TABLES: dict[str, Table] = {
 
 
 def holders() -> dict[str, tuple[str, ...]]:
-    """For each table the columns of it that hold rows of others."""
+    """Return, for each table, the columns of it that hold rows of others."""
     found: dict[str, tuple[str, ...]] = {}
     for table in TABLES.values():
         for holder, column in table.belongs:
@@ -266,7 +266,7 @@ def holders() -> dict[str, tuple[str, ...]]:
 
 
 def read_columns() -> dict[str, tuple[str, ...]]:
-    """What is read of each table."""
+    """Return what is read of each table."""
     held = holders()
     return {
         name: tuple(dict.fromkeys(("_uuid", *table.columns, *held.get(name, ())))) for name, table in TABLES.items()

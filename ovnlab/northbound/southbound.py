@@ -28,7 +28,7 @@ QUESTION = TableQuery(
 
 
 def tables(central: Context, databases: Databases, columns: Mapping[str, Sequence[str]]) -> Tables:
-    """The rows of tables of one zone, with these columns each, in one ovn-sbctl."""
+    """Return the rows of tables of one zone, with these columns each, in one ovn-sbctl."""
     question = TableQuery(SOUTHBOUND, columns)
     return question.parse(
         run_script(central, question.script(databases), where="central: reading the Southbound database")
@@ -53,7 +53,7 @@ class Southbound(msgspec.Struct, frozen=True):
 
 
 def bindings_in(tables: Tables) -> Southbound:
-    """Chassis and port bindings of one zone, of the answer to QUESTION."""
+    """Return chassis and port bindings of one zone, of the answer to QUESTION."""
     chassis, private, encaps, bindings = tables.values()
     registered = {row["name"] for row in private}
     names = {row["_uuid"]: row["name"] for row in chassis}

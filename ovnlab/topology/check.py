@@ -1,4 +1,4 @@
-"""What must agree between the parts of a file. Each finding is a place and what is wrong there."""
+"""Consistency checks between the parts of a file. Each finding is a place and what is wrong there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AnyNetwork = IPv4Network | IPv6Network
 
 
 def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
-    """Everything in the file that contradicts something else in it.
+    """Yield everything in the file that contradicts something else in it.
 
     `data` is the file as it was written: a name counts as known even where its entry has a mistake.
     """
@@ -55,7 +55,7 @@ def find(file: TopologyFile, data: Mapping[Any, Any]) -> Iterator[Finding]:
 
 
 def _hosts(file: TopologyFile) -> Iterator[Finding]:
-    """Machines that are there already have addresses already, and are entered with a key."""
+    """Check that existing machines have their own addresses, and are entered with a key."""
     for network in file.machines.nics if file.provider == "ssh" else ():
         yield from unknown(("machines", "nics", network), network, "physical network", file.physical_networks)
     for name, node in file.nodes.items() if file.provider == "ssh" else ():
@@ -71,7 +71,7 @@ def _hosts(file: TopologyFile) -> Iterator[Finding]:
 
 
 def _nics(file: TopologyFile, name: str, node: Node) -> Iterator[Finding]:
-    """A machine that is there already is on a physical network by a NIC of its own, which is on no other."""
+    """Check that an existing machine has one NIC of its own on each physical network."""
     used: dict[str, str] = {}
     for network in node.physical:
         nic = nic_of(file, node, network)
@@ -93,7 +93,7 @@ def _nics(file: TopologyFile, name: str, node: Node) -> Iterator[Finding]:
 
 
 def _images(file: TopologyFile) -> Iterator[Finding]:
-    """What is downloaded and booted must be what was meant."""
+    """Check that what is downloaded and booted has a checksum."""
     places: dict[Where, Machine] = {("machines",): file.machines}
     places |= {("nodes", name): node for name, node in file.nodes.items()}
     for where, machine in places.items():
@@ -103,7 +103,7 @@ def _images(file: TopologyFile) -> Iterator[Finding]:
 
 
 def _hypervisors(file: TopologyFile) -> Iterator[Finding]:
-    """Networks of libvirt end at their hypervisor: nodes on several have only a bridge in common."""
+    """Check networks of several hypervisors: libvirt's networks end at one, only a bridge joins them."""
     if file.provider not in ("libvirt", "vagrant"):
         return
     if file.libvirt.subnet is not None and not _has_free(file.libvirt.subnet, (), len(file.nodes)):
@@ -141,7 +141,7 @@ def _hypervisor(uri: str) -> tuple[str, str, str]:
 
 
 def _software(file: TopologyFile) -> Iterator[Finding]:
-    """Nodes share what is not built for them, and what OVN is compiled against goes with an OVN that is built."""
+    """Check that nodes share what is not built for them, and that OVN's library goes with a built OVN."""
     common = software(file.software, lambda _: Path())
     asked: dict[Where, tuple[object, Software]] = {("software",): (file.software, common)}
     for name, node in file.nodes.items():
@@ -265,7 +265,7 @@ def _node_routes(file: TopologyFile, name: str, node: Node, segment: PhysicalNet
 
 
 def _zones(file: TopologyFile) -> Iterator[Finding]:
-    """Where there are availability zones, all but hosts and transit switches is in one, with a central of its own."""
+    """Check that with availability zones all nodes but hosts are in one, each with a central of its own."""
     zones = {node.zone for node in file.nodes.values() if node.zone is not None and node.role == "central"}
     logical = file.logical
     asked = [item.zone for items in (file.nodes, logical.switches, logical.routers) for item in items.values()]
@@ -303,7 +303,7 @@ def _zones(file: TopologyFile) -> Iterator[Finding]:
 
 
 def _zones_of_chassis(file: TopologyFile) -> Iterator[Finding]:
-    """What is bound to a chassis, or has gateways, is in the zone of those."""
+    """Check that what is bound to a chassis, or has gateways, is in their zone."""
     wanted: list[tuple[Where, str, str | None]] = []
     groups = file.logical.ha_chassis_groups
     for switch_name, switch in file.logical.switches.items():
@@ -331,7 +331,7 @@ def _zones_of_chassis(file: TopologyFile) -> Iterator[Finding]:
 
 
 def _usable(where: Where, subnet: AnyNetwork) -> Iterator[Finding]:
-    """Some subnets are nobody's: the kernel routes them elsewhere."""
+    """Yield some subnets are nobody's: the kernel routes them elsewhere."""
     if subnet.is_multicast or subnet.is_loopback or subnet.is_unspecified or subnet.prefixlen == 0:
         yield where, f"{subnet} cannot be a subnet: multicast, loopback or everything"
     elif str(subnet.network_address) == "255.255.255.255":
@@ -339,7 +339,7 @@ def _usable(where: Where, subnet: AnyNetwork) -> Iterator[Finding]:
 
 
 def _has_free(subnet: str, taken: Iterable[str], wanted: int) -> bool:
-    """Whether a subnet has that many addresses to give out."""
+    """Return True if a subnet has that many addresses to give out."""
     return sum(1 for _ in itertools.islice(free_addresses(subnet, taken), wanted)) == wanted
 
 
@@ -355,7 +355,7 @@ def _address(where: Where, ip: str, subnets: list[AnyNetwork], of: str) -> Itera
 
 
 def _shared_names(file: TopologyFile) -> Iterator[Finding]:
-    """Nodes, fake VMs and the ports between switches and routers share one set of names."""
+    """Check that nodes, fake VMs and ports between switches and routers have different names."""
     owners = dict.fromkeys(file.nodes, "a node")
     for network_name, network in file.physical_networks.items():
         owners.setdefault(bridge_of(network_name, network), f"the bridge of {network_name}")
@@ -470,7 +470,7 @@ def _slaac(file: TopologyFile, where: Where, switch: str, subnets: list[AnyNetwo
 
 
 def _special_port(file: TopologyFile, where: Where, switch: Switch, port: Port, names: _Names) -> Iterator[Finding]:
-    """Ports that are not simply a fake VM's: children, external and virtual ones."""
+    """Check ports that are not simply a fake VM's: children, external and virtual ones."""
     if port.parent is not None:
         yield from unknown((*where, "parent"), port.parent, "port", names.vms)
         parent = next((s.ports[port.parent] for s in file.logical.switches.values() if port.parent in s.ports), None)
@@ -609,7 +609,7 @@ def _overlapping_ports(
 
 
 def _same_router_address(file: TopologyFile, where: Where, ip: str, router: str, switch: str) -> Iterator[Finding]:
-    """Two routers on one switch need different addresses there."""
+    """Check that two routers on one switch have different addresses there."""
     for other_name, other in file.logical.routers.items():
         if other_name == router:
             return

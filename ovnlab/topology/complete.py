@@ -1,4 +1,4 @@
-"""Decides all that a file leaves open: names, addresses and MACs, always the same for the same file."""
+"""Defaults for all that a file leaves open: names, addresses and MACs, always the same for the same file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Folder = Callable[[Where], Path]
 def complete(
     file: model.TopologyFile, *, default_name: str, place: Place, folder: Folder, in_use: InUse | None = None
 ) -> Topology:
-    """The topology of a file that holds together (`check` found nothing in it).
+    """Return the topology of a file that holds together (`check` found nothing in it).
 
     `place` says FILE:LINE:COL, `folder` what a relative path there is relative to. What is `in_use` stays where
     the file gives nothing else.
@@ -123,7 +123,7 @@ def _links(file: model.TopologyFile, topology: Topology) -> Iterator[LinkRule]:
 def software(
     found: model.Software | None, folder: Folder, where: Where = ("software",), lab: Software | None = None
 ) -> Software:
-    """What a lab or a node runs; what is left out is as `lab` has it."""
+    """Return what a lab or a node runs; what is left out is as `lab` has it."""
     lab = lab or Software()
     if found is None:
         return lab
@@ -187,14 +187,14 @@ def _nodes(lab: str, file: model.TopologyFile, folder: Folder, in_use: InUse) ->
 
 
 def datapath_of(file: model.TopologyFile) -> str:
-    """What OVS's datapath is: the kernel's on machines, where nothing is said."""
+    """Return what OVS's datapath is: the kernel's on machines, where nothing is said."""
     if file.datapath != "auto":
         return file.datapath
     return "netdev" if file.provider == "local" else "kernel"
 
 
 def management_subnet(lab: str, libvirt: model.Libvirt) -> str:
-    """The subnet that ovnlab reaches libvirt's machines in: always the same for the same lab."""
+    """Return the subnet that ovnlab reaches libvirt's machines in: always the same for the same lab."""
     if libvirt.subnet:
         return libvirt.subnet
     number = int.from_bytes(hashlib.sha256(lab.encode()).digest()[:2], "big") & 0x3FFF
@@ -202,7 +202,7 @@ def management_subnet(lab: str, libvirt: model.Libvirt) -> str:
 
 
 def _managed(subnet: str, names: Collection[str], kept: Mapping[str, str]) -> Iterator[str]:
-    """An address for each name, which stays the same when others come and go."""
+    """Yield an address for each name, which stays the same when others come and go."""
     pool = list(itertools.islice(free_addresses(subnet, ()), LARGEST_LAB))
     places = {address: place for place, address in enumerate(pool)}
     staying = {name: places[kept[name]] for name in names if kept.get(name) in places}
@@ -223,7 +223,7 @@ def _libvirt(lab: str, found: model.Libvirt) -> Libvirt:
 
 
 def machine(lab: str, name: str, file: model.TopologyFile, node: model.Node, folder: Folder, address: str) -> Machine:
-    """What a node is made of and how it is reached; what it does not say is as in `machines`."""
+    """Return what a node is made of and how it is reached; what it does not say is as in `machines`."""
     if file.provider == "local":
         return Machine()
 
@@ -281,7 +281,7 @@ def _mebibytes(amount: str) -> int:
 
 
 def _probe_interval(file: model.TopologyFile) -> int:
-    """A busy machine must not look like a dead one; where another server can take over, a dead one must be noticed."""
+    """Return the inactivity probe's interval: long, but short where another server can take over from a dead one."""
     if file.control.probe_interval is not None:
         return file.control.probe_interval
     zones = [node.zone for node in file.nodes.values() if node.role == "central"]
@@ -290,17 +290,17 @@ def _probe_interval(file: model.TopologyFile) -> int:
 
 
 def is_chassis(node: model.Node) -> bool:
-    """Whether a node runs an ovn-controller."""
+    """Return True if a node runs an ovn-controller."""
     return node.role in ("worker", "gateway") or (node.role == "central" and node.chassis)
 
 
 def segment_subnet(file: model.TopologyFile, node: model.Node) -> str:
-    """The subnet of the network that is a node's underlay."""
+    """Return the subnet of the network that is a node's underlay."""
     return file.physical_networks[node.underlay].subnet[0] if node.underlay else file.underlay.subnet
 
 
 def _pools(file: model.TopologyFile, in_use: InUse) -> Mapping[str, Pool]:
-    """The free addresses of each subnet that nodes can be in."""
+    """Return the free addresses of each subnet that nodes can be in."""
     taken = {node.ip for node in file.nodes.values() if node.ip}
     taken.update(ip for node in file.nodes.values() for ips in node.physical.values() for ip in ips if ip != "dhcp")
     taken.update(logical.given_addresses(file.logical))
@@ -337,17 +337,17 @@ def _nics(lab: str, name: str, node: model.Node, file: model.TopologyFile, pools
 
 
 def by_password(file: model.TopologyFile, node: model.Node) -> bool:
-    """Whether a machine is entered with a password first; what the node itself says counts."""
+    """Return True if a machine is entered with a password first; what the node itself says counts."""
     return node.password or (file.machines.password and node.key is None and "password" not in node.model_fields_set)
 
 
 def nic_of(file: model.TopologyFile, node: model.Node, network: str) -> str | None:
-    """The NIC that a machine that is there already has on a physical network, None where the file does not say."""
+    """Return the NIC of an existing machine on a physical network, None where the file does not name one."""
     return node.nics.get(network) or file.machines.nics.get(network)
 
 
 def bridge_of(name: str, network: model.PhysicalNetwork) -> str:
-    """The bridge that carries a physical network on chassis."""
+    """Return the bridge that carries a physical network on chassis."""
     return network.bridge or interface_name(f"br-{name}")
 
 

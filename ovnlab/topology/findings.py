@@ -1,4 +1,4 @@
-"""What is wrong in a topology file: a place, and a sentence about it."""
+"""Findings in a topology file: a place, and a sentence about it."""
 
 from __future__ import annotations
 

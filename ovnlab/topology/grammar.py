@@ -1,4 +1,4 @@
-"""What a topology file is made of: the types of single values, and of mappings whose unknown keys are mistakes.
+"""The grammar of topology files: types of single values, and mappings whose unknown keys are mistakes.
 
 Not here: which keys there are, which is in `model`.
 """
@@ -33,7 +33,7 @@ LEAST_MEMORY = 128
 
 
 def text(example: str, check: Callable[[str], str]) -> Any:
-    """A validator for text: refuses what is not a text, then lets `check` return it in its usual form."""
+    """Return a validator for text that refuses other values and lets `check` normalise it."""
 
     def validate(value: object) -> str:
         if not isinstance(value, str):
@@ -206,7 +206,7 @@ TcpPort = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Or:
-    """Adds a further form to the JSON schema of a type, one that a validator turns into the first."""
+    """A further form in the JSON schema of a type, which a validator turns into the first."""
 
     def __init__(self, *forms: dict[str, object]) -> None:
         self.forms = forms
@@ -216,7 +216,7 @@ class Or:
 
 
 class _OrItem:
-    """Adds to the JSON schema of a list that one item may stand alone."""
+    """A note in the JSON schema of a list that one item may stand alone."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core)
@@ -241,7 +241,7 @@ def true_is_default(value: object) -> object:
 
 
 def names_or_mapping(value: object) -> object:
-    """A list of names, or a single one, means entries with nothing said about them."""
+    """Turn a list of names, or a single one, into a mapping with empty entries."""
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list):
@@ -270,7 +270,7 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _nothing_is_default(cls, data: Any) -> Any:
-        """A key with nothing behind it is as good as left out."""
+        """Treat a key without a value as left out."""
         if not isinstance(data, dict):
             return data
         return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}

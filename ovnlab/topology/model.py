@@ -1,4 +1,4 @@
-"""What a topology file may say: the typed model behind the YAML, its JSON schema and docs/topology.md.
+"""The model of topology files: the types behind the YAML, its JSON schema and docs/topology.md.
 
 This is the grammar, all of it, whether or not this version of ovnlab can do it: what it cannot is refused
 in `unsupported`. What has to agree between parts of the file is in `check`.
@@ -69,7 +69,7 @@ from ovnlab.topology.objects import (
 
 
 class Origin(Part):
-    """Where a component comes from: exactly one of git, tarball, path and distro."""
+    """The source of a component: exactly one of git, tarball, path and distro."""
 
     git: GitUrl | None = None
     """URL of a git repository."""
@@ -143,7 +143,7 @@ class Underlay(Part):
 
 
 class Control(Part):
-    """How databases and chassis talk to each other."""
+    """The connections between databases and chassis."""
 
     monitor_all: bool = False
     """Whether each chassis reads all of the Southbound database (ovn-monitor-all)."""
@@ -178,7 +178,7 @@ class NodeRoute(Part):
 
 
 class Machine(Part):
-    """What a node is made of, where nodes are VMs, and how it is reached, where they are there already."""
+    """The virtual hardware of a node, or how an existing machine is reached."""
 
     cpus: Annotated[int, Field(ge=1, le=256)] | None = None
     """Processors; 1 where nothing is said."""
@@ -270,7 +270,7 @@ class Node(Machine):
 
 
 class Libvirt(Part):
-    """What all nodes share where they are libvirt's."""
+    """Settings that all libvirt nodes share."""
 
     pool: Text = "default"
     """The storage pool for images and disks. Where there is no `default`, it is made."""
@@ -340,7 +340,7 @@ class Port(PortKeys):
 
 
 class Dhcp(Part):
-    """What OVN's own DHCP tells fake VMs, beside address, router and MTU."""
+    """The answers of OVN's DHCP to fake VMs, beside address, router and MTU."""
 
     lease_time: Annotated[int, Field(ge=1)] = 3600
     """Seconds that a lease lasts."""
@@ -535,7 +535,7 @@ class PortGroup(Part):
 
 
 class HealthCheck(Part):
-    """How a load balancer finds out which of its backends live."""
+    """Health checks of a load balancer's backends."""
 
     source: Ip | None = None
     """The address that probes come from; a free one of the backends' switch where nothing is said."""
@@ -590,7 +590,7 @@ class Logical(LogicalKeys):
 
 
 class Link(Part):
-    """What a link of a node, or all that passes between two nodes on the underlay, is like."""
+    """The properties of a node's link, or of the underlay between two nodes."""
 
     down: bool = False
     """Nothing passes."""
@@ -611,7 +611,7 @@ class Link(Part):
 
 
 class Outcome(Part):
-    """What must be in charge while a fault is on."""
+    """The takeover that must have happened while a fault is on."""
 
     gateway: Name | None = None
     """The gateway chassis that must have every port that one chassis has, such as gateway ports of routers."""
@@ -620,7 +620,7 @@ class Outcome(Part):
 
 
 class Check(Part):
-    """Something that must hold in the running lab: exactly one of ping and tcp, or a fault and what comes of it."""
+    """A condition of the running lab: exactly one of ping and tcp, or a fault and what comes of it."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 

@@ -36,7 +36,7 @@ TUNNEL_PORT = re.compile(r"ovn-.*-\d+|patch-.*|eth\d+")
 
 
 def is_reserved(name: str) -> bool:
-    """Whether something that every node has is called so."""
+    """Return True if something that every node has is called so."""
     return name in RESERVED or TUNNEL_PORT.fullmatch(name) is not None
 
 
@@ -64,7 +64,7 @@ class Underlay(msgspec.Struct, frozen=True):
 
 
 class Control(msgspec.Struct, frozen=True):
-    """How databases and chassis talk to each other; times in milliseconds."""
+    """The connections of databases and chassis; times in milliseconds."""
 
     tls: bool = False
     monitor_all: bool = False
@@ -98,12 +98,12 @@ class Nic(msgspec.Struct, frozen=True):
 
     @property
     def carrier(self) -> str:
-        """The device that has its addresses."""
+        """Return the device that has its addresses."""
         return self.bridge or self.device
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where OVS or OVN comes from.
+    """The source of OVS or OVN.
 
     `kind` is packages, system, git, tarball, path or distro; `place` a URL or an absolute path, `ref` a branch, tag or
     commit of git (empty for its default branch), `sha256` a tarball's checksum.
@@ -116,7 +116,7 @@ class Origin(msgspec.Struct, frozen=True):
 
     @property
     def is_source(self) -> bool:
-        """Whether it has to be built."""
+        """Return True if it has to be built."""
         return self.kind not in ("packages", "system")
 
     def __str__(self) -> str:
@@ -126,7 +126,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Software(msgspec.Struct, frozen=True):
-    """What a node runs. `library` is the OVS that OVN is compiled against, None for the one that it pins.
+    """The software of a node. `library` is the OVS that OVN is compiled against, None for the one that it pins.
 
     `build_on` is the node that it is compiled on, empty for this machine.
     """
@@ -140,7 +140,7 @@ class Software(msgspec.Struct, frozen=True):
 
     @property
     def is_built(self) -> bool:
-        """Whether any of it is built from source."""
+        """Return True if any of it is built from source."""
         return self.ovs.is_source or self.ovn.is_source
 
     def __str__(self) -> str:
@@ -150,7 +150,7 @@ class Software(msgspec.Struct, frozen=True):
 
 
 class Libvirt(msgspec.Struct, frozen=True):
-    """What all nodes share where they are libvirt's: see the model, whose words these are."""
+    """The settings that all libvirt nodes share."""
 
     pool: str = "default"
     network: str = "nat"
@@ -160,7 +160,7 @@ class Libvirt(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What a node is made of where it is a VM, and how it is reached by SSH.
+    """The virtual hardware of a node, or how an existing machine is reached by SSH.
 
     `memory`, `disk` and the further `disks` are in MiB, `kernel` and `initrd` files to boot instead of what
     the image has, `cpu` and `type` libvirt's words for the processor and the machine, `xml` goes into the domain as it
@@ -225,22 +225,22 @@ class Node(msgspec.Struct, frozen=True):
 
     @property
     def central(self) -> bool:
-        """Whether it has the Northbound and Southbound databases."""
+        """Return True if it has the Northbound and Southbound databases."""
         return self.role == "central"
 
     @property
     def has_switch(self) -> bool:
-        """Whether it runs Open vSwitch."""
+        """Return True if it runs Open vSwitch."""
         return self.role not in ("host", "relay")
 
     @property
     def kind(self) -> tuple[str, bool, bool]:
-        """What cannot be changed of a node that runs: its zone, and whether it is a central or a plain machine."""
+        """Return what cannot be changed of a running node: its zone, and whether it is a central or a plain machine."""
         return (self.zone, self.central, self.has_switch)
 
     @property
     def hardware(self) -> tuple[object, ...]:
-        """What cannot be changed of its machine: a change makes another machine of it."""
+        """Return what cannot be changed of its machine: a change makes another machine of it."""
         found = self.machine
         if found.host:
             # What is written down when it is taken must be what is put back: its NICs, and whom a key of ours lets in.
@@ -254,34 +254,34 @@ class Node(msgspec.Struct, frozen=True):
 
     @property
     def underlay_device(self) -> str:
-        """The device that has its underlay address, empty where it has none or that is not ours to set."""
+        """Return the device that has its underlay address, empty where it has none or that is not ours to set."""
         if not self.ip or self.machine.host:
             return ""
         return "br-eth1" if self.has_switch and self.datapath == "netdev" else "eth1"
 
     @property
     def integration_mac(self) -> str:
-        """The MAC of br-int, locally administered."""
+        """Return the MAC of br-int, locally administered."""
         return f"0a{self.mac[2:]}"
 
     @property
     def cidr(self) -> str:
-        """The underlay address with its prefix length, empty where it has none."""
+        """Return the underlay address with its prefix length, empty where it has none."""
         return f"{self.ip}/{self.prefix_length}" if self.ip else ""
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """All its addresses, without prefix length."""
+        """Return all its addresses, without prefix length."""
         own = [self.ip] if self.ip else []
         return (*own, *(ip_of(address) for nic in self.nics for address in nic.addresses))
 
     @property
     def forwards(self) -> bool:
-        """Whether it is a router between its networks."""
+        """Return True if it is a router between its networks."""
         return self.role == "host" and len(self.nics) > 1
 
     def nic(self, network: str) -> Nic | None:
-        """Its NIC on a physical network, None where it is not on it."""
+        """Return its NIC on a physical network, None where it is not on it."""
         return next((nic for nic in self.nics if nic.network == network), None)
 
 
@@ -321,27 +321,27 @@ class VM(msgspec.Struct, frozen=True):
 
     @property
     def interface(self) -> str:
-        """The name of its interface: its own, shortened where the kernel does not take it."""
+        """Return the name of its interface: its own, shortened where the kernel does not take it."""
         return interface_name(self.name)
 
     @property
     def port(self) -> str:
-        """The port of br-int that is bound: its interface, or the patch to the bridge that tags its VLANs."""
+        """Return the port of br-int that is bound: its interface, or the patch to the bridge that tags its VLANs."""
         return interface_name(f"trunk-{self.name}") if self.vlans else self.interface
 
     @property
     def trunk(self) -> str:
-        """The bridge that tags its VLANs, where it has any."""
+        """Return the bridge that tags its VLANs, where it has any."""
         return trunk_bridge(self.name)
 
     @property
     def interfaces(self) -> tuple[str, ...]:
-        """The devices in its namespace."""
+        """Return the devices in its namespace."""
         return (self.interface, *(vlan.interface for vlan in self.vlans))
 
     @property
     def more(self) -> str:
-        """All of it that its main interface does not show, in a line."""
+        """Return all of it that its main interface does not show, in a line."""
         vlans = (" ".join([v.name, str(v.tag), v.mac, *v.addresses, *v.gateways]) for v in self.vlans)
         asks = [" ".join([*self.asks, *self.answers])] if self.asks else []
         deaf = ["ignores advertisements"] if self.ignores_advertisements else []
@@ -351,12 +351,12 @@ class VM(msgspec.Struct, frozen=True):
 
     @property
     def ips(self) -> tuple[str, ...]:
-        """Its addresses without prefix lengths."""
+        """Return its addresses without prefix lengths."""
         return tuple(ip_of(address) for address in self.addresses)
 
 
 class DhcpOptions(msgspec.Struct, frozen=True):
-    """What OVN's DHCP answers in one subnet."""
+    """The answers of OVN's DHCP in one subnet."""
 
     name: str
     cidr: str
@@ -416,7 +416,7 @@ class RouterPort(msgspec.Struct, frozen=True):
 
     @property
     def centralized(self) -> bool:
-        """Whether it is a distributed gateway port."""
+        """Return True if it is a distributed gateway port."""
         return bool(self.gateway_chassis or self.ha_chassis_group)
 
 
@@ -454,7 +454,7 @@ class Router(msgspec.Struct, frozen=True):
 
     @property
     def has_gateway(self) -> bool:
-        """Whether there is a place where its NAT and load balancers work."""
+        """Return True if there is a place where its NAT and load balancers work."""
         return bool(self.chassis) or any(port.centralized for port in self.ports)
 
 
@@ -508,7 +508,7 @@ class HaChassisGroup(msgspec.Struct, frozen=True):
 
 
 class HealthCheck(msgspec.Struct, frozen=True):
-    """How backends are probed: options of OVN, and for each backend's address its port and the probes' source."""
+    """The probes of backends: options of OVN, and for each backend's address its port and the probes' source."""
 
     options: dict[str, str]
     mappings: dict[str, str]
@@ -555,7 +555,7 @@ class NorthboundRow(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """Something that must hold: a `ping` or a `tcp` connection from a node or fake VM."""
+    """A check of the running lab: a `ping` or a `tcp` connection from a node or fake VM."""
 
     kind: str
     source: str
@@ -634,40 +634,40 @@ class Topology(msgspec.Struct, frozen=True):
 
     @property
     def base(self) -> str:
-        """What nodes have beside what is built for them: packages, or system for what is installed."""
+        """Return what nodes have beside what is built for them: packages, or system for what is installed."""
         kinds = {origin.kind for node in self.nodes for origin in (node.software.ovs, node.software.ovn)}
         return "system" if "system" in kinds else "packages"
 
     @property
     def zones(self) -> tuple[str, ...]:
-        """The availability zones, each with databases of its own; one without a name in most labs."""
+        """Return the availability zones, each with databases of its own; one without a name in most labs."""
         return tuple(dict.fromkeys(node.zone for node in self.nodes if node.central))
 
     @property
     def transit_switches(self) -> tuple[Switch, ...]:
-        """The switches that join the zones."""
+        """Return the switches that join the zones."""
         return tuple(switch for switch in self.switches if switch.transit)
 
     @property
     def central(self) -> Node:
-        """The first node with databases; it has those of the interconnection too."""
+        """Return the first node with databases; it has those of the interconnection too."""
         return next(node for node in self.nodes if node.central)
 
     def centrals(self, zone: str) -> tuple[Node, ...]:
-        """The nodes with the databases of a zone: several are a cluster."""
+        """Return the nodes with the databases of a zone: several are a cluster."""
         return tuple(node for node in self.nodes if node.central and node.zone == zone)
 
     def relays(self, zone: str) -> tuple[Node, ...]:
-        """The relays of a zone's Southbound database."""
+        """Return the relays of a zone's Southbound database."""
         return tuple(node for node in self.nodes if node.role == "relay" and node.zone == zone)
 
     @property
     def chassis(self) -> tuple[Node, ...]:
-        """The nodes with an ovn-controller."""
+        """Return the nodes with an ovn-controller."""
         return tuple(node for node in self.nodes if node.chassis)
 
     def peers(self, node: Node) -> tuple[Node, ...]:
-        """The chassis that a chassis has tunnels to: all of its zone, and between gateways those of others.
+        """Return the chassis that a chassis has tunnels to: all of its zone, and between gateways those of others.
 
         Of its zone only those that share a transport zone with it, or have none as it has.
         """
@@ -682,7 +682,7 @@ class Topology(msgspec.Struct, frozen=True):
         )
 
     def learned(self, zone: str) -> tuple[tuple[str, str], ...]:
-        """The networks of other zones that a zone learns by the transit switches that both have routers on.
+        """Return the networks of other zones that a zone learns by the transit switches that both have routers on.
 
         Each as a network, and as the router's address with prefix length, which some releases write.
         """
@@ -706,40 +706,40 @@ class Topology(msgspec.Struct, frozen=True):
 
     @property
     def has_takeover(self) -> bool:
-        """Whether anywhere one gateway can take over from another."""
+        """Return True if anywhere one gateway can take over from another."""
         groups = [group.chassis for group in self.ha_chassis_groups]
         groups += [port.gateway_chassis for router in self.routers for port in router.ports]
         return any(len(group) > 1 for group in groups)
 
     @property
     def has_health_checks(self) -> bool:
-        """Whether a load balancer asks its backends how they are."""
+        """Return True if a load balancer asks its backends how they are."""
         return any(balancer.health_check for balancer in self.load_balancers)
 
     @property
     def vms(self) -> tuple[VM, ...]:
-        """The fake VMs of all switches."""
+        """Return the fake VMs of all switches."""
         return tuple(vm for switch in self.switches for vm in switch.vms)
 
     @property
     def vm_mtu(self) -> int:
-        """What the encapsulation leaves of the underlay's MTU, and OVS takes of a fake VM, in bytes."""
+        """Return what the encapsulation leaves of the underlay's MTU, and OVS takes of a fake VM, in bytes."""
         return vm_mtu(self.underlay, self.nodes)
 
     def node(self, name: str) -> Node | None:
-        """The node of that name, None where there is none."""
+        """Return the node of that name, None where there is none."""
         return next((node for node in self.nodes if node.name == name), None)
 
     def vm(self, name: str) -> VM | None:
-        """The fake VM of that name, None where there is none."""
+        """Return the fake VM of that name, None where there is none."""
         return next((vm for vm in self.vms if vm.name == name), None)
 
     def vlan(self, name: str) -> tuple[VM, Vlan] | None:
-        """The VLAN device of a child port, and the fake VM that it is in; None where there is none."""
+        """Return the VLAN device of a child port, and the fake VM that it is in; None where there is none."""
         return next(((vm, vlan) for vm in self.vms for vlan in vm.vlans if vlan.name == name), None)
 
     def port(self, name: str) -> SwitchPort | None:
-        """The logical switch port of that name, None where there is none."""
+        """Return the logical switch port of that name, None where there is none."""
         return next((port for switch in self.switches for port in switch.ports if port.name == name), None)
 
     def backend(self, text: str, version: int) -> str:
@@ -750,16 +750,16 @@ class Topology(msgspec.Struct, frozen=True):
         return (f"{bracketed(ip)}:{number}" if number else ip) if ip else text
 
     def switch(self, name: str) -> Switch | None:
-        """The logical switch of that name, None where there is none."""
+        """Return the logical switch of that name, None where there is none."""
         return next((switch for switch in self.switches if switch.name == name), None)
 
     def zone_of(self, switch_or_router: str) -> str:
-        """The zone of a switch or router."""
+        """Return the zone of a switch or router."""
         zones = {item.name: item.zone for item in self.switches} | {item.name: item.zone for item in self.routers}
         return zones[switch_or_router]
 
     def gateways(self, switch: str) -> tuple[str, ...]:
-        """The first router address of each family on a switch: the default routes of its fake VMs."""
+        """Return the first router address of each family on a switch: the default routes of its fake VMs."""
         ports = (port for router in self.routers for port in router.ports if port.switch == switch)
         addresses = [ipaddress.ip_interface(network).ip for port in ports for network in port.networks]
         return tuple(str(first) for first in (_first(addresses, 4), _first(addresses, 6)) if first)
@@ -772,14 +772,14 @@ def _first(
 
 
 def vm_mtu(underlay: Underlay, nodes: Iterable[Node]) -> int:
-    """The MTU of fake VMs, in bytes, over an underlay."""
+    """Return the MTU of fake VMs, in bytes, over an underlay."""
     encaps = {encap for node in nodes if node.chassis for encap in node.encaps}
     version6 = ipaddress.ip_network(underlay.subnet).version == 6
     return min(underlay.mtu - overhead(encaps) - (IPV6_OVERHEAD if version6 else 0), LARGEST_VM_MTU)
 
 
 def overhead(encaps: Iterable[str]) -> int:
-    """The most bytes that any of these encapsulations adds to a packet."""
+    """Return the most bytes that any of these encapsulations adds to a packet."""
     return GENEVE_OVERHEAD if "geneve" in set(encaps) else VXLAN_OVERHEAD
 
 
@@ -797,12 +797,12 @@ def interface_name(name: str) -> str:
 
 
 def trunk_bridge(vm: str) -> str:
-    """The bridge that tags the VLANs of a fake VM: its name leaves room for that of its patch port."""
+    """Return the bridge that tags the VLANs of a fake VM: its name leaves room for that of its patch port."""
     return f"tb-{vm if len(vm) <= 9 else hashlib.sha256(vm.encode()).hexdigest()[:9]}"
 
 
 def generated_mac(*identity: str, prefix: str = "0a:00") -> str:
-    """A locally administered MAC that stays the same for the same identity.
+    """Return a locally administered MAC that stays the same for the same identity.
 
     `prefix` is its first two octets, or three; the rest is hashed from the identity.
     """
@@ -812,7 +812,7 @@ def generated_mac(*identity: str, prefix: str = "0a:00") -> str:
 
 
 def free_addresses(subnet: str, taken: Iterable[str]) -> Iterator[str]:
-    """The addresses of a subnet that can be given out, in order.
+    """Yield the addresses of a subnet that can be given out, in order.
 
     The first is left out, for a router; so are those in `taken`.
     """
@@ -828,6 +828,6 @@ def free_addresses(subnet: str, taken: Iterable[str]) -> Iterator[str]:
 
 
 def usable_gateways(gateways: Iterable[str], ips: Iterable[str]) -> tuple[str, ...]:
-    """The gateways of the address families that a fake VM has."""
+    """Return the gateways of the address families that a fake VM has."""
     versions = {ipaddress.ip_address(ip).version for ip in ips}
     return tuple(gateway for gateway in gateways if ipaddress.ip_address(gateway).version in versions)

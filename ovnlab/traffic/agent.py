@@ -110,7 +110,7 @@ def prepared(made: socket.socket) -> socket.socket:
 
 
 class Receiver:
-    """Takes packets from a socket, with the kernel's word on when each came."""
+    """A receiver of packets from a socket, with the kernel's timestamps."""
 
     def __init__(self, made: socket.socket) -> None:
         self.socket = made
@@ -233,7 +233,7 @@ def bind_to(made: socket.socket, asked: dict[str, Any]) -> None:
 
 
 class Pace:
-    """When the next packet is due. What could not be sent in time is left out, not made up for."""
+    """The times at which packets are due. What could not be sent in time is left out, not made up for."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval

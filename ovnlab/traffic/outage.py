@@ -1,4 +1,4 @@
-"""What became of packets: lost, late, twice, out of order; and the gaps between answers."""
+"""Outages: lost, late, duplicate and reordered packets, and the gaps between answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Gap:
 
     @property
     def seconds(self) -> float:
-        """How long it was."""
+        """Return its length in seconds."""
         return (self.ended - self.began) / 1e9
 
 
@@ -38,7 +38,7 @@ class Death:
 
 @dataclass
 class Packets:
-    """All packets of one pair. Times are nanoseconds since 1970; `streams` packets follow each other in turn."""
+    """The packets of one pair. Times are nanoseconds since 1970; `streams` packets follow each other in turn."""
 
     streams: int = 1
     counts_arrivals: bool = False

@@ -1,4 +1,4 @@
-"""One agent: the program of agent.py where it runs, and the events that it has told so far."""
+"""A running agent: the program of agent.py on a node or in a fake VM, and its events so far."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Agent:
 
     @property
     def has_ended(self) -> bool:
-        """True if it does not run any more."""
+        """Return True if it does not run any more."""
         return self._process.poll() is not None
 
     def failure(self) -> OvnlabError:

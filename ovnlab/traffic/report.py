@@ -1,4 +1,4 @@
-"""What traffic has seen, as plain values: times are milliseconds from when it began."""
+"""A report on traffic as plain values: times are milliseconds from when it began."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class DeathReport(msgspec.Struct, frozen=True):
 
 
 class MarkReport(msgspec.Struct, frozen=True):
-    """Something that was done to the lab."""
+    """An action on the lab."""
 
     text: str
     at_ms: float
 
 
 class ChangeReport(msgspec.Struct, frozen=True):
-    """What took over: `kind` is gateway, leader or bfd; `at_ms` is None where the moment is unknown."""
+    """A takeover: `kind` is gateway, leader or bfd; `at_ms` is None where the moment is unknown."""
 
     kind: str
     name: str
@@ -57,7 +57,7 @@ class ChangeReport(msgspec.Struct, frozen=True):
 
 
 class PairReport(msgspec.Struct, frozen=True):
-    """What became of the packets of one pair.
+    """The result for the packets of one pair.
 
     `lost_there` of the lost ones did not come to the destination, None where nobody counted there. `losses` is the
     share of lost packets in equal parts of the time, None where none was sent; of TCP, which loses nothing, the share
@@ -85,12 +85,12 @@ class PairReport(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """The pair, for people."""
+        """Return the pair, for people."""
         return f"{self.source} → {self.destination}"
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What traffic has seen."""
+    """The report on all traffic."""
 
     lab: str
     protocol: str
@@ -103,7 +103,7 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def is_well(self) -> bool:
-        """True if traffic was well at the end."""
+        """Return True if traffic was well at the end."""
         return all(
             not pair.problems and len(pair.died) < max(pair.connections, 1) and all(gap.over for gap in pair.gaps)
             for pair in self.pairs

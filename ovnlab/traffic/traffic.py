@@ -54,11 +54,11 @@ class Lab(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Return the name of the lab."""
 
     @property
     def topology(self) -> Topology:
-        """What it was last brought up as."""
+        """Return the topology of the last `up`."""
 
     def nodes(self) -> Mapping[str, RunningNode]:
         """Return the nodes that run."""
@@ -72,7 +72,7 @@ class Lab(Protocol):
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that was done to the lab, and when, in nanoseconds since 1970."""
+    """An action on the lab, and its time in nanoseconds since 1970."""
 
     text: str
     when: int
@@ -80,7 +80,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Loss:
-    """What became of the packets of a time. `longest_gap_ms` is the longest time without an answer."""
+    """The loss in a period. `longest_gap_ms` is the longest time without an answer."""
 
     sent: int
     lost: int
@@ -102,7 +102,7 @@ class Pair:
 
     @property
     def title(self) -> str:
-        """The pair, for people."""
+        """Return the pair, for people."""
         return f"{self.source} → {self.destination}"
 
     def poll(self) -> None:
@@ -113,7 +113,7 @@ class Pair:
 
     @property
     def known_until(self) -> int:
-        """Until when all is known that its sender knows."""
+        """Return the time until which all is known that its sender knows."""
         return next(reversed(self.packets.sent.values()), 0)
 
 
@@ -293,7 +293,7 @@ class Traffic:
     # ── what was seen ────────────────────────────────────────────────────────────────────────────────
 
     def ended_of(self, pair: Pair) -> int:
-        """Until when all is known of a pair, in nanoseconds since 1970."""
+        """Return the time until which all is known of a pair, in nanoseconds since 1970."""
         if not self.ended:
             pair.poll()
         return min(self.ended, pair.known_until) if self.ended else pair.known_until
@@ -311,23 +311,23 @@ class Traffic:
         return [gap for gap in found if gap.ended - gap.began > NOTEWORTHY]
 
     def longest_gap_of(self, pair: Pair, start: int = 0, end: int = 0) -> float:
-        """The longest time without an answer of a pair, in seconds."""
+        """Return the longest time without an answer of a pair, in seconds."""
         found = pair.packets.gaps(start or self.began, end or self.ended_of(pair))
         return found[0].seconds if found else 0.0
 
     @property
     def longest_gap(self) -> float:
-        """The longest time without an answer, of all pairs, in seconds."""
+        """Return the longest time without an answer, of all pairs, in seconds."""
         return max((self.longest_gap_of(pair) for pair in self.pairs), default=0.0)
 
     @property
     def sent(self) -> int:
-        """The packets that were sent."""
+        """Return the packets that were sent."""
         return sum(len(pair.packets.within(self.began, self.ended_of(pair))) for pair in self.pairs)
 
     @property
     def lost(self) -> int:
-        """The packets that were not answered. Before the end, those of the last moment are not yet."""
+        """Return the packets that were not answered. Before the end, those of the last moment are not yet."""
         return sum(
             number not in pair.packets.answered
             for pair in self.pairs
@@ -343,30 +343,30 @@ class Traffic:
 
     @property
     def died(self) -> int:
-        """The TCP connections that ended by themselves."""
+        """Return the TCP connections that ended by themselves."""
         self._poll()
         return sum(len(pair.packets.deaths) for pair in self.pairs)
 
     @property
     def duplicates(self) -> int:
-        """The answers that came once more."""
+        """Return the answers that came once more."""
         self._poll()
         return sum(pair.packets.duplicates for pair in self.pairs)
 
     @property
     def reordered(self) -> int:
-        """The answers that came after later ones."""
+        """Return the answers that came after later ones."""
         self._poll()
         return sum(pair.packets.reordered for pair in self.pairs)
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What took over: gateways, RAFT leaders, BFD sessions."""
+        """Return what took over: gateways, RAFT leaders, BFD sessions."""
         return self._watcher.changes
 
     @property
     def in_charge(self) -> dict[tuple[str, str], str]:
-        """What is in charge now, by kind (gateway, leader, bfd) and name."""
+        """Return what is in charge now, by kind (gateway, leader, bfd) and name."""
         return self._watcher.facts
 
 

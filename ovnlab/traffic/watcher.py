@@ -1,4 +1,4 @@
-"""What takes over while traffic is watched: gateways, RAFT leaders and BFD sessions, with the moment of each change.
+"""A watcher of takeovers during traffic: gateways, RAFT leaders and BFD sessions, with their times.
 
 The databases tell by themselves (RFC 7047, 4.1.5, monitor), where their sockets can be had. Elsewhere, what is another
 one at the end than at the beginning is told without the moment.
@@ -43,7 +43,7 @@ MOVING = ("chassisredirect", "l3gateway", "virtual")
 
 @dataclass(frozen=True)
 class Change:
-    """Something that another one is in charge of now; `when` is in nanoseconds since 1970, None where unknown."""
+    """A change of what is in charge; `when` is in nanoseconds since 1970, None where unknown."""
 
     kind: str
     name: str
@@ -53,12 +53,12 @@ class Change:
 
     @property
     def text(self) -> str:
-        """The change, for people."""
+        """Return the change, for people."""
         return f"{self.title}: {self.before or 'none'} → {self.after or 'none'}"
 
     @property
     def title(self) -> str:
-        """What has changed."""
+        """Return what has changed, as a title."""
         return {"gateway": "gateway of ", "leader": "leader of ", "bfd": "BFD "}.get(self.kind, "") + self.name
 
 
@@ -86,7 +86,7 @@ class Source:
 
     @property
     def query(self) -> TableQuery:
-        """The same, asked once."""
+        """Return the query without monitoring."""
         return TableQuery(self.server, {table: ("_uuid", *columns) for table, columns in self.columns.items()})
 
     def facts(self) -> Facts:
@@ -140,7 +140,7 @@ def sources(topology: Topology, nodes: Mapping[str, RunningNode]) -> list[Source
 
 
 class Watcher:
-    """Takes down each change of what is in charge, from when it is entered until it is left."""
+    """A recorder of changes of what is in charge, from when it is entered until it is left."""
 
     def __init__(self, topology: Topology, nodes: Callable[[], Mapping[str, RunningNode]]) -> None:
         self._topology = topology
@@ -171,12 +171,12 @@ class Watcher:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What has changed so far, in order."""
+        """Return what has changed so far, in order."""
         return tuple(self._changes)
 
     @property
     def facts(self) -> Facts:
-        """What is in charge now."""
+        """Return what is in charge now."""
         return dict(self._facts)
 
     def _ask(self) -> Facts:

@@ -1,4 +1,4 @@
-"""What people write for traffic."""
+"""Words for traffic on the command line."""
 
 from __future__ import annotations
 

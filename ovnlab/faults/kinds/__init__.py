@@ -1,4 +1,4 @@
-"""All kinds of faults."""
+"""The kinds of faults, one module each."""
 
 from __future__ import annotations
 

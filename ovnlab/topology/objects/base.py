@@ -1,4 +1,4 @@
-"""What the kinds of Northbound objects have in common: keys of a part of the file, and the rows that they mean."""
+"""The base of kinds of Northbound objects: keys of the file, and the rows that they mean."""
 
 from __future__ import annotations
 
