@@ -391,7 +391,7 @@ def node_in(name: str, printed: str) -> NodeSnapshot:
     for part in ("\n" + printed).split("\novnlab-question ")[1:]:
         head, _, text = part.partition("\n")
         question, code, *error = head.split(" ", 2)
-        answers[question] = Answer(text, int(code), _message(error[0] if error else ""))
+        answers[question] = Answer(text.removesuffix("\n"), int(code), _message(error[0] if error else ""))
     switch = _switch(answers.get("switch", MISSING))
     return NodeSnapshot(name, parse("\n".join(_as_probed(answers)), _probed_tables(switch)), answers, switch)
 
