@@ -45,7 +45,7 @@ from ovnlab.providers.base import (
     TakesSnapshots,
 )
 from ovnlab.providers.choice import keeper_of, provider_of, supporting
-from ovnlab.providers.spec import CONSOLES, SNAPSHOTS, SUSPENDING
+from ovnlab.providers.spec import CONSOLES, SUSPENDING
 from ovnlab.reporting import Reporter
 from ovnlab.state import Base, LabFolder, Stored, cache_root, labs
 from ovnlab.tasks import bind as binding
@@ -404,11 +404,9 @@ class Lab:
         )
 
     @property
-    def snapshotting(self) -> TakesSnapshots:
-        """Return the provider of a lab that snapshots can be taken of. Raises UsageError for one that has none."""
-        if isinstance(self.provider, TakesSnapshots):
-            return self.provider
-        raise self._lacks(SNAPSHOTS)
+    def machine_snapshots(self) -> TakesSnapshots | None:
+        """Return the provider of a lab whose nodes can be kept with memory and disks, None for one that cannot."""
+        return self.provider if isinstance(self.provider, TakesSnapshots) else None
 
     @property
     def consoles(self) -> HasConsoles:
@@ -461,6 +459,12 @@ class Lab:
         """Make the lab again what it was last brought up as. The caller holds the lock."""
         kept = {name: state.build for name, state in self.states().items()}
         self._apply(self.topology, self.stored.source if self.stored else "", kept)
+
+    def become(self, stored: Stored) -> None:
+        """Make the lab what it was when this was stored of it. The caller holds the lock."""
+        kept = {name: state.build for name, state in self.states().items()}
+        self.options = stored.options
+        self._apply(stored.topology, stored.source, kept)
 
     def _note_faults(self) -> None:
         """Say what is broken on purpose and stays so. The record of a lab that begins anew is removed."""

@@ -14,6 +14,7 @@ from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.shipped import find_topology
 
 if TYPE_CHECKING:
+    from ovnlab.lab.checkpoints import Checkpoints
     from ovnlab.lab.lab import Lab
     from ovnlab.software.artefacts import Artefact
     from ovnlab.software.images import Image
@@ -31,15 +32,32 @@ images = click.Group(
 snapshots = click.Group(
     "snapshot",
     no_args_is_help=True,
-    help="""Whole labs of virtual machines as they were at one moment.
+    help="""Save whole labs as they are at one moment, and restore them.
+
+    Of virtual machines that is all memory and disks; of other labs the Northbound databases, the nodes of the topology,
+    and where fake VMs are bound, which takes a second or two.
 
     \b
-    ovnlab snapshot save before-upgrade
-    ovnlab snapshot restore before-upgrade
+    ovnlab snapshot save before
+    ovnlab snapshot diff before
+    ovnlab snapshot restore before
     """,
 )
 
+
+def _complete_snapshots(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return snapshots of the lab that is meant."""
+    del param
+    try:
+        lab = _find(ctx.params.get("lab"))
+        found = (lab.machine_snapshots or _checkpoints(lab)).snapshots()
+    except OvnlabError:
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
 name_argument = click.argument("name", metavar="NAME", help="Its name.")
+snapshot_argument = click.argument("name", metavar="NAME", shell_complete=_complete_snapshots, help="Its name.")
 
 
 def _find(lab: str | None) -> Lab:
@@ -190,14 +208,17 @@ def resume(lab: str | None, json: bool) -> int:
 @lab_option
 @json_option
 def save(name: str, lab: str | None, json: bool) -> int:
-    """Keep memory and disks of all nodes at one moment.
+    """Save a lab at one moment: virtual machines with memory and disks, other labs with databases and bindings.
 
     \b
     ovnlab snapshot save before-upgrade
     """
     found = _find(lab)
-    with found.locked():
-        found.snapshotting.save(name)
+    if found.machine_snapshots is None:
+        _checkpoints(found).save(name)
+    else:
+        with found.locked():
+            found.machine_snapshots.save(name)
     if json:
         output.as_json(lab=found.name, snapshot=name)
     else:
@@ -206,23 +227,53 @@ def save(name: str, lab: str | None, json: bool) -> int:
 
 
 @snapshots.command()
-@name_argument
+@snapshot_argument
 @lab_option
 @json_option
 def restore(name: str, lab: str | None, json: bool) -> int:
-    """Make all nodes what they were.
+    """Make a lab what it was: its nodes, its logical network, and where fake VMs are bound.
 
     \b
     ovnlab snapshot restore before-upgrade
     """
     found = _find_only(lab)
-    with found.naming_what_stays(), found.locked():
-        found.snapshotting.restore(name)
+    if found.machine_snapshots is None:
+        _checkpoints(found).restore(name)
+    else:
+        with found.naming_what_stays(), found.locked():
+            found.machine_snapshots.restore(name)
     if json:
         output.as_json(lab=found.name, snapshot=name)
     else:
         output.line(f"lab {found.name} is what it was at {name}")
     return 0
+
+
+@snapshots.command("diff")
+@snapshot_argument
+@lab_option
+@json_option
+def diff(name: str, lab: str | None, json: bool) -> int:
+    """Say what has changed since a snapshot: nodes, rows of the Northbound database, bindings.
+
+    \b
+    ovnlab snapshot diff before-upgrade
+    """
+    found = _find(lab)
+    if found.machine_snapshots is not None:
+        raise UsageError("a difference is not supported: snapshots of virtual machines are of memory and disks")
+    changes = _checkpoints(found).diff(name)
+    if json:
+        output.as_json(lab=found.name, snapshot=name, changes=changes)
+    else:
+        output.line("\n".join(changes) or f"nothing has changed since {name}")
+    return 0
+
+
+def _checkpoints(lab: Lab) -> Checkpoints:
+    from ovnlab.lab.checkpoints import Checkpoints  # noqa: PLC0415
+
+    return Checkpoints(lab)
 
 
 @snapshots.command("ls")
@@ -234,7 +285,8 @@ def list_snapshots(lab: str | None, json: bool) -> int:
     \b
     ovnlab snapshot ls
     """
-    found = _find(lab).snapshotting.snapshots()
+    the_lab = _find(lab)
+    found = (the_lab.machine_snapshots or _checkpoints(the_lab)).snapshots()
     if json:
         output.as_json(snapshots=[{"name": name, "made": made} for name, made in found.items()])
     elif not found:
@@ -245,7 +297,7 @@ def list_snapshots(lab: str | None, json: bool) -> int:
 
 
 @snapshots.command("rm")
-@name_argument
+@snapshot_argument
 @lab_option
 @json_option
 def remove_snapshot(name: str, lab: str | None, json: bool) -> int:
@@ -256,7 +308,7 @@ def remove_snapshot(name: str, lab: str | None, json: bool) -> int:
     """
     found = _find_only(lab)
     with found.locked():
-        if not found.snapshotting.forget(name):
+        if not (found.machine_snapshots or _checkpoints(found)).forget(name):
             raise UsageError(f"lab {found.name} has no snapshot {name}", hint="`ovnlab snapshot ls` lists them")
     if json:
         output.as_json(removed=name)
