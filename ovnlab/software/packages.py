@@ -33,6 +33,11 @@ PACKAGES = (
     "tcpdump",
     "ethtool",
     "isc-dhcp-client",
+    "iputils-arping",
+    "traceroute",
+    "netcat-openbsd",
+    "iperf3",
+    "socat",
 )
 """OVS, OVN, and the tools that nodes need or that people expect on one."""
 
@@ -308,10 +313,18 @@ def _merge_usr(tree: Path) -> None:
     switch, link = tree / "usr/lib/openvswitch-switch/ovs-vswitchd", tree / "usr/sbin/ovs-vswitchd"
     if switch.exists() and not link.exists():
         link.symlink_to("../lib/openvswitch-switch/ovs-vswitchd")
+    for program, meant in ALTERNATIVES.items():
+        path = tree / "usr/bin" / program
+        if (path.parent / meant).exists() and not path.exists():
+            path.symlink_to(meant)
     # And so it does with these.
     for name in ("automake", "aclocal"):
         for versioned in (tree / "usr/bin").glob(f"{name}-*"):
             (tree / "usr/bin" / name).symlink_to(versioned.name)
+
+
+ALTERNATIVES = {"nc": "nc.openbsd", "netcat": "nc.openbsd", "traceroute": "traceroute.db"}
+"""Programs of which Debian has several, and the one that packages bring."""
 
 
 def _name_and_version(archive: Path) -> tuple[str, str]:
