@@ -584,6 +584,28 @@ def test_the_format_is_what_the_file_ends_in(
     assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "written": str(path)}
 
 
+def test_a_page_holds_the_picture_and_needs_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "lab.html"
+    assert run(["graph", "gateway", "-o", str(path)]) == 0
+    page = path.read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "MTU 1500" in list(drawn(page[page.index("<svg") : page.index("</svg>") + 6]).itertext())
+    assert not re.search(r"(src|href)=.http", page)
+
+
+def test_a_png_is_made_by_a_program_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(["graph", "gateway", "-o", str(tmp_path / "a.png")]) == 3
+    assert "librsvg2-bin" in capsys.readouterr().err
+    program = tmp_path / "rsvg-convert"
+    program.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\n/bin/cp "$3" "$2"\n')
+    program.chmod(0o755)
+    assert run(["graph", "gateway", "-o", str(tmp_path / "a.png")]) == 0
+    assert "</svg>" in (tmp_path / "a.png").read_text()
+
+
 def test_without_a_file_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["graph", "gateway", "--set", "underlay.mtu=9000"]) == 0
     assert "MTU 9000" in list(drawn(capsys.readouterr().out).itertext())
@@ -596,8 +618,10 @@ def test_without_a_file_it_is_printed(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["gateway", "--format", "png"], "must be svg, mermaid or dot"),
-        (["gateway", "-o", "a.png"], "is not a format"),
+        (["gateway", "--format", "pdf"], "must be svg, mermaid, dot, html or png"),
+        (["gateway", "--format", "png"], "a PNG is written to a file"),
+        (["gateway", "-o", "x.html", "--watch"], "--watch is for a lab that runs"),
+        (["gateway", "-o", "a.pdf"], "is not a format"),
         (["gateway", "-o", "a.svg", "--format", "dot"], "is a name for svg"),
         (["gateway", "--view", "all"], "must be physical, logical or both"),
         (["gateway", "--lab", "x"], "either of a file or of --lab"),
