@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ovnlab.errors import UsageError
 from ovnlab.lab.lab import Lab
+from ovnlab.nodes import copying
 from ovnlab.nodes.node import RunningNode
 from ovnlab.parallel import for_each
 from ovnlab.tasks.script import run_script
@@ -138,34 +139,11 @@ def copy(lab: Lab, source: str, target: str) -> tuple[list[str], list[str]]:
         reading = ["tar", "-C", from_path, "-cf", "-", "."]
         writing = ["sh", "-c", 'mkdir -p "$1" && exec tar -C "$1" --no-same-owner -xf -', "sh", into_path]
         return _node(lab, source_at[1]).command(reading), writing
-    if _base(from_path) in ("", ".", ".."):
+    if copying.base_of(from_path) in ("", ".", ".."):
         raise UsageError(f"podman cp of {from_path} is not here", hint="name the folder itself")
-    reading = ["tar", "-C", _folder(from_path), "-cf", "-", _base(from_path)]
-    writing = ["sh", "-c", _UNPACK, "sh", into_path, _base(from_path)]
-    if source_at:
-        return _node(lab, source_at[1]).command(reading), writing
-    assert target_at is not None  # noqa: S101  one of the two is
-    return reading, _node(lab, target_at[1]).command(writing)
-
-
-_UNPACK = (
-    "set -eu\n"
-    'if [ -d "$1" ]; then exec tar -C "$1" --no-same-owner -xf -; fi\n'
-    'case $1 in */) echo "$1 is not a folder" >&2; exit 1 ;; esac\n'
-    'folder=$(mktemp -d "$(dirname -- "$1")/.podman-cp-XXXXXX")\n'
-    "trap 'rm -rf \"$folder\"' EXIT\n"
-    'tar -C "$folder" --no-same-owner -xf -\n'
-    'mv -fT -- "$folder/$2" "$1"\n'
-)
-"""Unpacks into a folder that is there, or as what does not exist yet."""
-
-
-def _folder(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[0] or ("/" if path.startswith("/") else ".")
-
-
-def _base(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
+    reading = _node(lab, source_at[1]).command if source_at else copying.here
+    writing = _node(lab, target_at[1]).command if target_at else copying.here
+    return copying.commands(reading, from_path, writing, into_path)
 
 
 def install(lab: Lab, folder: Path) -> Path:

@@ -20,6 +20,9 @@ from ovnlab.state import cache_root, state_root
 COMMANDS = {
     "lab_commands": ("up", "down", "ls", "status", "logs"),
     "vm_commands": ("bind", "unbind", "exec", "shell", "ping"),
+    "daemon_commands": ("restart", "stop", "start"),
+    "starter_commands": ("init", "edit"),
+    "copy_commands": ("cp", "port-forward"),
     "insight_commands": ("trace", "capture", "decode", "flows", "explain", "bundle"),
     "build_commands": ("build", "upgrade"),
     "traffic_commands": ("traffic", "perf"),
@@ -30,6 +33,7 @@ COMMANDS = {
     "tool_commands": ("nbctl", "sbctl", "vsctl", "ofctl", "appctl"),
     "topology_commands": ("validate", "schema", "topologies", "render"),
     "machine_commands": ("ssh", "ssh-config", "inventory", "console", "suspend", "resume", "image", "snapshot"),
+    "help_command": ("help",),
     "doctor_command": ("doctor",),
     "prune_command": ("prune",),
     "podman_command": ("podman-shim",),
@@ -54,6 +58,14 @@ class Commands(click.Group):
             return None
         commands: Sequence[click.Command] = importlib.import_module(f"ovnlab.cli.commands.{module}").COMMANDS
         return next(command for command in commands if command.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in groups, each with its line."""
+        from ovnlab.cli.command_groups import sections  # noqa: PLC0415  for the help only
+
+        for title, lines in sections(self.list_commands(ctx)):
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

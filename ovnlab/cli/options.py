@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from ovnlab.shipped import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class PassOn(click.Command):
@@ -89,7 +97,10 @@ def complete_bindings(ctx: click.Context, param: click.Parameter, incomplete: st
     vm, separator, start = incomplete.partition("=")
     if separator:
         return [f"{vm}={node}" for node in complete_nodes(ctx, param, start)]
-    return complete_targets(ctx, param, incomplete)
+    words: Sequence[str] = ctx.params.get("words") or ()
+    if len(words) == 1 and "=" not in words[0]:
+        return complete_nodes(ctx, param, incomplete)
+    return complete_vms(ctx, param, incomplete)
 
 
 def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -98,10 +109,66 @@ def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str
     return [name for name in _stored_names(ctx, nodes=True, vms=True) if name.startswith(incomplete)]
 
 
-def complete_topologies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return shipped topologies by name; the shell completes paths."""
+def complete_providers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return providers."""
     del ctx, param
-    return [path.stem for path in sorted(TOPOLOGIES.glob("*.yaml")) if path.stem.startswith(incomplete)]
+    return [name for name in ("local", "libvirt", "vagrant", "ssh") if name.startswith(incomplete)]
+
+
+def complete_roles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return roles of nodes."""
+    del ctx, param
+    return [role for role in ("central", "worker", "gateway", "relay", "host") if role.startswith(incomplete)]
+
+
+def complete_daemons(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the daemons of the node that the word before names."""
+    del param
+    from ovnlab.lab.plan import daemons  # noqa: PLC0415  for completion only
+    from ovnlab.state import labs  # noqa: PLC0415
+
+    wanted = ctx.params.get("lab") or lab_of_all(ctx)
+    node = ctx.params.get("node") or ctx.params.get("target")
+    found: set[str] = set()
+    for folder in labs():
+        stored = folder.stored() if wanted in (None, folder.name) else None
+        there = stored.topology.node(node) if stored is not None and node else None
+        if stored is not None and there is not None:
+            found |= set(daemons(stored.topology, there))
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def complete_paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return NODE: and VM:, and files of this machine."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415  for completion only
+
+    names = complete_targets(ctx, param, incomplete)
+    return [*(CompletionItem(f"{name}:") for name in names), CompletionItem(incomplete, type="file")]
+
+
+def complete_ports(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return VM: and NODE:."""
+    return [f"{name}:" for name in complete_targets(ctx, param, incomplete)]
+
+
+def complete_topologies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return files here, and shipped topologies by name."""
+    del ctx, param
+    from click.shell_completion import CompletionItem  # noqa: PLC0415  for completion only
+
+    folder, slash, start = incomplete.rpartition("/")
+    here = [
+        CompletionItem(f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}")
+        for path in sorted(Path(folder or ("/" if slash else ".")).glob(f"{glob_escape(start)}*"))
+        if path.suffix in (".yaml", ".yml") or (path.is_dir() and not path.name.startswith("."))
+    ]
+    shipped = [path.stem for path in sorted(TOPOLOGIES.glob("*.yaml")) if path.stem.startswith(incomplete)]
+    return [*here, *map(CompletionItem, shipped)]
+
+
+def glob_escape(text: str) -> str:
+    """Return text that a pattern of file names matches as it is."""
+    return re.sub(r"([*?[])", r"[\1]", text)
 
 
 lab_option = click.option(
@@ -116,7 +183,9 @@ topology_argument = click.argument(
     shell_complete=complete_topologies,
     help="A file, or the name of a shipped topology. If omitted: ovnlab.yaml or topology.yaml here, else 3node.",
 )
-provider_option = click.option("--provider", metavar="P", help="Use this provider instead of the file's.")
+provider_option = click.option(
+    "--provider", metavar="P", shell_complete=complete_providers, help="Use this provider instead of the file's."
+)
 name_option = click.option("--name", metavar="NAME", help="Name the lab so.")
 set_option = click.option(
     "--set",

@@ -198,6 +198,22 @@ def test_completion_knows_labs_nodes_and_vms(running: Labs) -> None:
     assert complete("ovnlab exec w") == {"worker1", "worker2"}
     assert complete("ovnlab bind v") == {"vm1", "vm2"}
     assert complete("ovnlab bind vm1=w") == {"vm1=worker1", "vm1=worker2"}
+    assert complete("ovnlab bind vm1 ") == {"central", "worker1", "worker2"}, "only nodes fit"
+    assert complete("ovnlab logs worker1 ovn-") == {"ovn-controller"}
+    assert complete("ovnlab restart worker1 ovs") == {"ovs-vswitchd", "ovsdb-server"} & complete(
+        "ovnlab logs worker1 ovs"
+    )
+    assert complete("ovnlab cp wor") >= {"worker1:", "worker2:"}
+    assert complete("ovnlab exec --role c") == {"central"}
+    assert complete("ovnlab up --provider l") == {"local", "libvirt"}
+    assert complete("ovnlab wait --for port-up=v") == {"port-up=vm1", "port-up=vm2"}
+    assert complete("ovnlab graph --view ") == {"physical", "logical", "both"}
+    assert complete("ovnlab help nodes.ro") == {
+        "nodes.role",
+        "nodes.routes",
+        "nodes.routes.prefix",
+        "nodes.routes.nexthop",
+    }
     assert complete("ovnlab down r") == {"routed"}
     assert "single" in complete("ovnlab up s")
     assert "status" in complete("ovnlab st")
@@ -253,7 +269,7 @@ def test_down_lab_is_told_to_be_down(user_labs: Labs) -> None:
     import signal  # noqa: PLC0415
 
     os.kill(user_labs.holder("single"), signal.SIGKILL)
-    assert "is not running" in user_labs.run("exec", "ovn", "--", "true", expect=1).stderr
+    assert "lab single is down" in user_labs.run("exec", "ovn", "--", "true", expect=1).stderr
     assert "lab single is down" in user_labs.run("nbctl", "show", expect=1).stderr
     assert "lab single is down" in user_labs.run("bind", "vm1", "ovn", expect=1).stderr
     assert user_labs.json("status")["state"] == "down"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovnlab.cli import output
-from ovnlab.cli.options import json_option, lab_option
+from ovnlab.cli.options import complete_nodes, complete_vms, json_option, lab_option
 from ovnlab.errors import ChecksFailed
 
 if TYPE_CHECKING:
@@ -197,9 +197,24 @@ def _show_matrix(examined: Examination, *, everything: bool) -> None:
     output.line(output.coloured(meanings, "dim"))
 
 
+def complete_conditions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return what can be waited for."""
+    kind, separator, start = incomplete.partition("=")
+    names = {"chassis": complete_nodes, "port-up": complete_vms}
+    if separator and kind in names:
+        return [f"{kind}={name}" for name in names[kind](ctx, param, start)]
+    return [word for word in ("hv-synced", "port-up=", "chassis=") if word.startswith(incomplete)]
+
+
 @click.command("wait")
 @click.option(
-    "--for", "conditions", metavar="WHAT", multiple=True, required=True, help="hv-synced, port-up=PORT or chassis=NODE."
+    "--for",
+    "conditions",
+    metavar="WHAT",
+    multiple=True,
+    required=True,
+    shell_complete=complete_conditions,
+    help="hv-synced, port-up=PORT or chassis=NODE.",
 )
 @click.option("--timeout", "-t", metavar="SECONDS", type=click.IntRange(min=1), default=30, help="The deadline.")
 @lab_option

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import msgspec
 from click.core import ParameterSource
 
 from ovnlab import interruption
@@ -13,8 +15,9 @@ from ovnlab.cli import output, streams
 from ovnlab.cli.measuring import traffic_options
 from ovnlab.cli.measuring import wanted as measure_wanted
 from ovnlab.cli.options import (
+    complete_daemons,
     complete_labs,
-    complete_targets,
+    complete_nodes,
     json_option,
     lab_option,
     name_option,
@@ -37,6 +40,7 @@ from ovnlab.waiting import CLOCK
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--prune", is_flag=True, help="Unbind fake VMs that the file does not name, which stay otherwise.")
 @click.option("--exit-code", is_flag=True, help="With --dry-run: exit with 5 if there is something to do.")
+@click.option("--watch", is_flag=True, help="Go on: whenever the file is saved, make the lab what it says.")
 @traffic_options
 @lab_option
 @json_option
@@ -48,6 +52,7 @@ def up(
     dry_run: bool,
     prune: bool,
     exit_code: bool,
+    watch: bool,
     lab: str | None,
     json: bool,
 ) -> int:
@@ -61,17 +66,15 @@ def up(
     ovnlab up topologies/3node.yaml
     ovnlab up routed --name mine --set underlay.mtu=9000
     ovnlab up topologies/3node.yaml --dry-run
+    ovnlab up mine.yaml --watch
     ovnlab up --traffic vm1,vm2
     """
     from ovnlab.cli.progress import progress  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.cli.render.effects_text import announce  # noqa: PLC0415
     from ovnlab.lab.lab import Request, prepare  # noqa: PLC0415
 
-    if exit_code and not dry_run:
-        raise UsageError("--exit-code goes with --dry-run")
     measure = measure_wanted()
-    if dry_run and measure.pairs:
-        raise UsageError("--dry-run changes nothing: there is no outage to measure", hint="leave --traffic out")
+    _refuse_exclusive(dry_run=dry_run, exit_code=exit_code, watch=watch, json=json, measures=bool(measure.pairs))
     began = CLOCK.monotonic()
     is_said = click.get_current_context().get_parameter_source("lab") is ParameterSource.COMMANDLINE
     if is_said and (topology or name):
@@ -112,7 +115,21 @@ def up(
         output.line(f"lab {wanted.name} is up: {counted} bound ({seconds:.1f} s)")
     if not json:
         measure.show()
+    if watch:
+        from ovnlab.cli.watching import watch as keep_up  # noqa: PLC0415
+
+        return keep_up(request)
     return 5 if exit_code and steps else 0
+
+
+def _refuse_exclusive(*, dry_run: bool, exit_code: bool, watch: bool, json: bool, measures: bool) -> None:
+    """Raise UsageError for options of `up` that exclude each other."""
+    if exit_code and not dry_run:
+        raise UsageError("--exit-code goes with --dry-run")
+    if watch and (dry_run or json):
+        raise UsageError("--watch goes on: it takes neither --dry-run nor --json")
+    if dry_run and measures:
+        raise UsageError("--dry-run changes nothing: there is no outage to measure", hint="leave --traffic out")
 
 
 def _stored_one(lab: str | None) -> Stored | None:
@@ -288,19 +305,40 @@ def status(everything: bool, exit_code: bool, lab: str | None, json: bool) -> in
 
 @click.command("logs")
 @click.argument(
-    "target", metavar="[NODE]", required=False, shell_complete=complete_targets, help="One node; all if omitted."
+    "target", metavar="[NODE]", required=False, shell_complete=complete_nodes, help="One node; all if omitted."
 )
-@click.argument("daemon", metavar="[DAEMON]", required=False, help="One daemon, such as ovn-controller.")
+@click.argument(
+    "daemon",
+    metavar="[DAEMON]",
+    required=False,
+    shell_complete=complete_daemons,
+    help="One daemon, such as ovn-controller.",
+)
 @click.option("--lines", "-n", type=click.IntRange(min=0), default=10, help="How many of each log's last lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as they grow.")
+@click.option("--warn", is_flag=True, help="Only warnings and errors.")
+@click.option("--all", "everything", is_flag=True, help="Also lines that are known to be harmless.")
 @lab_option
 @json_option
-def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: str | None, json: bool) -> int:
+def logs(
+    target: str | None,
+    daemon: str | None,
+    lines: int,
+    follow: bool,
+    warn: bool,
+    everything: bool,
+    lab: str | None,
+    json: bool,
+) -> int:
     """Show the ends of a lab's logs, also after it is down.
+
+    Lines that are known to be harmless are counted instead of shown: ovs-vswitchd complains of each interface of a fake
+    VM, as it is in the VM's network namespace.
 
     \b
     ovnlab logs
     ovnlab logs worker1 ovn-controller -n 50 -f
+    ovnlab logs --warn
     """
     import subprocess  # noqa: PLC0415
 
@@ -329,20 +367,62 @@ def logs(target: str | None, daemon: str | None, lines: int, follow: bool, lab: 
         contents = {
             str(path): path.read_text(errors="replace").splitlines()[-lines:] if lines else [] for path in paths
         }
+        if warn:
+            contents = {path: [text for text in found if WARNS.search(text)] for path, found in contents.items()}
         output.as_json(lab=folder.name, logs=contents)
         return 0
-    more = ["-F"] if follow else []
-    command = ["tail", "-v", f"-n{lines}", *more, *map(str, paths)]
+    wanted = LogLines(warn=warn, everything=everything)
+    if not follow:
+        for number, path in enumerate(paths):
+            _show_log(path, lines, wanted, first=not number)
+        return 0
+    command = ["tail", "-v", f"-n{lines}", "-F", *map(str, paths)]
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="backslashreplace") as tail:
             assert tail.stdout is not None  # noqa: S101  it is a pipe
             for text in tail.stdout:
-                output.line(text.rstrip("\n"))
-                streams.flush()
+                if text.startswith("==>") or not text.strip() or wanted.keeps(text):
+                    output.line(text.rstrip("\n"))
+                    streams.flush()
     except KeyboardInterrupt:
         interruption.end()
         return 0
     return tail.returncode
+
+
+WARNS = re.compile(r"\|(WARN|ERR|EMER)\|")
+
+HARMLESS = re.compile(
+    r"setting MAC failed \(No such device\)"
+    r"|failed to set MTU for network device \S+: No such device"
+    r"|ETHTOOL_\w+ on network device \S+ failed: No such device"
+)
+"""Lines of a healthy lab: ovs-vswitchd sets the MAC of an interface that is in the namespace of a fake VM."""
+
+
+class LogLines(msgspec.Struct, frozen=True):
+    """Which lines of logs are shown: only warnings and errors, and without harmless ones unless all are wanted."""
+
+    warn: bool
+    everything: bool
+
+    def keeps(self, text: str) -> bool:
+        """Return True for a line that is shown."""
+        return (not self.warn or bool(WARNS.search(text))) and (self.everything or not HARMLESS.search(text))
+
+
+def _show_log(path: Path, lines: int, wanted: LogLines, *, first: bool) -> None:
+    """Print the end of a log, and how many harmless lines are left out of it."""
+    if not first:
+        output.line()
+    output.line(f"==> {path} <==")
+    found = path.read_text(errors="backslashreplace").splitlines()
+    kept = [text for text in found if wanted.keeps(text)]
+    for text in kept[-lines:] if lines else ():
+        output.line(text)
+    harmless = 0 if wanted.everything else sum(bool(HARMLESS.search(text)) for text in found)
+    if harmless and lines:
+        output.line(output.coloured(f"({output.count(harmless, 'harmless line')} left out: --all shows them)", "dim"))
 
 
 def _log_folder(lab: str | None) -> LabFolder:

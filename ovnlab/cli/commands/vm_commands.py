@@ -5,16 +5,20 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from ovnlab import interruption
 from ovnlab.cli import output, streams
 from ovnlab.cli.options import (
     PassOn,
     complete_bindings,
+    complete_roles,
     complete_targets,
     complete_vms,
     json_option,
@@ -29,6 +33,12 @@ if TYPE_CHECKING:
     from ovnlab.lab.lab import Lab
     from ovnlab.nodes.target import Target
 
+
+COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
+"""The line of ping's statistics."""
+
+PATIENCE = 5.0
+"""Seconds in which an interrupted command ends by itself."""
 
 KILLED = 137
 """The exit code of a program that was killed, as a shell tells it."""
@@ -154,19 +164,91 @@ def unbind(vms: tuple[str, ...], lab: str | None, json: bool) -> int:
     return 0
 
 
-@click.command("exec", cls=PassOn)
+EVERYWHERE = "*"
+"""The target that stands for several nodes."""
+
+
+class OnSeveral(PassOn):
+    """`exec`, whose target is left out where --all or --role says which nodes are meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words of one call."""
+        ours = args[: args.index("--")] if "--" in args else args
+        if any(word == "--all" or word.startswith("--role") for word in ours):
+            if "--" not in args:
+                raise UsageError("missing `--` before the command", hint="ovnlab exec --all -- COMMAND")
+            args = [*ours, EVERYWHERE, *args[len(ours) :]]
+        return super().parse_args(ctx, args)
+
+
+@click.command("exec", cls=OnSeveral)
 @target_argument
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, help="The command.")
+@click.option("--all", "every", is_flag=True, help="On all nodes at once, instead of TARGET.")
+@click.option(
+    "--role",
+    "roles",
+    metavar="ROLE",
+    multiple=True,
+    shell_complete=complete_roles,
+    help="On all nodes of a role, such as gateway.",
+)
 @lab_option
 @json_option
-def execute(target: str, command: tuple[str, ...], lab: str | None, json: bool) -> int:
+def execute(
+    target: str, command: tuple[str, ...], every: bool, roles: tuple[str, ...], lab: str | None, json: bool
+) -> int:
     """Run a command on a node or in a fake VM; the exit code is the command's.
+
+    On several nodes, each line has the name of its node before it, and the exit code is the highest.
 
     \b
     ovnlab exec worker1 -- ovs-vsctl show
     ovnlab exec vm1 -- ip addr
+    ovnlab exec --all -- ovs-appctl version
+    ovnlab exec --role gateway -- ip route
     """
+    if every or roles:
+        if target != EVERYWHERE:
+            raise UsageError(f"--all and --role are instead of {target}", hint="ovnlab exec --all -- COMMAND")
+        return _run_on_several(_find(lab), roles, command, json=json)
     return run_on(_find(lab).target(target).command(command), json=json)
+
+
+def _run_on_several(lab: Lab, roles: Sequence[str], command: Sequence[str], *, json: bool) -> int:
+    """Run a command on nodes at once; the highest exit code."""
+    from ovnlab.parallel import for_each  # noqa: PLC0415
+
+    known = {node.role for node in lab.topology.nodes}
+    if unknown := next((role for role in roles if role not in known), None):
+        raise UsageError(f"unknown role {unknown}", hint=f"available: {', '.join(sorted(known))}")
+    lab.require_up()
+    running = lab.nodes()
+    names = [node.name for node in lab.topology.nodes if not roles or node.role in roles]
+    margin = max(map(len, names))
+    printed: dict[str, list[str]] = {name: [] for name in names}
+
+    def run(name: str) -> int:
+        if name not in running:
+            printed[name].append("does not run")
+            return 1
+        argv = lab.target(name).command(command)
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            for text in process.stdout or ():
+                printed[name].append(text.rstrip("\n"))
+                if not json:
+                    output.line(f"{output.coloured(name.ljust(margin), 'blue')}  {printed[name][-1]}")
+        return process.returncode
+
+    codes = dict(zip(names, for_each(names, run), strict=True))
+    if json:
+        output.as_json(nodes={name: {"exit_code": codes[name], "output": printed[name]} for name in names})
+    failed = [f"{name} ({code})" for name, code in codes.items() if code]
+    if failed and not json:
+        streams.say(output.shown(f"ovnlab: failed on {', '.join(failed)}"))
+    return max(codes.values())
 
 
 @click.command("shell")
@@ -203,26 +285,37 @@ def _has_ended(lab: Lab, node: str) -> bool:
 @click.command("ping")
 @click.argument("source", metavar="SRC", shell_complete=complete_targets, help="A fake VM or node.")
 @click.argument("destination", metavar="DST", shell_complete=complete_targets, help="A fake VM, a node or an address.")
-@click.option("--count", "-c", type=click.IntRange(min=1), default=3, help="How many.")
+@click.option("--count", "-c", type=click.IntRange(min=0), default=3, help="How many; 0 goes on until Ctrl-C.")
 @click.option("--size", "-s", type=click.IntRange(min=0), help="Bytes of payload, not to be fragmented.")
 @lab_option
 @json_option
 def ping(source: str, destination: str, count: int, size: int | None, lab: str | None, json: bool) -> int:
     """Ping from a fake VM or node. Exit code 0 if every packet came back, 4 if one did not.
 
+    Ctrl-C ends it with what came back so far.
+
     \b
     ovnlab ping vm1 vm2
     ovnlab ping vm1 192.168.0.1 -c 1
+    ovnlab ping vm1 vm2 -c 0
     """
     found = _find(lab)
     places = found.endpoints({source, destination})
     place = places.get(source) or found.target(source)
     address = _address(found, destination, places)
     leaving = [f"-I{place.interface}"] if place.is_vlan else []
-    options = [*leaving, f"-c{count}", "-i0.2", "-W2", *([f"-s{size}", "-Mdo"] if size is not None else [])]
+    options = [
+        *leaving,
+        *([f"-c{count}"] if count else []),
+        "-i0.2",
+        "-W2",
+        *([f"-s{size}", "-Mdo"] if size is not None else []),
+    ]
     lines = _lines(place.command(["env", "LC_ALL=C", "ping", *options, address]), shown=not json)
-    # Its exit code is 0 if a single packet came back.
-    answered = any(re.match(rf"{count} packets transmitted, {count} received", line) for line in lines)
+    # Its exit code is 0 if a single packet came back. The last one of a ping that was interrupted may be on its way.
+    counts = [(int(said[1]), int(said[2])) for line in lines if (said := COUNTS.match(line))]
+    sent, received = counts[0] if counts else (0, 0)
+    answered = received > 0 and (received == count or (received >= sent - 1 and sent != count))
     if json:
         output.as_json(
             source=source, destination=destination, address=address, count=count, reachable=answered, output=lines
@@ -234,14 +327,28 @@ def ping(source: str, destination: str, count: int, size: int | None, lab: str |
 
 
 def _lines(command: Sequence[str], *, shown: bool) -> list[str]:
-    """Return the lines that a command prints, shown as they come."""
-    found = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    """Return the lines that a command prints, shown as they come. A Ctrl-C is the command's: it ends, and says so."""
+    found: list[str] = []
+
+    def read(process: subprocess.Popen[str]) -> None:
         for text in process.stdout or ():
             found.append(text.rstrip("\n"))
             if shown:
                 output.line(found[-1])
                 streams.flush()
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            read(process)
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one may be sent to the process and to its group
+            interruption.end()
+            ending = threading.Timer(PATIENCE, process.kill)
+            ending.start()
+            try:
+                read(process)
+            finally:
+                ending.cancel()
     return found
 
 

@@ -1,0 +1,66 @@
+"""`up --watch`: whenever a topology file is saved, the lab becomes what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ovnlab import interruption
+from ovnlab.cli import output, streams
+from ovnlab.cli.progress import progress
+from ovnlab.errors import OvnlabError, TopologyError
+from ovnlab.lab.lab import Request, prepare
+from ovnlab.state import typed_path
+from ovnlab.waiting import CLOCK
+
+INTERVAL = 0.2
+"""Seconds between two looks at the file."""
+
+
+def watch(request: Request) -> int:
+    """Converge on each save until Ctrl-C. A mistake in the file, or an `up` that fails, is told and leaves the lab."""
+    output.line(f"watching {typed_path(request.path)}; Ctrl-C ends it, and leaves the lab up")
+    streams.flush()
+    path = Path(request.path)
+    known = _content(path)
+    try:
+        while True:
+            CLOCK.sleep(INTERVAL)
+            content = _content(path)
+            if content is not None and content != known:
+                known = content
+                _converge(request)
+                streams.flush()
+    except KeyboardInterrupt:
+        interruption.end()
+        return 0
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what a file holds; None while an editor replaces it."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _converge(request: Request) -> None:
+    began = CLOCK.monotonic()
+    try:
+        with progress() as reporter:
+            lab, wanted = prepare(request, reporter)
+            source, named = str(Path(request.path).resolve()), request.name is not None
+            outcome = lab.up(wanted, source=source, named=named, options=request.options())
+    except OvnlabError as error:
+        output.error(error, json=False)
+        if isinstance(error, TopologyError):
+            streams.say("ovnlab: the lab stays as it is")
+        return
+    steps = outcome.plan.steps()
+    for step in steps:
+        output.line(step)
+    seconds = CLOCK.monotonic() - began
+    output.line(
+        f"lab {wanted.name}: {output.count(len(steps), 'change')} ({seconds:.1f} s)"
+        if steps
+        else f"lab {wanted.name}: nothing to do"
+    )
