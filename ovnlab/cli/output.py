@@ -117,8 +117,14 @@ def coloured(text: str, colour: str, *, stream: Any = None) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, colours: Mapping[str, str] | None = None) -> None:
-    """Print aligned columns on stdout. A cell that is a key of `colours` gets that colour."""
+    """Print aligned columns on stdout. A cell that is a key of `colours` gets that colour.
+
+    On a terminal that is too narrow for a row, each row takes several lines.
+    """
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    if sys.stdout.isatty() and sum(widths) + 2 * (len(widths) - 1) > width():
+        _stacked(headings, rows, colours or {})
+        return
     line(coloured(_aligned(headings, widths), "dim"))
     for row in rows:
         cells = [
@@ -134,6 +140,38 @@ def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     """Return aligned columns as lines, the headings first."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     return [coloured(_aligned(headings, widths), "dim"), *(_aligned(row, widths) for row in rows)]
+
+
+def width() -> int:
+    """Return the columns of the terminal that stdout is, or that there usually are."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def parts(text: str, margin: int) -> list[str]:
+    """Return a text in parts that fit a terminal beside a margin, broken between words; whole where there is none."""
+    if not sys.stdout.isatty() or margin + len(text) <= width():
+        return [text]
+    import textwrap  # noqa: PLC0415  for narrow terminals
+
+    return textwrap.wrap(text, max(20, width() - margin), break_on_hyphens=False) or [""]
+
+
+def _stacked(headings: Sequence[str], rows: Sequence[Sequence[str]], colours: Mapping[str, str]) -> None:
+    """Print each row as a paragraph: its first cell, and below it the others with their headings."""
+    margin = max(map(len, headings[1:]), default=0) + 4
+    for row in rows:
+        line(f"{coloured(headings[0], 'dim')} {coloured(row[0], 'bold')}")
+        for heading, cell in zip(headings[1:], row[1:], strict=True):
+            if not cell or cell == "-":
+                continue
+            first, *more = parts(cell, margin)
+            told = coloured(first, colours[cell]) if cell in colours else first
+            line(f"  {coloured(heading.ljust(margin - 4), 'dim')}  {told}")
+            for part in more:
+                line(f"{' ' * margin}{part}")
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,30 @@ class LiveProgress(Reporter):
                 shown += f", {taken:.0f} s"
             table.add_row(Text(f"  {mark} {name}", style=style), Text(shown, style="dim"))
         return table
+
+
+@contextlib.contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Say on a terminal what is done while a block takes more than a second; nothing of it stays."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    told = threading.Event()
+
+    def tell() -> None:
+        told.set()
+        say(f"\r{shown(doing)} …\x1b[K", end="")
+
+    waiting = threading.Timer(WORTH_TELLING / 2, tell)
+    waiting.daemon = True
+    waiting.start()
+    try:
+        yield
+    finally:
+        waiting.cancel()
+        waiting.join()
+        if told.is_set():
+            say("\r\x1b[K", end="")
 
 
 @contextlib.contextmanager

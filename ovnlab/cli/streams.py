@@ -37,10 +37,10 @@ def open_closed() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False, encoding="utf-8"))  # noqa: SIM115
 
 
-def say(text: str) -> None:
+def say(text: str, *, end: str = "\n") -> None:
     """Write a line to stderr. What cannot be said is no reason to leave undone what it is about."""
     try:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{text}{end}")
         sys.stderr.flush()
     except (OSError, ValueError):
         discard(sys.stderr)  # Python would try once more when it ends, and change the exit code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Self
 
-from ovnlab.errors import CommandFailed, OvnlabError, Timeout
+from ovnlab.errors import CommandFailed, OvnlabError, Timeout, UsageError
 from ovnlab.insight.pcap import pcap
 from ovnlab.parallel import for_each
 from ovnlab.tasks.script import tail
@@ -94,7 +95,7 @@ class Capture:
         message = next((line for line in reversed(said) if line), f"exit code {self._process.returncode}")
         hint = "install tcpdump there" if self._process.returncode in (3, 127) else ""
         return CommandFailed(
-            f"nothing can be captured: {message}",
+            f"{NOTHING}: {message}",
             where=self.place.title,
             exited=self._process.returncode,
             detail=tail("\n".join(self._said[:-1])),
@@ -137,6 +138,12 @@ class Capture:
         return int(found[-1]) if found and found[-1].isdigit() else 0
 
 
+NOTHING = "nothing can be captured"
+
+FILTER_ERRORS = ("filter expression", "syntax error", "unknown host", "parse error")
+"""What tcpdump says of a filter that it cannot read."""
+
+
 class Captures:
     """Several of them, all listening once it is entered, and gone when it is left.
 
@@ -154,12 +161,15 @@ class Captures:
         self._wanted, self._snapshot, self._into, self._tolerant = wanted, snapshot, into, tolerant
         self.taps: list[Capture] = []
         self.problems: dict[int, str] = {}
+        self._errors: dict[int, OvnlabError] = {}
 
     def __enter__(self) -> Self:
         try:
             for (place, filters), file in itertools.zip_longest(self._wanted, self._into):
                 self.taps.append(Capture(place, filters, snapshot=self._snapshot, into=file))
             for_each(range(len(self.taps)), self._await)
+            if self._errors:
+                raise self._failure()
         except BaseException:
             self.close()
             raise
@@ -173,8 +183,22 @@ class Captures:
             self.taps[number].await_listening()
         except OvnlabError as error:
             if not self._tolerant:
-                raise
+                self._errors[number] = error
             self.problems[number] = error.message
+
+    def _failure(self) -> OvnlabError:
+        """Return the first error. What is wrong with the filter is told once, not for each place."""
+        number = min(self._errors)
+        error = self._errors[number]
+        if any(text in error.message for text in FILTER_ERRORS):
+            filters = min((word for _, word in self._wanted if word), key=len, default="")
+            filters = re.sub(r"^\((.*)\) or \(udp port \d+ and \w+ and \(\1\)\)$", r"\1", filters)
+            message = error.message.removeprefix(f"{NOTHING}: ").removeprefix("can't parse filter expression: ")
+            return UsageError(f"invalid filter {filters!r}: {message}", hint="expected an expression of pcap-filter(7)")
+        others = [self._wanted[other][0].title for other in sorted(self._errors) if other != number]
+        if others:
+            error.detail = f"{error.detail}\nand also at {', '.join(others)}".strip()
+        return error
 
     def close(self) -> None:
         """End all of them, and wait until they have."""

@@ -50,7 +50,7 @@ def diagnose(
     """
     from ovnlab.checks.diagnosis import DiagnosisRequest, as_dict  # noqa: PLC0415
     from ovnlab.checks.diagnosis import diagnose as look  # noqa: PLC0415
-    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415  what runs a lab is loaded by commands that do
+    from ovnlab.cli.progress import NoProgress, busy  # noqa: PLC0415  what runs a lab is loaded by commands that do
     from ovnlab.lab.lab import find  # noqa: PLC0415
 
     if src is not None and dst is None:
@@ -62,7 +62,8 @@ def diagnose(
     if src is not None and no_send:
         raise UsageError("--no-send is for the whole lab: a pair is tried")
     asked = DiagnosisRequest(src, dst, size or 0, tcp or 0) if src and dst else None
-    found = look(find(lab, NoProgress()), asked, send=not no_send)
+    with busy("looking at all nodes and databases, trying pairs"):
+        found = look(find(lab, NoProgress()), asked, send=not no_send)
     if json:
         output.as_json(**as_dict(found))
         return 0 if found.ok else 4

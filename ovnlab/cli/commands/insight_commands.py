@@ -106,7 +106,9 @@ def trace(
     if summary and detail:
         raise UsageError("--summary and --detail are two ways of showing it")
     wish = dataclasses.replace(_wish(source, destination, icmp, tcp, udp, expression), size=size)
-    with _look(lab, bundle) as seen:
+    from ovnlab.cli.progress import busy  # noqa: PLC0415
+
+    with busy("following a packet"), _look(lab, bundle) as seen:
         found = traced(
             seen,
             wish,

@@ -134,6 +134,10 @@ def render(
         for title, text in Lab(loaded.topology.name, NoProgress()).render(loaded.topology)
         if wanted.search(title)
     ]
+    if not scripts:
+        raise UsageError(
+            f"--only {only}: found in the title of no script", hint="titles are NODE/STEP.sh, such as worker1/bind.sh"
+        )
     if into is not None:
         for title, text in scripts:
             path = Path(into) / title

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ovnlab import interruption
 from ovnlab.cli import output, streams
+from ovnlab.cli.progress import busy
 from ovnlab.errors import UsageError
 from ovnlab.insight.flow_tables import DescribedFlow, Filter, Flow, FlowFormatter, sample
 from ovnlab.insight.lab_view import LabView, look
@@ -45,7 +49,8 @@ def _check(seen: LabView, node: str, which: Filter) -> None:
 
 
 def _show(seen: LabView, node: str, which: Filter, *, json: bool, following: bool) -> None:
-    found = sample(seen, node, interval=INTERVAL)
+    with busy(f"measuring rates for {INTERVAL:g} s") if not following else contextlib.nullcontext():
+        found = sample(seen, node, interval=INTERVAL)
     formatter = FlowFormatter(seen, node, found)
     if which.table and not any(which.table in (str(t), *name.split(", ")) for t, name in formatter.tables.items()):
         names = sorted({part for name in formatter.tables.values() for part in name.split(", ") if part})
@@ -56,13 +61,47 @@ def _show(seen: LabView, node: str, which: Filter, *, json: bool, following: boo
     elif json:
         output.as_json(node=node, flows=[_object(formatter.describe(flow)) for flow in wanted])
     else:
-        if following and output.is_colourful(sys.stdout):
-            streams.write("\x1b[H\x1b[2J")
+        if following and sys.stdout.isatty():
+            _show_screen(node, formatter, wanted, len(found))
+            return
         for line in _lines(node, formatter, wanted, len(found)):
             output.line(line)
         if following:
             output.line()
     streams.flush()
+
+
+def _show_screen(node: str, formatter: FlowFormatter, wanted: Sequence[Flow], everything: int) -> None:
+    """Fill the terminal with those that are hit most, in the order of the tables, a line of it for each line."""
+    size = os.get_terminal_size(sys.stdout.fileno())
+    room = (size.lines or 24) - 3
+    chosen: list[Flow] = []
+    for flow in sorted(wanted, key=lambda flow: -(flow.rate or 0)):
+        room -= 2 + (flow.table not in {other.table for other in chosen})
+        if room < 0:
+            break
+        chosen.append(flow)
+    shown = [flow for flow in wanted if flow in chosen]
+    lines = [_cut(line, size.columns or 80) for line in _lines(node, formatter, shown, everything)]
+    if len(shown) < len(wanted):
+        lines.append(output.coloured(f"{len(wanted) - len(shown)} more are hit less; --table shows one table", "dim"))
+    streams.write("\x1b[H" + "".join(f"{output.shown(line)}\x1b[K\n" for line in lines) + "\x1b[J")
+    streams.flush()
+
+
+def _cut(line: str, columns: int) -> str:
+    """Return a line that takes no more than some columns: colours take none."""
+    parts, left = [], columns
+    for part in re.split(r"(\x1b\[\d+m)", line):
+        if part.startswith("\x1b"):
+            parts.append(part)
+        elif len(part) <= left:
+            parts.append(part)
+            left -= len(part)
+        else:
+            parts.append(part[: max(left - 1, 0)] + ("…" if left else ""))
+            left = 0
+    return "".join(parts)
 
 
 def _lines(node: str, formatter: FlowFormatter, wanted: Sequence[Flow], everything: int) -> Iterator[str]:

@@ -32,7 +32,8 @@ def show(seen: LabView, name: str, *, json: bool) -> int:
     output.line(f"{output.coloured(name, 'bold')} is {state}")
     output.line()
     for title, text in found.facts:
-        output.line(f"{output.coloured(title.ljust(width), 'dim')}  {text}")
+        for number, part in enumerate(output.parts(text, width + 2)):
+            output.line(f"{output.coloured((title if not number else '').ljust(width), 'dim')}  {part}")
     if found.rules:
         output.line()
         output.table(
