@@ -3,7 +3,8 @@
 # make test-machines    those of virtual machines, of machines by SSH, and of what is compiled
 # make test-all    all tests, at their full strength
 # make lint   types and style, and shellcheck of the rendered scripts
-# make bench  the figures of the README
+# make site   the documentation as a site with search, in site/
+# make bench  the figures of docs/speed.md
 
 # The first Python 3.11 or newer that can make a virtual environment.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
@@ -19,7 +20,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loa
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 TELL = awk '/^(Collecting|Installing)/ { print "  " $$1, $$2; fflush() }'
 
-.PHONY: lab test test-machines test-all lint bench clean
+.PHONY: lab test test-machines test-all lint site bench clean
 
 lab: .venv/installed
 	@set -e; found=$$($(BIN)/ovnlab doctor) || { \
@@ -47,6 +48,10 @@ lint: .venv/installed-for-tests
 	$(BIN)/mypy
 	$(BIN)/python -m tests.shellcheck
 
+site: .venv/installed
+	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || $(PIP) --editable '.[docs]' | $(TELL)
+	$(BIN)/python -m mkdocs build --quiet
+
 bench: .venv/installed-for-tests
 	$(BIN)/python -m benchmarks
 
@@ -67,4 +72,4 @@ bench: .venv/installed-for-tests
 	@touch .venv/installed $@
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf site .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The figures of the README, each as a ratio to a floor that is measured in the same run, in turn.
+"""The figures of docs/speed.md, each as a ratio to a floor that is measured in the same run, in turn.
 
 python -m benchmarks                 all of them
 python -m benchmarks up bind         some

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ovnlab.cli.app import app
+from ovnlab.cli.command_groups import GROUPS
 from ovnlab.insight.causes import CAUSES
 from ovnlab.topology import model
 from ovnlab.topology.objects.base import Keys
@@ -281,7 +282,63 @@ def diagnosis() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-FILES = {"topology.md": topology, "commands.md": commands, "diagnosis.md": diagnosis}
+def manual() -> str:
+    """Return the manual page: all commands, what ovnlab reads, and how it ends."""
+
+    def escaped(text: str) -> str:
+        return text.replace("\\", "\\e").replace("-", "\\-").replace("`", "")
+
+    lines = [
+        '.\\" Written by docs/generate.py.',
+        ".TH OVNLAB 1",
+        ".SH NAME",
+        "ovnlab \\- a multi\\-node OVN lab from one YAML file",
+        ".SH SYNOPSIS",
+        ".B ovnlab",
+        "[\\fB\\-l\\fR \\fILAB\\fR] \\fICOMMAND\\fR [\\fIARGUMENT\\fR]...",
+        ".SH DESCRIPTION",
+        "Brings up a lab of several nodes with OVN and OVS, in about a second, as an ordinary user,",
+        "and shows what happens in it.",
+        "\\fBovnlab help\\fR \\fICOMMAND\\fR explains a command,",
+        "\\fBovnlab help\\fR \\fIKEY\\fR a key of the topology file.",
+    ]
+    for title, found in GROUPS.items():
+        lines.append(f".SH {title.upper()}")
+        for name, text in found.items():
+            lines += [".TP", f".B {escaped(name)}", escaped(text)]
+    for title, pairs in MANUAL.items():
+        lines.append(f".SH {title}")
+        for name, text in pairs:
+            lines += [".TP", f".B {escaped(name)}", escaped(text)]
+    lines += [".SH SEE ALSO", ".BR ovn\\-architecture (7),", ".BR ovn\\-nb (5),", ".BR ovn\\-trace (8)"]
+    return "\n".join(lines) + "\n"
+
+
+MANUAL = {
+    "ENVIRONMENT": (
+        ("OVNLAB_LAB", "The lab that is meant where -l does not say it."),
+        ("OVNLAB_SSH_PASSWORD", "The password for machines that ask for one."),
+        ("VISUAL, EDITOR", "What `ovnlab edit` opens a file with."),
+        ("NO_COLOR", "Nothing is coloured."),
+        ("XDG_STATE_HOME, XDG_CACHE_HOME", "Where labs, and software, are kept."),
+    ),
+    "FILES": (
+        ("ovnlab.yaml, topology.yaml", "What `ovnlab up` takes in the current folder where there is no lab."),
+        ("~/.local/state/ovnlab", "Labs and their logs."),
+        ("~/.cache/ovnlab", "Software, and what was built."),
+    ),
+    "EXIT STATUS": (
+        ("0", "Done."),
+        ("1", "Something failed while it was being done."),
+        ("2", "The command line or the topology makes no sense."),
+        ("3", "This machine lacks something; `ovnlab doctor` says what."),
+        ("4", "A check did not hold."),
+        ("5", "With --dry-run --exit-code: there is something to do."),
+        ("130", "Interrupted."),
+    ),
+}
+
+FILES = {"topology.md": topology, "commands.md": commands, "diagnosis.md": diagnosis, "ovnlab.1": manual}
 
 if __name__ == "__main__":
     for name, text in FILES.items():

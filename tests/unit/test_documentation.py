@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import shlex
 from collections.abc import Iterator
@@ -18,10 +19,27 @@ from tests.lab.test_documentation import console
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["topology.md", "commands.md", "diagnosis.md"])
+@pytest.mark.parametrize("name", ["topology.md", "commands.md", "diagnosis.md", "ovnlab.1"])
 def test_generated_pages_are_up_to_date(name: str) -> None:
     written = runpy.run_path(str(DOCS / "generate.py"))["FILES"][name]()
     assert (DOCS / name).read_text() == written, "python docs/generate.py"
+
+
+PAGES = sorted([*DOCS.glob("*.md"), DOCS.parent / "README.md"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+def test_every_page_is_in_the_index_and_the_readme() -> None:
+    names = {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+    assert {name for name in names if f"]({name})" not in (DOCS / "index.md").read_text()} == set()
+    assert {name for name in names if f"](docs/{name})" not in (DOCS.parent / "README.md").read_text()} == set()
+    site = (DOCS.parent / "mkdocs.yml").read_text()
+    assert {name for name in names if f": {name}\n" not in site} == set()
 
 
 def parts(of: type[grammar.Part]) -> Iterator[type[grammar.Part]]:
