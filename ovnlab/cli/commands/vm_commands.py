@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ovnlab import interruption
 from ovnlab.cli import output, streams
 from ovnlab.cli.options import (
     PassOn,
@@ -329,26 +328,19 @@ def ping(source: str, destination: str, count: int, size: int | None, lab: str |
 def _lines(command: Sequence[str], *, shown: bool) -> list[str]:
     """Return the lines that a command prints, shown as they come. A Ctrl-C is the command's: it ends, and says so."""
     found: list[str] = []
-
-    def read(process: subprocess.Popen[str]) -> None:
-        for text in process.stdout or ():
-            found.append(text.rstrip("\n"))
-            if shown:
-                output.line(found[-1])
-                streams.flush()
-
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        ending = threading.Timer(PATIENCE, process.kill)
+        # A handler that raises would lose what is being read.
+        before = signal.signal(signal.SIGINT, lambda *_: None if ending.is_alive() else ending.start())
         try:
-            read(process)
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one may be sent to the process and to its group
-            interruption.end()
-            ending = threading.Timer(PATIENCE, process.kill)
-            ending.start()
-            try:
-                read(process)
-            finally:
-                ending.cancel()
+            for text in process.stdout or ():
+                found.append(text.rstrip("\n"))
+                if shown:
+                    output.line(found[-1])
+                    streams.flush()
+        finally:
+            signal.signal(signal.SIGINT, before)
+            ending.cancel()
     return found
 
 
