@@ -141,9 +141,9 @@ def copy(lab: Lab, source: str, target: str) -> tuple[list[str], list[str]]:
         return _node(lab, source_at[1]).command(reading), writing
     if copying.base_of(from_path) in ("", ".", ".."):
         raise UsageError(f"podman cp of {from_path} is not here", hint="name the folder itself")
-    reading = _node(lab, source_at[1]).command if source_at else copying.here
-    writing = _node(lab, target_at[1]).command if target_at else copying.here
-    return copying.commands(reading, from_path, writing, into_path)
+    source_side = _node(lab, source_at[1]).command if source_at else copying.here
+    target_side = _node(lab, target_at[1]).command if target_at else copying.here
+    return copying.commands(source_side, from_path, target_side, into_path)
 
 
 def install(lab: Lab, folder: Path) -> Path:
