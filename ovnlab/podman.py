@@ -161,7 +161,7 @@ def install(lab: Lab, folder: Path) -> Path:
         lab=lab.name,
         entering=entering,
         environment=ENVIRONMENT,
-        ovnlab=shlex.join([sys.executable, "-m", "ovnlab"]),
+        ovnlab=sys.executable,
     )
     folder.mkdir(parents=True, exist_ok=True)
     program.write_text(text)
@@ -175,10 +175,10 @@ def prepare(node: RunningNode) -> None:
     run_script(node.context, script, where=f"{node.name}: preparing it for OVN's multinode tests")
 
 
-def _entering(node: RunningNode) -> str:
-    """Return the words that enter a node, before those of a command, for a shell."""
+def _entering(node: RunningNode) -> list[str]:
+    """Return the words that enter a node, before those of a command."""
     words = node.command([])
-    return shlex.join(words[: words.index("--") + 1])
+    return words[: words.index("--") + 1]
 
 
 def inspected(lab: Lab, words: Sequence[str]) -> str:

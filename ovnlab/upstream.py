@@ -32,7 +32,7 @@ _GROUP = re.compile(r"^ *(?P<number>\d+): (?P<place>\S+\.at:\d+) +(?P<title>.+?)
 _RESULT = re.compile(
     r"^ *\d+: .*?\s(?P<word>ok|skipped|FAILED|expected failure|unexpected pass)\b(?: \((?P<place>[^)]*)\))?"
 )
-_NEEDED = {"nc": "ncat", "nft": "nftables", "curl": "curl", "killall": "psmisc", "bash": "bash"}
+_NEEDED = {"nft": "nftables", "curl": "curl", "killall": "psmisc", "bash": "bash"}
 """Programs that the suite runs in nodes, and the packages that they are in."""
 
 
