@@ -145,8 +145,11 @@ def chosen(lab: Lab, words: Sequence[str], *, every: bool) -> list[Fault]:
 
 def heal_link(lab: Lab, text: str) -> list[Fault]:
     """Make a link `NODE[:NIC]` an ordinary one again. Raises UsageError for an unknown one."""
-    node, device = link_of(lab, text)
-    mine = [fault for fault in deliberate.stored(lab.folder) if fault.target == f"{node.name}:{device}"]
+    target = text
+    if lab.topology.vm(text) is None:
+        node, device = link_of(lab, text)
+        target = f"{node.name}:{device}"
+    mine = [fault for fault in deliberate.stored(lab.folder) if fault.target == target]
     return heal(lab, [str(fault.number) for fault in mine]) if mine else []
 
 

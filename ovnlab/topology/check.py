@@ -792,7 +792,7 @@ def _links(file: TopologyFile, names: _Names) -> Iterator[Finding]:
         if len(known) == 1 and device and device != "eth1" and device not in _devices(known[0]):
             yield where, f"unknown NIC {device!r}: expected {', '.join(['eth1', *_devices(known[0])])}"
         if len(nodes) == 2 and link.direction != "both":
-            yield (*where, "direction"), "is of the link of one node: leave it out between two"
+            yield (*where, "direction"), "a direction is of the link of one node: leave it out between two"
         for key, read in QUANTITIES.items():
             value = getattr(link, key)
             try:

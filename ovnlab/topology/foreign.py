@@ -28,7 +28,7 @@ TEXT = (
     (r"^services:", "a docker compose file", START),
     (r"^- (hosts|name):", "an Ansible playbook", "`ovnlab inventory` prints an inventory for one"),
     (r"^topology:\s*(#.*)?$", "a containerlab file", START),
-    (r"^(module|defaults|provider): *(\[|\n|(frr|eos|clab|libvirt)\b)|^links:\s*\n *- ", "a netlab file", START),
+    (r"^(module|defaults|provider): *(\[|\n|(frr|eos|clab)\b)|^links:\s*\n *- ", "a netlab file", START),
     (r"^\[(?!\s*\{)[\w.-]+\]\s*$", "an INI file", START),
     (r"^network:\s*$", "a netplan file", START),
 )

@@ -139,7 +139,8 @@ def test_a_link_delays_in_each_direction(well: Labs) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("link", "worker1", "down"),
+        ("link", "vm1", "down"),
+        pytest.param(("link", "worker1", "down"), marks=pytest.mark.thorough),
         pytest.param(("link", "worker1", "down", "--direction", "in"), marks=pytest.mark.thorough),
         pytest.param(("partition", "worker1 | worker2"), marks=pytest.mark.thorough),
         ("partition", "worker1 | worker2", "--one-way"),

@@ -13,7 +13,7 @@ import click
 
 from ovnlab.cli import output
 from ovnlab.cli.measuring import traffic_options, wanted
-from ovnlab.cli.options import complete_nodes, json_option, lab_option
+from ovnlab.cli.options import complete_nodes, complete_targets, json_option, lab_option
 from ovnlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ for _number in range(1, 6):
 
 
 @click.command("link")
-@click.argument("target", metavar="NODE[:NIC]", shell_complete=complete_nodes, help="A NIC; the underlay's if omitted.")
+@click.argument("target", metavar="NODE[:NIC]|VM", shell_complete=complete_targets, help="A NIC, or a fake VM's.")
 @click.argument("state", metavar="[down|up]", required=False, help="Cut it, or heal what was done to it.")
 @click.option("--delay", metavar="TIME", help="Delay packets, such as 25ms, in each direction.")
 @click.option("--jitter", metavar="TIME", help="Vary the delay by as much, up or down.")

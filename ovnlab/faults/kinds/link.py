@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
 from ovnlab.deliberate import Fault
-from ovnlab.errors import UsageError
+from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.faults.kind import Kind, Request
 from ovnlab.faults.links import effects_on, link_of, of_others, quantity, require_shaping, shape
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
+from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
 from ovnlab.topology.quantities import bits, seconds, share
-from ovnlab.topology.resolved import LinkRule
+from ovnlab.topology.resolved import VM, LinkRule
 
 QUANTITIES = {
     "delay": seconds,
@@ -39,7 +41,62 @@ def rule_of(node: str, device: str, settings: Mapping[str, str]) -> LinkRule:
     return replace(LinkRule(node, device, direction), **values)
 
 
+PORT_FLAGS = {"in": ("no-forward",), "out": ("no-receive",), "both": ("no-forward", "no-receive")}
+"""What cuts the port of a fake VM (ovs-ofctl(8), mod-port)."""
+
+
+def _of_vm(lab: Lab, vm: VM, state: Sequence[str], settings: Mapping[str, str]) -> Fault:
+    """Return the fault that cuts a fake VM off its switch."""
+    if list(state) != ["down"] or set(settings) - {"direction"}:
+        hint = f"ovnlab link {vm.name} down, or delay the link of its node"
+        raise UsageError("only down and up are supported for the link of a fake VM", where=vm.name, hint=hint)
+    home = lab.endpoints({vm.name}).get(vm.name)
+    if home is None:
+        raise OvnlabError("is not bound to a node that runs", where=vm.name, hint=f"ovnlab bind {vm.name} NODE")
+    direction = settings.get("direction", "both")
+    node = home.node.name
+    return Fault(
+        0,
+        "link",
+        vm.name,
+        f"the link of {vm.name} is down{ONE_WAY[direction]}",
+        settings={"vm": vm.name, "node": node, "port": vm.port, "direction": direction},
+        effects=(f"port {node} {vm.port}", f"vm {vm.name}", f"size vm {vm.name}"),
+    )
+
+
+ONE_WAY = {"in": " into it", "out": " out of it", "both": ""}
+"""What is said of a direction."""
+
+
+def _begin(lab: Lab, fault: Fault) -> None:
+    if "vm" in fault.settings:
+        _set_flags(lab, fault, PORT_FLAGS[fault.settings["direction"]])
+    else:
+        shape(lab, fault)
+
+
+def _end(lab: Lab, fault: Fault) -> None:
+    if "vm" in fault.settings:
+        flags = PORT_FLAGS[fault.settings["direction"]]
+        _set_flags(lab, fault, [flag.removeprefix("no-") for flag in flags])
+    else:
+        shape(lab, fault)
+
+
+def _set_flags(lab: Lab, fault: Fault, flags: Sequence[str]) -> None:
+    node = lab.nodes().get(fault.settings["node"])
+    if node is None:  # the flags have ended with its switch
+        return
+    script = render("node/set-port-flags.sh.j2", node=node.name, port=fault.settings["port"], flags=flags)
+    run_script(node.context, script, where=f"{node.name}: changing the port of {fault.target}")
+
+
 def _describe(lab: Lab, request: Request) -> Fault:
+    name, *rest = words(request, 1, 2, "NODE[:NIC]|VM [down|up]")
+    vm = lab.topology.vm(name)
+    if vm is not None:
+        return _of_vm(lab, vm, rest, request.settings)
     require_shaping(lab)
     target, *state = words(request, 1, 2, "NODE[:NIC] [down|up]")
     node, device = link_of(lab, target)
@@ -53,7 +110,7 @@ def _describe(lab: Lab, request: Request) -> Fault:
         hint = f"ovnlab link {target} down, or ovnlab link {target} --delay 25ms"
         raise UsageError("missing what the link is to be", where=target, hint=hint)
     rule = rule_of(node.name, device, request.settings)
-    one_way = {"in": " into it", "out": " out of it", "both": ""}[rule.direction]
+    one_way = ONE_WAY[rule.direction]
     if down:
         rule = replace(rule, down=True) if rule.direction == "both" else replace(rule, loss=1.0)
     cuts = down or rule.loss == 1.0
@@ -74,10 +131,10 @@ def _describe(lab: Lab, request: Request) -> Fault:
 
 KIND = Kind(
     name="link",
-    arguments="NODE[:NIC] [down|up]",
+    arguments="NODE[:NIC]|VM [down|up]",
     summary="Cut a link, or make it delay, lose, repeat, reorder or limit what passes it.",
     describe=_describe,
-    begin=shape,
-    end=shape,
+    begin=_begin,
+    end=_end,
     options=(*QUANTITIES, "direction"),
 )
