@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ovnlab.insight.evidence import Decision
 from ovnlab.insight.lab_view import LabView
@@ -66,9 +66,36 @@ def row_of(seen: LabView, uuid: str) -> LiveRow | None:
 
 def place_of(topology: Topology, row: LiveRow | None) -> str:
     """Return the line of the topology's file that a row is of; empty where it is of none."""
-    if row is None or row.table != "ACL":
+    if row is None:
         return ""
-    return next((acl.place for acl in topology.acls if _is_acl(acl, row)), "")
+    if row.table == "ACL":
+        found = next((acl.place for acl in topology.acls if _is_acl(acl, row)), "")
+        if found:
+            return found
+    return place_named(topology, row.table, row.name)
+
+
+def place_named(topology: Topology, table: str, name: str) -> str:
+    """Return the line of the file that the row of that name is of, also where it is not there; empty where it is of none."""
+    if not name:
+        return ""
+    return next((place for of, known, place in _places(topology) if (of, known) == (table, name)), "")
+
+
+def _places(topology: Topology) -> Iterator[tuple[str, str, str]]:
+    """Yield the table, name and line of each rule of the file; the names are those of `northbound.rows`."""
+    for acl in topology.acls:
+        owner = f"{'@' if acl.on_group else ''}{acl.owner}"
+        yield "ACL", f"{owner} {acl.direction} {acl.priority} {acl.match}", acl.place
+    for rule in topology.qos:
+        yield "QoS", f"{rule.switch} {rule.direction} {rule.priority} {rule.match}", rule.place
+    for balancer in topology.load_balancers:
+        yield "Load_Balancer", balancer.name, balancer.place
+    for router in topology.routers:
+        for route in router.routes:
+            yield "Logical_Router_Static_Route", f"{router.name} {route.prefix} via {route.nexthop}", route.place
+        for nat in router.nat:
+            yield "NAT", f"{router.name} {nat.type} {nat.external} {nat.logical}", nat.place
 
 
 def _is_acl(acl: Acl, row: LiveRow) -> bool:

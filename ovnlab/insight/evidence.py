@@ -13,7 +13,13 @@ from ovnlab.insight.probe_capture import Hop
 from ovnlab.insight.probe_packet import ProbePacket
 from ovnlab.northbound.live import LiveRow
 
-_KINDS = {"ACL": "ACL", "NAT": "NAT", "QoS": "QoS rule"}
+_KINDS = {
+    "ACL": "ACL",
+    "NAT": "NAT",
+    "QoS": "QoS rule",
+    "Logical_Router_Static_Route": "static route",
+    "Logical_Router_Policy": "policy",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,11 @@ class Decision:
         if self.row is None:
             return f"{self.stage.name} of {self.datapath}"
         kind = _KINDS.get(self.row.table, self.row.table.replace("_", " ").lower())
+        columns = self.row.columns
+        if self.row.table == "Logical_Router_Static_Route":
+            return f"{kind} {columns['ip_prefix']} via {columns['nexthop']} {self.row.uuid[:8]}"
+        if self.row.table == "NAT":
+            return f"{kind} {columns['type']} {columns['external_ip']} {columns['logical_ip']} {self.row.uuid[:8]}"
         # A rule without a name of its own is known by what it says, which stands elsewhere.
         name = self.row.columns.get("name") or ("" if self.row.table in ("ACL", "QoS") else self.row.name) or ()
         named = f" {next(iter(name))}" if name and not isinstance(name, str) else f" {name}" if name else ""

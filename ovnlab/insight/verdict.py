@@ -291,7 +291,7 @@ def reason(trace: Trace) -> str:
         return ""
     for kind, name in _disabled(trace):
         return f": {kind} {name} is disabled"
-    if decision.stage.name == "lr_in_ip_routing":
+    if decision.stage.name == "lr_in_ip_routing" and decision.row is None:
         ends = {**trace.question.fields, **trace.logical.rewritten(trace.question.fields)}
         return f": router {decision.datapath} has no route to {ends.get('ip4.dst') or ends.get('ip6.dst')}"
     if decision is None or "port_sec" not in decision.stage.name or "_in_" not in decision.stage.name:

@@ -41,7 +41,7 @@ def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Wher
     network = file.logical
     topology = msgspec.structs.replace(
         topology,
-        routers=tuple(_router(topology.name, name, router, in_use) for name, router in network.routers.items()),
+        routers=tuple(_router(topology.name, name, router, in_use, place) for name, router in network.routers.items()),
         acls=tuple(_acl(acl, place(("logical", "acls", i, "match"))) for i, acl in enumerate(network.acls)),
         qos=tuple(_qos(rule, place(("logical", "qos", i, "match"))) for i, rule in enumerate(network.qos)),
         port_groups=tuple(PortGroup(name, tuple(group.ports)) for name, group in network.port_groups.items()),
@@ -62,7 +62,12 @@ def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Wher
             _switch(topology, name, switch, ports[name], vlans) for name, switch in network.switches.items()
         ),
     )
-    balancers = tuple(_balancer(topology, file, name, found) for name, found in network.load_balancers.items())
+    balancers = tuple(
+        msgspec.structs.replace(
+            _balancer(topology, file, name, found), place=place(("logical", "load_balancers", name, "vip"))
+        )
+        for name, found in network.load_balancers.items()
+    )
     return msgspec.structs.replace(topology, load_balancers=balancers, rows=tuple(objects.rows(file, topology)))
 
 
@@ -79,7 +84,8 @@ def given_addresses(network: model.Logical) -> set[str]:
 # ── routers ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _router(lab: str, name: str, router: model.Router, in_use: InUse) -> Router:
+def _router(lab: str, name: str, router: model.Router, in_use: InUse, place: Callable[[Where], str]) -> Router:
+    where = ("logical", "routers", name)
     return Router(
         name=name,
         ports=tuple(_router_port(lab, name, switch, port, in_use) for switch, port in router.ports.items()),
@@ -93,11 +99,15 @@ def _router(lab: str, name: str, router: model.Router, in_use: InUse) -> Router:
                 policy=route.policy,
                 row_name=route.row_name(name, hop),
                 table=route.route_table or "",
+                place=place((*where, "routes", number, "prefix")),
             )
-            for route in router.routes
+            for number, route in enumerate(router.routes)
             for hop in route.nexthop
         ),
-        nat=tuple(_nat(lab, name, nat) for nat in router.nat),
+        nat=tuple(
+            msgspec.structs.replace(_nat(lab, name, nat), place=place((*where, "nat", number, "external")))
+            for number, nat in enumerate(router.nat)
+        ),
         options=dict(router.options),
     )
 

@@ -421,7 +421,10 @@ class RouterPort(msgspec.Struct, frozen=True):
 
 
 class StaticRoute(msgspec.Struct, frozen=True):
-    """A static route of a logical router, one next hop of it; `table` is its route table, `row_name` its row's name."""
+    """A static route of a logical router, one next hop of it.
+
+    `table` is its route table, `row_name` its row's name, `place` where the file has its prefix.
+    """
 
     prefix: str
     nexthop: str
@@ -429,16 +432,18 @@ class StaticRoute(msgspec.Struct, frozen=True):
     policy: str = "dst-ip"
     row_name: str = ""
     table: str = ""
+    place: str = ""
 
 
 class Nat(msgspec.Struct, frozen=True):
-    """A NAT rule; a distributed one has a port and a MAC."""
+    """A NAT rule; a distributed one has a port and a MAC. `place` is where the file has its external address."""
 
     type: str
     external: str
     logical: str
     port: str = ""
     mac: str = ""
+    place: str = ""
 
 
 class Router(msgspec.Struct, frozen=True):
@@ -515,7 +520,7 @@ class HealthCheck(msgspec.Struct, frozen=True):
 
 
 class LoadBalancer(msgspec.Struct, frozen=True):
-    """A load balancer of one VIP."""
+    """A load balancer of one VIP; `place` is where the file has that."""
 
     name: str
     vip: str
@@ -525,6 +530,7 @@ class LoadBalancer(msgspec.Struct, frozen=True):
     routers: tuple[str, ...]
     health_check: HealthCheck | None = None
     options: dict[str, str] = {}
+    place: str = ""
 
 
 Column: TypeAlias = str | int | bool | tuple[str | int, ...] | dict[str, str | int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from ovnlab.errors import OvnlabError, UsageError
 
 if TYPE_CHECKING:
     from ovnlab.cli.render.trace_text import NamedCause
+    from ovnlab.insight.file_drift import Drift
     from ovnlab.insight.lab_view import LabView
     from ovnlab.insight.probe_packet import TraceRequest
     from ovnlab.lab.lab import Lab
@@ -99,6 +100,7 @@ def trace(
     ovnlab trace vm1 vm2 --size 1400 --count 5
     ovnlab trace vm1 vm2 --expr 'ip.ttl == 1' --no-send
     """
+    from ovnlab.insight.file_drift import against_file, up_command  # noqa: PLC0415
     from ovnlab.insight.trace import trace as traced  # noqa: PLC0415
     from ovnlab.insight.trace_json import as_dict  # noqa: PLC0415
     from ovnlab.insight.verdict import verdict  # noqa: PLC0415
@@ -117,8 +119,10 @@ def trace(
             logical_only=logical or bundle is not None,
             copies=count,
         )
-        judged = verdict(found)
-        causes = [] if judged.agrees or seen.lab is None else _causes(seen.lab, wish)
+        judged, drifts = against_file(found, verdict(found)) if seen.lab is not None else (verdict(found), ())
+        causes = _drifted(drifts, up_command(seen))
+        if not judged.agrees and not causes and seen.lab is not None:
+            causes = _causes(seen.lab, wish)
     if html is not None:
         from ovnlab.insight.trace_html import page  # noqa: PLC0415
 
@@ -130,6 +134,16 @@ def trace(
 
         show(found, judged, how="summary" if summary else "detail" if detail else "", causes=causes)
     return 0 if judged.agrees else 4
+
+
+def _drifted(drifts: Sequence[Drift], remedy: str) -> list[NamedCause]:
+    """Return the differences between the file and the Northbound database that are on a packet's way."""
+    from ovnlab.cli.render.trace_text import NamedCause  # noqa: PLC0415
+
+    return [
+        NamedCause("northbound-drift", f"{one.object}: {one.problem}", remedy, "certain" if one.is_cause else "likely")
+        for one in drifts
+    ]
 
 
 def _causes(lab: Lab, wish: TraceRequest) -> list[NamedCause]:

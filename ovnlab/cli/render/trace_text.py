@@ -18,6 +18,9 @@ from ovnlab.insight.verdict import Verdict
 _INDENT = "  "
 
 
+_RULES = ("ACL", "NAT", "QoS", "Load_Balancer", "Logical_Router_Static_Route", "Logical_Router_Policy")
+"""Tables whose rows are named beside the stages that are of them."""
+
 MOST_CAUSES = 3
 """Causes that are named under a verdict; `ovnlab diagnose` names all."""
 
@@ -121,7 +124,7 @@ def _show_section(trace: Trace, section: Section, how: str) -> None:
 def _show_stage(trace: Trace, stage: Stage, pad: str, how: str) -> None:
     row = row_of(trace.look, stage.uuid)
     place = place_of(trace.look.topology, row)
-    of = f"  {output.coloured(place or f'{row.table} {row.uuid[:8]}', 'dim')}" if row and row.table == "ACL" else ""
+    of = f"  {output.coloured(place or f'{row.table} {row.uuid[:8]}', 'dim')}" if row and row.table in _RULES else ""
     match = stage.match or "nothing matched"
     output.line(f"{pad}{stage.name.ljust(22)} {match}{of}")
     if how == "detail":
