@@ -21,6 +21,7 @@ STATES = {
     "unbound": "dim", "running": "green", "not running": "red",
     "suspended": "yellow", "paused": "yellow", "shut off": "red", "crashed": "red", "does not answer": "red",
     "coming up": "yellow", "kept": "dim", "partly up": "yellow",
+    "active": "green", "failed over": "yellow",
 }  # fmt: skip
 """The colours of states of labs, nodes, ports and what else a table shows."""
 

@@ -36,7 +36,7 @@ class Decision:
     @property
     def title(self) -> str:
         """Return what decided, in words."""
-        if self.row is None and self.stage.name == "lr_in_policy" and self.stage.match != "1":
+        if self.stage.name == "lr_in_policy" and self.stage.match != "1":
             return f"policy {self.stage.priority} of router {self.datapath} ({self.stage.match})"
         if self.row is None:
             return f"{self.stage.name} of {self.datapath}"

@@ -1,14 +1,13 @@
-"""Explanation of one logical port: its configuration, its binding, where it is, and why it is down."""
+"""Explanation of one object, above all a logical port: its configuration, its binding, and why it is down."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ovnlab.insight.decisions import place_of
+from ovnlab.insight.explain_objects import AppliedRule, Explanation, explain_object, in_order, rule
 from ovnlab.insight.lab_view import LabView, ZoneView
 from ovnlab.insight.names import LogicalPort
 from ovnlab.northbound.live import LiveRow
@@ -23,31 +22,13 @@ INTERFACE = ("name", "type", "ofport", "error", "mac_in_use", "mtu", "external_i
 """What is read of interfaces of the switch (ovs-vswitchd.conf.db(5), Interface)."""
 
 
-@dataclass(frozen=True)
-class AppliedRule:
-    """A row that has to do with the port: what it is, what it says, and its line in the topology's file."""
-
-    kind: str
-    text: str
-    uuid: str
-    place: str = ""
-
-
-@dataclass(frozen=True)
-class PortExplanation:
-    """A port, each fact with what it is called."""
-
-    name: str
-    facts: tuple[tuple[str, str], ...]
-    rules: tuple[AppliedRule, ...]
-    up: bool
-    problems: tuple[str, ...]
-
-
-def explain(look: LabView, name: str) -> PortExplanation:
-    """Return all about a logical switch port. Raises UsageError for a name that none has."""
+def explain(look: LabView, name: str) -> Explanation:
+    """Return all about a logical switch port, or another object. Raises UsageError for a name that none has."""
     row = next((row for row in look.northbound if row.table == "Logical_Switch_Port" and row.name == name), None)
     zone = next((zone for zone in look.zones.values() if name in zone.names.ports), None)
+    is_vm = row is not None and row.columns["type"] in ("", "external", "virtual")
+    if not is_vm and look.topology.vm(name) is None and (other := explain_object(look, name)) is not None:
+        return other
     if row is None and zone is None and look.topology.vm(name) is None:
         raise unknown_name(look.topology, name)
     port = zone.names.ports[name] if zone else None
@@ -55,14 +36,14 @@ def explain(look: LabView, name: str) -> PortExplanation:
     interface = _interface(look, *home) if home else None
     if row is None and port is not None and port.type:
         facts = [("northbound", f"no logical switch port: a port of type {port.type}")]
-        return PortExplanation(name, (*facts, *(_southbound(zone, port) if zone else ())), (), True, ())
+        return Explanation(name, (*facts, *(_southbound(zone, port) if zone else ())), (), True, ())
     facts = [
         *_northbound(look, row),
         *(_southbound(zone, port) if zone and port else ()),
         *(_bound(home[0], home[1], interface) if home else [("bound", "on no node")]),
     ]
     up = bool(row and row.columns.get("up") is True)
-    return PortExplanation(
+    return Explanation(
         name,
         tuple(facts),
         tuple(_rules(look, row, home[1] if home else None)),
@@ -151,21 +132,23 @@ def _rules(look: LabView, row: LiveRow | None, bound: BoundVM | None) -> Iterato
     ips += [ip_of(word) for word in (bound.addresses if bound else ())]
     ips = list(dict.fromkeys(ip_of(ip) for ip in ips))
     groups = {item.name for item in look.northbound if item.table == "Port_Group" and row.uuid in item.columns["ports"]}
+    found = []
     for item in look.northbound:
         columns = item.columns
-        if item.table in ("ACL", "QoS") and _is_held(item, row, groups) and _may_match(columns["match"], row, groups):
-            name = f" {columns['name'][0]}" if item.table == "ACL" and columns["name"] else ""
-            what = f"{columns['direction']} {columns['priority']} {columns['match']} {columns['action']}"
-            yield AppliedRule(f"{item.table}{name}", what, item.uuid, place_of(look.topology, item))
-        elif item.table == "NAT" and _translates(columns, row.name, ips):
-            what = f"{columns['type']} {columns['external_ip']} ↔ {columns['logical_ip']} on {item.parent}"
-            yield AppliedRule("NAT", what, item.uuid)
-        elif item.table == "Load_Balancer":
-            for vip, behind in columns["vips"].items():
-                if any(host_of(backend) in ips for backend in behind.split(",")):
-                    yield AppliedRule("load balancer", f"{item.name}: {vip} → {behind}", item.uuid)
-        elif item.table == "DNS":
-            for domain, addresses in columns["records"].items():
+        if item.table in ("ACL", "QoS"):
+            applies = _is_held(item, row, groups) and _may_match(columns["match"], row, groups)
+        elif item.table == "NAT":
+            applies = _translates(columns, row.name, ips)
+        else:
+            applies = item.table == "Load_Balancer" and any(
+                host_of(backend.strip()) in ips for behind in columns["vips"].values() for backend in behind.split(",")
+            )
+        if applies:
+            found.append(item)
+    yield from (rule(look, item) for item in in_order(found))
+    for item in look.northbound:
+        if item.table == "DNS":
+            for domain, addresses in item.columns["records"].items():
                 if set(addresses.split()) & set(ips):
                     yield AppliedRule("DNS", f"{domain} → {addresses}", item.uuid)
 

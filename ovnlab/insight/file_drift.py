@@ -117,7 +117,7 @@ def drifts(trace: Trace) -> list[Drift]:
 
 
 def _by_hand(trace: Trace) -> str:
-    """Rows on a packet's way that somebody made by hand, in words; empty where all are the file's."""
+    """Return the rows on a packet's way that somebody made by hand, in words; empty where all are the file's."""
     made = [trace.decision] if trace.decision is not None else []
     made += deciding(trace.look, trace.legs)
     rows = {one.row.uuid: one.title for one in made if one.row is not None and is_by_hand(one.row)}
@@ -130,7 +130,7 @@ def is_by_hand(row: LiveRow) -> bool:
 
 
 class _Way:
-    """What a packet passes: datapaths, ports and addresses, and what changes would be made there."""
+    """Datapaths, ports and addresses that a packet passes, and what changes would be made there."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class _Way:
         return relevant and not (self.is_filtered and self.is_of_the_file)
 
     def _filters(self, change: Change, owner: str) -> bool | None:
-        """ACLs of the switches and groups on the way, and the sets that these speak of."""
+        """Judge ACLs of the switches and groups on the way, and the sets that these speak of."""
         groups = {group.name for group in self.topology.port_groups if self.ports & set(group.ports)}
         on_the_way = [acl for acl in self.topology.acls if acl.owner in self.datapaths | groups]
         if change.table == "ACL":
@@ -196,7 +196,7 @@ class _Way:
         return self.is_filtered
 
     def _passes(self, change: Change, owner: str, columns: Sequence[Mapping[str, Any]]) -> bool | None:
-        """Whether a row is on the way, and about the packet's addresses where it is about any."""
+        """Return True if a row is on the way, and about the packet's addresses where it is about any."""
         match change.table:
             case "Logical_Router_Static_Route" | "Logical_Router_Policy":
                 if owner not in self.datapaths:
@@ -230,7 +230,7 @@ class _Way:
         return bool({host_of(vip) for vip in vips} & {str(ip) for ip in self.targets})
 
     def _is_gateway(self, router: str, columns: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether a router port is the one that a packet should have come by: its network has one of the ends."""
+        """Return True if a router port is the one that a packet should have come by: its network has one of the ends."""
         networks = [str(network) for value in _values(columns, "networks") for network in _list(value)]
         near = router in self.datapaths or any(_covers(network, self.sources) for network in networks)
         return near and any(_covers(network, self.targets | self.sources) for network in networks)
@@ -255,7 +255,7 @@ def _ips(words: Iterable[str]) -> set[_Address]:
 
 
 def _covers(prefix: str, addresses: set[_Address]) -> bool:
-    """Whether an address or a prefix has one of these addresses in it."""
+    """Return True if an address or a prefix has one of these addresses in it."""
     try:
         network = ipaddress.ip_network(prefix, strict=False)
     except ValueError:

@@ -32,6 +32,7 @@ FLOWS = {
     "SB_Global": ("_uuid", "nb_cfg"),
     "FDB": ("_uuid", "mac", "dp_key", "port_key"),
     "Load_Balancer": ("_uuid", "name", "vips"),
+    "Service_Monitor": ("_uuid", "ip", "port", "protocol", "logical_port", "status"),
 }  # fmt: skip
 """What tracing reads beside names."""
 

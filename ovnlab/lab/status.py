@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -97,8 +97,34 @@ class PortStatus(msgspec.Struct, frozen=True):
     by_ovnlab: bool
 
 
+class GatewayStatus(msgspec.Struct, frozen=True):
+    """A router port on a gateway: the chassis that has it, and those that may, the preferred first."""
+
+    port: str
+    router: str
+    chassis: str | None
+    candidates: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        """Return active on the preferred chassis, failed over on another one, unbound on none."""
+        if self.chassis is None:
+            return "unbound"
+        return "active" if self.chassis in self.candidates[:1] or not self.candidates else "failed over"
+
+
+class BackendStatus(msgspec.Struct, frozen=True):
+    """A backend that does not answer OVN's health check, and the logical port that has it."""
+
+    backend: str
+    port: str
+
+
 class Status(msgspec.Struct, frozen=True):
-    """A whole lab; `faults` are sentences on what is broken on purpose."""
+    """A whole lab; `faults` are sentences on what is broken on purpose.
+
+    `behind` says of chassis that lag how many configurations they are behind ovn-northd.
+    """
 
     lab: str
     state: str
@@ -109,6 +135,9 @@ class Status(msgspec.Struct, frozen=True):
     ports: tuple[PortStatus, ...]
     clusters: tuple[MemberStatus, ...] = ()
     faults: tuple[str, ...] = ()
+    gateways: tuple[GatewayStatus, ...] = ()
+    offline: tuple[BackendStatus, ...] = ()
+    behind: dict[str, int] = {}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as plain data."""
@@ -141,9 +170,14 @@ def status(lab: Lab) -> Status:
 
     for_each([functools.partial(ask, node) for node in nodes.values()], _ask)
     lab.remember(states, remembered)
-    southern = Southbound({}, {})
+    southern = Southbound()
     for part in bindings:
-        southern = Southbound({**southern.chassis, **part.chassis}, {**southern.ports, **part.ports})
+        southern = Southbound(
+            {**southern.chassis, **part.chassis},
+            {**southern.ports, **part.ports},
+            {**southern.behind, **part.behind},
+            {**southern.offline, **part.offline},
+        )
     silent = [node.name for node in topology.nodes if node.name not in nodes]
     resting = dict(lab.provider.stopped_reasons(silent) if silent else {})
     words = {name: "running" if name in states else DOES_NOT_ANSWER for name in nodes} | resting
@@ -163,6 +197,9 @@ def status(lab: Lab) -> Status:
         nodes=found,
         clusters=tuple(_members(topology, states)),
         faults=tuple(fault.title for fault in active(lab.folder)),
+        gateways=tuple(_gateways(rows, southern)),
+        offline=tuple(BackendStatus(backend, port) for backend, port in sorted(southern.offline.items())),
+        behind=dict(southern.behind),
         ports=tuple(_port(row, southern) for row in sorted(rows, key=lambda row: row.name) if _is_vm(row)),
     )
 
@@ -266,6 +303,23 @@ def _members(topology: Topology, states: Mapping[str, NodeState]) -> Iterator[Me
                 leader = name if member.leader == "self" else servers.get(member.leader[:4], "")
                 behind = None if last is None else max(0, last - member.last_entry)
                 yield MemberStatus(database, name, member.role, member.term, leader, behind)
+
+
+def _gateways(rows: Sequence[live.LiveRow], southbound: Southbound) -> Iterator[GatewayStatus]:
+    """Return the router ports that are on a gateway, and the routers that are on one as a whole (ovn-nb(5))."""
+    members: dict[str, list[tuple[int, str]]] = {}
+    for row in rows:
+        if row.table in ("Gateway_Chassis", "HA_Chassis") and row.belongs is not None:
+            members.setdefault(row.belongs.uuid, []).append((-row.columns["priority"], row.columns["chassis_name"]))
+    routers = {row.name: row.columns["options"].get("chassis", "") for row in rows if row.table == "Logical_Router"}
+    for row in sorted((row for row in rows if row.table == "Logical_Router_Port"), key=lambda row: row.name):
+        found = [item for uuid in (row.uuid, *row.columns["ha_chassis_group"]) for item in members.get(uuid, ())]
+        candidates = tuple(name for _, name in sorted(found))
+        binding = southbound.ports.get(f"cr-{row.name}")
+        if candidates or binding is not None:
+            yield GatewayStatus(row.name, row.parent or "", binding.chassis if binding else None, candidates)
+        elif (wanted := routers.get(row.parent or "", "")) and row.name in southbound.ports:
+            yield GatewayStatus(row.name, row.parent or "", southbound.ports[row.name].chassis, (wanted,))
 
 
 def _is_vm(row: live.LiveRow) -> bool:

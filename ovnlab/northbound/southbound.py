@@ -11,6 +11,7 @@ from ovnlab.ovsdb.client import Tables, listed
 from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.ovsdb.queries import SOUTHBOUND, TableQuery
 from ovnlab.tasks.script import run_script
+from ovnlab.topology.addresses import bracketed
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
@@ -19,12 +20,14 @@ QUESTION = TableQuery(
     SOUTHBOUND,
     {
         "Chassis": ("_uuid", "name", "encaps"),
-        "Chassis_Private": ("name",),
+        "Chassis_Private": ("name", "nb_cfg"),
         "Encap": ("_uuid", "type", "ip"),
         "Port_Binding": ("logical_port", "chassis", "tunnel_key"),
+        "SB_Global": ("nb_cfg",),
+        "Service_Monitor": ("ip", "port", "logical_port", "status"),
     },
 )
-"""Chassis, and where logical ports are bound."""
+"""Chassis and how far each is, where logical ports are bound, and what health checks find."""
 
 
 def tables(central: Context, databases: Databases, columns: Mapping[str, Sequence[str]]) -> Tables:
@@ -45,16 +48,21 @@ class PortBinding(msgspec.Struct, frozen=True):
 class Southbound(msgspec.Struct, frozen=True):
     """The encapsulation of each chassis by its name, and the bindings of logical ports by theirs.
 
-    A chassis is one that ovn-controller has registered: `up` writes rows of Chassis before there is one.
+    A chassis is one that ovn-controller has registered: `up` writes rows of Chassis before there is one. `behind` says
+    of those that lag how many configurations (nb_cfg) they are behind ovn-northd. `offline` are the backends that do
+    not answer health checks, and the ports that have them.
     """
 
-    chassis: Mapping[str, str]
-    ports: Mapping[str, PortBinding]
+    chassis: Mapping[str, str] = {}
+    ports: Mapping[str, PortBinding] = {}
+    behind: Mapping[str, int] = {}
+    offline: Mapping[str, str] = {}
 
 
 def bindings_in(tables: Tables) -> Southbound:
     """Return chassis and port bindings of one zone, of the answer to QUESTION."""
-    chassis, private, encaps, bindings = tables.values()
+    chassis, private, encaps, bindings, global_rows, monitors = tables.values()
+    wanted = max((row["nb_cfg"] for row in global_rows), default=0)
     registered = {row["name"] for row in private}
     names = {row["_uuid"]: row["name"] for row in chassis}
     kinds = {row["_uuid"]: row["type"] for row in encaps}
@@ -65,4 +73,10 @@ def bindings_in(tables: Tables) -> Southbound:
             if row["name"] in registered
         },
         {row["logical_port"]: PortBinding(names.get(str(row["chassis"])), row["tunnel_key"]) for row in bindings},
+        {row["name"]: wanted - row["nb_cfg"] for row in private if row["nb_cfg"] < wanted},
+        {
+            f"{bracketed(row['ip'])}:{row['port']}": row["logical_port"]
+            for row in monitors
+            if row["status"] == "offline"
+        },
     )

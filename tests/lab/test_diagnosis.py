@@ -296,6 +296,58 @@ def test_the_object_that_is_to_blame_is_named_and_no_other(ward: Labs, case: Bro
     assert after["ok"], told(after)
 
 
+def test_every_kind_of_object_is_explained(ward: Labs) -> None:
+    found = {name: ward.json("explain", name) for name in ("outer", "net1", "gw1", "web", "outer-public", "10.0.0.12")}
+    assert {name: one["kind"] for name, one in found.items()} == {
+        "outer": "logical router",
+        "net1": "logical switch",
+        "gw1": "node",
+        "web": "load balancer",
+        "outer-public": "gateway port",
+        "10.0.0.12": "NAT address",
+    }
+    assert not any(one["problems"] for one in found.values()), found
+    rules = [(rule["kind"], rule["place"]) for rule in found["outer"]["rules"]]
+    assert rules[0] == ("route", f"{ward.scratch / 'ward.yaml'}:{line_of('nexthop: 172.16.0.2')}:20")
+    assert [kind for kind, _ in rules] == ["route", "NAT", "NAT"]
+    assert "outer-public: " in str(found["outer"]["facts"]["port"])
+    assert found["outer-public"]["facts"]["gateway"] == "on gw1"
+    assert found["outer-public"]["facts"]["candidates"] == "gw1, gw2"
+    assert "outer-public" in found["gw1"]["facts"]["gateway of"]
+    assert found["10.0.0.12"]["facts"]["NAT"] == "dnat_and_snat on router outer, done by gw1 (outer-public)"
+    assert "192.168.0.12:8080 (vm2)" in found["web"]["facts"]["backend"]
+    shown = ward.out("explain", "net1")
+    assert shown.startswith("logical switch net1")
+    assert "router" in shown
+
+
+def test_rules_are_in_the_order_in_which_they_are_looked_at(ward: Labs) -> None:
+    ward.run("nbctl", "acl-add", "net1", "to-lport", "10", "ip6", "allow", "--",
+             "acl-add", "net1", "to-lport", "2000", "ip6 && tcp.dst == 9", "drop", "--",
+             "qos-add", "net1", "to-lport", "7", 'outport == "vm2" && ip6', "rate=512", "burst=64")  # fmt: skip
+    try:
+        rules = ward.json("explain", "vm2")["rules"]
+    finally:
+        ward.run("nbctl", "acl-del", "net1", "--", "qos-del", "net1")
+    said = [rule["text"] for rule in rules if rule["kind"] in ("ACL", "QoS")]
+    assert [text.split()[1] for text in said] == ["2000", "10", "7"]
+    assert said[-1].endswith("at most 512 kbit/s, bursts of 64 kbit (made by hand)")
+
+
+def test_status_tells_the_gateway_of_each_router_port(ward: Labs) -> None:
+    found = ward.json("status")
+    assert [(one["port"], one["chassis"], one["candidates"]) for one in found["gateways"]] == [
+        ("outer-public", "gw1", ["gw1", "gw2"])
+    ]
+    assert found["behind"] == {}
+    assert found["offline"] == []
+    assert re.search(r"outer-public +outer +active +gw1 +gw1, gw2", ward.out("status"))
+
+
+def line_of(text: str) -> int:
+    return next(number for number, line in enumerate(WARD.splitlines(), 1) if text in line)
+
+
 def test_failing_pairs_stand_under_what_explains_them(ward: Labs) -> None:
     run(ward, "vm2$ ip link set vm2 down")
     try:

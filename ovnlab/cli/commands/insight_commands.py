@@ -268,20 +268,27 @@ def flows(node: str, active: bool, port: str, table: str, follow: bool, lab: str
 
 
 @click.command("explain")
-@click.argument("vm", metavar="VM", shell_complete=complete_vms, help="A logical port.")
+@click.argument(
+    "name",
+    metavar="NAME",
+    shell_complete=complete_targets,
+    help="A logical port, router, switch, node, load balancer, router port or address.",
+)
 @lab_option
 @bundle_option
 @json_option
-def explain(vm: str, lab: str | None, bundle: str | None, json: bool) -> int:
-    """Explain a port: rows, keys, chassis, addresses, rules that apply, and why it is down if it is.
+def explain(name: str, lab: str | None, bundle: str | None, json: bool) -> int:
+    """Explain an object: rows, keys, chassis, addresses, rules that apply with their lines, and what is wrong.
 
     \b
     ovnlab explain vm1
+    ovnlab explain router1
+    ovnlab explain 10.0.0.11
     """
     from ovnlab.cli.render.port_text import show  # noqa: PLC0415
 
     with _look(lab, bundle) as seen:
-        return show(seen, vm, json=json)
+        return show(seen, name, json=json)
 
 
 @click.command("bundle")

@@ -1,8 +1,9 @@
-"""A port explained, and a bundle written, for people."""
+"""An object explained, and a bundle written, for people."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,20 +17,24 @@ from ovnlab.waiting import now_ns
 
 
 def show(seen: LabView, name: str, *, json: bool) -> int:
-    """Return all about a port."""
+    """Print all about an object."""
     found = explain(seen, name)
     if json:
         output.as_json(
             name=found.name,
+            kind=found.kind,
             up=found.up,
-            facts=dict(found.facts),
+            facts=_as_mapping(found.facts),
             rules=[dataclasses.asdict(rule) for rule in found.rules],
             problems=found.problems,
         )
         return 0
     width = max(len(title) for title, _ in found.facts)
-    state = output.coloured("up", "green") if found.up else output.coloured("down", "red")
-    output.line(f"{output.coloured(name, 'bold')} is {state}")
+    if found.kind == "logical switch port":
+        state = output.coloured("up", "green") if found.up else output.coloured("down", "red")
+        output.line(f"{output.coloured(name, 'bold')} is {state}")
+    else:
+        output.line(f"{found.kind} {output.coloured(found.name, 'bold')}")
     output.line()
     for title, text in found.facts:
         for number, part in enumerate(output.parts(text, width + 2)):
@@ -46,6 +51,14 @@ def show(seen: LabView, name: str, *, json: bool) -> int:
             said = seen.lab.folder.with_file(problem) if seen.lab is not None else problem
             output.line(f"{output.coloured('!', 'red')} {said}")
     return 0
+
+
+def _as_mapping(facts: Sequence[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """Return facts by their titles; those that there are several of as a list."""
+    found: dict[str, list[str]] = {}
+    for title, text in facts:
+        found.setdefault(title, []).append(text)
+    return {title: texts[0] if len(texts) == 1 else texts for title, texts in found.items()}
 
 
 def bundle(lab: Lab, into: str | None, *, json: bool) -> int:

@@ -27,7 +27,11 @@ def show(status: Status, *, everything: bool = False) -> None:
             (m.database, m.node, m.role, str(m.term or "-"), m.leader or "-", _behind(m)) for m in status.clusters
         ]
         output.table(("CLUSTER", "MEMBER", "ROLE", "TERM", "LEADER", "BEHIND"), members, colours=output.STATES)
+    _show_gateways(status)
     _show_ports(status, limit)
+    for one in status.offline:
+        said = f"backend {one.backend} ({one.port}) is offline by OVN's health check: it gets no connections"
+        output.line(f"{output.coloured('!', 'red')} {said}")
     if limit is not None and max(len(status.nodes), len(status.ports)) > limit:
         output.line()
         output.line(output.coloured("`ovnlab status --all` shows every node, tunnel and port", "dim"))
@@ -46,12 +50,15 @@ def _show_nodes(status: Status, limit: int | None) -> None:
         chassis = [node for node in shown if node.is_chassis]
         registered, running = sum(node.registered for node in chassis), sum(node.running for node in shown)
         output.line(f"nodes: {running} of {len(shown)} running, {registered} of {len(chassis)} chassis registered")
-        shown = [node for node in shown if not _is_well(node)]
+        shown = [node for node in shown if not _is_well(node) or node.name in status.behind]
         if not shown:
             return
     output.table(
         ("NODE", "ROLE", "ADDRESS", "STATE", "CHASSIS", "ENCAP", "DAEMONS", *(["SOFTWARE"] if shows_software else [])),
-        [(*_node(node), *([software_of(node.daemons)] if shows_software else [])) for node in shown],
+        [
+            (*_node(node, status.behind.get(node.name, 0)), *([software_of(node.daemons)] if shows_software else []))
+            for node in shown
+        ],
         colours=output.STATES,
     )
 
@@ -77,6 +84,17 @@ def _show_tunnels(status: Status, limit: int | None) -> None:
             return
     rows = [row for node in shown for row in _tunnels(node)]
     output.table(("TUNNELS FROM", "TO", "ENCAP", "STATE"), rows, colours=output.STATES)
+
+
+def _show_gateways(status: Status) -> None:
+    if not status.gateways:
+        return
+    output.line()
+    rows = [
+        (one.port, one.router, one.state, one.chassis or "-", ", ".join(one.candidates) or "-")
+        for one in status.gateways
+    ]
+    output.table(("GATEWAY PORT", "ROUTER", "STATE", "CHASSIS", "CANDIDATES"), rows, colours=output.STATES)
 
 
 def _show_ports(status: Status, limit: int | None) -> None:
@@ -117,11 +135,12 @@ def _behind(member: MemberStatus) -> str:
     return f"{member.behind} entries" if member.behind > 1 else "1 entry" if member.behind else "nothing"
 
 
-def _node(node: NodeStatus) -> tuple[str, ...]:
+def _node(node: NodeStatus, behind: int = 0) -> tuple[str, ...]:
     missing = [daemon.name for daemon in node.daemons if not daemon.running]
     silent = [daemon.name for daemon in node.daemons if daemon.running and not daemon.answers]
     wrong = [f"not running: {', '.join(missing)}"] if missing else []
     wrong += [f"does not answer: {', '.join(silent)}"] if silent else []
+    wrong += [f"ovn-controller is {behind} behind"] if behind else []
     daemons = "; ".join(wrong) or f"all {len(node.daemons)} running"
     if not node.daemons:
         daemons = "-"
