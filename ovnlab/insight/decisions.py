@@ -76,7 +76,7 @@ def place_of(topology: Topology, row: LiveRow | None) -> str:
 
 
 def place_named(topology: Topology, table: str, name: str) -> str:
-    """Return the line of the file that the row of that name is of, also where it is not there; empty where it is of none."""
+    """Return the line of the file of the row of that name, also where that is not there; empty where it is of none."""
     if not name:
         return ""
     return next((place for of, known, place in _places(topology) if (of, known) == (table, name)), "")

@@ -1,4 +1,4 @@
-"""Explanation of an object that is no port of a fake VM: a router, switch, node, load balancer, router port or address."""
+"""Explanation of an object that is no fake VM: a router, switch, node, load balancer, router port or address."""
 
 from __future__ import annotations
 

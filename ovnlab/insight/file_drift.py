@@ -72,7 +72,8 @@ def against_file(trace: Trace, verdict: Verdict) -> tuple[Verdict, tuple[Drift, 
         return dataclasses.replace(verdict, sentence=verdict.sentence + said), ()
     cause = next((drift for drift in found if drift.is_cause), None)
     if cause is not None:
-        said = f"{trace.outcome} as OVN means it, but not as the file does: {cause.object}: {cause.problem}"
+        meant = verdict.sentence.replace(" as intended", " as OVN means it", 1)
+        said = f"{meant}, but not as the file does: {cause.object}: {cause.problem}"
         return Verdict(False, said, cause.object, cause.problem, up_command(trace.look)), found
     return dataclasses.replace(verdict, sentence=verdict.sentence + _by_hand(trace)), found
 
@@ -230,7 +231,7 @@ class _Way:
         return bool({host_of(vip) for vip in vips} & {str(ip) for ip in self.targets})
 
     def _is_gateway(self, router: str, columns: Sequence[Mapping[str, Any]]) -> bool:
-        """Return True if a router port is the one that a packet should have come by: its network has one of the ends."""
+        """Return True if a packet should have come by a router port: its network has one of the ends."""
         networks = [str(network) for value in _values(columns, "networks") for network in _list(value)]
         near = router in self.datapaths or any(_covers(network, self.sources) for network in networks)
         return near and any(_covers(network, self.targets | self.sources) for network in networks)

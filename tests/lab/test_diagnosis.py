@@ -308,7 +308,7 @@ def test_every_kind_of_object_is_explained(ward: Labs) -> None:
     }
     assert not any(one["problems"] for one in found.values()), found
     rules = [(rule["kind"], rule["place"]) for rule in found["outer"]["rules"]]
-    assert rules[0] == ("route", f"{ward.scratch / 'ward.yaml'}:{line_of('nexthop: 172.16.0.2')}:20")
+    assert rules[0] == ("route", f"{ward.scratch / 'ward.yaml'}:{line_of('nexthop: 172.16.0.2')}:25")
     assert [kind for kind, _ in rules] == ["route", "NAT", "NAT"]
     assert "outer-public: " in str(found["outer"]["facts"]["port"])
     assert found["outer-public"]["facts"]["gateway"] == "on gw1"

@@ -45,7 +45,7 @@ logical:
   qos:
     - {switch: net1, direction: from-lport, priority: 10, match: 'inport == "vm1"', rate: 100000}
   load_balancers:
-    web: {vip: "172.30.0.1:80", backends: ["192.168.1.12:22"], routers: [left]}
+    web: {vip: "172.30.0.1:80", backends: ["192.168.1.12:22"], switches: [net1]}
 """
 
 
