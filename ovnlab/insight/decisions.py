@@ -93,7 +93,7 @@ def _places(topology: Topology) -> Iterator[tuple[str, str, str]]:
         yield "Load_Balancer", balancer.name, balancer.place
     for router in topology.routers:
         for route in router.routes:
-            yield "Logical_Router_Static_Route", f"{router.name} {route.prefix} via {route.nexthop}", route.place
+            yield "Logical_Router_Static_Route", route.row_name, route.place
         for nat in router.nat:
             yield "NAT", f"{router.name} {nat.type} {nat.external} {nat.logical}", nat.place
 
