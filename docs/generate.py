@@ -187,6 +187,11 @@ and need not be hurt by it.
 With SRC and DST a pair that OVN's own logic drops is a finding, with its row and whether somebody made that by hand.
 Without, it is not: a lab that does what its logical network says is well.
 
+`ovnlab trace` compares what OVN means with the file, too: a packet that is dropped, rejected or not answered because a
+row that the file has is missing or changed is not dropped as intended. The row is named with its line, the remedy is
+`ovnlab up FILE`, and the exit code is 4. A row that somebody added by hand is named as made by hand; whether that is
+meant cannot be known, and the exit code is 0 where the switches do what it says.
+
 ## What it cannot know
 
 - What is between the machines of a lab that ovnlab did not make: their switches and firewalls.

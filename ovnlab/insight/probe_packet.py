@@ -264,15 +264,13 @@ def _node_endpoint(look: LabView, name: str) -> End:
     running = look.nodes.get(name)
     state = look.states.get(name)
     for nic in node.nics:
-        port = next(
-            (
-                port
-                for zone in look.zones.values()
-                for port in zone.names.ports.values()
-                if port.type == "localnet" and port.options.get("network_name") == nic.network
-            ),
-            None,
-        )
+        joined = [
+            port
+            for zone in look.zones.values()
+            for port in zone.names.ports.values()
+            if port.type == "localnet" and port.options.get("network_name") == nic.network
+        ]
+        port = min(joined, key=lambda port: port.tag, default=None)  # a machine's NIC tags nothing
         device = state.device(nic.carrier) if state else None
         ips = tuple(ip_of(address) for address in (device.addresses if device else nic.addresses))
         if ips:

@@ -92,7 +92,7 @@ def trace(
     """Trace a packet through OVN, the switches and the wire, and say whether the three agree.
 
     An answer that is due and does not come is followed back. Exit code 0 where they agree, 4 where they do not, where
-    an answer is lost, and where it cannot be told.
+    an answer is lost, where a row of the file is missing that lets it pass, and where it cannot be told.
 
     \b
     ovnlab trace vm1 vm2
