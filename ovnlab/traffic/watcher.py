@@ -21,6 +21,7 @@ from ovnlab.ovsdb.client import Row, Tables, listed, value
 from ovnlab.ovsdb.queries import NORTHBOUND, SOUTHBOUND, SWITCH, Server, TableQuery
 from ovnlab.parallel import for_each
 from ovnlab.tasks.script import run_script
+from ovnlab.templating import render
 from ovnlab.topology.resolved import Topology
 from ovnlab.waiting import CLOCK, now_ns
 
@@ -84,10 +85,15 @@ class Source:
     decoder: Any = None
     heard: bool = False
 
-    @property
-    def query(self) -> TableQuery:
-        """Return the query without monitoring."""
-        return TableQuery(self.server, {table: ("_uuid", *columns) for table, columns in self.columns.items()})
+    def ask(self) -> Tables:
+        """Return the rows, by the tools on the node. Raises OvnlabError where they cannot be had."""
+        if self.database == self.server.database:
+            query = TableQuery(self.server, {table: ("_uuid", *names) for table, names in self.columns.items()})
+            script = query.script()
+        else:
+            query = TableQuery(self.server, self.columns)
+            script = render("node/list-server.sh.j2", socket=self.server.socket, tables=self.columns)
+        return query.parse(run_script(self.node.context, script, where=self.node.name, timeout=ASK_TIMEOUT))
 
     def facts(self) -> Facts:
         """Return the facts in the rows."""
@@ -182,16 +188,13 @@ class Watcher:
     def _ask(self) -> Facts:
         """Return the facts of databases that tell nothing by themselves."""
         there = self._nodes()
-        asked = [one for one in self._silent if one.database != "_Server" and one.node.name in there]
+        asked = [one for one in self._silent if one.node.name in there]
 
         def ask(source: Source) -> Facts:
             try:
-                printed = run_script(
-                    source.node.context, source.query.script(), where=source.node.name, timeout=ASK_TIMEOUT
-                )
+                return dict(source.facts_in(source.ask()))
             except OvnlabError:  # what does not answer has no facts
                 return {}
-            return dict(source.facts_in(source.query.parse(printed)))
 
         found: Facts = {}
         for facts in for_each(asked, ask):
