@@ -263,7 +263,7 @@ class Traffic:
             self._poll()
 
     def settle(self) -> bool:
-        """Return True when traffic has been well for a while, False where it is not after the time for that."""
+        """Return True when traffic has been well for a while and somebody is in charge, False if it takes too long."""
         began, deadline = now_ns(), CLOCK.monotonic() + self.patience
         while CLOCK.monotonic() < deadline:
             self.watch(0.1)
@@ -271,7 +271,8 @@ class Traffic:
             if all(pair.sender.has_ended for pair in self.pairs):
                 return False
             start = known - int(QUIET * 1e9)
-            if start >= began and all(self._is_well(pair, start, known) for pair in self.pairs):
+            well = start >= began and all(self._is_well(pair, start, known) for pair in self.pairs)
+            if well and self._watcher.is_settled:
                 return True
         return False
 

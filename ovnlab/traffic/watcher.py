@@ -71,7 +71,10 @@ Facts = dict[Fact, str]
 
 @dataclass
 class Source:
-    """A database of a node, and how its rows are read."""
+    """A database of a node, and how its rows are read.
+
+    `known` is the last that it told of each fact, `now` what it tells now: nothing while it does not run.
+    """
 
     node: RunningNode
     server: Server
@@ -80,6 +83,7 @@ class Source:
     facts_in: Callable[[Tables], Iterator[tuple[Fact, str]]]
     rows: dict[str, dict[str, Row]] = field(default_factory=dict)
     known: Facts = field(default_factory=dict)
+    now: Facts = field(default_factory=dict)
     socket: socket.socket | None = None
     received: str = ""
     decoder: Any = None
@@ -155,6 +159,7 @@ class Watcher:
         self._first = threading.Event()
         self._changes: list[Change] = []
         self._facts: Facts = {}
+        self._at_first: Facts = {}
         self._sources: list[Source] = []
         self._silent: list[Source] = []
 
@@ -165,6 +170,7 @@ class Watcher:
         self._first.wait(FIRST_TIMEOUT)
         self._silent = [source for source in self._sources if not source.heard]
         self._asked = self._ask()
+        self._at_first = dict(self._facts)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,6 +190,19 @@ class Watcher:
     def facts(self) -> Facts:
         """Return what is in charge now."""
         return dict(self._facts)
+
+    @property
+    def is_settled(self) -> bool:
+        """False while nobody is in charge: of a gateway, or of a RAFT cluster whose leader has gone."""
+        leading = {fact for source in self._sources for fact in source.now}
+        told = {fact for source in self._sources for fact in list(source.known)}
+
+        def is_open(fact: Fact, value: str) -> bool:
+            if fact[0] == "leader":
+                return fact in told and fact not in leading
+            return not value and bool(self._at_first.get(fact))
+
+        return not any(is_open(fact, value) for fact, value in list(self._facts.items()))
 
     def _ask(self) -> Facts:
         """Return the facts of databases that tell nothing by themselves."""
@@ -258,7 +277,7 @@ class Watcher:
         if not part:
             selector.unregister(source.socket)
             source.socket.close()
-            source.socket = None
+            source.socket, source.now = None, {}
             return
         source.received += source.decoder.decode(part)
         if not part.rstrip().endswith(b"}"):
@@ -303,4 +322,5 @@ class Watcher:
                 self._facts[fact] = after
             self._facts.setdefault(fact, after)
         source.known |= found
+        source.now = found
         source.heard = True

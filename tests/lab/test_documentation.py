@@ -91,7 +91,7 @@ def test_the_commands_of_the_tutorial_work(user_labs: Labs) -> None:
         ("robustness.md", 8),
         ("multinode.md", 5),
         ("diagnosis.md", 6),
-        ("traffic.md", 11),
+        pytest.param("traffic.md", 11, marks=pytest.mark.thorough),
         ("faults.md", 15),
     ],
 )

@@ -68,7 +68,7 @@ def measured(labs: Labs, *words: str, during: str = "", on: str = "worker2", exp
     return found
 
 
-@pytest.mark.parametrize("protocol", ["icmp", "udp", "tcp"])
+@pytest.mark.parametrize("protocol", [pytest.param("icmp", marks=pytest.mark.thorough), "udp", "tcp"])
 def test_nothing_is_lost_where_nothing_happens(gateway: Labs, protocol: str) -> None:
     options = [] if protocol == "icmp" else [f"--{protocol}"]
     found = measured(gateway, "vm1,vm2", "vm1,host1", "--for", "1s", *options)
@@ -165,7 +165,11 @@ def test_a_fault_measures_the_outage_that_it_makes(whole: Labs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(("vm1", "192.168.0.99"), set()), (("host1", "192.168.0.11"), {"Network is unreachable"})]
+    ("words", "said"),
+    [
+        pytest.param(("vm1", "192.168.0.99"), set(), marks=pytest.mark.thorough),
+        (("host1", "192.168.0.11"), {"Network is unreachable"}),
+    ],
 )
 def test_a_pair_that_is_not_answered(gateway: Labs, words: tuple[str, str], said: set[str]) -> None:
     """Nobody has that address; there is no route."""
@@ -175,7 +179,7 @@ def test_a_pair_that_is_not_answered(gateway: Labs, words: tuple[str, str], said
     assert said <= set(pair["errors"])
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("protocol", ["tcp", pytest.param("udp", marks=pytest.mark.thorough)])
 def test_what_goes_through_is_measured(gateway: Labs, protocol: str) -> None:
     found = gateway.json("perf", "vm1", "vm2", f"--{protocol}", "--for", "1s", "--streams", "2")
     assert (found["protocol"], found["streams"], found["address"]) == (protocol, 2, "192.168.0.12")

@@ -55,8 +55,12 @@ def test_changes_are_told_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
         server.join()
         assert asked[0]["params"][2]["Port_Binding"] == {"columns": ["logical_port", "type", "chassis"]}
         assert seen.facts == {("gateway", "router1-public"): "gw1"}
+        assert seen.is_settled
         assert json.loads(there.recv(65536))["id"] == "echo"
-        there.sendall(update(GW2) + update(["set", []]) + update(GW1)[:10])
+        there.sendall(update(GW2) + update(["set", []]))
+        wait_until("two changes", lambda: True if len(seen.changes) == 2 else None, timeout=10)
+        assert not seen.is_settled, "nobody is in charge"
+        there.sendall(update(GW1)[:10])
         there.sendall(update(GW1)[10:])
         wait_until("three changes", lambda: True if len(seen.changes) == 3 else None, timeout=10)
         assert seen.facts == {("gateway", "router1-public"): "gw1"}
