@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ovnlab.cli import output
-from ovnlab.errors import UsageError
+from ovnlab.errors import OvnlabError, UsageError
 
 if TYPE_CHECKING:
     from ovnlab.lab.lab import Lab
@@ -39,6 +39,8 @@ class Measure:
         if not self.pairs:
             yield None
             return
+        if not lab.provider.is_up():
+            raise OvnlabError(f"lab {lab.name} is down: no traffic can be measured", hint="leave --traffic out")
         from ovnlab.traffic.report import report  # noqa: PLC0415  for commands that measure
         from ovnlab.traffic.traffic import Traffic  # noqa: PLC0415
 

@@ -206,6 +206,7 @@ def test_what_makes_no_sense_changes_nothing(gateway: Labs) -> None:
         (("perf", "vm1", "vm1"), 2, "send to itself"),
         (("perf", "vm1", "10.0.0.46"), 2, "name a fake VM or a node"),
         (("perf", "vm1", "vm2", "--udp", "--size", "70000"), 2, "invalid size 70000"),
+        (("up", "single", "--traffic", "vm1,vm2"), 1, "lab single is down"),
         (("up", "gateway", "--tcp"), 2, "go with --traffic"),
         (("up", "gateway", "--dry-run", "--traffic", "vm1,vm2"), 2, "no outage to measure"),
     ):
