@@ -23,6 +23,9 @@ from ovnlab.waiting import CLOCK
 TOPOLOGY = "ovn-multinode"
 """The shipped topology with the nodes that the suite expects."""
 
+SUITE = "tests/multinode-testsuite.at"
+"""Where a source tree of OVN has the suite."""
+
 GROUP_TIMEOUT = 600.0
 """Seconds that one group may take."""
 

@@ -136,6 +136,14 @@ def test_an_installed_podman_enters_nodes_that_are_prepared_for_the_tests(user_l
     assert user_labs.json("up", "3node")["steps"] == []
 
 
+def test_upstream_needs_a_source_tree_of_ovn(user_labs: Labs) -> None:
+    said = user_labs.run("upstream", "--ovn", str(user_labs.scratch), expect=2).stderr
+    assert "no source tree of OVN with multinode tests" in said
+    said = user_labs.run("upstream", "--ovn", str(user_labs.scratch), "--provider", "libvirt", expect=2).stderr
+    assert "upstream is not supported by provider libvirt" in said
+    assert user_labs.json("ls")["labs"] == []
+
+
 def test_ovs_ctl_of_a_node_starts_stops_and_tells(user_labs: Labs) -> None:
     user_labs.run("up", "3node")
     user_labs.run("bind", "vm1=worker1", "vm2=worker2")

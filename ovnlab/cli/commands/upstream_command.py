@@ -66,6 +66,8 @@ def upstream(
 
     if provider != "local":
         raise UsageError(f"upstream is not supported by provider {provider}", hint="--provider local")
+    if not (ovn / suites.SUITE).exists():
+        raise UsageError(f"no source tree of OVN with multinode tests: {ovn}", hint=f"it has no {suites.SUITE}")
     if junit is not None:
         output.require_writable(junit)
     path = find_topology(suites.TOPOLOGY)
