@@ -27,7 +27,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "diagnose": "Say what is wrong: the object to blame, and what mends it",
         "test": "Try every pair of fake VMs, and the file's checks",
         "wait": "Wait until a lab is so far",
-        "explain": "Tell all about a port, and why it is down",
+        "explain": "Tell all about an object, and why a port is down",
         "flows": "Show OpenFlow flows with names and rates",
         "logs": "Show the ends of logs",
         "graph": "Draw a lab or a topology",
@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "capture": "Capture at several places at once, with names",
         "decode": "Say what is in captured packets",
         "traffic": "Send steadily, and measure outages",
+        "perf": "Measure throughput and latency between two places",
     },
     "Faults": {
         "fault": "Break something on purpose",
@@ -55,6 +56,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ofctl": "Run ovs-ofctl on a node",
         "appctl": "Run ovs-appctl or ovn-appctl on a node",
         "podman-shim": "Stand in for podman in OVN's multinode tests",
+        "upstream": "Run OVN's own multinode tests on a lab",
     },
     "Machines": {
         "ssh": "Log in to a node by SSH",
