@@ -36,9 +36,9 @@ def watch(request: Request) -> int:
 
 
 def _content(path: Path) -> bytes | None:
-    """Return what a file holds; None while an editor replaces it."""
+    """Return what a file holds; None while an editor replaces it, or has just emptied it to write it anew."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() or None
     except OSError:
         return None
 
