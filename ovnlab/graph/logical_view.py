@@ -111,7 +111,7 @@ class LogicalView:
         self.picture = picture
         self.routers, self.switches = _ordered(picture)
         ports = sum(len(router.ports) for router in self.routers)
-        self.card = min(max([310, *map(_card_width, self.routers)]), 430) if self.routers else 0
+        self.card = min(max([310, *map(_card_width, self.routers)]), 600) if self.routers else 0
         self.channel = 40 + _LANE * min(max(ports, 2), 14) if ports else _GAP * 2 if self.routers else 0
         self.gutter = (
             min(max([SMALL.width(router.name) for router in self.routers], default=0), 110) + 26 if ports else 0
@@ -119,7 +119,9 @@ class LogicalView:
         every = [port for switch in picture.switches for port in switch.ports]
         self.most = 20 if len(every) <= _MANY_PORTS else 12
         self.chip = min(max(chips.width_wanted(every, tag=True), 200), 290)
-        bar = _BAR if len(every) <= _MANY_PORTS else _WIDE_BAR
+        label = pill_width("LB") + 8 + 2 * _PAD
+        balancers = [_rules_width(switch.balancers) + label for switch in picture.switches if switch.balancers]
+        bar = max(_BAR if len(every) <= _MANY_PORTS else _WIDE_BAR, min(max(balancers, default=0), _WIDE_BAR))
         self.width = self.card + self.channel + bar + self.gutter
         self.lanes = 0
 
@@ -354,12 +356,19 @@ def _card_width(router: RouterPicture) -> float:
         LABEL.width(port.switch) + max(map(CODE.width, port.networks), default=0) + 16 + 14 + _PAD
         for port in router.ports
     ]
-    rules = [
-        _kind_width(found) + 10 + CODE.width(rule.text) + SMALL.width(_note(rule)) + 14 + 2 * _PAD
-        for _, found in _sections(router)
-        for rule in found[:_MOST_RULES]
-    ]
+    rules = [_rules_width(found) + 2 * _PAD for _, found in _sections(router)]
     return max([NAME.width(router.name) + 160, *ports, *rules])
+
+
+def _rules_width(rules: Sequence[RulePicture]) -> float:
+    """Return what rules need to be shown in full, with their notes."""
+    return max(
+        (
+            _kind_width(rules) + 10 + CODE.width(rule.text) + SMALL.width(_note(rule)) + 14
+            for rule in rules[:_MOST_RULES]
+        ),
+        default=0,
+    )
 
 
 def _card_height(router: RouterPicture) -> float:
