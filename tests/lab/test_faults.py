@@ -68,7 +68,9 @@ def relays(labs: Labs) -> list[int]:
         (("pause", "gw2", "ovs-vswitchd"), "ovs-vswitchd on gw2 is paused", "daemon-silent"),
         (("kill", "gw1"), "node gw1 is killed", "node-down"),
         pytest.param(("stop", "gw1"), "node gw1 is stopped", "node-down", marks=pytest.mark.thorough),
-        (("northd", "pause"), "ovn-northd on central is paused", "northd-paused"),
+        pytest.param(
+            ("northd", "pause"), "ovn-northd on central is paused", "northd-paused", marks=pytest.mark.thorough
+        ),
     ],
     ids=shown,
 )
@@ -143,7 +145,7 @@ def test_a_link_delays_in_each_direction(well: Labs) -> None:
         pytest.param(("link", "worker1", "down"), marks=pytest.mark.thorough),
         pytest.param(("link", "worker1", "down", "--direction", "in"), marks=pytest.mark.thorough),
         pytest.param(("partition", "worker1 | worker2"), marks=pytest.mark.thorough),
-        ("partition", "worker1 | worker2", "--one-way"),
+        pytest.param(("partition", "worker1 | worker2", "--one-way"), marks=pytest.mark.thorough),
     ],
     ids=shown,
 )
@@ -169,6 +171,7 @@ def test_without_bfd_the_other_gateway_takes_over(well: Labs) -> None:
     eventually("gw1 to come back", lambda: gateway() == "gw1")
 
 
+@pytest.mark.thorough
 def test_a_link_comes_and_goes_until_its_time_is_over(well: Labs) -> None:
     fault = well.json("flap", "worker1", "--every", "200ms", "--for", "4s")["fault"]
     answered = len(round_trips(well, "-c", "15"))
@@ -178,7 +181,14 @@ def test_a_link_comes_and_goes_until_its_time_is_over(well: Labs) -> None:
     assert relays(well) == []
 
 
-@pytest.mark.parametrize("words", [("restart", "worker1", "ovn-controller"), ("reboot", "worker2")], ids=shown)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("restart", "worker1", "ovn-controller"),
+        pytest.param(("reboot", "worker2"), marks=pytest.mark.thorough),
+    ],
+    ids=shown,
+)
 def test_what_is_restarted_is_well_at_the_end(words: tuple[str, ...], well: Labs) -> None:
     before = well.json("status")["nodes"]
     well.run("fault", *words)
