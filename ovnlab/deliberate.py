@@ -96,7 +96,7 @@ def disturbed(faults: Sequence[Fault]) -> frozenset[str]:
 
 
 class LinkState(msgspec.Struct, frozen=True):
-    """What a link is to be: without carrier, or with rules for frames to its node and from it."""
+    """The wanted state of a link: without carrier, or with rules for frames to its node and from it."""
 
     down: bool = False
     inward: tuple[LinkRule, ...] = ()

@@ -48,15 +48,15 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What is expected of a group on a provider and why, but for machines that have the file `unless`."""
+    """The expected result of a group on a provider and why, but for machines that have the file `unless`."""
 
     outcome: str
     reason: str
     unless: str = ""
 
 
-class Result(msgspec.Struct, frozen=True):
-    """What came of a group; `place` is the line of the suite at which it failed or was skipped."""
+class GroupResult(msgspec.Struct, frozen=True):
+    """The result of a group; `place` is the line of the suite at which it failed or was skipped."""
 
     group: Group
     outcome: str
@@ -158,7 +158,7 @@ def results(
     expected: Mapping[str, Expected],
     shim: Callable[[], Path],
     logs: Path,
-) -> Iterator[Result]:
+) -> Iterator[GroupResult]:
     """Run groups one after the other, each on a lab that `shim` makes ready, and yield what came of each."""
     for group in groups:
         began = CLOCK.monotonic()
@@ -176,10 +176,10 @@ def results(
         reason = wanted.reason if wanted is not None and outcome == wanted.outcome else ""
         seconds = round(CLOCK.monotonic() - began, 1)
         meant = wanted.outcome if wanted is not None else PASS
-        yield Result(group, outcome, place, reason, seconds, meant, kept)
+        yield GroupResult(group, outcome, place, reason, seconds, meant, kept)
 
 
-def junit(found: Sequence[Result]) -> str:
+def junit(found: Sequence[GroupResult]) -> str:
     """Return the results as CI systems read them."""
     suite = ET.Element("testsuite", name="ovn multinode", tests=str(len(found)))
     suite.set("failures", str(sum(one.outcome == FAIL for one in found)))

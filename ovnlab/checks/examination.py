@@ -69,7 +69,7 @@ class FileCheckResult:
 
 
 class FaultResult(Protocol):
-    """What came of a check that breaks something."""
+    """The result of a check that breaks something."""
 
     @property
     def title(self) -> str:

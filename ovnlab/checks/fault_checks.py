@@ -23,7 +23,7 @@ PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class FaultCheckResult:
-    """What came of a fault: its parts, and for how long traffic was not answered, in ms, None without traffic."""
+    """The result of a fault: its parts, and how long traffic had no answer, in ms, None without traffic."""
 
     check: FaultCheck
     parts: tuple[CheckResult, ...]

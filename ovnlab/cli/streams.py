@@ -38,7 +38,7 @@ def open_closed() -> None:
 
 
 def say(text: str, *, end: str = "\n") -> None:
-    """Write a line to stderr. What cannot be said is no reason to leave undone what it is about."""
+    """Write a line to stderr. If it cannot be written, the work goes on."""
     try:
         sys.stderr.write(f"{text}{end}")
         sys.stderr.flush()

@@ -16,7 +16,7 @@ from ovnlab import deliberate
 from ovnlab.deliberate import Fault
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.faults import timer
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.kinds import KINDS, kind_of
 from ovnlab.faults.links import link_of
 from ovnlab.insight import causes
@@ -34,7 +34,7 @@ def seconds_now() -> float:
     return now_ns() / 10**9
 
 
-def put_on(lab: Lab, kind: Kind, request: Request, *, seconds: float = 0.0) -> Fault:
+def put_on(lab: Lab, kind: Kind, request: FaultRequest, *, seconds: float = 0.0) -> Fault:
     """Put a fault on a lab, for some seconds or, with 0, until it is healed. Returns once it is on."""
     with lab.locked():
         if not lab.provider.is_up():
@@ -66,7 +66,7 @@ def put_on(lab: Lab, kind: Kind, request: Request, *, seconds: float = 0.0) -> F
     return fault
 
 
-def parse(words: Sequence[str]) -> tuple[Kind, Request]:
+def parse(words: Sequence[str]) -> tuple[Kind, FaultRequest]:
     """Return the kind of a fault, and what is asked of it, from words as after `ovnlab fault`. Raises UsageError."""
     name, *rest = words or ("",)
     kind = next((kind for kind in KINDS if kind.name == name), None)
@@ -87,7 +87,7 @@ def parse(words: Sequence[str]) -> tuple[Kind, Request]:
         else:
             settings[option] = next(left, "")
     group = "" if name in ("link", "partition", "flap") else "fault "
-    return kind, Request(tuple(plain), settings, f"ovnlab {group}{shlex.join(words)}")
+    return kind, FaultRequest(tuple(plain), settings, f"ovnlab {group}{shlex.join(words)}")
 
 
 FLAGS = ("one-way",)

@@ -10,7 +10,7 @@ from ovnlab.lab.lab import Lab
 
 
 @dataclass(frozen=True)
-class Request:
+class FaultRequest:
     """A request for a fault: the words after the kind's name, options by name, and the typed command."""
 
     words: tuple[str, ...]
@@ -35,7 +35,7 @@ class Kind:
     name: str
     arguments: str
     summary: str
-    describe: Callable[[Lab, Request], Fault] = field(repr=False)
+    describe: Callable[[Lab, FaultRequest], Fault] = field(repr=False)
     begin: Callable[[Lab, Fault], None] = field(repr=False)
     end: Callable[[Lab, Fault], None] = field(repr=False, default=nothing)
     options: tuple[str, ...] = ()

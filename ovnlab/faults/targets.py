@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ovnlab import deliberate
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.faults.kind import Request
+from ovnlab.faults.kind import FaultRequest
 from ovnlab.lab.lab import Lab
 from ovnlab.lab.plan import daemons
 from ovnlab.parallel import for_each
@@ -49,7 +49,7 @@ def daemons_of(lab: Lab, node: Node, name: str | None) -> tuple[tuple[str, str],
     return ((node.name, name),)
 
 
-def words(request: Request, least: int, most: int, usage: str) -> tuple[str, ...]:
+def words(request: FaultRequest, least: int, most: int, usage: str) -> tuple[str, ...]:
     """Return the words of a request. Raises UsageError for too few or too many."""
     if not least <= len(request.words) <= most:
         raise UsageError(f"invalid arguments: expected {usage}", hint="`ovnlab fault --help` shows all")

@@ -45,7 +45,7 @@ def tagged(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, 
 
 
 def special(canvas: Canvas, x: float, y: float, width: float, port: PortPicture, colours: Mapping[str, int]) -> None:
-    """Draw a port that is no fake VM's, with its type, owner and chassis on a second line."""
+    """Draw a port of another kind than a fake VM's, with its type, owner and chassis on a second line."""
     with canvas.group(title=port.described):
         _outline(canvas, x, y, width, HEIGHT * 2 - 2, port, colours)
         _name_and_address(canvas, x, y, width, port)

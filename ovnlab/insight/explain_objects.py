@@ -1,4 +1,4 @@
-"""Explanation of an object that is no fake VM: a router, switch, node, load balancer, router port or address."""
+"""Explanation of an object other than a fake VM: a router, switch, node, load balancer, router port or address."""
 
 from __future__ import annotations
 
@@ -368,7 +368,7 @@ def _balancer(look: LabView, name: str) -> Explanation | None:
             if health == "offline":
                 problems.append(f"backend {backend} is offline by OVN's health check: it gets no connections")
             if host_of(backend) not in owners:
-                problems.append(f"backend {backend} is no port's address")
+                problems.append(f"backend {backend} is not the address of a port")
     return Explanation(name, tuple(facts), _rules(look, [row]), not problems, tuple(problems), "load balancer")
 
 

@@ -1,4 +1,4 @@
-"""What the file says of a packet's way and the Northbound database does not: rows missing, changed, or left over.
+"""Differences between the file and the Northbound database on a packet's way: missing, changed or left over.
 
 ovn-trace tells what the database means. Where somebody deleted a route of the file by hand, a drop is meant by OVN and
 by nobody else. All is read already: the rows that were read with the lab are compared with those of its topology.

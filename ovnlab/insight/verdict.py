@@ -270,9 +270,7 @@ def _hop_asked_for(trace: Trace) -> str:
 
 
 def _owner(trace: Trace) -> str:
-    """Return who in the lab has the address that a router asks for and nobody answers for: then it is no matter of
-    nobody.
-    """
+    """Return who in the lab has the address that a router asks for in vain, empty where nobody has."""
     address = _hop_asked_for(trace)
     look = trace.look
     for name, state in look.states.items():

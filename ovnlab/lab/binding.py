@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.lab.plan import LabState
 from ovnlab.northbound import change, live
-from ovnlab.northbound.addresses import ips as addresses_of
-from ovnlab.northbound.addresses import on_switches, port_words
+from ovnlab.northbound.row_addresses import ips as addresses_of
+from ovnlab.northbound.row_addresses import on_switches, port_words
 from ovnlab.northbound.rows import switch_port, vm_port
 from ovnlab.topology import resolved
 from ovnlab.topology.addresses import ip_of, is_ip, is_mac

@@ -26,7 +26,7 @@ from ovnlab.lab.fast_probe import ask, ask_once
 from ovnlab.lab.plan import LabState, Plan, binding_again, bindings, plan
 from ovnlab.nodes.node import RunningNode
 from ovnlab.nodes.target import Target
-from ovnlab.northbound import addresses, change, interconnection, live, matches
+from ovnlab.northbound import change, interconnection, live, matches, row_addresses
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.releases import refuse_newer
 from ovnlab.northbound.rows import wanted as wanted_rows
@@ -740,7 +740,7 @@ class Lab:
         """Return the topology with the addresses that the lab has, where the file gives nothing else."""
         if self.resolve is None or self.stored is None:
             return topology
-        found = addresses.in_use(inuse.of_topology(self.stored.topology), topology, rows)
+        found = row_addresses.in_use(inuse.of_topology(self.stored.topology), topology, rows)
         return topology if found.agrees(topology) else self.resolve(found)
 
     def _wake_databases(self, work: Convergence, topology: Topology, seen: LabState, leaving: Collection[str]) -> None:

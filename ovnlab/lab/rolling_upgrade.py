@@ -120,7 +120,7 @@ def _undo(lab: Lab, names: Sequence[str], had: Before) -> list[str]:
 
 
 def _software(lab: Lab, name: str) -> str:
-    """Return what a node's daemons are of, by their own account."""
+    """Return the versions of a node's daemons, as they report them."""
     printed = run_script(lab.node(name).context, lab.daemons_script(name, {}), where=f"{name}: looking")
     state = lab.daemons(name, printed, {})
     return software_of(daemon_status(daemon, state.build) for daemon in state.daemons.values())

@@ -1,4 +1,4 @@
-"""Which part of a row is ovnlab's: the columns, and the keys of maps, that the file names. The rest is a person's.
+"""Ownership within rows: the columns and keys that the file names are ovnlab's, the rest is a person's.
 
 A row remembers in its external_ids which of the parts that can be left out the file named when it was written, so that
 they are taken away again when the file names them no longer.

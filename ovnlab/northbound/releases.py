@@ -1,4 +1,4 @@
-"""What a topology asks for that the OVN of a lab is too old for: refused before anything is changed."""
+"""Releases of OVN that parts of a topology need: refused on older ones, before anything is changed."""
 
 from __future__ import annotations
 

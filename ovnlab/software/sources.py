@@ -264,7 +264,7 @@ def _escapes(member: tarfile.TarInfo, links: Collection[str] = ()) -> str:
 
 
 def pinned(source: SoftwareSource, context: Context) -> Origin | None:
-    """Return the OVS that a source of OVN is compiled against by its own account: its submodule or folder `ovs`."""
+    """Return the OVS that a source of OVN is compiled against, as it says: its submodule or folder `ovs`."""
     if source.tree is not None and (source.tree / "ovs/configure.ac").is_file():
         return Origin("path", str(source.tree / "ovs"))
     repository, commit = source.repository, source.commit

@@ -733,7 +733,7 @@ def _balancers(file: TopologyFile, names: _Names) -> Iterator[Finding]:
             if balancer.health_check and not any(found.address in net for net in subnets):
                 yield at, f"{found.ip} is in no switch's subnet: only fake VMs can be probed"
             elif balancer.health_check and found.ip not in ips:
-                yield at, f"{found.ip} is no fake VM's `ip`: only fake VMs can be probed"
+                yield at, f"unknown backend {found.ip}: no fake VM has this address, and only fake VMs can be probed"
 
 
 def _checks(file: TopologyFile, names: _Names) -> Iterator[Finding]:

@@ -273,7 +273,7 @@ def machine(lab: str, name: str, file: model.TopologyFile, node: model.Node, fol
 
 
 def _mebibytes(amount: str) -> int:
-    """
+    """Return an amount of memory in MiB.
     >>> _mebibytes("2G")
     2048
     """

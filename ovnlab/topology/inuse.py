@@ -20,7 +20,7 @@ class PortAddresses(msgspec.Struct, frozen=True):
 
 
 class InUse(msgspec.Struct, frozen=True):
-    """What a lab has, by name: underlay addresses of nodes, those of machines and NICs, and those of ports.
+    """The addresses that a lab uses, by name: of nodes on the underlay, of machines and NICs, and of ports.
 
     `nics` are by (node, network), `ports` by (switch, port), `router_macs` by router port. What the file does
     not name has addresses too: `others` are those of ports and routers on a switch, `taken` VIPs and NAT addresses.

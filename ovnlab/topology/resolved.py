@@ -592,7 +592,7 @@ class FaultCheck(msgspec.Struct, frozen=True):
 
 
 class LinkRule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What happens to frames of a link in one direction, seen from its node: `in`, `out` or `both`.
+    """A rule for frames of a link in one direction, seen from its node: `in`, `out` or `both`.
 
     Times are seconds, probabilities 0 to 1, `rate` is bits per second. Only frames of `peers` are concerned where there
     are any, by their MACs; with `bfd` only BFD in tunnels; with `every` only frames of each second period of so many
@@ -790,7 +790,7 @@ def overhead(encaps: Iterable[str]) -> int:
 
 
 def interface_name(name: str) -> str:
-    """`name` where the kernel takes it as an interface's, otherwise its start and a hash of it.
+    """Return `name` where the kernel takes it as an interface's, otherwise its start and a hash of it.
 
     >>> interface_name("vm1")
     'vm1'

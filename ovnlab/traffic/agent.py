@@ -42,7 +42,7 @@ PATIENCE = 1.0
 CONNECT_TIMEOUT = 10.0
 
 
-class Log:
+class EventLog:
     """Events, written when there is time. It never waits for a reader."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Log:
         self.write()
 
 
-LOG = Log()
+LOG = EventLog()
 
 
 def control() -> str:

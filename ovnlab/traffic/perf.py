@@ -1,4 +1,4 @@
-"""How much goes from one end to another: throughput, packets, latency, and the CPU that the switches take."""
+"""Performance between two ends: throughput, packets, latency, and the CPU time of the switches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 from ovnlab.traffic.agent import ANSWERED, BYTES, DIED, OVERFLOWN, PACKETS, SENT
 from ovnlab.traffic.process import Agent
-from ovnlab.traffic.traffic import Lab, address_of, endpoints
+from ovnlab.traffic.traffic import TrafficLab, address_of, endpoints
 from ovnlab.waiting import CLOCK, now_ns
 
 IDLE = 1.0
@@ -55,7 +55,7 @@ class SwitchLoad(msgspec.Struct, frozen=True):
 
 
 class Perf(msgspec.Struct, frozen=True):
-    """What went through. Packets are those that arrived; of TCP, segments as the receiver's device saw them."""
+    """The measured performance. Packets are those that arrived; of TCP, segments as the receiver's device saw them."""
 
     source: str
     destination: str
@@ -77,7 +77,7 @@ class Perf(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent."""
+    """The load to send."""
 
     protocol: str
     streams: int
@@ -93,7 +93,7 @@ def load(protocol: str, streams: int, size: int | None, seconds: float) -> Load:
     return Load(protocol, streams, chosen, seconds)
 
 
-def measure(lab: Lab, source: str, destination: str, wanted: Load) -> Perf:
+def measure(lab: TrafficLab, source: str, destination: str, wanted: Load) -> Perf:
     """Send as much as goes for a time. Raises OvnlabError where one of the ends is not there or cannot be reached."""
     ends = endpoints(lab, [(source, destination)])
     if destination not in ends:
@@ -110,7 +110,7 @@ def measure(lab: Lab, source: str, destination: str, wanted: Load) -> Perf:
             agent.close()
 
 
-def _measured(lab: Lab, here: Target, there: Target, address: str, wanted: Load, agents: list[Agent]) -> Perf:
+def _measured(lab: TrafficLab, here: Target, there: Target, address: str, wanted: Load, agents: list[Agent]) -> Perf:
     def agent(end: Target, **asked: Any) -> Agent:
         agents.append(Agent(end, address=address, **asked))
         return agents[-1]
@@ -168,7 +168,7 @@ def _measured(lab: Lab, here: Target, there: Target, address: str, wanted: Load,
     )
 
 
-def _has_switch(lab: Lab, name: str) -> bool:
+def _has_switch(lab: TrafficLab, name: str) -> bool:
     node = lab.topology.node(name)
     return node is not None and node.has_switch
 

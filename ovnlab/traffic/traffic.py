@@ -19,7 +19,7 @@ from ovnlab.nodes.target import Target
 from ovnlab.topology.resolved import Topology
 from ovnlab.traffic.outage import NOTEWORTHY, Gap, Packets
 from ovnlab.traffic.process import Agent
-from ovnlab.traffic.watcher import Change, Watcher
+from ovnlab.traffic.watcher import Takeover, Watcher
 from ovnlab.waiting import CLOCK, now_ns, wait_until
 
 PROTOCOLS = ("icmp", "udp", "tcp")
@@ -49,7 +49,7 @@ PATIENCE = 30.0
 """Seconds that traffic is waited for to be well again."""
 
 
-class Lab(Protocol):
+class TrafficLab(Protocol):
     """A lab, as far as traffic is concerned."""
 
     @property
@@ -126,7 +126,7 @@ class Traffic:
 
     def __init__(
         self,
-        lab: Lab,
+        lab: TrafficLab,
         pairs: Sequence[tuple[str, str]],
         *,
         protocol: str = "icmp",
@@ -361,7 +361,7 @@ class Traffic:
         return sum(pair.packets.reordered for pair in self.pairs)
 
     @property
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[Takeover, ...]:
         """Return what took over: gateways, RAFT leaders, BFD sessions."""
         return self._watcher.changes
 
@@ -371,7 +371,7 @@ class Traffic:
         return self._watcher.facts
 
 
-def endpoints(lab: Lab, pairs: Sequence[tuple[str, str]]) -> Mapping[str, Target]:
+def endpoints(lab: TrafficLab, pairs: Sequence[tuple[str, str]]) -> Mapping[str, Target]:
     """Return the ends of pairs that have a name. Raises UsageError and OvnlabError for those that are not there."""
     names = {name for pair in pairs for name in pair}
     ends = lab.endpoints({name for name in names if not _is_ip(name)})

@@ -43,7 +43,7 @@ MOVING = ("chassisredirect", "l3gateway", "virtual")
 
 
 @dataclass(frozen=True)
-class Change:
+class Takeover:
     """A change of what is in charge; `when` is in nanoseconds since 1970, None where unknown."""
 
     kind: str
@@ -70,7 +70,7 @@ Facts = dict[Fact, str]
 
 
 @dataclass
-class Source:
+class WatchedDatabase:
     """A database of a node, and how its rows are read.
 
     `known` is the last that it told of each fact, `now` what it tells now: nothing while it does not run.
@@ -113,7 +113,7 @@ def gateways(tables: Tables) -> Iterator[tuple[Fact, str]]:
             yield ("gateway", row["logical_port"].removeprefix("cr-")), next(iter(chassis), "")
 
 
-def sources(topology: Topology, nodes: Mapping[str, RunningNode]) -> list[Source]:
+def sources(topology: Topology, nodes: Mapping[str, RunningNode]) -> list[WatchedDatabase]:
     """Return what is read of which node."""
     peers = {node.ip: node.name for node in topology.nodes if node.ip}
 
@@ -135,17 +135,17 @@ def sources(topology: Topology, nodes: Mapping[str, RunningNode]) -> list[Source
 
         return found
 
-    read: list[Source] = []
+    read: list[WatchedDatabase] = []
     for node in topology.nodes:
         if node.name not in nodes:
             continue
         own = nodes[node.name]
         if node.has_switch:
-            read.append(Source(own, SWITCH, SWITCH.database, SESSIONS, sessions(node.name)))
+            read.append(WatchedDatabase(own, SWITCH, SWITCH.database, SESSIONS, sessions(node.name)))
         if node.central:
-            read.append(Source(own, SOUTHBOUND, SOUTHBOUND.database, BINDINGS, gateways))
+            read.append(WatchedDatabase(own, SOUTHBOUND, SOUTHBOUND.database, BINDINGS, gateways))
             if len(topology.centrals(node.zone)) > 1:
-                read += [Source(own, one, "_Server", LEADERS, leaders(node.name)) for one in (NORTHBOUND, SOUTHBOUND)]
+                read += [WatchedDatabase(own, one, "_Server", LEADERS, leaders(node.name)) for one in (NORTHBOUND, SOUTHBOUND)]
     return read
 
 
@@ -157,11 +157,11 @@ class Watcher:
         self._nodes = nodes
         self._over = threading.Event()
         self._first = threading.Event()
-        self._changes: list[Change] = []
+        self._changes: list[Takeover] = []
         self._facts: Facts = {}
         self._at_first: Facts = {}
-        self._sources: list[Source] = []
-        self._silent: list[Source] = []
+        self._sources: list[WatchedDatabase] = []
+        self._silent: list[WatchedDatabase] = []
 
     def __enter__(self) -> Watcher:
         self._sources = sources(self._topology, self._nodes())
@@ -179,10 +179,10 @@ class Watcher:
         for fact, after in self._ask().items():
             before = self._asked.get(fact, "")
             if after != before and fact in self._asked and not any((c.kind, c.name) == fact for c in self._changes):
-                self._changes.append(Change(*fact, before, after, None))
+                self._changes.append(Takeover(*fact, before, after, None))
 
     @property
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[Takeover, ...]:
         """Return what has changed so far, in order."""
         return tuple(self._changes)
 
@@ -209,7 +209,7 @@ class Watcher:
         there = self._nodes()
         asked = [one for one in self._silent if one.node.name in there]
 
-        def ask(source: Source) -> Facts:
+        def ask(source: WatchedDatabase) -> Facts:
             try:
                 return dict(source.facts_in(source.ask()))
             except OvnlabError:  # what does not answer has no facts
@@ -240,7 +240,7 @@ class Watcher:
                 if source.socket is not None:
                     source.socket.close()
 
-    def _connect(self, source: Source, selector: selectors.BaseSelector) -> None:
+    def _connect(self, source: WatchedDatabase, selector: selectors.BaseSelector) -> None:
         node = self._nodes_now().get(source.node.name) if source.heard else source.node
         found = node.connect(source.server.socket) if node is not None else None
         if found is None:
@@ -264,7 +264,7 @@ class Watcher:
         except (OvnlabError, OSError):  # the lab may be going away: then nothing takes over any more
             return {}
 
-    def _read(self, source: Source, selector: selectors.BaseSelector) -> None:
+    def _read(self, source: WatchedDatabase, selector: selectors.BaseSelector) -> None:
         if source.socket is None:
             return
         now = now_ns()
@@ -291,7 +291,7 @@ class Watcher:
             source.received = source.received[end:].lstrip()
             self._take(source, message, now)
 
-    def _take(self, source: Source, message: Mapping[str, Any], now: int) -> None:
+    def _take(self, source: WatchedDatabase, message: Mapping[str, Any], now: int) -> None:
         if message.get("method") == "echo" and source.socket is not None:
             try:
                 source.socket.send(
@@ -314,11 +314,11 @@ class Watcher:
                     kept[uuid] = {**kept.get(uuid, {}), **plain, "_uuid": uuid}
         self._compare(source, now)
 
-    def _compare(self, source: Source, now: int) -> None:
+    def _compare(self, source: WatchedDatabase, now: int) -> None:
         found = source.facts()
         for fact, after in found.items():
             if source.heard and source.known.get(fact) != after and self._facts.get(fact, after) != after:
-                self._changes.append(Change(*fact, self._facts[fact], after, now))
+                self._changes.append(Takeover(*fact, self._facts[fact], after, now))
                 self._facts[fact] = after
             self._facts.setdefault(fact, after)
         source.known |= found

@@ -69,7 +69,7 @@ words_argument = click.argument("words", metavar="NODE [DAEMON]", nargs=-1, shel
 def put(kind: str, words: Sequence[str], settings: dict[str, str], *, time: str | None, lab: str | None) -> Fault:
     """Put a fault on the lab that is meant."""
     from ovnlab.faults.control import put_on  # noqa: PLC0415
-    from ovnlab.faults.kind import Request  # noqa: PLC0415
+    from ovnlab.faults.kind import FaultRequest  # noqa: PLC0415
     from ovnlab.faults.kinds import kind_of  # noqa: PLC0415
 
     seconds = duration(time) if time else 0.0
@@ -77,7 +77,7 @@ def put(kind: str, words: Sequence[str], settings: dict[str, str], *, time: str 
     found, kind_wanted = find(lab), kind_of(kind)
     said = [f"{name} {value}" for name, value in settings.items() if value != "both"]
     with wanted().around(found, " ".join([kind, *words, *said])) as traffic:
-        fault = put_on(found, kind_wanted, Request(tuple(words), settings, command), seconds=seconds)
+        fault = put_on(found, kind_wanted, FaultRequest(tuple(words), settings, command), seconds=seconds)
         if traffic is not None:
             traffic.watch(seconds)  # until it has healed
     return fault

@@ -105,7 +105,7 @@ def graph(
     language = _language(form, into)
     if watch and (into is None or json or topology is not None or bundle is not None or language == "png"):
         hint = "ovnlab graph -o lab.html --watch"
-        raise UsageError("--watch is for a lab that runs, and a file that is no PNG", hint=hint)
+        raise UsageError("--watch is for a lab that runs, and a file other than a PNG", hint=hint)
     if bundle is not None:
         picture = _picture_of_bundle(bundle)
     else:

@@ -401,7 +401,7 @@ HARMLESS = re.compile(
 
 
 class LogLines(msgspec.Struct, frozen=True):
-    """Which lines of logs are shown: only warnings and errors, and without harmless ones unless all are wanted."""
+    """A filter of log lines: only warnings and errors, and without harmless ones unless all are wanted."""
 
     warn: bool
     everything: bool

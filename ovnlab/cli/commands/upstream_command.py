@@ -14,7 +14,7 @@ from ovnlab.errors import UsageError
 from ovnlab.shipped import find_topology
 
 if TYPE_CHECKING:
-    from ovnlab.upstream import Result
+    from ovnlab.upstream import GroupResult
 
 NOT_AS_EXPECTED = 4
 """The exit code where a group did not come to what is expected of it."""
@@ -92,7 +92,7 @@ def upstream(
             reporter.step("running a group")
             return folder
 
-        found: list[Result] = []
+        found: list[GroupResult] = []
         for one in suites.results(suite, groups, suites.expectations(provider), ready, logs):
             found.append(one)
             reporter.note(f"{one.group.number:2} {one.group.title}: {one.outcome} ({one.seconds:g} s)")
@@ -109,7 +109,7 @@ def upstream(
     return NOT_AS_EXPECTED if unexpected else 0
 
 
-def _plain(one: Result) -> dict[str, object]:
+def _plain(one: GroupResult) -> dict[str, object]:
     return {
         "number": one.group.number,
         "title": one.group.title,
@@ -122,7 +122,7 @@ def _plain(one: Result) -> dict[str, object]:
     }
 
 
-def _show(found: Sequence[Result], unexpected: Sequence[Result], logs: Path) -> None:
+def _show(found: Sequence[GroupResult], unexpected: Sequence[GroupResult], logs: Path) -> None:
     rows = [
         (
             str(one.group.number),

@@ -6,14 +6,14 @@ from msgspec.structs import replace
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.links import link_of, require_shaping, shape
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
 from ovnlab.topology.resolved import LinkRule
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     require_shaping(lab)
     name, state = words(request, 2, 2, "bfd NODE off")
     node, device = link_of(lab, name)

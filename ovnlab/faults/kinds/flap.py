@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.links import effects_on, link_of, of_others, quantity, require_shaping, shape
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
@@ -15,7 +15,7 @@ from ovnlab.topology.resolved import LinkRule
 from ovnlab.waiting import now_ns
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     require_shaping(lab)
     (target,) = words(request, 1, 1, "NODE[:NIC]")
     node, device = link_of(lab, target)

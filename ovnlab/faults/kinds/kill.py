@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.targets import daemons_of, node_of, require_running, signal, words
 from ovnlab.lab.lab import Lab
 
 
-def describe(lab: Lab, request: Request, kind: str = "kill", done: str = "killed", how: str = "KILL") -> Fault:
+def describe(lab: Lab, request: FaultRequest, kind: str = "kill", done: str = "killed", how: str = "KILL") -> Fault:
     """Return the fault that ends a daemon, or all of a node."""
     name, *daemon = words(request, 1, 2, f"{kind} NODE [DAEMON]")
     node = node_of(lab, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.kinds import kill
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
@@ -21,7 +21,7 @@ def leader_of(lab: Lab, database: str) -> str:
     return next((name for name in found if states[name].clusters[database].role == "leader"), "")
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     (database,) = words(request, 1, 1, "leader nb|sb")
     if database not in DATABASES:
         raise UsageError(f"unknown database {database}", hint="available: nb, sb")

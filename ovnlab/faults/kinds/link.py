@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import OvnlabError, UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.links import effects_on, link_of, of_others, quantity, require_shaping, shape
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
@@ -92,7 +92,7 @@ def _set_flags(lab: Lab, fault: Fault, flags: Sequence[str]) -> None:
     run_script(node.context, script, where=f"{node.name}: changing the port of {fault.target}")
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     name, *rest = words(request, 1, 2, "NODE[:NIC]|VM [down|up]")
     vm = lab.topology.vm(name)
     if vm is not None:

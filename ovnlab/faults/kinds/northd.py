@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.targets import require_running, signal, words
 from ovnlab.lab.lab import Lab
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     (state,) = words(request, 1, 1, "northd pause")
     if state != "pause":
         raise UsageError(f"invalid state {state!r}: expected pause", hint="`ovnlab heal` lets it go on")

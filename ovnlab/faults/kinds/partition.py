@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.links import link_of, require_shaping, shape, touched
 from ovnlab.lab.lab import Lab
 from ovnlab.topology.resolved import LinkRule, Node
@@ -30,7 +30,7 @@ def rules(ours: Sequence[Node], others: Sequence[Node], *, one_way: bool) -> lis
     return found
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     require_shaping(lab)
     named = sides(" ".join(request.words))
     ours = [link_of(lab, name)[0] for name in dict.fromkeys(named[0])]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ovnlab.deliberate import Fault
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.kinds import kill
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     (name,) = words(request, 1, 1, "reboot NODE")
     return replace(kill.describe(lab, request, "reboot", "rebooted"), sentence=f"node {name} rebooted")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.targets import daemons_of, node_of, require_running, signal, words
 from ovnlab.lab.lab import Lab
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     name, *daemon = words(request, 1, 2, "restart NODE [DAEMON]")
     targets = daemons_of(lab, node_of(lab, name), daemon[0] if daemon else None)
     if not targets:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ovnlab.deliberate import Fault
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.kinds import kill
 from ovnlab.lab.lab import Lab
 
 
-def _describe(lab: Lab, request: Request) -> Fault:
+def _describe(lab: Lab, request: FaultRequest) -> Fault:
     return kill.describe(lab, request, "stop", "stopped", "exit")
 
 

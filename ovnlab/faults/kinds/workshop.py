@@ -6,7 +6,7 @@ import functools
 
 from ovnlab.deliberate import Fault
 from ovnlab.errors import UsageError
-from ovnlab.faults.kind import Kind, Request
+from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.targets import words
 from ovnlab.lab.lab import Lab
 from ovnlab.tasks.script import run_script
@@ -22,7 +22,7 @@ WRONG_REMOTE = "tcp:192.168.50.99:6642"
 """An address that no node of the topology has."""
 
 
-def _describe(lab: Lab, request: Request, *, number: int) -> Fault:
+def _describe(lab: Lab, request: FaultRequest, *, number: int) -> Fault:
     words(request, 0, 0, f"workshop-{number}, without further words")
     if not lab.topology.name.startswith(TOPOLOGY):
         hint = f"ovnlab up {TOPOLOGY}; a lab of it by another name: --name {TOPOLOGY}-2"

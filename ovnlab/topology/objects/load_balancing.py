@@ -1,4 +1,4 @@
-"""What load balancers have beyond one VIP: further VIPs, affinity, groups, templates (ovn-nb(5), Load_Balancer)."""
+"""Options of load balancers: further VIPs, affinity, groups, templates (ovn-nb(5), Load_Balancer)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ovnlab.topology.source import Where
 
 
 class BalancerOptions(Keys):
-    """What a load balancer has beyond a VIP and its backends."""
+    """The options of a load balancer, beyond a VIP and its backends."""
 
     vips: dict[Vip, Annotated[list[Backend], *OneOrMore]] = {}
     """Further VIPs, each with its backends."""

@@ -58,7 +58,7 @@ class Meters(Keys):
 
 
 class Protection(Keys):
-    """How a switch or router protects ovn-controller."""
+    """The protection of ovn-controller by a switch or router."""
 
     copp: Name | None = None
     """The protection of ovn-controller, by its name in `logical.copp`."""
@@ -74,7 +74,7 @@ class Protection(Keys):
 
 
 class AclOptions(Keys):
-    """What an ACL has beyond match and action."""
+    """The options of an ACL, beyond match and action."""
 
     meter: Name | None = None
     """The meter that limits its log, by its name in `logical.meters`."""

@@ -1,4 +1,4 @@
-"""What NAT rules have beyond addresses: statelessness, port ranges, who they are for (ovn-nb(5), NAT)."""
+"""Options of NAT rules: statelessness, port ranges, allowed addresses (ovn-nb(5), NAT)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PortRange = Annotated[
 
 
 class NatOptions(Keys):
-    """What a NAT rule has beyond addresses."""
+    """The options of a NAT rule, beyond addresses."""
 
     stateless: bool = False
     """Whether addresses are rewritten without connection tracking; for dnat_and_snat."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Policy(Part):
-    """What a router does with packets that match, after it has looked for a route."""
+    """A policy that a router applies to matching packets after its routing decision."""
 
     priority: Annotated[int, Field(ge=0, le=32767)]
     """Higher comes first."""

@@ -18,7 +18,7 @@ OUTSIDE = ("localnet", "l2gateway", "vtep")
 
 
 class OutsidePort(Keys):
-    """What a port joins its switch to."""
+    """A port that joins its switch to something outside."""
 
     physical_network: Name | None = None
     """The physical network that a localnet or l2gateway port joins the switch to, on `vlan` where it has one."""

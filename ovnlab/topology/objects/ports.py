@@ -1,4 +1,4 @@
-"""What ports have beyond addresses of their own: address pairs, where they may be bound (ovn-nb(5))."""
+"""Options of ports: address pairs, and where they may be bound (ovn-nb(5))."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OwnedOrWord = Annotated[
 
 
 class PortOptions(Keys):
-    """What a port has beyond addresses of its own."""
+    """The options of a port, beyond its own addresses."""
 
     addresses: Annotated[list[OwnedOrWord], *OneOrMore] = []
     """What OVN takes it to have instead of `mac` and `ip`; unknown gets what no other port has."""

@@ -1,4 +1,4 @@
-"""What static routes have beyond prefix and next hop: BFD, symmetric replies, route tables (ovn-nb(5))."""
+"""Options of static routes: BFD, symmetric replies, route tables (ovn-nb(5))."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Bfd(Part):
-    """How a router finds out whether a next hop lives (RFC 5880)."""
+    """A BFD session of a router with a next hop (RFC 5880)."""
 
     min_tx: Annotated[int, Field(ge=1)] | None = None
     """Milliseconds between two of its packets; 1000 where nothing is said."""
@@ -29,7 +29,7 @@ class Bfd(Part):
 
 
 class RouteOptions(Keys):
-    """What a static route has beyond prefix and next hop."""
+    """The options of a static route, beyond prefix and next hop."""
 
     bfd: Annotated[Bfd | None, BeforeValidator(true_is_default), Or({"type": "boolean"})] = None
     """true, or how it finds out whether its next hops live: those that do not get no packets."""

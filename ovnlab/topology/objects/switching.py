@@ -1,4 +1,4 @@
-"""What switches have beyond ports: multicast snooping, reverse DNS, forwarding groups (ovn-nb(5), Logical_Switch)."""
+"""Options of switches: multicast snooping, reverse DNS, forwarding groups (ovn-nb(5), Logical_Switch)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Querier(Part):
-    """Who asks which groups somebody is in, where no router does."""
+    """The querier of multicast groups, where no router is one."""
 
     ip: Ip
     """The address that it asks from."""
@@ -40,7 +40,7 @@ class Multicast(Part):
 
 
 class ForwardingGroup(Part):
-    """One address for several ports, which share the traffic."""
+    """A forwarding group: an address for several ports, which share the traffic."""
 
     vip: Ip
     """The address."""
@@ -53,7 +53,7 @@ class ForwardingGroup(Part):
 
 
 class Switching(Keys):
-    """What a switch has beyond ports."""
+    """The options of a switch, beyond ports."""
 
     multicast: Annotated[Multicast | None, BeforeValidator(true_is_default), Or({"type": "boolean"})] = None
     """true, or how multicast is snooped on: it goes only to ports that have joined."""

@@ -1,4 +1,4 @@
-"""Addresses that rows of the Northbound database have (ovn-nb(5)): of ports, routers, NAT rules and load balancers."""
+"""Addresses in rows of the Northbound database (ovn-nb(5)): of ports, routers, NAT rules and load balancers."""
 
 from __future__ import annotations
 
