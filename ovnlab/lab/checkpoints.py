@@ -153,7 +153,7 @@ class Checkpoints:
             "node/save-northbound.sh.j2",
             databases=where,
             northbound=where.northbound_or_socket,
-            tls=TLS_OPTIONS if where.tls else "",
+            tls=TLS_OPTIONS if where.tls else (),
         )
         central = self._lab.central(zone)
         return run_script(
@@ -166,7 +166,7 @@ class Checkpoints:
             "node/restore-northbound.sh.j2",
             databases=where,
             northbound=where.northbound_or_socket,
-            tls=TLS_OPTIONS if where.tls else "",
+            tls=TLS_OPTIONS if where.tls else (),
             saved=text.rstrip("\n"),
         )
         central = self._lab.central(zone)

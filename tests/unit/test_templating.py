@@ -56,7 +56,7 @@ def test_scripts_are_what_jinja_renders(
     path: Path, provider: str, reference: jinja2.Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["links={}"] if path == EVERYTHING and provider != "local" else []  # only local labs have them
-    topology = load(str(path), settings, provider=provider).topology
+    topology = load(str(path), settings=settings, provider=provider).topology
     ours = Lab("compared", NoProgress()).render(topology)
 
     monkeypatch.setattr(templating.ENVIRONMENT, "get_template", lambda name: Reference(reference.get_template(name)))
