@@ -145,7 +145,10 @@ def sources(topology: Topology, nodes: Mapping[str, RunningNode]) -> list[Watche
         if node.central:
             read.append(WatchedDatabase(own, SOUTHBOUND, SOUTHBOUND.database, BINDINGS, gateways))
             if len(topology.centrals(node.zone)) > 1:
-                read += [WatchedDatabase(own, one, "_Server", LEADERS, leaders(node.name)) for one in (NORTHBOUND, SOUTHBOUND)]
+                read += [
+                    WatchedDatabase(own, one, "_Server", LEADERS, leaders(node.name))
+                    for one in (NORTHBOUND, SOUTHBOUND)
+                ]
     return read
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ovnlab.ovsdb.queries import SOUTHBOUND
 from ovnlab.traffic import watcher
-from ovnlab.traffic.watcher import BINDINGS, Source, Watcher, gateways
+from ovnlab.traffic.watcher import BINDINGS, WatchedDatabase, Watcher, gateways
 from ovnlab.waiting import wait_until
 
 GW1, GW2 = ["uuid", "11111111-0000-0000-0000-000000000000"], ["uuid", "22222222-0000-0000-0000-000000000000"]
@@ -39,7 +39,7 @@ def update(chassis: Any) -> bytes:
 def test_changes_are_told_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = socket.socketpair()
     node: Any = SimpleNamespace(name="central", connect=lambda _path: here)
-    source = Source(node, SOUTHBOUND, "OVN_Southbound", BINDINGS, gateways)
+    source = WatchedDatabase(node, SOUTHBOUND, "OVN_Southbound", BINDINGS, gateways)
     monkeypatch.setattr(watcher, "sources", lambda *_: [source])
     asked: list[Any] = []
 
@@ -75,7 +75,7 @@ def test_changes_are_told_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_member_that_lags_takes_nothing_back() -> None:
     """Of two members of a cluster, one tells a change later than the other."""
     nodes: list[Any] = [SimpleNamespace(name=name) for name in "ab"]
-    sources = [Source(node, SOUTHBOUND, "OVN_Southbound", BINDINGS, gateways) for node in nodes]
+    sources = [WatchedDatabase(node, SOUTHBOUND, "OVN_Southbound", BINDINGS, gateways) for node in nodes]
     seen = Watcher(None, dict)  # type: ignore[arg-type]
     for source in sources:
         seen._take(source, {"id": 1, "result": FIRST}, 1)
