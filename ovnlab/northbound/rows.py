@@ -270,7 +270,7 @@ class _Rows:
             own = ("Logical_Router_Port", port.name)
             yield self._row("Gateway_Chassis", f"{port.name}-{chassis}", columns, zone=router.zone, parent=own)
         switch = self.topology.switch(port.switch)
-        announces = switch is not None and switch.physical_network and (port.centralized or router.chassis)
+        announces = self.topology.leads_outside(port.switch) and (port.centralized or router.chassis)
         # The gateway tells the physical network where NAT addresses are now (ovn-nb(5), nat-addresses).
         addresses = {"nat-addresses": "router"} if announces else {}
         vips = " ".join(self._vips_inside(switch)) if switch is not None else ""

@@ -77,7 +77,7 @@ def _alone(topology: Topology) -> Iterator[str]:
     for router, port in ports:
         switch = topology.switch(port.switch)
         others = [other for _, other in ports if other.switch == port.switch and other.name != port.name]
-        if switch is None or switch.ports or switch.physical_network or switch.transit:
+        if switch is None or switch.ports or topology.leads_outside(switch.name) or switch.transit:
             continue
         if not others:
             yield f"{port.name} of {router.name} leads nowhere: nothing else is on {port.switch}"

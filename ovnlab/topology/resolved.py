@@ -748,6 +748,13 @@ class Topology(msgspec.Struct, frozen=True):
         """Return the logical switch port of that name, None where there is none."""
         return next((port for switch in self.switches for port in switch.ports if port.name == name), None)
 
+    def leads_outside(self, switch: str) -> bool:
+        """Return True if a switch is joined to something that is not OVN's."""
+        own = self.switch(switch)
+        return bool(own and own.physical_network) or any(
+            row.table == "Logical_Switch_Port" and row.parent == switch for row in self.rows
+        )
+
     def backend(self, text: str, version: int) -> str:
         """Return a backend of a load balancer with its address, where the file has the name of a fake VM."""
         name, number = split_name(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 
 from tests.lab.conftest import labs_in
 from tests.lab.harness import TOPOLOGIES, Account, Labs
-from tests.lab.test_scenarios import answers, eventually
+from tests.lab.test_scenarios import Capture, answers, eventually
 
 CHAIN = (TOPOLOGIES / "router-policies.yaml").read_text()
 
@@ -80,6 +81,130 @@ def test_what_ovn_is_too_old_for_changes_nothing(chain: Labs) -> None:
     refused = chain.run("up", chain.write("router-policies.yaml", mirror), expect=2).stderr
     assert re.search(r"mirror filter both needs OVN 24\.09 or newer; central runs 23\.03\.\d", refused)
     assert chain.json("up", without(chain))["steps"] == []
+
+
+NETWORK = Path(__file__).with_name("objects.yaml").read_text()
+
+REVERSE_QUERY = """
+import socket, struct
+name = b"".join(bytes([len(part)]) + part for part in b"12.0.168.192.in-addr.arpa".split(b".")) + b"\\0"
+asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asked.settimeout(5)
+asked.sendto(struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + name + struct.pack(">HH", 12, 1), ("192.168.0.1", 53))
+print(b"web\\4test" in asked.recv(512))
+"""
+
+JOIN = """
+import socket, sys
+group = socket.inet_aton("239.1.1.1") + socket.inet_aton("192.168.0.12")
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+sys.stdin.read()
+"""
+
+SOURCE_PORT = """
+import socket
+server = socket.create_server(("10.0.0.48", 7))
+server.settimeout(20)
+print("listening", flush=True)
+print(server.accept()[1][1])
+"""
+
+
+@pytest.fixture(scope="module")
+def network(ordinary: Account, session_folder: Path) -> Iterator[Labs]:
+    """One lab for kinds that hurt none of the others."""
+    for labs in labs_in(ordinary, session_folder / "network"):
+        labs.run("up", labs.write("objects.yaml", NETWORK))
+        yield labs
+
+
+def fetched(labs: Labs, client: str, ip: str) -> str:
+    fetch = f'exec 3<>/dev/tcp/{ip}/80; printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3; tail -n1 <&3'
+    return labs.on(client, "timeout", "5", "bash", "-c", fetch).strip()
+
+
+def seen_by(labs: Labs, host: str, expression: str, *pings: str, device: str = "eth2") -> str:
+    """Return what a host sees while vm1 pings addresses that need not answer."""
+    capture = Capture(labs, host, device, expression)
+    for ip in pings:
+        labs.run("exec", "vm1", "--", "ping", "-c2", "-i0.2", "-W1", ip, expect=None)
+    return "\n".join(capture.lines())
+
+
+def test_a_second_up_of_all_kinds_changes_nothing(network: Labs) -> None:
+    assert network.json("up", network.write("objects.yaml", NETWORK))["steps"] == []
+
+
+def test_ports_with_address_pairs_unknown_addresses_and_disabled_ones(network: Labs) -> None:
+    network.on("vm1", "ip", "address", "add", "192.168.0.200/24", "dev", "vm1")
+    network.on("vm1", "ip", "address", "add", "192.168.0.201/24", "dev", "vm1")
+    eventually("the allowed address", lambda: answers(network, "vm2", "192.168.0.200"))
+    assert not answers(network, "vm2", "192.168.0.201"), "port security lets no other pass"
+    assert not answers(network, "vm2", "192.168.0.15"), "the port is disabled"
+    network.on("vm6", "ip", "link", "set", "vm6", "address", "0a:00:00:00:66:66")
+    eventually("a MAC address that OVN did not know", lambda: answers(network, "vm2", "192.168.0.16"))
+    network.on("vm1", "ip", "address", "del", "192.168.0.200/24", "dev", "vm1")
+    network.on("vm1", "ip", "address", "del", "192.168.0.201/24", "dev", "vm1")
+
+
+def test_a_gateway_bridges_a_switch_and_a_physical_network(network: Labs) -> None:
+    eventually("an answer through the l2gateway port", lambda: answers(network, "vm7", "10.0.0.49"))
+
+
+def test_nat_that_is_stateless_ranged_and_for_some(network: Labs) -> None:
+    eventually("an answer through the localnet port", lambda: answers(network, "vm1", "10.0.0.48"))
+    assert fetched(network, "host1", "10.0.0.12") == "vm2"
+    flows = network.out("sbctl", "lflow-list", "router1")
+    assert "ip4.dst=192.168.0.12; next;" in flows, "rewritten without connection tracking"
+    assert fetched(network, "host1", "10.0.0.13") == "vm3"
+    assert not answers(network, "host2", "10.0.0.13"), "it is for friends only"
+    server = network.start("exec", "host1", "--", "python3", "-c", SOURCE_PORT)
+    assert server.stdout is not None
+    assert server.stdout.readline() == "listening\n"
+    network.on("vm1", "timeout", "5", "bash", "-c", "exec 3<>/dev/tcp/10.0.0.48/7")
+    assert 3000 <= int(server.communicate(timeout=20)[0]) <= 3010
+    assert "192.168.0.11 > 10.0.0.49" in seen_by(network, "host2", "icmp", "10.0.0.49"), "it is exempted"
+
+
+def test_route_tables_and_discarded_prefixes(network: Labs) -> None:
+    seen = seen_by(network, "host1", "icmp", "203.0.113.9", "198.51.100.9", "172.20.5.1", "172.20.6.1")
+    assert "> 203.0.113.9: ICMP echo request" in seen
+    assert "> 172.20.6.1: ICMP echo request" in seen
+    assert "198.51.100.9" not in seen, "the route is in another table"
+    assert "172.20.5.1:" not in seen, "the prefix is discarded"
+
+
+def test_load_balancers_with_names_affinity_groups_and_refusal(network: Labs) -> None:
+    assert len({fetched(network, "vm1", "172.30.0.1") for _ in range(8)}) == 1
+    assert fetched(network, "vm1", "172.30.0.2") == "vm3"
+    assert fetched(network, "vm1", "172.30.0.4") == "vm3"
+    connect = "import socket; s = socket.socket(); s.settimeout(5); print(s.connect_ex(('172.30.0.3', 80)))"
+    assert network.on("vm1", "python3", "-c", connect).strip() == str(errno.ECONNREFUSED)
+
+
+def test_switches_resolve_addresses_and_snoop_on_multicast(network: Labs) -> None:
+    assert network.on("vm1", "python3", "-c", REVERSE_QUERY).strip() == "True"
+    joined = network.start("exec", "vm2", "--", "python3", "-c", JOIN)
+    try:
+        eventually("the group", lambda: network.rows("sbctl", "find", "IGMP_Group", "address=239.1.1.1"))
+    finally:
+        joined.kill()
+        joined.wait()
+
+
+def test_a_mirror_sends_copies_to_its_collector(network: Labs) -> None:
+    copies = seen_by(network, "host1", "ip proto 47", "192.168.0.13", device="eth1")
+    assert "key=0x7" in copies
+    assert "192.168.0.11 > 192.168.0.13: ICMP echo request" in copies
+
+
+def test_meters_protect_ovn_controller_and_limit_logs(network: Labs) -> None:
+    meters = network.out("sbctl", "--columns=name", "list", "Meter")
+    assert "gentle-arp" in meters
+    assert "slow" in meters
+    flows = network.out("sbctl", "--columns=controller_meter", "find", "Logical_Flow", "controller_meter=gentle-arp")
+    assert "gentle-arp" in flows
+    assert network.out("vsctl", "worker1", "get", "Open_vSwitch", ".", "external_ids:team").strip() == "blue"
 
 
 @pytest.mark.thorough
