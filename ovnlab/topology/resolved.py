@@ -533,7 +533,7 @@ class LoadBalancer(msgspec.Struct, frozen=True):
     place: str = ""
 
 
-Column: TypeAlias = str | int | bool | tuple[str | int, ...] | dict[str, str | int]
+Column: TypeAlias = str | int | bool | tuple[str | int | bool, ...] | dict[str, str | int]
 """A column of a database row: a scalar, a set, or a map. A reference is a set of the names of rows."""
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from ovnlab.errors import TopologyError, UsageError
 from ovnlab.northbound.releases import refuse_newer
-from ovnlab.topology.load import load_text
+from ovnlab.topology.load import load, load_text
+from ovnlab.topology.resolved import Topology
 
 BASE = """\
 nodes: {central: {role: central}, w1: {}, g1: {role: gateway}, g2: {role: gateway}}
@@ -140,3 +144,9 @@ def test_what_the_installed_ovn_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match=r"mirror filter both needs OVN 24.09 or newer; central runs 23.03.1"):
         refuse_newer(topology, {"openvswitch-switch": "3.1.0-2", "ovn-common": "23.03.1-1~deb12u2"})
     refuse_newer(topology, {"openvswitch-switch": "3.4.0-1", "ovn-common": "24.09.0-1"})
+
+
+def test_what_was_decided_is_read_back_as_it_was_written() -> None:
+    topology = load(str(Path(__file__).with_name("everything.yaml"))).topology
+    assert {kind for row in topology.rows for kind in map(type, row.columns.values())} >= {str, int, bool, tuple, dict}
+    assert msgspec.json.decode(msgspec.json.encode(topology), type=Topology) == topology
