@@ -131,10 +131,12 @@ def seen_by(labs: Labs, host: str, expression: str, *pings: str, device: str = "
     return "\n".join(capture.lines())
 
 
+@pytest.mark.thorough
 def test_a_second_up_of_all_kinds_changes_nothing(network: Labs) -> None:
     assert network.json("up", network.write("objects.yaml", NETWORK))["steps"] == []
 
 
+@pytest.mark.thorough
 def test_ports_with_address_pairs_unknown_addresses_and_disabled_ones(network: Labs) -> None:
     network.on("vm1", "ip", "address", "add", "192.168.0.200/24", "dev", "vm1")
     network.on("vm1", "ip", "address", "add", "192.168.0.201/24", "dev", "vm1")
@@ -147,10 +149,12 @@ def test_ports_with_address_pairs_unknown_addresses_and_disabled_ones(network: L
     network.on("vm1", "ip", "address", "del", "192.168.0.201/24", "dev", "vm1")
 
 
+@pytest.mark.thorough
 def test_a_gateway_bridges_a_switch_and_a_physical_network(network: Labs) -> None:
     eventually("an answer through the l2gateway port", lambda: answers(network, "vm7", "10.0.0.49"))
 
 
+@pytest.mark.thorough
 def test_nat_that_is_stateless_ranged_and_for_some(network: Labs) -> None:
     eventually("an answer through the localnet port", lambda: answers(network, "vm1", "10.0.0.48"))
     assert fetched(network, "host1", "10.0.0.12") == "vm2"
@@ -166,6 +170,7 @@ def test_nat_that_is_stateless_ranged_and_for_some(network: Labs) -> None:
     assert "192.168.0.11 > 10.0.0.49" in seen_by(network, "host2", "icmp", "10.0.0.49"), "it is exempted"
 
 
+@pytest.mark.thorough
 def test_route_tables_and_discarded_prefixes(network: Labs) -> None:
     seen = seen_by(network, "host1", "icmp", "203.0.113.9", "198.51.100.9", "172.20.5.1", "172.20.6.1")
     assert "> 203.0.113.9: ICMP echo request" in seen
@@ -174,6 +179,7 @@ def test_route_tables_and_discarded_prefixes(network: Labs) -> None:
     assert "172.20.5.1:" not in seen, "the prefix is discarded"
 
 
+@pytest.mark.thorough
 def test_load_balancers_with_names_affinity_groups_and_refusal(network: Labs) -> None:
     assert len({fetched(network, "vm1", "172.30.0.1") for _ in range(8)}) == 1
     assert fetched(network, "vm1", "172.30.0.2") == "vm3"
@@ -182,6 +188,7 @@ def test_load_balancers_with_names_affinity_groups_and_refusal(network: Labs) ->
     assert network.on("vm1", "python3", "-c", connect).strip() == str(errno.ECONNREFUSED)
 
 
+@pytest.mark.thorough
 def test_switches_resolve_addresses_and_snoop_on_multicast(network: Labs) -> None:
     assert network.on("vm1", "python3", "-c", REVERSE_QUERY).strip() == "True"
     joined = network.start("exec", "vm2", "--", "python3", "-c", JOIN)
@@ -192,12 +199,14 @@ def test_switches_resolve_addresses_and_snoop_on_multicast(network: Labs) -> Non
         joined.wait()
 
 
+@pytest.mark.thorough
 def test_a_mirror_sends_copies_to_its_collector(network: Labs) -> None:
     copies = seen_by(network, "host1", "ip proto 47", "192.168.0.13", device="eth1")
     assert "key=0x7" in copies
     assert "192.168.0.11 > 192.168.0.13: ICMP echo request" in copies
 
 
+@pytest.mark.thorough
 def test_meters_protect_ovn_controller_and_limit_logs(network: Labs) -> None:
     meters = network.out("sbctl", "--columns=name", "list", "Meter")
     assert "gentle-arp" in meters
