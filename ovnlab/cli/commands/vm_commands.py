@@ -173,7 +173,7 @@ class OnSeveral(PassOn):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of one call."""
         ours = args[: args.index("--")] if "--" in args else args
-        if any(word == "--all" or word.startswith("--role") for word in ours):
+        if not ctx.resilient_parsing and any(word == "--all" or word.startswith("--role") for word in ours):
             if "--" not in args:
                 raise UsageError("missing `--` before the command", hint="ovnlab exec --all -- COMMAND")
             args = [*ours, EVERYWHERE, *args[len(ours) :]]
