@@ -105,6 +105,8 @@ def drifts(trace: Trace) -> list[Drift]:
         found = changes(look.topology.name, rows, look.northbound)
     except OvnlabError:  # a row of somebody else's is in the way: `up` says which
         return []
+    read = {row.zone for row in look.northbound}  # a database that is silent lacks nothing
+    found = [change for change in found if change.zone in read]
     way = _Way(trace, {row.key: row for row in rows}, {row.key: row for row in look.northbound}, found)
     judged = [(change, way.decides(change)) for change in found]
     return sorted(
