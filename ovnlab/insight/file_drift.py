@@ -75,7 +75,11 @@ def against_file(trace: Trace, verdict: Verdict) -> tuple[Verdict, tuple[Drift, 
         meant = verdict.sentence.replace(" as intended", " as OVN means it", 1)
         said = f"{meant}, but not as the file does: {cause.object}: {cause.problem}"
         return Verdict(False, said, cause.object, cause.problem, up_command(trace.look)), found
-    return dataclasses.replace(verdict, sentence=verdict.sentence + _by_hand(trace)), found
+    if made := _by_hand(trace):
+        said = f"{verdict.sentence}; made by hand: {', '.join(title for _, title in made)}"
+        hint = verdict.hint or f"if that is not meant: {_removal(made[0][0])}"
+        return dataclasses.replace(verdict, sentence=said, hint=hint), found
+    return verdict, found
 
 
 def reaches(trace: Trace) -> bool:
@@ -119,12 +123,20 @@ def drifts(trace: Trace) -> list[Drift]:
     )
 
 
-def _by_hand(trace: Trace) -> str:
-    """Return the rows on a packet's way that somebody made by hand, in words; empty where all are the file's."""
+def _by_hand(trace: Trace) -> list[tuple[LiveRow, str]]:
+    """Return the rows on a packet's way that somebody made by hand, with their titles."""
     made = [trace.decision] if trace.decision is not None else []
     made += deciding(trace.look, trace.legs)
-    rows = {one.row.uuid: one.title for one in made if one.row is not None and is_by_hand(one.row)}
-    return f"; made by hand: {', '.join(rows.values())}" if rows else ""
+    rows = {one.row.uuid: one for one in made if one.row is not None and is_by_hand(one.row)}
+    return [(one.row, one.title) for one in rows.values() if one.row is not None]
+
+
+def _removal(row: LiveRow) -> str:
+    """Return the command that takes a row away."""
+    held = row.belongs
+    if held is None:
+        return f"ovnlab nbctl destroy {row.table} {row.uuid}"
+    return f"ovnlab nbctl remove {held.table} {held.name} {held.column} {row.uuid}"
 
 
 def is_by_hand(row: LiveRow) -> bool:
