@@ -87,8 +87,8 @@ def test_an_address_set_that_was_emptied_is_named_where_an_acl_drops(filed: Labs
 
 
 @pytest.mark.thorough
-def test_a_disabled_router_port_is_named(filed: Labs) -> None:
-    found = drifted(filed, ("lrp-set-enabled", "left-net1", "disabled"), "vm1", "vm2")
+def test_a_router_port_of_another_network_is_named(filed: Labs) -> None:
+    found = drifted(filed, ("set", "Logical_Router_Port", "left-net1", "networks=192.168.9.1/24"), "vm1", "vm2")
     assert found["place"] == "logical router port left-net1"
 
 

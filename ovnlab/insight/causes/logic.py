@@ -25,6 +25,7 @@ def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
     for change in snapshot.plan.changes if snapshot.plan else ():
         yield _change(snapshot, change)
     yield from _twins(snapshot)
+    yield from _disabled(snapshot)
 
 
 def _change(snapshot: LabSnapshot, change: Change) -> Finding:
@@ -114,6 +115,38 @@ def _twins(snapshot: LabSnapshot) -> Iterator[Finding]:
             f"ovnlab nbctl lsp-set-addresses {names[-1]} …",
             keys=frozenset(f"twin {name}" for name in names),
             effects=tuple(key for name in names for key in (f"vm {name}", f"size vm {name}")),
+        )
+
+
+ENABLING = {
+    "Logical_Router": "set Logical_Router {name} enabled=true",
+    "Logical_Router_Port": "lrp-set-enabled {name} enabled",
+    "Logical_Switch_Port": "lsp-set-enabled {name} enabled",
+}
+"""What enables an object that drops everything, with ovn-nbctl."""
+
+
+def _disabled(snapshot: LabSnapshot) -> Iterator[Finding]:
+    """Yield routers, their ports, and the switch ports that join them, that somebody disabled (ovn-nb(5), enabled)."""
+    meant = {row.name for row in snapshot.topology.rows if row.columns.get("enabled") == (False,)}
+    peers = {f"{row.name}": row.parent or "" for row in snapshot.rows if row.table == "Logical_Router_Port"}
+    for row in snapshot.rows:
+        if row.table not in ENABLING or tuple(row.columns.get("enabled", ())) != (False,) or row.name in meant:
+            continue
+        router = row.name if row.table == "Logical_Router" else row.parent or ""
+        if row.table == "Logical_Switch_Port":
+            router = peers.get(str(row.columns["options"].get("router-port", "")), "")
+            if row.columns["type"] != "router":  # of fake VMs it is told with their claims
+                continue
+        yield Finding(
+            "disabled",
+            f"{TABLES[row.table].kind} {row.name}",
+            "is disabled: OVN drops all that comes to it",
+            (f"{row.table} {row.uuid[:8]} enabled=false",),
+            f"ovnlab nbctl {ENABLING[row.table].format(name=row.name)}",
+            keys=frozenset({f"disabled {row.name}"}),
+            effects=(f"router {router}", f"gateway {router}"),
+            drift=(f"change {TABLES[row.table].kind} {row.name}",),
         )
 
 
