@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ovnlab import deliberate
 from ovnlab.deliberate import Fault
-from ovnlab.errors import OvnlabError, UsageError
+from ovnlab.errors import OvnlabError, Timeout, UsageError
 from ovnlab.faults import timer
 from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.kinds import KINDS, kind_of
@@ -196,4 +196,8 @@ def await_well(lab: Lab) -> None:
         left[:] = [finding.sentence for finding in others]
         return True if not left or mine else None
 
-    wait_until(f"lab {lab.name} to be well", look, timeout=WELL_TIMEOUT, explain=lambda: "\n".join(left))
+    try:
+        wait_until(f"lab {lab.name} to be well", look, timeout=WELL_TIMEOUT, explain=lambda: "\n".join(left))
+    except Timeout as error:
+        error.hint = "what was broken on purpose is mended: `ovnlab diagnose` says what else is wrong"
+        raise
