@@ -198,8 +198,7 @@ def _agreed(question: str) -> bool:
     """Return True if the person at the terminal says yes; without a terminal, nobody does."""
     if not sys.stdin.isatty():
         return False
-    sys.stderr.write(f"{question} [Y/n] ")
-    sys.stderr.flush()
+    streams.say(f"{question} [Y/n] ", end="")
     return sys.stdin.readline().strip().lower() in ("", "y", "yes")
 
 
