@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Packets": {
         "ping": "Ping from a fake VM or node",
         "trace": "Show what OVN means, what switches do, what is seen",
-        "capture": "Capture at several places at once, with names",
+        "capture": "Capture at several interfaces, with names",
         "decode": "Say what is in captured packets",
         "traffic": "Send steadily, and measure outages",
         "perf": "Measure throughput and latency between two places",

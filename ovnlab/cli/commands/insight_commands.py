@@ -202,7 +202,7 @@ def capture(
     lab: str | None,
     json: bool,
 ) -> int:
-    """Capture at several places at once, by time, with the names of what tunnels carry. Ctrl-C ends it.
+    """Capture packets at several interfaces, merged by timestamp, with the names of what tunnels carry. Ctrl-C ends it.
 
     On a node that is its NIC of the underlay, and tunnels there unless --filter says otherwise, which is also asked of
     what they carry; in a fake VM its interface. With --json, an object a line.
