@@ -127,7 +127,7 @@ def test_status_needs_none_of_the_tools_where_a_socket_answers(labs: Labs) -> No
         (["vsctl", "vm1", "show"], 2, "unknown node or fake VM 'vm1'"),
         (["ping", "vm1", "192.168.0.250", "-c", "1"], 4, "did not answer"),
         (["ping", "vm1", "nobody"], 2, "unknown node or fake VM 'nobody'"),
-        (["status", "--lab", "nowhere"], 2, "there is no lab nowhere"),
+        (["status", "--lab", "nowhere"], 2, "unknown lab nowhere"),
         (["status", "--lab", "../x"], 2, "cannot be the name of a lab"),
         (["down", "../x"], 2, "cannot be the name of a lab"),
         (["up", "no/such.yaml"], 2, "no/such.yaml: there is no such file"),
@@ -231,13 +231,13 @@ def test_a_lab_is_named_anywhere_before_what_another_program_is_told(running: La
     assert running.out("exec", "vm1", "--", "echo", "a", "--", "-l") == "a -- -l\n"
     running.run("nbctl", "-l", "routed", "ls-add", "more", "--", "ls-del", "more")
     for elsewhere in (("-l", "nosuch", "status"), ("exec", "vm1", "-l", "nosuch", "--", "true")):
-        assert "there is no lab nosuch" in running.run(*elsewhere, expect=None).stderr
+        assert "unknown lab nosuch" in running.run(*elsewhere, expect=None).stderr
 
 
 def test_the_environment_names_a_lab(running: Labs) -> None:
     running.extra_environment["OVNLAB_LAB"] = "nosuch"
     try:
-        assert "there is no lab nosuch" in running.run("status", expect=2).stderr
+        assert "unknown lab nosuch" in running.run("status", expect=2).stderr
         assert running.json("status", "--lab", "routed")["lab"] == "routed"
         assert running.json("-l", "routed", "status")["lab"] == "routed"
         assert running.json("down", "also-nosuch")["removed"] == []

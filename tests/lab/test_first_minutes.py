@@ -175,7 +175,7 @@ def test_files_are_copied_both_ways(mine: Labs) -> None:
     assert (mine.scratch / "back/two").read_text() == "2\n"
     assert "ovn:/no/such" in mine.run("cp", "ovn:/no/such", ".", expect=1).stderr
     assert "must be NODE:PATH" in mine.run("cp", "files", "elsewhere", expect=2).stderr
-    assert "no node or fake VM 'nowhere'" in mine.run("cp", "files", "nowhere:/tmp", expect=2).stderr
+    assert "unknown node or fake VM 'nowhere'" in mine.run("cp", "files", "nowhere:/tmp", expect=2).stderr
 
 
 def test_a_service_of_a_fake_vm_is_open_on_the_loopback(mine: Labs) -> None:
