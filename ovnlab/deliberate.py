@@ -45,6 +45,11 @@ class Fault(msgspec.Struct, frozen=True):
     ending: bool = False
 
     @property
+    def is_left_alone(self) -> bool:
+        """True if `up` does not mend it: only what people are to find themselves is mended by whatever does so."""
+        return not self.kind.startswith("workshop-")
+
+    @property
     def title(self) -> str:
         """Return what is broken, and how to end that."""
         return f"{self.sentence} (fault {self.number}; `ovnlab heal {self.number}` ends it)"

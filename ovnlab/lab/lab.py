@@ -469,7 +469,8 @@ class Lab:
         """Say what is broken on purpose and stays so. The record of a lab that begins anew is removed."""
         faults = self._faults()
         for fault in faults:
-            self.reporter.note(f"deliberately, {fault.title}: left alone")
+            if fault.is_left_alone:
+                self.reporter.note(f"deliberately, {fault.title}: left alone")
         if not faults and self.folder.exists() and not self.provider.is_up():
             deliberate.store(self.folder, ())
 
@@ -619,7 +620,8 @@ class Lab:
         topology = self._keeping(topology, None)
         self.provider = self._provider(topology)
         for fault in self._faults():
-            self.reporter.note(f"deliberately, {fault.title}: left alone")
+            if fault.is_left_alone:
+                self.reporter.note(f"deliberately, {fault.title}: left alone")
         seen = self.look(topology)
         topology = self._keeping(topology, seen.rows)
         self._refuse_moving_clusters(topology)
