@@ -29,6 +29,7 @@ from ovnlab.nodes.target import Target
 from ovnlab.northbound import change, interconnection, live, matches, row_addresses
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted as wanted_rows
+from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb import endpoints
 from ovnlab.ovsdb.client import Tables
 from ovnlab.ovsdb.endpoints import Databases
@@ -63,6 +64,7 @@ from ovnlab.topology.resolved import VM, Topology, interface_name
 from ovnlab.topology.unknown_name import unknown_name
 
 if TYPE_CHECKING:
+    from ovnlab.northbound.ovsschema import NorthboundSchema
     from ovnlab.software.build_host import BuildHost
     from ovnlab.traffic.traffic import Traffic
 
@@ -261,6 +263,8 @@ class Lab:
         rows: list[Sequence[LiveRow]] = []
         transit: list[TransitSwitch] = []
         unread: dict[str, OvnlabError] = {}
+        schema = self._schema(topology, nodes)
+        tables = schema.tables() if schema else TABLES
 
         def look_at(node: RunningNode) -> None:
             try:
@@ -273,7 +277,7 @@ class Lab:
             for node in topology.centrals(zone):
                 if node.name in nodes:
                     try:
-                        rows.append(live.read(nodes[node.name].context, Databases(zone)))
+                        rows.append(live.read(nodes[node.name].context, Databases(zone), tables))
                     except CommandFailed as error:  # its database does not run; another's may
                         unread[zone] = error
                     else:
@@ -292,8 +296,23 @@ class Lab:
         # In the order of the nodes, whoever answered first.
         ordered = {name: states[name] for name in nodes if name in states}
         return LabState(
-            ordered, [row for found in rows for row in found] if rows else None, transit, tuple(unread.values())
+            ordered,
+            [row for found in rows for row in found] if rows else None,
+            transit,
+            tuple(unread.values()),
+            schema,
         )
+
+    def _schema(self, topology: Topology, nodes: Mapping[str, RunningNode]) -> NorthboundSchema | None:
+        """Return the schema of the Northbound database if the file has, or had, rows in its words."""
+        before = self.stored.topology.schema_rows if self.stored else ()
+        if not (topology.schema_rows or before):
+            return None
+        from ovnlab.lab.schemas import northbound_schema  # noqa: PLC0415  few files have such rows
+
+        centrals = [node.name for zone in topology.zones for node in topology.centrals(zone)]
+        build = next((self.builds[name] for name in centrals if name in self.builds), "")
+        return northbound_schema(self.base, build, [nodes[name] for name in centrals if name in nodes])
 
     def target(self, name: str) -> Target:
         """Return a node, or a fake VM where it is bound."""
@@ -624,6 +643,8 @@ class Lab:
                 self.reporter.note(f"deliberately, {fault.title}: left alone")
         seen = self.look(topology)
         topology = self._keeping(topology, seen.rows)
+        if topology.schema_rows and seen.schema is None:
+            self.reporter.note("logical.rows is not checked: no database runs yet that has the schema")
         self._refuse_moving_clusters(topology)
         if seen.rows is None and self.stored is not None and self.stored.complete:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
@@ -716,7 +737,7 @@ class Lab:
                 introduced = work.start_nodes(started, seen)
             if unaware:  # databases of a node that was dead come back knowing what they knew
                 work.forget_nodes(list(first.remove), unaware)
-            if not fresh:
+            if not fresh or (topology.schema_rows and seen.schema is None):
                 before, seen = seen, self.look(topology)
                 seen.require_rows()
                 topology = self._keeping(topology, seen.rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -18,17 +18,21 @@ from ovnlab.tasks.probe import BoundVM, NodeState
 from ovnlab.topology.addresses import ip_of
 from ovnlab.topology.resolved import VM, Node, Topology
 
+if TYPE_CHECKING:
+    from ovnlab.northbound.ovsschema import NorthboundSchema
+
 
 class LabState(msgspec.Struct, frozen=True):
     """A lab as it is: the nodes that run, what each is like, and the logical network.
 
-    `rows` is None where no Northbound database can be asked.
+    `rows` is None where no Northbound database can be asked, `schema` where that is not needed or known.
     """
 
     nodes: Mapping[str, NodeState]
     rows: Sequence[LiveRow] | None
     transit: Sequence[TransitSwitch] = ()
     unread: Sequence[OvnlabError] = ()
+    schema: NorthboundSchema | None = None
 
     def require_rows(self) -> None:
         """Raise what went wrong where a Northbound database could not be read: that is not the same as empty."""
@@ -123,7 +127,7 @@ def plan(
     gone = [name for name in [*seen.nodes, *before] if name not in names or name in anew]
     rows = seen.rows or ()
     unbind, bind = bindings(topology, seen, rows, prune=prune)
-    found = changes(topology.name, wanted(topology), rows)
+    found = _changes(topology, seen)
     pruned = _pruned(topology, rows, found) if prune else ()
     transit = [switch.name for switch in topology.transit_switches]
     staying = [node for node in topology.nodes if node.name in seen.nodes and node.name not in {*anew, *left}]
@@ -394,6 +398,23 @@ def binding_again(first: Plan, again: Plan, before: LabState, now: LabState) -> 
         if lost and name in now.nodes:
             bind.setdefault(name, []).extend(lost)
     return _frozen(bind)
+
+
+def _changes(topology: Topology, seen: LabState) -> list[Change]:
+    """Return what the Northbound database lacks. Where no schema is known, rows in its words are as they should be."""
+    rows = seen.rows or ()
+    if seen.schema is not None:
+        from ovnlab.northbound.hatch import with_schema_rows  # noqa: PLC0415  few files have such rows
+
+        return changes(topology.name, with_schema_rows(topology, wanted(topology), seen.schema), rows)
+    found = changes(topology.name, wanted(topology), rows)
+    left = {(row.table, row.name) for row in topology.schema_rows}
+    tables = {table for table, _ in left}
+    return [
+        change
+        for change in found
+        if (change.table, change.name) not in left and not (change.verb == "remove" and change.table in tables)
+    ]
 
 
 def _going(topology: Topology, rows: Sequence[LiveRow]) -> set[str]:

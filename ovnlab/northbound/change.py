@@ -10,7 +10,7 @@ import msgspec
 
 from ovnlab.errors import OvnlabError
 from ovnlab.northbound.live import LiveRow, mark_key
-from ovnlab.northbound.ownership import KEYS_KEY, is_empty, recorded
+from ovnlab.northbound.ownership import KEYS_KEY, is_empty, recorded, written
 from ovnlab.northbound.rows import BY_BIND, MARK, Value, WantedRow
 from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb.endpoints import Databases
@@ -36,7 +36,8 @@ class Change(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         where = f" in zone {self.zone}" if self.zone else ""
-        return f"{self.verb} {TABLES[self.table].kind} {self.name}{where}: {self.reason}"
+        kind = TABLES[self.table].kind if self.table in TABLES else self.table
+        return f"{self.verb} {kind} {self.name}{where}: {self.reason}"
 
 
 def changes(lab: str, wanted: Sequence[WantedRow], live: Sequence[LiveRow]) -> list[Change]:
@@ -58,7 +59,7 @@ class _Difference:
             row.key: row
             for row in live
             if row.mark == lab
-            or TABLES[row.table].single
+            or row.schema.single
             or (row.by_bind and (row.key in self.names or (row.zone, "Logical_Switch", row.parent) in going))
         }
         self.others = [row for row in live if row.key not in self.ours or self.ours[row.key] is not row]
@@ -69,9 +70,7 @@ class _Difference:
         self.uuids = {row.key: row.uuid for row in live if row.key in self.kept or alone}
         self.ids = _ids([row for row in wanted if row.key not in self.kept])
         self.marked = {row.uuid for row in live if row.mark == lab}
-        self.going = {
-            row.uuid for key, row in self.ours.items() if key not in self.kept and not TABLES[row.table].single
-        }
+        self.going = {row.uuid for key, row in self.ours.items() if key not in self.kept and not row.schema.single}
         self.labels = {row.uuid: row.name for row in live}
 
     def _is_kept(self, row: WantedRow) -> bool:
@@ -84,7 +83,7 @@ class _Difference:
 
     def changes(self) -> list[Change]:
         self._refuse_foreign()
-        removed = [row for key, row in self.ours.items() if key not in self.kept and not TABLES[row.table].single]
+        removed = [row for key, row in self.ours.items() if key not in self.kept and not row.schema.single]
         self._refuse_taking_along(removed)
         gone = {row.uuid for row in removed}
         removals = [
@@ -101,7 +100,7 @@ class _Difference:
             for row in self.wanted
             if (change := self._update(row, self.ours[row.key]) if row.key in self.kept else self._new(row, children))
         ]
-        return [*sorted(removals, key=lambda change: -list(TABLES).index(change.table)), *made]
+        return [*sorted(removals, key=lambda change: -_order(change.table)), *made]
 
     # ── what must not be touched ─────────────────────────────────────────────────────────────────────
 
@@ -118,7 +117,7 @@ class _Difference:
                 )
 
     def _refuse_foreign(self) -> None:
-        named = {row.key: row for row in self.others if TABLES[row.table].named or TABLES[row.table].index}
+        named = {row.key: row for row in self.others if row.schema.named or row.schema.index}
         for wanted in self.wanted:
             if (row := named.get(wanted.key)) is not None:
                 raise OvnlabError(
@@ -141,12 +140,17 @@ class _Difference:
         return found
 
     def _new(self, row: WantedRow, children: Mapping[Key, Mapping[str, Sequence[str]]]) -> Change | None:
-        if not TABLES[row.table].single:
+        if not row.schema.single:
             return self._add(row, children)
         if not any(row.columns.values()):
             return None
-        words = list(self._assignments(row, row.values))
-        return Change("change", row.table, row.name, "it is empty", (("set", row.table, row.name, *words),), row.zone)
+        more = {column for column in row.schema.many if row.columns.get(column)}
+        words = list(self._assignments(row, {key: item for key, item in row.values.items() if key not in more}))
+        commands: list[Command] = [("set", row.table, row.name, *words)] if words else []
+        for column in sorted(more):
+            ids = [self._reference(row, row.schema.references[column], str(name)) for name in row.columns[column]]  # type: ignore[union-attr]
+            commands.append(("add", row.table, row.name, column, *ids))
+        return Change("change", row.table, row.name, "it is empty", tuple(commands), row.zone)
 
     def _add(self, row: WantedRow, children: Mapping[Key, Mapping[str, Sequence[str]]]) -> Change:
         words = [*self._assignments(row, row.values)]
@@ -157,13 +161,13 @@ class _Difference:
             if parent is None:
                 commands.insert(0, ("wait-until", row.parent_table, row.parent))  # somebody else makes it
             commands.append(("add", row.parent_table, parent or row.parent, _column(row), self.ids[row.key]))
-        if not TABLES[row.table].marked:
+        if not row.schema.marked:
             key = _atom(mark_key(row.table, row.name))
             commands.append(("set", "NB_Global", ".", f"external_ids:{key}={_atom(row.mark[1])}"))
         return Change("add", row.table, row.name, "it is missing", tuple(commands), row.zone)
 
     def _assignments(self, row: WantedRow, values: Mapping[str, Value]) -> Iterator[str]:
-        references = TABLES[row.table].references
+        references = row.schema.references
         for column, value in values.items():
             if column in references:
                 found = [self._reference(row, references[column], str(name)) for name in value]  # type: ignore[union-attr]
@@ -183,9 +187,9 @@ class _Difference:
         """Return what corrects a live row: what the file names of it, and what it named before and no longer does."""
         edit = _Edit(row, live)
         for column, value in row.columns.items():
-            if column == "external_ids" or (column == "name" and TABLES[row.table].named):
+            if column == "external_ids" or (column == "name" and row.schema.named):
                 continue
-            if column in TABLES[row.table].references:
+            if column in row.schema.references:
                 self._relink(edit, column, [str(name) for name in value])  # type: ignore[union-attr]
             elif isinstance(value, Mapping):
                 edit.set_keys(column, value)
@@ -194,14 +198,18 @@ class _Difference:
             elif column in edit.before:
                 edit.clear(column)
         for column in edit.before:
-            if column not in row.columns:
+            if column in row.columns:
+                continue
+            if column in row.schema.references and column in live.columns:
+                self._relink(edit, column, [])
+            else:
                 edit.clear(column)
         edit.set_ids()
         return edit.change()
 
     def _relink(self, edit: _Edit, column: str, names: Sequence[str]) -> None:
         """Make a column point where the file says; references that it does not name are left alone."""
-        table, row = TABLES[edit.row.table], edit.row
+        table, row = edit.row.schema, edit.row
         wanted = {self._reference(row, table.references[column], name): name for name in names}
         found: Sequence[str] = edit.live.columns[column]
         if column in table.many:
@@ -252,13 +260,15 @@ class _Edit:
     def set(self, column: str, value: Value) -> None:
         """Give a column its value."""
         found = self.live.columns[column]
-        if not _same(value, found):
+        if not self._is_written(column, value) and not _same(value, found):
             self.setting += _assign(column, value)
             self.reasons.append(f"{column}: {_shown(found)} → {_shown(value)}")
 
     def set_keys(self, column: str, value: Mapping[str, str | int]) -> None:
         """Give the keys of a map their values, and remove those that the file named before."""
         found: Mapping[str, str | int] = self.live.columns[column]
+        if self._is_written(column, value):
+            return
         whole = column in self.row.emptied
         stale = [key for key in (found if whole else self.before.get(column, ())) if key in found and key not in value]
         differing = {key: item for key, item in value.items() if found.get(key) != item}
@@ -267,9 +277,16 @@ class _Edit:
         self.reasons += [f"{column}:{key}: {_shown(found.get(key, ''))} → {item}" for key, item in differing.items()]
         self.reasons += [f"{column}:{key}: {_shown(found[key])} → {NOT_SET}" for key in stale]
 
+    def _is_written(self, column: str, value: object) -> bool:
+        """Return True if OVN writes a column, and it had the value of the file once."""
+        schema = self.row.schema
+        return column in schema.written and (not schema.marked or self.before.get(column) == (written(value),))
+
     def clear(self, column: str) -> None:
         """Take away what the file named of a column before."""
         found = self.live.columns.get(column)
+        if column in self.row.schema.written:
+            return
         if isinstance(found, Mapping):
             self.set_keys(column, {})
         elif isinstance(found, tuple) and found:
@@ -291,7 +308,7 @@ class _Edit:
 
     def set_ids(self) -> None:
         """Write the mark, and which part of the row the file names."""
-        if not TABLES[self.row.table].marked:
+        if not self.row.schema.marked:
             return
         given = self.row.columns.get("external_ids", {})
         if isinstance(given, Mapping):
@@ -314,6 +331,11 @@ class _Edit:
         return Change("change", self.row.table, self.row.name, reason, (*setting, *self.commands), self.row.zone)
 
 
+def _order(table: str) -> int:
+    """Return the place of a table behind those that its rows belong to."""
+    return list(TABLES).index(table) if table in TABLES else len(TABLES)
+
+
 def _ids(rows: Sequence[WantedRow]) -> dict[Key, str]:
     """Return a name in the transaction for each new row: @ and its own, as far as that goes."""
     found: dict[Key, str] = {}
@@ -329,7 +351,7 @@ def _ids(rows: Sequence[WantedRow]) -> dict[Key, str]:
 
 def _column(row: WantedRow) -> str:
     """Return the column of its parent that holds a row."""
-    return next(column for table, column in TABLES[row.table].belongs if table == row.parent_table)
+    return next(column for table, column in row.schema.belongs if table == row.parent_table)
 
 
 def add(row: WantedRow, live: Sequence[LiveRow]) -> Change:
@@ -340,10 +362,11 @@ def add(row: WantedRow, live: Sequence[LiveRow]) -> Change:
 def remove(row: LiveRow, reason: str, *, goes_along: bool = False) -> Change:
     """Return the change that removes a row; nothing has to be done where it goes along with what it belongs to."""
     commands: list[Command] = [] if goes_along else [_removal(row)]
-    if not TABLES[row.table].marked:
+    if not row.schema.marked:
         commands.append(("remove", "NB_Global", ".", "external_ids", _atom(mark_key(row.table, row.name))))
-    if row.columns.get("ha_chassis_group"):  # checked before what nobody holds any more is collected
-        commands.insert(0, ("clear", row.table, row.uuid, "ha_chassis_group"))
+    if row.belongs is not None:  # references are checked before what nobody holds any more is collected
+        referring = [column for column in row.schema.references if row.columns.get(column)]
+        commands[:0] = [("clear", row.table, row.uuid, column) for column in referring]
     return Change("remove", row.table, row.name, reason, tuple(commands), row.zone)
 
 
@@ -364,7 +387,7 @@ _DELETE = {
 
 
 def _article(row: LiveRow) -> str:
-    kind = TABLES[row.table].kind
+    kind = row.schema.kind
     return f"{'an' if kind[0] in 'aeioAH' else 'a'} {kind}"
 
 
@@ -413,7 +436,7 @@ NOT_SET = "not set"
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple | list):
-        return ", ".join(map(str, value)) or NOT_SET
+        return ", ".join(map(_shown, value)) or NOT_SET
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) or NOT_SET

@@ -39,6 +39,12 @@ class LiveRow(msgspec.Struct, frozen=True):
     columns: Mapping[str, Any]
     belongs: Parent | None = None
     zone: str = ""
+    own_schema: Table | None = None
+
+    @property
+    def schema(self) -> Table:
+        """Return what its table is."""
+        return self.own_schema or TABLES[self.table]
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -62,17 +68,18 @@ class LiveRow(msgspec.Struct, frozen=True):
         return BY_BIND in self.columns["external_ids"]
 
 
-def read(central: Context, databases: Databases) -> list[LiveRow]:
-    """Return all rows of the tables that ovnlab writes, of one zone, in one ovn-nbctl."""
-    printed = run_script(central, QUESTION.script(databases), where="central: reading the Northbound database")
-    return rows_in(QUESTION.parse(printed), databases.zone)
+def read(central: Context, databases: Databases, schemas: Mapping[str, Table] = TABLES) -> list[LiveRow]:
+    """Return all rows of the tables that ovnlab writes, or of these, of one zone, in one ovn-nbctl."""
+    query = QUESTION if schemas is TABLES else TableQuery(NORTHBOUND, read_columns(schemas))
+    printed = run_script(central, query.script(databases), where="central: reading the Northbound database")
+    return rows_in(query.parse(printed), databases.zone, schemas)
 
 
-def rows_in(tables: Tables, zone: str = "") -> list[LiveRow]:
+def rows_in(tables: Tables, zone: str = "", schemas: Mapping[str, Table] = TABLES) -> list[LiveRow]:
     """Return the rows of one zone, of the answer to QUESTION."""
     parents = {
-        uuid: Parent(table, _name(TABLES[table], row), row["_uuid"], column)
-        for table, columns in holders().items()
+        uuid: Parent(table, _name(schemas[table], row), row["_uuid"], column)
+        for table, columns in holders(schemas).items()
         for row in tables[table]
         for column in columns
         for uuid in listed(row.get(column, []))
@@ -82,10 +89,11 @@ def rows_in(tables: Tables, zone: str = "") -> list[LiveRow]:
         LiveRow(
             name,
             row["_uuid"],
-            _name(TABLES[name], row),
-            _columns(name, TABLES[name], row, marks),
+            _name(schemas[name], row),
+            _columns(name, schemas[name], row, marks),
             parents.get(row["_uuid"]),
             zone,
+            None if schemas is TABLES else schemas[name],
         )
         for name, found in tables.items()
         for row in found

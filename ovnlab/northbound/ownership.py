@@ -6,12 +6,21 @@ they are taken away again when the file names them no longer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from ovnlab.northbound.schema import Table
 
 KEYS_KEY = "ovnlab-keys"
 """The key of external_ids that holds the record."""
+
+
+_SPLIT = re.compile("[:=]")
+
+
+def written(value: object) -> str:
+    """Return the text that stands for a value of a column that OVN writes."""
+    return repr(value)
 
 
 def is_empty(value: object) -> bool:
@@ -31,7 +40,9 @@ def _parts(table: Table, columns: Mapping[str, object], more: frozenset[str]) ->
     for column, value in columns.items():
         if column in table.fixed or is_empty(value):
             continue
-        if isinstance(value, Mapping) or (column in table.references and column in table.many):
+        if column in table.written:
+            yield f"{column}={_quoted(written(value))}"
+        elif isinstance(value, Mapping) or (column in table.references and column in table.many):
             yield from (f"{column}:{_quoted(str(key))}" for key in value)  # type: ignore[attr-defined]
         elif isinstance(value, tuple | bool) or column in table.optional | more:
             yield column
@@ -40,12 +51,14 @@ def _parts(table: Table, columns: Mapping[str, object], more: frozenset[str]) ->
 def recorded(text: str) -> dict[str, tuple[str, ...]]:
     """Return the columns of a record, with the keys or references of each; none for a column that is ours as a whole.
 
+    Of a column that OVN writes it is the value that the file named.
+
     >>> recorded("options:mtu options:a%20b tag")
     {'options': ('mtu', 'a b'), 'tag': ()}
     """
     found: dict[str, tuple[str, ...]] = {}
     for word in text.split():
-        column, _, key = word.partition(":")
+        column, key = _SPLIT.split(word, maxsplit=1) if _SPLIT.search(word) else (word, "")
         found[column] = (*found.get(column, ()), *([_plain(key)] if key else []))
     return found
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from ovnlab.northbound.ownership import KEYS_KEY, is_empty, record
-from ovnlab.northbound.schema import TABLES
+from ovnlab.northbound.schema import TABLES, Table
 from ovnlab.topology.addresses import parse_endpoint
 from ovnlab.topology.resolved import (
     VM,
@@ -52,6 +52,12 @@ class WantedRow(msgspec.Struct, frozen=True):
     mark: tuple[str, str] = ("", "")
     more: frozenset[str] = frozenset()
     emptied: frozenset[str] = frozenset()
+    own_schema: Table | None = None
+
+    @property
+    def schema(self) -> Table:
+        """Return what its table is."""
+        return self.own_schema or TABLES[self.table]
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -61,7 +67,7 @@ class WantedRow(msgspec.Struct, frozen=True):
     @property
     def ids(self) -> dict[str, str]:
         """Return its mark, its name where no column has that, and which parts of it the file names."""
-        table = TABLES[self.table]
+        table = self.schema
         if not table.marked:
             return {}
         ids = {self.mark[0]: self.mark[1]} if self.mark[0] and not table.single else {}
@@ -74,7 +80,7 @@ class WantedRow(msgspec.Struct, frozen=True):
     @property
     def values(self) -> dict[str, Value]:
         """Return all its columns, with its name and what its external_ids say of it."""
-        table = TABLES[self.table]
+        table = self.schema
         named: dict[str, Value] = {"name": self.name} if table.named else {}
         if not table.marked:
             return {**named, **self.columns}

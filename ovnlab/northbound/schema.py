@@ -15,7 +15,8 @@ class Table(msgspec.Struct, frozen=True):
     are columns that point to rows of a table: one row, or several where in `many`. `belongs` are the columns of other
     tables that hold its rows; rows of a table that belongs nowhere stand alone. Rows of a table that is not `marked`
     have no external_ids: NB_Global has their marks. Of a `single` table there is always one row, which is everybody's.
-    `fixed` are sets that every row of ours has, `optional` strings that a row may be without.
+    `fixed` are sets that every row of ours has, `optional` strings that a row may be without, `written` columns that
+    OVN writes, which are given a value once.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Table(msgspec.Struct, frozen=True):
     belongs: tuple[tuple[str, str], ...] = ()
     fixed: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()
 
 
 TABLES: dict[str, Table] = {
@@ -255,19 +257,19 @@ TABLES: dict[str, Table] = {
 """In an order in which each table stands behind those that its rows belong to."""
 
 
-def holders() -> dict[str, tuple[str, ...]]:
+def holders(tables: Mapping[str, Table] = TABLES) -> dict[str, tuple[str, ...]]:
     """Return, for each table, the columns of it that hold rows of others."""
     found: dict[str, tuple[str, ...]] = {}
-    for table in TABLES.values():
+    for table in tables.values():
         for holder, column in table.belongs:
             if column not in found.get(holder, ()):
                 found[holder] = (*found.get(holder, ()), column)
     return found
 
 
-def read_columns() -> dict[str, tuple[str, ...]]:
+def read_columns(tables: Mapping[str, Table] = TABLES) -> dict[str, tuple[str, ...]]:
     """Return what is read of each table."""
-    held = holders()
+    held = holders(tables)
     return {
-        name: tuple(dict.fromkeys(("_uuid", *table.columns, *held.get(name, ())))) for name, table in TABLES.items()
+        name: tuple(dict.fromkeys(("_uuid", *table.columns, *held.get(name, ())))) for name, table in tables.items()
     }

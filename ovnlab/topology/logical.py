@@ -24,6 +24,7 @@ from ovnlab.topology.resolved import (
     Qos,
     Router,
     RouterPort,
+    SchemaRow,
     StaticRoute,
     Switch,
     SwitchPort,
@@ -68,7 +69,20 @@ def complete(topology: Topology, file: model.TopologyFile, place: Callable[[Wher
         )
         for name, found in network.load_balancers.items()
     )
-    return msgspec.structs.replace(topology, load_balancers=balancers, rows=tuple(objects.rows(file, topology)))
+    return msgspec.structs.replace(
+        topology,
+        load_balancers=balancers,
+        rows=tuple(objects.rows(file, topology)),
+        schema_rows=tuple(_schema_rows(network, place)),
+    )
+
+
+def _schema_rows(network: model.Logical, place: Callable[[Where], str]) -> Iterator[SchemaRow]:
+    for table, rows in network.rows.items():
+        for name, columns in rows.items():
+            where = ("logical", "rows", table, name)
+            places = {column: place((*where, column)) for column in columns}
+            yield SchemaRow(table, name, dict(columns), {"": place(where), **places})
 
 
 def given_addresses(network: model.Logical) -> set[str]:

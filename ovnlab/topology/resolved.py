@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -560,6 +560,18 @@ class NorthboundRow(msgspec.Struct, frozen=True):
         return (self.zone, self.table, self.name)
 
 
+class SchemaRow(msgspec.Struct, frozen=True):
+    """A row of the Northbound database in the words of its schema, as the file has it (see `northbound.hatch`).
+
+    `places` say where the file has a column of it, and under an empty name where it has the row.
+    """
+
+    table: str
+    name: str
+    columns: dict[str, Any]
+    places: dict[str, str] = {}
+
+
 class Check(msgspec.Struct, frozen=True):
     """A check of the running lab: a `ping` or a `tcp` connection from a node or fake VM."""
 
@@ -632,6 +644,7 @@ class Topology(msgspec.Struct, frozen=True):
     ha_chassis_groups: tuple[HaChassisGroup, ...] = ()
     load_balancers: tuple[LoadBalancer, ...] = ()
     rows: tuple[NorthboundRow, ...] = ()
+    schema_rows: tuple[SchemaRow, ...] = ()
     physical_networks: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     fault_checks: tuple[FaultCheck, ...] = ()
