@@ -233,12 +233,12 @@ def test_the_lab_follows_its_file_while_it_is_watched(mine: Labs) -> None:
         until(process, "watching ovnlab.yaml")
         mine.write("ovnlab.yaml", MINE.replace("vm2: {chassis: ovn}", "vm2: {chassis: ovn}, vm3: {chassis: ovn}"))
         until(process, "lab mine: ")
-        mine.run("ping", "vm1", "vm3", "-c", "1")
+        mine.run("ping", "vm3", "vm1", "-c", "1")
         mine.write("ovnlab.yaml", MINE.replace("nodes", "nods"))
         assert process.stderr is not None
         while "the lab stays as it is" not in process.stderr.readline():
             assert process.poll() is None
-        mine.run("ping", "vm1", "vm3", "-c", "1")
+        mine.run("ping", "vm3", "vm1", "-c", "1")
         mine.write("ovnlab.yaml", MINE)
         until(process, "vm3")
     finally:
