@@ -191,7 +191,7 @@ def test_what_goes_through_is_measured(gateway: Labs, protocol: str) -> None:
 def test_what_makes_no_sense_changes_nothing(gateway: Labs) -> None:
     for words, expect, said in (
         (("traffic", "vm1"), 2, "invalid traffic 'vm1'"),
-        (("traffic", "vm1,vm9"), 2, "no node or fake VM 'vm9'"),
+        (("traffic", "vm1,vm9"), 2, "unknown node or fake VM 'vm9'"),
         (("traffic", "vm1,vm1"), 2, "send to itself"),
         (("traffic", "vm1,vm2", "--for", "soon"), 2, "invalid duration 'soon'"),
         (("traffic", "vm1,vm2", "--udp", "--tcp"), 2, "exclude each other"),
