@@ -138,14 +138,15 @@ def test_a_link_delays_in_each_direction(well: Labs) -> None:
     assert min(round_trips(well, "-c", "5")) < 25
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words",
     [
         ("link", "vm1", "down"),
-        pytest.param(("link", "worker1", "down"), marks=pytest.mark.thorough),
-        pytest.param(("link", "worker1", "down", "--direction", "in"), marks=pytest.mark.thorough),
-        pytest.param(("partition", "worker1 | worker2"), marks=pytest.mark.thorough),
-        pytest.param(("partition", "worker1 | worker2", "--one-way"), marks=pytest.mark.thorough),
+        ("link", "worker1", "down"),
+        ("link", "worker1", "down", "--direction", "in"),
+        ("partition", "worker1 | worker2"),
+        ("partition", "worker1 | worker2", "--one-way"),
     ],
     ids=shown,
 )
