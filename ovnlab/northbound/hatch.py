@@ -28,7 +28,7 @@ def with_schema_rows(topology: Topology, wanted: Sequence[WantedRow], schema: No
 
 
 class _Rows:
-    """What the rows of a file mean, and what is wrong with them."""
+    """The meaning of the rows of a file, and the problems in them."""
 
     def __init__(self, topology: Topology, wanted: Sequence[WantedRow], schema: NorthboundSchema) -> None:
         self.topology, self.schema = topology, schema
