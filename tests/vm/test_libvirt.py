@@ -198,7 +198,7 @@ def test_machines_that_no_route_leads_to_are_not_waited_for(
         ("machines: {image: nowhere}", 1, "unknown image nowhere\n  → ovnlab image build nowhere"),
         ("machines: {image: ./missing.qcow2}", 1, "cannot be read: No such file or directory"),
         ("machines: {uri: 'qemu+unix:///system?socket=/nowhere'}", 3, "libvirt cannot be reached"),
-        ("libvirt: {pool: elsewhere}", 1, "there is no storage pool elsewhere"),
+        ("libvirt: {pool: elsewhere}", 1, "unknown storage pool elsewhere"),
         ("libvirt: {subnet: 10.98.0.0/24}", 1, "already in use"),
     ],
 )  # fmt: skip

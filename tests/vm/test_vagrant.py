@@ -121,7 +121,7 @@ nodes:
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        ("nowhere", "there is no box nowhere\n  → ovnlab image build nowhere --box"),
+        ("nowhere", "unknown box nowhere\n  → ovnlab image build nowhere --box"),
         ("./missing.box", "missing.box: cannot be read: No such file or directory"),
         ("./broken.box", "The box failed to unpackage properly"),
     ],
