@@ -33,13 +33,25 @@ _REFUSALS = ("unreachable", "prohibited", "time exceeded", "too big", "fragmenta
 """What a router's ICMP messages say where they are no replies."""
 
 
+ENABLING = {
+    "Logical_Router": "set Logical_Router {name} enabled=true",
+    "Logical_Router_Port": "lrp-set-enabled {name} enabled",
+    "Logical_Switch_Port": "lsp-set-enabled {name} enabled",
+}
+"""What enables an object that drops everything, with ovn-nbctl."""
+
+
 @dataclass(frozen=True)
 class Drift:
-    """A row that `ovnlab up` would add, change or remove; `is_cause` says that it decides about the packet."""
+    """A row that `ovnlab up` would add, change or remove, or that somebody disabled by hand.
+
+    `is_cause` says that it decides about the packet, `remedy` is the command that mends it.
+    """
 
     change: Change
     is_cause: bool
     place: str = ""
+    remedy: str = ""
 
     @property
     def object(self) -> str:
@@ -74,7 +86,7 @@ def against_file(trace: Trace, verdict: Verdict) -> tuple[Verdict, tuple[Drift, 
     if cause is not None:
         meant = verdict.sentence.replace(" as intended", " as OVN means it", 1)
         said = f"{meant}, but not as the file does: {cause.object}: {cause.problem}"
-        return Verdict(False, said, cause.object, cause.problem, up_command(trace.look)), found
+        return Verdict(False, said, cause.object, cause.problem, cause.remedy), found
     if made := _by_hand(trace):
         said = f"{verdict.sentence}; made by hand: {', '.join(title for _, title in made)}"
         hint = verdict.hint or f"if that is not meant: {_removal(made[0][0])}"
@@ -111,16 +123,33 @@ def drifts(trace: Trace) -> list[Drift]:
         return []
     read = {row.zone for row in look.northbound}  # a database that is silent lacks nothing
     found = [change for change in found if change.zone in read]
+    disabled = list(_disabled(look))
     way = _Way(trace, {row.key: row for row in rows}, {row.key: row for row in look.northbound}, found)
-    judged = [(change, way.decides(change)) for change in found]
+    judged = [(change, way.decides(change)) for change in [*found, *disabled]]
     return sorted(
         (
-            Drift(change, decides, place_named(look.topology, change.table, change.name))
+            Drift(
+                change,
+                decides,
+                place_named(look.topology, change.table, change.name),
+                f"ovnlab nbctl {ENABLING[change.table].format(name=change.name)}"
+                if change in disabled
+                else up_command(look),
+            )
             for change, decides in judged
             if decides is not None
         ),
         key=lambda drift: not drift.is_cause,
     )
+
+
+def _disabled(look: LabView) -> Iterator[Change]:
+    """Yield the rows of the file that somebody disabled by hand, which `up` leaves alone, as changes."""
+    meant = {row.name for row in look.topology.rows if row.columns.get("enabled") == (False,)}
+    for row in look.northbound:
+        is_disabled = row.table in ENABLING and tuple(row.columns.get("enabled", ())) == (False,)
+        if is_disabled and row.name not in meant and not is_by_hand(row):
+            yield Change("change", row.table, row.name, "somebody disabled it", (), row.zone)
 
 
 def _by_hand(trace: Trace) -> list[tuple[LiveRow, str]]:
@@ -170,6 +199,16 @@ class _Way:
         }
         self.ports |= {
             port.name for datapath in self.datapaths for port in names.ports_of(datapath) if port.type == "localnet"
+        }
+        joined = {
+            row.columns["options"].get("router-port"): row.parent
+            for row in live.values()
+            if row.table == "Logical_Switch_Port"
+        }
+        self.beside = {  # a disabled router has no datapath
+            row.parent
+            for row in live.values()
+            if row.table == "Logical_Router_Port" and row.parent and joined.get(row.name) in self.datapaths
         }
         fields = {**trace.question.fields, **trace.logical.rewritten(trace.question.fields)}
         every = [trace.question.fields, fields]
@@ -226,6 +265,8 @@ class _Way:
                 vips = [key for value in _values(columns, "vips") if isinstance(value, dict) for key in value]
                 return True if self._is_vip(vips) else None
             case "Logical_Switch" | "Logical_Router":
+                if not change.commands and change.name in self.beside:
+                    return True
                 if change.name not in self.datapaths:
                     return None
                 only_balancers = change.verb == "change" and change.reason.startswith("load_balancer is not")

@@ -142,12 +142,12 @@ def test_encapsulations_that_do_not_meet(lab: Labs) -> None:
 def test_ports_that_are_disabled(lab: Labs) -> None:
     lab.run("nbctl", "--wait=hv", "lsp-set-enabled", "vm2", "disabled")
     try:
-        assert "logical switch port vm2 is disabled" in trace(lab, "vm2", "vm1")["verdict"]
+        assert "logical switch port vm2 is disabled" in trace(lab, "vm2", "vm1", expect=4)["verdict"]
     finally:
         lab.run("nbctl", "--wait=hv", "lsp-set-enabled", "vm2", "enabled")
     lab.run("nbctl", "--wait=hv", "lrp-set-enabled", "router1-network2", "disabled")
     try:
-        assert "router port router1-network2 is disabled" in trace(lab, "vm1", "vm3")["verdict"]
+        assert "router port router1-network2 is disabled" in trace(lab, "vm1", "vm3", expect=4)["verdict"]
     finally:
         lab.run("nbctl", "--wait=hv", "lrp-set-enabled", "router1-network2", "enabled")
 

@@ -100,7 +100,7 @@ def trace(
     ovnlab trace vm1 vm2 --size 1400 --count 5
     ovnlab trace vm1 vm2 --expr 'ip.ttl == 1' --no-send
     """
-    from ovnlab.insight.file_drift import against_file, up_command  # noqa: PLC0415
+    from ovnlab.insight.file_drift import against_file  # noqa: PLC0415
     from ovnlab.insight.trace import trace as traced  # noqa: PLC0415
     from ovnlab.insight.trace_json import as_dict  # noqa: PLC0415
     from ovnlab.insight.verdict import verdict  # noqa: PLC0415
@@ -120,7 +120,7 @@ def trace(
             copies=count,
         )
         judged, drifts = against_file(found, verdict(found)) if seen.lab is not None else (verdict(found), ())
-        causes = _drifted(drifts, up_command(seen))
+        causes = _drifted(drifts)
         if not judged.agrees and not causes and seen.lab is not None:
             causes = _causes(seen.lab, wish)
     if html is not None:
@@ -136,12 +136,14 @@ def trace(
     return 0 if judged.agrees else 4
 
 
-def _drifted(drifts: Sequence[Drift], remedy: str) -> list[NamedCause]:
+def _drifted(drifts: Sequence[Drift]) -> list[NamedCause]:
     """Return the differences between the file and the Northbound database that are on a packet's way."""
     from ovnlab.cli.render.trace_text import NamedCause  # noqa: PLC0415
 
     return [
-        NamedCause("northbound-drift", f"{one.object}: {one.problem}", remedy, "certain" if one.is_cause else "likely")
+        NamedCause(
+            "northbound-drift", f"{one.object}: {one.problem}", one.remedy, "certain" if one.is_cause else "likely"
+        )
         for one in drifts
     ]
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
+from ovnlab.insight.file_drift import ENABLING
 from ovnlab.insight.snapshot import LabSnapshot
 from ovnlab.northbound.change import Change
 from ovnlab.northbound.live import LiveRow
@@ -116,14 +117,6 @@ def _twins(snapshot: LabSnapshot) -> Iterator[Finding]:
             keys=frozenset(f"twin {name}" for name in names),
             effects=tuple(key for name in names for key in (f"vm {name}", f"size vm {name}")),
         )
-
-
-ENABLING = {
-    "Logical_Router": "set Logical_Router {name} enabled=true",
-    "Logical_Router_Port": "lrp-set-enabled {name} enabled",
-    "Logical_Switch_Port": "lsp-set-enabled {name} enabled",
-}
-"""What enables an object that drops everything, with ovn-nbctl."""
 
 
 def _disabled(snapshot: LabSnapshot) -> Iterator[Finding]:
