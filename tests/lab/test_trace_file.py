@@ -87,12 +87,6 @@ def test_an_address_set_that_was_emptied_is_named_where_an_acl_drops(filed: Labs
 
 
 @pytest.mark.thorough
-def test_a_router_port_of_another_network_is_named(filed: Labs) -> None:
-    found = drifted(filed, ("set", "Logical_Router_Port", "left-net1", "networks=192.168.9.1/24"), "vm1", "vm2")
-    assert found["place"] == "logical router port left-net1"
-
-
-@pytest.mark.thorough
 def test_a_load_balancer_of_the_file_that_is_gone_is_named(filed: Labs) -> None:
     found = drifted(filed, ("lb-del", "web"), "vm1", "172.30.0.1", "--tcp", "80")
     assert found["place"] == "load balancer web"
