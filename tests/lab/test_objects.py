@@ -171,12 +171,11 @@ def test_nat_that_is_stateless_ranged_and_for_some(network: Labs) -> None:
 
 
 @pytest.mark.thorough
-def test_route_tables_and_discarded_prefixes(network: Labs) -> None:
-    seen = seen_by(network, "host1", "icmp", "203.0.113.9", "198.51.100.9", "172.20.5.1", "172.20.6.1")
+def test_route_tables(network: Labs) -> None:
+    seen = seen_by(network, "host1", "icmp", "203.0.113.9", "198.51.100.9", "172.20.6.1")
     assert "> 203.0.113.9: ICMP echo request" in seen
     assert "> 172.20.6.1: ICMP echo request" in seen
     assert "198.51.100.9" not in seen, "the route is in another table"
-    assert "172.20.5.1:" not in seen, "the prefix is discarded"
 
 
 @pytest.mark.thorough

@@ -97,7 +97,7 @@ class PortRouteTable(Keys):
     """The route table of what comes in by a router port."""
 
     route_table: Text | None = None
-    """The route table for what comes in by it; routes that are in none hold for all."""
+    """The route table for what comes in by it: routes that are in none are not for it then."""
 
     def northbound_rows(self, scope: Scope) -> Iterator[NorthboundRow]:
         """Yield the option of the port."""
