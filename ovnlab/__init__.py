@@ -5,7 +5,7 @@ What `__all__` names is the public interface; everything else may change at any 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # as in typing, which `ovnlab --version` need not load
 
 if TYPE_CHECKING:
     from ovnlab import errors
