@@ -6,6 +6,7 @@ with it, reads the record here, so that a deliberate fault is neither mended nor
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -83,7 +84,8 @@ def store(folder: LabFolder, faults: Iterable[Fault]) -> None:
     if found:
         write_whole(path, msgspec.json.format(msgspec.json.encode(found)))
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
 
 
 def left_alone(faults: Sequence[Fault]) -> frozenset[str]:

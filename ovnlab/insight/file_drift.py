@@ -169,8 +169,9 @@ def _removal(row: LiveRow) -> str:
 
 
 def is_by_hand(row: LiveRow) -> bool:
-    """Return True if neither `ovnlab up` nor `ovnlab bind` made a row."""
-    return row.mark is None and not row.by_bind
+    """Return True if neither `ovnlab up` nor `ovnlab bind` made a row, nor ovn-ic (ovn-ic(8), route exchange)."""
+    learned = "ic-learned-route" in row.columns.get("external_ids", {})
+    return row.mark is None and not row.by_bind and not learned
 
 
 class _Way:
@@ -269,7 +270,7 @@ class _Way:
                     return True
                 if change.name not in self.datapaths:
                     return None
-                only_balancers = change.verb == "change" and change.reason.startswith("load_balancer is not")
+                only_balancers = change.verb == "change" and change.reason.startswith("load_balancer: ")
                 every = [balancer.vip for balancer in self.topology.load_balancers]
                 return not only_balancers or self._is_vip(every)
             case "Logical_Switch_Port":

@@ -147,8 +147,8 @@ def test_an_end_of_its_own(lab: Labs) -> None:
 
 
 def test_mistakes_are_told(lab: Labs) -> None:
-    assert "no node or fake VM 'vm9'" in lab.run("capture", "vm9", expect=2).stderr
-    assert "syntax error" in lab.run("capture", "vm1", "--filter", "icmp and", expect=1).stderr
+    assert "unknown node or fake VM 'vm9'" in lab.run("capture", "vm9", expect=2).stderr
+    assert "syntax error" in lab.run("capture", "vm1", "--filter", "icmp and", expect=2).stderr
     assert "two sides" in lab.run("capture", "--inner", "--outer", expect=2).stderr
     assert "no such folder" in lab.run("capture", "-w", "/nowhere/x.pcapng", expect=1).stderr
     assert "hexadecimal" in lab.run("decode", lab.write("no-capture", "nodes:\n"), expect=1).stderr
@@ -174,5 +174,5 @@ def test_it_ends_when_it_is_told_to_whatever_still_comes(lab: Labs) -> None:
 
 
 def test_a_filter_is_no_option(lab: Labs) -> None:
-    lab.run("capture", "vm1", "--filter", "-w /tmp/ovnlab-x", "--seconds", "1", expect=1)
+    lab.run("capture", "vm1", "--filter", "-w /tmp/ovnlab-x", "--seconds", "1", expect=2)
     assert "ovnlab-x" not in lab.on("worker1", "ls", "/tmp")

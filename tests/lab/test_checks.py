@@ -197,7 +197,7 @@ def test_at_the_deadline_waiting_says_what_lagged(user_labs: Labs) -> None:
     said = user_labs.run("wait", "--for", "port-up=vm9", "--timeout", "1", expect=1).stderr
     assert "vm9 is bound and up: expected bound, up, observed bound nowhere" in said
     for word, why in (
-        ("port-up", "makes no sense"), ("chassis=worker9", "worker"), ("chassis=central", "no chassis"), ("love", "nothing to wait for"),
+        ("port-up", "makes no sense"), ("chassis=worker9", "worker"), ("chassis=central", "not a chassis"), ("love", "nothing to wait for"),
     ):  # fmt: skip
         assert why in user_labs.run("wait", "--for", word, expect=2).stderr
 

@@ -103,7 +103,7 @@ def test_flows_name_the_acl_and_its_line(lab: Labs) -> None:
 
 
 def test_flows_mistakes(lab: Labs) -> None:
-    assert "no table 'acl'" in lab.run("flows", "--lab", "acl", "worker1", "--table", "acl", expect=2).stderr
+    assert "unknown table 'acl'" in lab.run("flows", "--lab", "acl", "worker1", "--table", "acl", expect=2).stderr
     assert "no logical port 'vm9'" in lab.run("flows", "--lab", "acl", "worker1", "--port", "vm9", expect=2).stderr
     assert "no chassis" in lab.run("flows", "--lab", "gateway", "host1", expect=2).stderr
 
@@ -163,7 +163,7 @@ def test_why_a_port_is_down(user_labs: Labs) -> None:
     assert "ovn-controller of worker1 does not run" in problems()
     user_labs.run("nbctl", "lsp-del", "vm2")
     assert "is gone" in problems("vm2")
-    assert "no node or fake VM 'vm9'" in user_labs.run("explain", "vm9", expect=2).stderr
+    assert "unknown node or fake VM 'vm9'" in user_labs.run("explain", "vm9", expect=2).stderr
 
 
 # ── bundle ───────────────────────────────────────────────────────────────────────────────────────────────────────

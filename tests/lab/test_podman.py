@@ -208,7 +208,7 @@ def test_files_are_copied_in_and_out(user_labs: Labs) -> None:
     ("words", "said"),
     [
         (("run", "image"), "podman run is not here"),
-        (("exec", "worker9", "true"), "no node or fake VM 'worker9'"),
+        (("exec", "worker9", "true"), "unknown node or fake VM 'worker9'"),
         (("exec", "worker1"), "podman exec NODE COMMAND"),
         (("exec", "--ghost", "worker1", "true"), "--ghost is not understood"),
         (("inspect", "-f", "{{.Ghost}}", "worker1"), "does not know {{.Ghost}}"),

@@ -97,7 +97,7 @@ def test_addresses_and_fields_of_a_persons_own(gateway: Labs) -> None:
     assert not trace(gateway, "vm1", "vm2", "--no-send")["sent"]
     assert trace(gateway, "vm1", "vm2", "--from-chassis")["tunnel"]["observed"]["outport"] == "vm2"
     assert "syntax error" in gateway.run("trace", "vm1", "vm2", "--expr", "ip4.dst ==", expect=2).stderr.lower()
-    assert "no node or fake VM 'vm9'" in gateway.run("trace", "vm1", "vm9", expect=2).stderr
+    assert "unknown node or fake VM 'vm9'" in gateway.run("trace", "vm1", "vm9", expect=2).stderr
 
 
 def test_out_through_the_gateway_and_in_again(gateway: Labs) -> None:

@@ -141,7 +141,7 @@ def _check_address(option: str, text: str) -> None:
             parse_ip(text)
     except ValueError:
         kind = "IP address" if option == "--ip" else "MAC address of an interface"
-        raise UsageError(f"{option} {text}: expected {kind}") from None
+        raise UsageError(f"{option}: invalid {kind} {text}") from None
 
 
 @click.command("unbind")
