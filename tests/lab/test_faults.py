@@ -242,7 +242,7 @@ def test_links_and_faults_of_the_file(user_labs: Labs) -> None:
     assert min(round_trips(labs, "-c", "3")) > 19
     report = labs.scratch / "report.xml"
     found = labs.json("test", "--faults", "--junit", str(report), expect=4)["faults"]
-    assert [[part["ok"] for part in one["findings"]] for one in found] == [[True], [False], [True]]
+    assert [[part["ok"] for part in one["findings"]] for one in found] == [[True], [False], [True]], found
     assert found[1]["findings"][0]["observed"] == "unreachable"
     assert 'classname="scenarios.faults"' in report.read_text()
     assert labs.json("faults")["faults"] == []
