@@ -240,6 +240,10 @@ def test_links_and_faults_of_the_file(user_labs: Labs) -> None:
     path = labs.write("scenarios.yaml", SCENARIOS)
     labs.run("up", path)
     assert min(round_trips(labs, "-c", "3")) > 19
+    labs.run("link", "worker2", "down")  # whose relay has the same rules as before
+    assert labs.run("ping", "vm1", "vm2", "-c1", expect=None).returncode == 4
+    labs.run("link", "worker2", "up")
+    assert min(round_trips(labs, "-c", "3")) > 19
     report = labs.scratch / "report.xml"
     found = labs.json("test", "--faults", "--junit", str(report), expect=4)["faults"]
     assert [[part["ok"] for part in one["findings"]] for one in found] == [[True], [False], [True]], found

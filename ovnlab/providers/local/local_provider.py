@@ -213,7 +213,7 @@ class LocalProvider:
         wanted = deliberate.links(topology, deliberate.active(self.folder))
         before = deliberate.links(topology, deliberate.stored(self.folder))
         relays = {pid: argv for pid in processes.children(init) if RELAY in (argv := processes.arguments(pid))}
-        plain, relayed, kept = [], [], set()
+        plain, relayed, standing, kept = [], [], [], set()
         for place, link in _places(topology).items():
             state = wanted.get(place, LinkState())
             mine = {pid: argv for pid, argv in relays.items() if argv[4] == link.name}
@@ -222,20 +222,24 @@ class LocalProvider:
                 rules = _rules(state)
                 same = {pid for pid, argv in mine.items() if argv[5] == rules}
                 kept |= same
-                if not same:
+                if same:
+                    standing.append(values)  # what its relay does stays; whether it has a carrier is not of the rules
+                else:
                     relayed.append({**values, "rules": rules})
             elif mine or place in before:
                 plain.append(values)
         where = f"{self.folder.name}: changing links"
-        if plain:
-            run_script(context_in(init), render("local/links.sh.j2", plain=plain, relayed=()), where=where)
+        if plain or standing:
+            script = render("local/links.sh.j2", plain=plain, standing=standing, relayed=())
+            run_script(context_in(init), script, where=where)
         ended = relays.keys() - kept
         for pid in ended:
             processes.kill(pid)
         gone = lambda: True if not any(map(processes.arguments, ended)) else None  # noqa: E731
         wait_until("the end of relays", gone, timeout=END_TIMEOUT)
         if relayed:
-            script = render("local/links.sh.j2", plain=(), relayed=relayed, mtu=LARGEST_MTU, python=_python_of_nodes())
+            python = _python_of_nodes()
+            script = render("local/links.sh.j2", plain=(), standing=(), relayed=relayed, mtu=LARGEST_MTU, python=python)
             run_script(context_in(init), script, where=where)
 
     def deliver(self, builds: Mapping[str, str]) -> None:
