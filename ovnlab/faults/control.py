@@ -158,8 +158,16 @@ def heal(lab: Lab, words: Sequence[str], *, every: bool = False, wait: bool = Tr
     with lab.locked():
         faults = chosen(lab, words, every=every)
         _end(lab, faults)
-    if faults and wait:
+    if faults and wait and lab.provider.is_up():
         await_well(lab)
+    return faults
+
+
+def heal_due(lab: Lab, number: int, moment: float) -> list[Fault]:
+    """End a fault whose time has come, in seconds since 1970, unless another one has got its number meanwhile."""
+    with lab.locked():
+        faults = [fault for fault in deliberate.stored(lab.folder) if (fault.number, fault.until) == (number, moment)]
+        _end(lab, faults)
     return faults
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from ovnlab.deliberate import Fault, LinkState, links
+from ovnlab.deliberate import Fault, LinkState, links, store, stored
 from ovnlab.errors import TopologyError, UsageError
-from ovnlab.faults.control import parse
+from ovnlab.faults.control import heal_due, parse
 from ovnlab.faults.kinds import KINDS
+from ovnlab.lab.lab import Lab
 from ovnlab.lab.plan import LabState, plan
+from ovnlab.state import LabFolder
 from ovnlab.templating import render
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import FAULTS, LinkRule, Topology
@@ -81,6 +86,19 @@ def test_a_plan_leaves_alone_what_a_fault_has_ended() -> None:
     state = LabState({}, ())
     assert list(plan(found, state).add) == ["c", "w1", "w2"]
     assert list(plan(found, state, faults=[fault]).add) == ["c", "w2"]
+
+
+def test_a_timer_does_not_end_another_fault_that_has_its_number(tmp_path: Path) -> None:
+    folder = LabFolder("x", tmp_path)
+    folder.path.mkdir(parents=True)
+    down = SimpleNamespace(is_up=lambda: False)
+    lab = cast("Lab", SimpleNamespace(folder=folder, provider=down, locked=contextlib.nullcontext))
+    store(folder, [Fault(1, "link", "w2:eth1", "the link w2:eth1 is down", ("w2",))])
+    assert heal_due(lab, 1, 1000.5) == []
+    assert [fault.number for fault in stored(folder)] == [1]
+    store(folder, [Fault(1, "link", "w1:eth1", "the link w1:eth1 is down", ("w1",), until=1000.5)])
+    assert [fault.target for fault in heal_due(lab, 1, 1000.5)] == ["w1:eth1"]
+    assert stored(folder) == ()
 
 
 @pytest.fixture(scope="module")

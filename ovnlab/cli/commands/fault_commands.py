@@ -377,7 +377,9 @@ def heal(words: tuple[str, ...], every: bool, moment: float | None, lab: str | N
     if every and words:
         raise UsageError("--all and names exclude each other")
     found = find(lab)
-    if moment is not None and not timer.wait(found, int(words[0]), moment):
+    if moment is not None:  # the process of a timer, which nobody hears
+        if timer.wait(found, int(words[0]), moment):
+            control.heal_due(found, int(words[0]), moment)
         return 0
     with wanted().around(found, " ".join(["heal", *words]), required=False):
         ended = control.heal(found, words, every=every)
