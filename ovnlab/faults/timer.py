@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from ovnlab import deliberate
 from ovnlab.deliberate import Fault
 from ovnlab.errors import OvnlabError
 from ovnlab.lab.lab import Lab
 from ovnlab.waiting import CLOCK, now_ns
+
+PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from ovnlab.__main__ import main; main()"
+"""This ovnlab, wherever it was started: with `-m`, Python would import what is in the folder that a person is in."""
 
 INTERVAL = 0.2
 """Seconds between two looks whether the fault and its lab are still there."""
@@ -23,7 +27,7 @@ def start(lab: Lab, fault: Fault) -> None:
     """Start the process that heals a fault when its time has come."""
     words = ["heal", str(fault.number), "--lab", lab.name, "--at", repr(fault.until)]
     subprocess.Popen(
-        [sys.executable, "-m", "ovnlab", *words],
+        [sys.executable, "-P", "-c", PROGRAM, str(Path(deliberate.__file__).parent.parent), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
