@@ -111,8 +111,12 @@ def put_for_a_while(lab: Lab, words: Sequence[str]) -> Iterator[Fault]:
 
 def _replaces(fault: Fault, other: Fault) -> bool:
     """Return True if a fault says something else of what another one is about: the same link and direction."""
-    same = (fault.kind, fault.target) == (other.kind, other.target) and fault.links and other.links
-    return bool(same and [rule.direction for rule in fault.links] == [rule.direction for rule in other.links])
+    if (fault.kind, fault.target) != (other.kind, other.target):
+        return False
+    if "vm" in fault.settings:
+        return fault.settings == other.settings
+    same = [rule.direction for rule in fault.links] == [rule.direction for rule in other.links]
+    return bool(fault.links and other.links and same)
 
 
 def _refuse_twice(fault: Fault, others: Sequence[Fault]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from ovnlab.deliberate import Fault
+from ovnlab.deliberate import Fault, active
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.links import effects_on, link_of, of_others, quantity, require_shaping, shape
@@ -78,8 +78,13 @@ def _begin(lab: Lab, fault: Fault) -> None:
 
 def _end(lab: Lab, fault: Fault) -> None:
     if "vm" in fault.settings:
-        flags = PORT_FLAGS[fault.settings["direction"]]
-        _set_flags(lab, fault, [flag.removeprefix("no-") for flag in flags])
+        port = (fault.settings["node"], fault.settings["port"])
+        others = [other for other in active(lab.folder) if "vm" in other.settings and other.number != fault.number]
+        same = [other for other in others if (other.settings["node"], other.settings["port"]) == port]
+        cut = {flag for other in same for flag in PORT_FLAGS[other.settings["direction"]]}
+        flags = [flag for flag in PORT_FLAGS[fault.settings["direction"]] if flag not in cut]
+        if flags:
+            _set_flags(lab, fault, [flag.removeprefix("no-") for flag in flags])
     else:
         shape(lab, fault)
 
