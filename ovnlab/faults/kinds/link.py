@@ -93,7 +93,8 @@ def _set_flags(lab: Lab, fault: Fault, flags: Sequence[str]) -> None:
     node = lab.nodes().get(fault.settings["node"])
     if node is None:  # the flags have ended with its switch
         return
-    script = render("node/set-port-flags.sh.j2", node=node.name, port=fault.settings["port"], flags=flags)
+    port, cuts = fault.settings["port"], any(flag.startswith("no-") for flag in flags)
+    script = render("node/set-port-flags.sh.j2", node=node.name, port=port, flags=flags, cuts=cuts)
     run_script(node.context, script, where=f"{node.name}: changing the port of {fault.target}")
 
 
