@@ -25,6 +25,9 @@ from ovnlab.insight.snapshot import observe
 from ovnlab.lab.lab import Lab
 from ovnlab.waiting import now_ns, wait_until
 
+FAILOVER = "gateway-failover"
+"""The cause that is only likely while the preferred gateway runs, and over when it has taken over again."""
+
 WELL_TIMEOUT = 60.0
 """Seconds in which a lab that was healed must be well."""
 
@@ -202,7 +205,7 @@ def await_well(lab: Lab) -> None:
             finding
             for finding in found
             if finding.cause != "deliberate"
-            and finding.certainty == CERTAIN
+            and (finding.certainty == CERTAIN or finding.cause == FAILOVER)
             and not any(fault.explains(finding.keys) or fault.may_explain(finding.keys) for fault in mine)
         ]
         left[:] = [finding.sentence for finding in others]
