@@ -471,7 +471,9 @@ class Lab:
             self._refuse_other_source(source, named)
             self.options, self.prune = options, prune
             self._note_faults()
-            return self._apply(topology, source, {})
+            outcome = self._apply(topology, source, {})
+            self._forget_mended()
+            return outcome
 
     def mend(self) -> None:
         """Make the lab again what it was last brought up as. The caller holds the lock."""
@@ -492,6 +494,13 @@ class Lab:
                 self.reporter.note(f"deliberately, {fault.title}: left alone")
         if not faults and self.folder.exists() and not self.provider.is_up():
             deliberate.store(self.folder, ())
+
+    def _forget_mended(self) -> None:
+        """Remove those faults from the record that `up` has mended, as it does of a workshop."""
+        faults = deliberate.stored(self.folder)
+        left = [fault for fault in faults if fault.is_left_alone]
+        if len(left) < len(faults):
+            deliberate.store(self.folder, left)
 
     def set_software(self, name: str, software: resolved.Software, build: str) -> Outcome:
         """Make a node run other software, by the key of its build. The others go on with what they run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from ovnlab.deliberate import Fault
+from ovnlab.deliberate import Fault, stored
 from ovnlab.errors import UsageError
 from ovnlab.faults.kind import FaultRequest, Kind
 from ovnlab.faults.targets import words
@@ -24,19 +24,27 @@ WRONG_REMOTE = "tcp:192.168.50.99:6642"
 
 def _describe(lab: Lab, request: FaultRequest, *, number: int) -> Fault:
     words(request, 0, 0, f"workshop-{number}, without further words")
-    if not lab.topology.name.startswith(TOPOLOGY):
+    topology = lab.topology
+    alike = any(switch.name == SWITCH for switch in topology.switches) and _workers(lab)
+    if not topology.name.startswith(TOPOLOGY) or not alike:
         hint = f"ovnlab up {TOPOLOGY}; a lab of it by another name: --name {TOPOLOGY}-2"
         raise UsageError(f"lab {lab.name} is not of topology {TOPOLOGY}", hint=hint)
     name = f"workshop-{number}"
+    for fault in stored(lab.folder):
+        if fault.kind == name:  # to break it once more may mend it
+            raise UsageError(f"already broken: {fault.sentence}", hint=f"`ovnlab heal {fault.number}` first")
     return Fault(0, name, name, f"something is broken ({name}): find it", settings={"number": str(number)})
 
 
 def _begin(lab: Lab, fault: Fault) -> None:
     number = int(fault.settings["number"])
-    workers = [node.name for node in lab.topology.nodes if node.role == "worker"]
-    name = workers[-1] if number == 3 else lab.topology.central.name
+    name = _workers(lab)[-1] if number == 3 else lab.topology.central.name
     script = render("node/break-workshop.sh.j2", node=name, number=number, remote=WRONG_REMOTE, switch=SWITCH)
     run_script(lab.node(name).context, script, where=f"{name}: {fault.kind}")
+
+
+def _workers(lab: Lab) -> list[str]:
+    return [node.name for node in lab.topology.nodes if node.role == "worker"]
 
 
 def _kind(number: int) -> Kind:
