@@ -144,6 +144,10 @@ def test_a_relay_knows_bfd_in_a_tunnel_and_its_peers(relay: dict[str, Any]) -> N
     for inner, wanted in ((bfd, True), (other, False)):
         assert relay["is_bfd"](outer + bytes(8) + inner + bytes(60)) is wanted
         assert relay["is_bfd"](outer + option + inner + bytes(60)) is wanted
+        six = outer[:12] + bytes.fromhex("86dd60000000000011ff") + bytes(32) + udp
+        assert relay["is_bfd"](six + option + inner + bytes(60)) is wanted
+    for short in range(len(outer) + 9):
+        assert not relay["is_bfd"]((outer + bytes(9))[:short])
     rule = relay["Rule"](True, {"peers": ["0a:00:00:00:00:02"], "loss": 1.0})
     assert rule.concerns(outer)
     assert not relay["Rule"](False, {"peers": ["0a:00:00:00:00:02"]}).concerns(outer)
