@@ -198,7 +198,7 @@ def _differences(then: Checkpoint, now: Checkpoint) -> Iterator[str]:
 
 def _rows(backup: str) -> dict[tuple[str, str], Row]:
     """Return the rows of a backup by table and UUID: it is a log of OVSDB whose last record has all of them."""
-    records = [line for line in backup.splitlines() if line.startswith("{")]
+    records = [line for line in backup.split("\n") if line.startswith("{")]  # a value may have other ends of lines
     if len(records) < 2:
         return {}
     found: dict[tuple[str, str], Row] = {}

@@ -36,4 +36,5 @@ class TableQuery(msgspec.Struct, frozen=True):
 
     def parse(self, printed: str) -> Tables:
         """Return what that script printed."""
-        return dict(zip(self.columns, map(rows, printed.splitlines()), strict=True))
+        lines = filter(None, printed.split("\n"))  # values may have U+2028 and others that end a line for Python
+        return dict(zip(self.columns, map(rows, lines), strict=True))

@@ -73,7 +73,7 @@ def parse(printed: str) -> Conversion | None:
     new, _, copy = rest.partition("\n")
     if not said or not copy:
         return None
-    records = [line for line in copy.splitlines() if line.startswith("{")]
+    records = [line for line in copy.split("\n") if line.startswith("{")]  # a value may have other ends of lines
     old, *contents = map(msgspec.json.decode, records)
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for table, changed in (item for record in contents for item in record.items() if item[0] in old["tables"]):

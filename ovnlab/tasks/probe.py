@@ -224,7 +224,7 @@ def parse(printed: str, tables: Tables | None = None) -> NodeState:
     connected: list[Row] = []
     named: dict[str, set[str]] = {kind: set() for kind in ("serves", "asking", "outdated", "built", "stopped")}
     build = ""
-    for line in printed.splitlines():
+    for line in printed.split("\n"):  # not at what ends a line for Python only, which values may have
         kind, _, rest = line.partition(" ")
         if kind == "daemon":
             name, process, *version = rest.split(maxsplit=2)

@@ -54,9 +54,10 @@ def test_what_a_schema_does_not_have_is_lost() -> None:
 
 def test_a_copy_is_read_record_by_record() -> None:
     old: dict[str, Any] = {"tables": {"T": {"columns": {}}}}
-    first = {"_date": 1, "T": {"1-2-3": {"name": "row", "c": "x"}, "4-5-6": {"c": "y"}}}
+    first = {"_date": 1, "T": {"1-2-3": {"name": "row", "c": "x"}, "4-5-6": {"c": "y\u2028\x85"}}}
     second = {"T": {"4-5-6": None}}
-    log = "".join(f"OVSDB JSON 1 0\n{json.dumps(record)}\n" for record in (old, first, second))
+    records = (json.dumps(record, ensure_ascii=False) for record in (old, first, second))
+    log = "".join(f"OVSDB JSON 1 0\n{record}\n" for record in records)
     new = json.dumps({"tables": column(string(maxLength=0))})
     found = parse(f"ovsdb-tool: syntax error \n{new}\n{log}")
     assert found is not None
