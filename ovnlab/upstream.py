@@ -165,13 +165,16 @@ def results(
         log = logs / f"{group.number:02d}.log"
         wanted = expected.get(group.title)
         try:
-            outcome, place = suite.run(group, shim(), log)
+            folder = shim()
+            logs.mkdir(parents=True, exist_ok=True)  # only now: a lab that begins removes the logs of an earlier one
+            outcome, place = suite.run(group, folder, log)
         except OvnlabError as error:
             outcome, place = FAIL, f"the lab was not ready: {error}"
         kept = ""
         if outcome == FAIL and suite.kept_logs(group).exists():
             target = logs / f"{group.number:02d}"
-            suite.kept_logs(group).rename(target)
+            shutil.rmtree(target, ignore_errors=True)  # of the last time
+            shutil.move(suite.kept_logs(group), target)  # which may be on another file system
             kept = str(target)
         reason = wanted.reason if wanted is not None and outcome == wanted.outcome else ""
         seconds = round(CLOCK.monotonic() - began, 1)

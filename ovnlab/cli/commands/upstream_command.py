@@ -83,7 +83,6 @@ def upstream(
         suite = suites.generate(LocalBuildHost(work / "tmp", reporter.note).context, ovn, work / "suite")
         groups = suite.groups(expressions)
         logs = lab.folder.logs / "upstream"
-        logs.mkdir(parents=True, exist_ok=True)
 
         def ready() -> Path:
             reporter.step(f"making lab {lab.name} ready")
