@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from ovnlab import deliberate
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.lab import builds
 from ovnlab.lab.lab import Lab
@@ -64,6 +65,10 @@ def upgrade(
     """
     lab.central()
     topology = lab.topology
+    for fault in deliberate.active(lab.folder):
+        if broken := sorted(deliberate.left_alone([fault]) & set(names)):
+            hint = f"`ovnlab heal {fault.number}` first"
+            raise UsageError(f"is broken on purpose: {fault.sentence}", where=broken[0], hint=hint)
     wanted = {node.name: software(node.software) for node in topology.nodes if node.name in names}
     with artefacts.claimed(lab.reporter.note):
         built = builds.obtain(wanted.values(), lab.reporter, lab.build_host)
