@@ -61,7 +61,8 @@ def _run_one(lab: Lab, check: FaultCheck) -> FaultCheckResult:
                 if seen.traffic is not None:
                     seen.traffic.settle()
                     gap = seen.traffic.loss(began, now_ns()).longest_gap_ms
-                    parts.append(_gap(check, title, gap))
+                    ended = [pair.sender.failure() for pair in seen.traffic.pairs if pair.sender.has_ended]
+                    parts.append(_gap(check, title, gap, next((error.message for error in ended), "")))
                 parts += list(_taken_over(check, title, before, seen))
                 if check.check is not None:
                     parts.append(_tried(lab, check, title))
@@ -100,10 +101,10 @@ def _watched(lab: Lab, check: FaultCheck) -> Iterator[_Watched]:
         yield _Watched(None, watcher)
 
 
-def _gap(check: FaultCheck, title: str, gap: int) -> CheckResult:
+def _gap(check: FaultCheck, title: str, gap: int, ended: str) -> CheckResult:
     what = f"{title}: {' → '.join(check.traffic)}"
-    observed = f"{gap / 1000:.3f} s without an answer"
-    if check.lost_within >= 0 and gap > check.lost_within * 1000:
+    observed = ended or f"{gap / 1000:.3f} s without an answer"
+    if check.lost_within >= 0 and (ended or gap > check.lost_within * 1000):
         hint = f"ovnlab fault {title} --traffic {','.join(check.traffic)}"
         return failed("faults", what, f"at most {check.lost_within:g} s without an answer", observed, hint)
     return held("faults", what, observed)

@@ -26,6 +26,9 @@ BEGIN_TIMEOUT = 30.0
 END_TIMEOUT = 6.0
 """Seconds that an agent may take to end: it waits for the last answers."""
 
+SAID_TIMEOUT = 1.0
+"""Seconds that what an agent said may take to be read when it has ended."""
+
 QUESTIONS = 3
 """How often an agent is asked for the time: the quickest answer is the best."""
 
@@ -110,7 +113,9 @@ class Agent:
         return self._process.poll() is not None
 
     def failure(self) -> OvnlabError:
-        """Return what it said is wrong."""
+        """Return what it said is wrong; it has ended."""
+        for reader in self._readers:  # what it said last may not be read yet
+            reader.join(SAID_TIMEOUT)
         lines = self._said.decode(errors="replace").strip().splitlines()
         message = lines[-1].removeprefix("ovnlab: ") if lines else "it ended"
         missing = "python3" in message and self._process.returncode == 127

@@ -267,13 +267,14 @@ class Traffic:
         began, deadline = now_ns(), CLOCK.monotonic() + self.patience
         while CLOCK.monotonic() < deadline:
             self.watch(0.1)
-            known = min((pair.known_until for pair in self.pairs), default=0)
-            if all(pair.sender.has_ended for pair in self.pairs):
+            going = [pair for pair in self.pairs if not pair.sender.has_ended]
+            if not going:
                 return False
+            known = min(pair.known_until for pair in going)
             start = known - int(QUIET * 1e9)
-            well = start >= began and all(self._is_well(pair, start, known) for pair in self.pairs)
+            well = start >= began and all(self._is_well(pair, start, known) for pair in going)
             if well and self._watcher.is_settled:
-                return True
+                return len(going) == len(self.pairs)  # one that has ended, with its node, is never well again
         return False
 
     def _is_well(self, pair: Pair, start: int, end: int) -> bool:
