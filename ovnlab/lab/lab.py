@@ -178,7 +178,13 @@ class Lab:
         if self.topology.node(name) is None:
             raise self.unknown_name(name)
         self.require_up()
-        return self.provider.node(name)
+        try:
+            return self.provider.node(name)
+        except OvnlabError as error:
+            for fault in deliberate.active(self.folder):
+                if fault.ends_nodes and name in fault.nodes:  # which `up` leaves alone
+                    error.hint = f"deliberately: `ovnlab heal {fault.number}` brings it back"
+            raise
 
     def require_up(self) -> None:
         """Raise OvnlabError where the lab is down."""
