@@ -94,9 +94,9 @@ def test_a_fault_is_told_left_alone_and_healed(words: tuple[str, ...], sentence:
 
 def test_a_fault_heals_by_itself(well: Labs) -> None:
     fault = well.json("fault", "pause", "central", "ovn-northd", "--for", "1s")["fault"]
-    assert fault["until"] == pytest.approx(fault["since"] + 1)
-    eventually("the end of the fault", lambda: not well.json("faults")["faults"])
-    assert well.json("diagnose")["ok"]
+    assert fault["until"] - fault["since"] == pytest.approx(1, abs=0.01)
+    eventually("the end of the fault", lambda: not well.json("faults")["faults"], seconds=60)
+    eventually("the lab to be well", lambda: well.run("diagnose", expect=None).returncode == 0)  # no `heal` waited
 
 
 @pytest.mark.parametrize(
@@ -124,15 +124,15 @@ def test_nothing_is_broken_twice(well: Labs) -> None:
 
 
 def test_a_link_delays_in_each_direction(well: Labs) -> None:
-    before = min(round_trips(well, "-c", "5"))
+    assert min(round_trips(well, "-c", "5")) < 25
     well.run("link", "worker1", "--delay", "25ms")
-    assert 49 < min(round_trips(well, "-c", "5")) - before < 60
+    assert 50 <= min(round_trips(well, "-c", "5")) < 75, "twice as much, and what the way takes by itself"
     well.run("link", "worker1", "--delay", "40ms", "--direction", "both")  # takes the place of the other one
     assert len(well.json("faults")["faults"]) == 1
-    assert 79 < min(round_trips(well, "-c", "5")) - before < 95
+    assert 80 <= min(round_trips(well, "-c", "5")) < 105
     result = well.run("up", "gateway")
     assert "nothing to do" in result.stdout
-    assert min(round_trips(well, "-c", "3")) > 79
+    assert min(round_trips(well, "-c", "3")) >= 80
     well.run("link", "worker1", "up")
     assert relays(well) == []
     assert min(round_trips(well, "-c", "5")) < 25
@@ -165,11 +165,11 @@ def test_without_bfd_the_other_gateway_takes_over(well: Labs) -> None:
         uuid = well.out("sbctl", "--bare", "--columns=chassis", "find", "Port_Binding", "type=chassisredirect").strip()
         return well.out("sbctl", "get", "Chassis", uuid, "name").strip() if uuid else ""
 
-    assert gateway() == "gw1"
+    eventually("gw1 to be in charge", lambda: gateway() == "gw1")
     well.run("fault", "bfd", "gw1", "off")
     eventually("gw2 to take over", lambda: gateway() == "gw2")
     well.run("heal")
-    eventually("gw1 to come back", lambda: gateway() == "gw1")
+    assert gateway() == "gw1"
 
 
 @pytest.mark.thorough

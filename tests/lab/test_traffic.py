@@ -90,7 +90,7 @@ def test_a_gap_is_what_a_capture_says(whole: Labs) -> None:
         "--",
         "sh",
         "-c",
-        "exec timeout 30 tcpdump -i vm1 -n -tt --immediate-mode 'icmp[0]=0' 2>/dev/null",
+        "exec timeout 200 tcpdump -i vm1 -n -tt --immediate-mode 'icmp[0]=0' 2>/dev/null",
     )
     pair = measured(labs, "vm1", "vm2", "--for", "6s", during=CUT.format(seconds=0.7))["pairs"][0]
     labs.on("worker1", "sh", "-c", "pkill -x tcpdump")
@@ -212,7 +212,7 @@ def test_agents_end_with_ovnlab_however_that_ends(gateway: Labs) -> None:
     process = gateway.start("traffic", "vm1,vm2", "--for", "60s", "--udp")
     wait_until("the agents", lambda: agents(gateway) or None, timeout=60)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=60)
     wait_until("their end", lambda: True if not agents(gateway) else None, timeout=30)
 
 
