@@ -195,18 +195,22 @@ def _end(lab: Lab, faults: Sequence[Fault]) -> None:
 
 
 def await_well(lab: Lab) -> None:
-    """Return when nothing is wrong with a lab that its faults do not explain. Raises Timeout with what is left."""
+    """Return when nothing is wrong with a lab that its faults, and links that its file cuts, do not explain.
+
+    Raises Timeout with what is left.
+    """
     left: list[str] = []
 
     def look() -> bool | None:
         found = causes.of(observe(lab))
         mine = [finding for finding in found if finding.cause == "deliberate"]
+        meant = [*mine, *(finding for finding in found if finding.cause == "link-down")]
         others = [
             finding
             for finding in found
-            if finding.cause != "deliberate"
+            if finding not in meant
             and (finding.certainty == CERTAIN or finding.cause == FAILOVER)
-            and not any(fault.explains(finding.keys) or fault.may_explain(finding.keys) for fault in mine)
+            and not any(one.explains(finding.keys) or one.may_explain(finding.keys) for one in meant)
         ]
         left[:] = [finding.sentence for finding in others]
         return True if not left or mine else None
