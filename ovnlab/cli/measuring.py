@@ -149,7 +149,11 @@ def ends(report: Report) -> Iterator[str]:
 
 def _row(pair: PairReport) -> tuple[str, ...]:
     title = f"{pair.title} ({pair.protocol.upper()})"
-    there = f" ({pair.lost_there} there, {pair.lost - pair.lost_there} back)" if pair.lost and pair.lost_there else ""
+    there = (
+        f" ({pair.lost_there} there, {pair.lost - pair.lost_there} back)"
+        if pair.lost and pair.lost_there is not None
+        else ""
+    )
     gap = pair.gaps[0] if pair.gaps else None
     began = "-"
     if gap is not None:
