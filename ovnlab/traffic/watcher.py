@@ -320,7 +320,9 @@ class Watcher:
     def _compare(self, source: WatchedDatabase, now: int) -> None:
         found = source.facts()
         for fact, after in found.items():
-            if source.heard and source.known.get(fact) != after and self._facts.get(fact, after) != after:
+            # A server tells that it leads, not that it has ceased to: it may come to lead once more.
+            before = source.now if fact[0] == "leader" else source.known
+            if source.heard and before.get(fact) != after and self._facts.get(fact, after) != after:
                 self._changes.append(Takeover(*fact, self._facts[fact], after, now))
                 self._facts[fact] = after
             self._facts.setdefault(fact, after)

@@ -12,7 +12,7 @@ import pytest
 
 from ovnlab.ovsdb.queries import SOUTHBOUND
 from ovnlab.traffic import watcher
-from ovnlab.traffic.watcher import BINDINGS, WatchedDatabase, Watcher, gateways
+from ovnlab.traffic.watcher import BINDINGS, LEADERS, WatchedDatabase, Watcher, gateways, sources
 from ovnlab.waiting import wait_until
 
 GW1, GW2 = ["uuid", "11111111-0000-0000-0000-000000000000"], ["uuid", "22222222-0000-0000-0000-000000000000"]
@@ -70,6 +70,23 @@ def test_changes_are_told_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
         "gateway of router1-public: none → gw1",
     ]
     assert all(change.when for change in seen.changes)
+
+
+def test_a_leader_that_comes_back_is_told() -> None:
+    nodes: list[Any] = [SimpleNamespace(name=name, ip=name, has_switch=False, central=True, zone="") for name in "ab"]
+    topology: Any = SimpleNamespace(nodes=nodes, centrals=lambda _zone: nodes)
+    found = [one for one in sources(topology, {node.name: node for node in nodes}) if one.columns is LEADERS]
+    of_a, of_b = (next(one for one in found if one.node.name == name) for name in "ab")
+    seen = Watcher(None, dict)  # type: ignore[arg-type]
+
+    def tell(source: WatchedDatabase, *, leads: bool) -> None:
+        row = {"name": "OVN_Southbound", "model": "clustered", "leader": leads}
+        seen._take(source, {"id": 1, "result": {"Database": {"x": {"new": row}}}}, 1)
+
+    for source, leads in ((of_a, True), (of_b, False), (of_a, False), (of_b, True), (of_b, False), (of_a, True)):
+        tell(source, leads=leads)
+    assert [change.after for change in seen.changes] == ["b", "a"]
+    assert seen.facts == {("leader", "OVN_Southbound"): "a"}
 
 
 def test_a_member_that_lags_takes_nothing_back() -> None:
