@@ -77,8 +77,13 @@ class Packets:
                 self.errors[said] = self.errors.get(said, 0) + 1
 
     def gaps(self, start: int, end: int) -> list[Gap]:
-        """Return the gaps of a time, the longest first; the worst connection's where there are several."""
-        found = [gap for stream in range(self.streams) for gap in self.gaps_of(stream, start, end)]
+        """Return the gaps of a time, the longest first; the worst connection's where there are several.
+
+        Of a connection that died there are none after that, as long as another one lives.
+        """
+        ends = {death.connection: min(death.when, end) for death in self.deaths}
+        ends = ends if len(ends) < self.streams else {}
+        found = [gap for one in range(self.streams) for gap in self.gaps_of(one, start, ends.get(one, end))]
         return sorted(found, key=lambda gap: gap.began - gap.ended)
 
     def gaps_of(self, stream: int, start: int, end: int) -> list[Gap]:

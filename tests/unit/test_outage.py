@@ -85,6 +85,14 @@ def test_the_worst_connection_counts_and_deaths_have_a_reason() -> None:
     assert found.arrived == {7}
 
 
+def test_a_connection_that_died_is_silent_until_then_while_others_live() -> None:
+    found = packets({n: n for n in range(400)}, {n for n in range(100, 400) if n % 4 == 1}, streams=4)
+    found.add([(DIED, 1, START + 150 * MS), (FAILED, 104, START + 150 * MS)])
+    assert longest(found, end=400) == (101, 49)
+    found.add((DIED, one, START + 390 * MS) for one in (0, 2, 3))
+    assert longest(found, end=400) == (101, 299)
+
+
 def test_a_line_is_as_high_as_the_worst_of_what_it_stands_for() -> None:
     assert bar([0, 0.01, 1, 0, None, None], 3) == "▂█ "
     assert bar([0.0, 1.0], 4) == "▁▁██"
