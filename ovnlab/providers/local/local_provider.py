@@ -30,7 +30,7 @@ from ovnlab.tasks.script import run_script, tail
 from ovnlab.templating import render
 from ovnlab.topology import resolved
 from ovnlab.topology.resolved import Topology, interface_name
-from ovnlab.waiting import wait_until
+from ovnlab.waiting import now_ns, wait_until
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 END_TIMEOUT = 10.0
@@ -195,8 +195,7 @@ class LocalProvider:
     def misshapen(self, topology: Topology) -> frozenset[tuple[str, str]]:
         """Return the node and device of each link with another relay than it should have."""
         init = self._lab_init()
-        running = [processes.arguments(pid) for pid in processes.children(init)] if init else []
-        found = {argv[4]: argv[5] for argv in running if RELAY in argv}
+        found = {argv[4]: argv[5] for argv in _relays(init).values()} if init else {}
         wanted = deliberate.links(topology, deliberate.active(self.folder))
         alive = self.running()
         return frozenset(
@@ -212,7 +211,17 @@ class LocalProvider:
             return
         wanted = deliberate.links(topology, deliberate.active(self.folder))
         before = deliberate.links(topology, deliberate.stored(self.folder))
-        relays = {pid: argv for pid in processes.children(init) if RELAY in (argv := processes.arguments(pid))}
+        if not (wanted or before or _relays(init)):
+            return
+
+        def run(**values: object) -> None:
+            script = render("local/links.sh.j2", turn=turn, **{**nothing, **values})
+            run_script(context_in(init), script, where=f"{self.folder.name}: changing links")
+
+        turn = f"{os.getpid()}.{now_ns()}"
+        nothing: dict[str, object] = {"begins": False, "plain": (), "standing": (), "relayed": ()}
+        run(begins=True)
+        relays = _relays(init)
         plain, relayed, standing, kept = [], [], [], set()
         for place, link in _places(topology).items():
             state = wanted.get(place, LinkState())
@@ -228,19 +237,18 @@ class LocalProvider:
                     relayed.append({**values, "rules": rules})
             elif mine or place in before:
                 plain.append(values)
-        where = f"{self.folder.name}: changing links"
         if plain or standing:
-            script = render("local/links.sh.j2", plain=plain, standing=standing, relayed=())
-            run_script(context_in(init), script, where=where)
-        ended = relays.keys() - kept
-        for pid in ended:
-            processes.kill(pid)
-        gone = lambda: True if not any(map(processes.arguments, ended)) else None  # noqa: E731
-        wait_until("the end of relays", gone, timeout=END_TIMEOUT)
+            run(plain=plain, standing=standing)
+
+        def end_others() -> bool | None:
+            others = _relays(init).keys() - kept
+            for pid in others:
+                processes.kill(pid)
+            return None if others else True
+
+        wait_until("the end of relays", end_others, timeout=END_TIMEOUT)
         if relayed:
-            python = _python_of_nodes()
-            script = render("local/links.sh.j2", plain=(), standing=(), relayed=relayed, mtu=LARGEST_MTU, python=python)
-            run_script(context_in(init), script, where=where)
+            run(relayed=relayed, mtu=LARGEST_MTU, python=_python_of_nodes())
 
     def deliver(self, builds: Mapping[str, str]) -> None:
         """Do nothing: nodes see this machine's folder of builds."""
@@ -433,6 +441,11 @@ def _python_of_nodes() -> str:
 
 RELAY = "ovnlab-relay"
 """The word that marks the process of a relay (templates/local/relay.py.j2)."""
+
+
+def _relays(init: int) -> dict[int, list[str]]:
+    """Return the relays of a lab, each with its command line."""
+    return {pid: argv for pid in processes.children(init) if RELAY in (argv := processes.arguments(pid))}
 
 
 def _relay(link: str) -> str:
