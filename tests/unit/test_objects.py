@@ -9,6 +9,7 @@ import pytest
 
 from ovnlab.errors import TopologyError, UsageError
 from ovnlab.northbound.releases import refuse_newer
+from ovnlab.northbound.rows import WantedRow, wanted
 from ovnlab.topology.load import load, load_text
 from ovnlab.topology.resolved import Topology
 
@@ -137,6 +138,27 @@ def test_what_a_switch_cannot_have_is_refused_with_its_line(port: str, switch: s
 def test_what_a_network_cannot_have_is_refused_with_its_line(keys: str, message: str) -> None:
     (found,) = refusal(f"  {keys}\n")
     assert found.startswith(f"6: {message}")
+
+
+def loaded(text: str) -> Topology:
+    return load_text("lab.yaml", (BASE + text).encode()).topology
+
+
+def row_of(topology: Topology, table: str, name: str) -> WantedRow:
+    (found,) = [row for row in wanted(topology) if (row.table, row.name) == (table, name)]
+    return found
+
+
+OUTSIDE = "physical_networks: {p: {}}\n"
+
+
+def test_a_port_to_the_outside_belongs_to_its_switch_whatever_else_it_has() -> None:
+    port = "type: localnet, physical_network: p, enabled: false, mirrors: m"
+    text = SWITCH % (port, "") + "  mirrors: {m: {sink: 10.9.9.9}}\n" + OUTSIDE
+    row = row_of(loaded(text), "Logical_Switch_Port", "vm3")
+    assert row.parent == "c"
+    found = {column: row.columns[column] for column in ("type", "enabled", "mirror_rules")}
+    assert found == {"type": "localnet", "enabled": (False,), "mirror_rules": ("m",)}
 
 
 def test_what_the_installed_ovn_does_not_have_is_refused() -> None:

@@ -103,8 +103,10 @@ def check(file: TopologyFile) -> Iterator[Finding]:
 def rows(file: TopologyFile, topology: Topology) -> Iterator[NorthboundRow]:
     """Yield the rows that keys of these kinds mean, of a file without mistakes and what was decided for it."""
     for part, scope in _parts(file):
-        for kind in _kinds(part):
-            yield from kind.northbound_rows(part, replace(scope, topology=topology))
+        decided = replace(scope, topology=topology)
+        found = [row for kind in _kinds(part) for row in kind.northbound_rows(part, decided)]
+        # Behind the row that one of the kinds makes, which says what it belongs to, come further columns of it.
+        yield from sorted(found, key=lambda row: not row.parent and (row.table, row.name) == (scope.table, scope.name))
 
 
 def _kinds(part: Keys) -> Iterator[type[Keys]]:
