@@ -158,6 +158,8 @@ class _Rows:
         self.topology = topology
         self.mark = (MARK, topology.name)
         self.port_zones = {port.name: switch.zone for switch in topology.switches for port in switch.ports}
+        # Those that join a switch to something outside are rows of their own.
+        self.port_zones |= {row.name: row.zone for row in topology.rows if row.table == "Logical_Switch_Port"}
         self.group_zones = {
             group.name: list(dict.fromkeys(self.port_zones[port] for port in group.ports)) or list(topology.zones[:1])
             for group in topology.port_groups

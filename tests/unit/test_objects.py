@@ -161,6 +161,11 @@ def test_a_port_to_the_outside_belongs_to_its_switch_whatever_else_it_has() -> N
     assert found == {"type": "localnet", "enabled": (False,), "mirror_rules": ("m",)}
 
 
+def test_a_port_group_has_ports_to_the_outside_too() -> None:
+    text = SWITCH % ("type: localnet, physical_network: p", "") + "  port_groups: {g: {ports: [vm1, vm3]}}\n" + OUTSIDE
+    assert row_of(loaded(text), "Port_Group", "g").columns["ports"] == ("vm1", "vm3")
+
+
 def test_what_the_installed_ovn_does_not_have_is_refused() -> None:
     topology = load_text("lab.yaml", (BASE + "  mirrors: {m: {sink: 10.9.9.9, filter: both}}\n").encode()).topology
     with pytest.raises(UsageError, match=r"mirror filter both needs OVN 24.09 or newer; central runs 23.03.1"):
