@@ -193,7 +193,7 @@ class _Difference:
                 self._relink(edit, column, [str(name) for name in value])  # type: ignore[union-attr]
             elif isinstance(value, Mapping):
                 edit.set_keys(column, value)
-            elif row.names(column):
+            elif row.names(column) or not row.schema.marked:  # without external_ids there is no record of it
                 edit.set(column, value)
             elif column in edit.before:
                 edit.clear(column)

@@ -245,6 +245,7 @@ TABLES: dict[str, Table] = {
         marked=False,
         references={"load_balancer": "Load_Balancer"},
         many=frozenset({"load_balancer"}),
+        fixed=frozenset({"load_balancer"}),  # there is no place for a record of the file's
     ),
     "Chassis_Template_Var": Table(
         "chassis template variables", ("chassis", "variables", "external_ids"), index=("chassis",)

@@ -119,6 +119,20 @@ def test_what_is_marked_and_not_wanted_goes_and_what_is_not_marked_stays() -> No
     assert words([*LIVE, ours, others, other_lab, by_bind]) == [("destroy", "Logical_Switch", ours.uuid)]
 
 
+def test_rows_without_external_ids_get_what_the_file_says_no_longer() -> None:
+    columns = {"logical_port": "r-s", "ip": "10.0.0.9", "mac": "0a:00:00:00:00:09", "override_dynamic_mac": False}
+    binding = WantedRow("Static_MAC_Binding", "r-s 10.0.0.9", columns, mark=(MARK, "lab"))
+    live = as_live(replace(binding, columns={**columns, "override_dynamic_mac": True}))
+    (change,) = changes("lab", [binding], [live])
+    assert change.commands == (("set", "Static_MAC_Binding", live.uuid, "override_dynamic_mac=false"),)
+    balancers = [WantedRow("Load_Balancer", name, mark=(MARK, "lab")) for name in ("one", "two")]
+    group = WantedRow("Load_Balancer_Group", "g", {"load_balancer": ("one",)}, mark=(MARK, "lab"))
+    live = as_live(replace(group, columns={"load_balancer": ("one", "two")}))
+    (change,) = changes("lab", [*balancers, group], [*map(as_live, balancers), live])
+    two = uuid("Load_Balancer", "two")
+    assert change.commands == (("remove", "Load_Balancer_Group", live.uuid, "load_balancer", two),)
+
+
 def test_a_port_goes_along_with_its_switch() -> None:
     ours = row("Logical_Switch", "old", (MARK, "lab"))
     port = row("Logical_Switch_Port", "theirs", (MARK, "lab"), "old")
