@@ -198,7 +198,7 @@ class _Difference:
             elif column in edit.before:
                 edit.clear(column)
         for column in edit.before:
-            if column in row.columns:
+            if column in row.columns or column == "external_ids":
                 continue
             if column in row.schema.references and column in live.columns:
                 self._relink(edit, column, [])
@@ -269,8 +269,10 @@ class _Edit:
         found: Mapping[str, str | int] = self.live.columns[column]
         if self._is_written(column, value):
             return
-        whole = column in self.row.emptied
-        stale = [key for key in (found if whole else self.before.get(column, ())) if key in found and key not in value]
+        named = self.before.get(column, ())
+        if column in self.row.emptied:
+            named = tuple(key for key in found if not (column == "external_ids" and key.startswith(MARK)))
+        stale = [key for key in named if key in found and key not in value]
         differing = {key: item for key, item in value.items() if found.get(key) != item}
         self.setting += _assign(column, differing)
         self.remove(column, [_atom(key) for key in stale])
@@ -342,7 +344,7 @@ def _ids(rows: Sequence[WantedRow]) -> dict[Key, str]:
     used: set[str] = set()
     for row in rows:
         name = f"@{re.sub(r'[^A-Za-z0-9]+', '_', row.name)[:40]}"
-        if name in used:
+        while name in used:
             name = f"{name}_{len(used)}"
         used.add(name)
         found[row.key] = name

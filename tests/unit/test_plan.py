@@ -120,7 +120,8 @@ def test_what_is_marked_and_not_wanted_goes_and_what_is_not_marked_stays() -> No
 
 
 def test_rows_without_external_ids_get_what_the_file_says_no_longer() -> None:
-    columns = {"logical_port": "r-s", "ip": "10.0.0.9", "mac": "0a:00:00:00:00:09", "override_dynamic_mac": False}
+    columns: dict[str, str | bool] = {"logical_port": "r-s", "ip": "10.0.0.9", "mac": "0a:00:00:00:00:09"}
+    columns["override_dynamic_mac"] = False
     binding = WantedRow("Static_MAC_Binding", "r-s 10.0.0.9", columns, mark=(MARK, "lab"))
     live = as_live(replace(binding, columns={**columns, "override_dynamic_mac": True}))
     (change,) = changes("lab", [binding], [live])
@@ -131,6 +132,15 @@ def test_rows_without_external_ids_get_what_the_file_says_no_longer() -> None:
     (change,) = changes("lab", [*balancers, group], [*map(as_live, balancers), live])
     two = uuid("Load_Balancer", "two")
     assert change.commands == (("remove", "Load_Balancer_Group", live.uuid, "load_balancer", two),)
+
+
+def test_external_ids_that_the_file_empties_keep_the_marks() -> None:
+    meter = WantedRow("Meter", "m", {"external_ids": {}}, mark=(MARK, "lab"), emptied=frozenset({"external_ids"}))
+    live = as_live(meter)
+    assert changes("lab", [meter], [live]) == []
+    live = replace(live, columns={**live.columns, "external_ids": {MARK: "lab", "mine": "yes"}})
+    (change,) = changes("lab", [meter], [live])
+    assert change.commands == (("remove", "Meter", live.uuid, "external_ids", '"mine"'),)
 
 
 def test_a_port_goes_along_with_its_switch() -> None:
