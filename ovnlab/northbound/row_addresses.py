@@ -57,12 +57,21 @@ def in_use(before: InUse, topology: Topology, rows: Sequence[LiveRow] | None) ->
         return before
     lab = topology.name
     named = {(switch.name, port.name) for switch in topology.switches for port in switch.ports}
+    overridden = {  # what OVN takes them to have is not what they have
+        name
+        for table, name, columns in (
+            *((row.table, row.name, row.columns.keys()) for row in topology.rows),
+            *((row.table, row.name, row.columns.keys()) for row in topology.schema_rows),
+        )
+        if table == "Logical_Switch_Port" and "addresses" in columns
+    }
     ports = dict(before.ports)
     others: dict[str, set[str]] = {}
     for switch, row in on_switches(rows):
         is_adopted = row.by_bind and (switch, row.name) in named
         if row.mark == lab or is_adopted:
-            if row.table == "Logical_Switch_Port" and (found := _addresses(row)) is not None:
+            is_own = row.table == "Logical_Switch_Port" and row.name not in overridden
+            if is_own and (found := _addresses(row)) is not None:
                 ports[switch, row.name] = found
         else:
             others.setdefault(switch, set()).update(ips(row))

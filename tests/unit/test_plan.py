@@ -16,6 +16,7 @@ from ovnlab.lab.plan import LabState, plan
 from ovnlab.northbound.change import changes, transaction_script
 from ovnlab.northbound.live import QUESTION, LiveRow, Parent, rows_in
 from ovnlab.northbound.ownership import KEYS_KEY
+from ovnlab.northbound.row_addresses import in_use
 from ovnlab.northbound.rows import BY_BIND, MARK, WantedRow, wanted
 from ovnlab.northbound.schema import TABLES
 from ovnlab.ovsdb.client import listed, rows, value
@@ -23,6 +24,7 @@ from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.tasks.daemons import TransitSwitch
 from ovnlab.tasks.script import failure
 from ovnlab.templating import render
+from ovnlab.topology.inuse import of_topology
 from ovnlab.topology.load import load_text
 from ovnlab.topology.resolved import Topology
 from ovnlab.waiting import wait_until
@@ -141,6 +143,16 @@ def test_external_ids_that_the_file_empties_keep_the_marks() -> None:
     live = replace(live, columns={**live.columns, "external_ids": {MARK: "lab", "mine": "yes"}})
     (change,) = changes("lab", [meter], [live])
     assert change.commands == (("remove", "Meter", live.uuid, "external_ids", '"mine"'),)
+
+
+def test_a_port_keeps_its_addresses_whatever_ovn_takes_it_to_have() -> None:
+    topology = load_text(
+        "lab.yaml",
+        b"nodes: {c: {role: central}}\n"
+        b"logical: {switches: {s: {subnet: 10.0.0.0/24, ports: {v: {addresses: '0a:00:00:00:00:99 10.0.0.99'}}}}}\n",
+    ).topology
+    live = [as_live(row) for row in wanted(topology)]
+    assert in_use(of_topology(topology), topology, live).agrees(topology)
 
 
 def test_a_port_goes_along_with_its_switch() -> None:
