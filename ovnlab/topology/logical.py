@@ -213,6 +213,8 @@ def _with_virtual_ips(ports: tuple[SwitchPort, ...]) -> tuple[SwitchPort, ...]:
     """Return ports, each with the addresses of the virtual ports that it is a parent of."""
     parents: dict[str, list[str]] = {}
     for port in ports:
+        if port.type != "virtual":
+            continue
         for parent in filter(None, port.options.get("virtual-parents", "").split(",")):
             parents.setdefault(parent, []).append(port.options["virtual-ip"])
     return tuple(msgspec.structs.replace(port, virtual_ips=tuple(parents.get(port.name, ()))) for port in ports)
