@@ -160,6 +160,12 @@ class _Rows:
         self.port_zones = {port.name: switch.zone for switch in topology.switches for port in switch.ports}
         # Those that join a switch to something outside are rows of their own.
         self.port_zones |= {row.name: row.zone for row in topology.rows if row.table == "Logical_Switch_Port"}
+        self.zones_of_members: dict[str, list[str]] = {}
+        for row in topology.rows:
+            members = row.columns.get("load_balancer")
+            if row.table == "Load_Balancer_Group" and isinstance(members, tuple):
+                for name in members:
+                    self.zones_of_members.setdefault(str(name), []).append(row.zone)
         self.group_zones = {
             group.name: list(dict.fromkeys(self.port_zones[port] for port in group.ports)) or list(topology.zones[:1])
             for group in topology.port_groups
@@ -347,7 +353,8 @@ class _Rows:
             "ip_port_mappings": check.mappings if check else {},
         }
         places: Iterable[str] = (*balancer.switches, *balancer.routers)
-        zones = dict.fromkeys(map(self.topology.zone_of, places)) or self.topology.zones[:1]
+        own = [*map(self.topology.zone_of, places), *self.zones_of_members.get(balancer.name, ())]
+        zones = dict.fromkeys(own) or self.topology.zones[:1]
         for zone in zones:
             yield self._row("Load_Balancer", balancer.name, columns, zone=zone)
             if check:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from ovnlab.errors import TopologyError, UsageError
+from ovnlab.northbound.change import changes
 from ovnlab.northbound.releases import refuse_newer
 from ovnlab.northbound.rows import WantedRow, wanted
 from ovnlab.topology.load import load, load_text
@@ -164,6 +165,29 @@ def test_a_port_to_the_outside_belongs_to_its_switch_whatever_else_it_has() -> N
 def test_a_port_group_has_ports_to_the_outside_too() -> None:
     text = SWITCH % ("type: localnet, physical_network: p", "") + "  port_groups: {g: {ports: [vm1, vm3]}}\n" + OUTSIDE
     assert row_of(loaded(text), "Port_Group", "g").columns["ports"] == ("vm1", "vm3")
+
+
+ZONES = """\
+nodes: {c1: {role: central, zone: z1}, c2: {role: central, zone: z2}}
+logical:
+  switches: {s1: {zone: z1, subnet: 10.1.0.0/24}, s2: {zone: z2, subnet: 10.2.0.0/24}%s}
+"""
+
+
+def test_load_balancer_groups_are_in_the_zones_of_what_has_them() -> None:
+    text = ZONES % "" + (
+        '  load_balancers: {l: {vip: "10.9.0.1:80", backends: "10.2.0.9:80", vips: {"10.9.0.2:80": "10.2.0.9:80"}}}\n'
+        "  load_balancer_groups: {g: {load_balancers: l, switches: s2}}\n"
+    )
+    rows = wanted(load_text("lab.yaml", text.encode()).topology)
+    found = [(row.table, row.name, row.zone) for row in rows if row.table != "NB_Global"]
+    assert sorted(found) == [
+        ("Load_Balancer", "l", "z2"),
+        ("Load_Balancer_Group", "g", "z2"),
+        ("Logical_Switch", "s1", "z1"),
+        ("Logical_Switch", "s2", "z2"),
+    ]
+    assert changes("lab", rows, [])
 
 
 def test_what_the_installed_ovn_does_not_have_is_refused() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ovnlab.topology.findings import Finding
 from ovnlab.topology.objects.base import Keys, Scope
-from ovnlab.topology.objects.load_balancing import BalancerGroups, BalancerOptions
+from ovnlab.topology.objects.load_balancing import BalancerGroups, BalancerOptions, zones_of_group
 from ovnlab.topology.objects.meters import AclOptions, Meters, Protection
 from ovnlab.topology.objects.mirrors import Mirrors, PortMirrors
 from ovnlab.topology.objects.nat import NatOptions
@@ -130,7 +130,9 @@ def _parts(file: TopologyFile) -> Iterator[tuple[Keys, Scope]]:
         where = ("logical", "load_balancers", name)
         switches = [logical.switches[switch].zone for switch in balancer.switches if switch in logical.switches]
         routers = [logical.routers[router].zone for router in balancer.routers if router in logical.routers]
-        found = tuple(dict.fromkeys(zone or "" for zone in (*switches, *routers)))
+        groups = [group for group in logical.load_balancer_groups.values() if name in group.load_balancers]
+        in_groups = [zone for group in groups for zone in zones_of_group(group, logical, zones)]
+        found = tuple(dict.fromkeys(zone or "" for zone in (*switches, *routers, *in_groups)))
         yield balancer, Scope(file, where, found or zones[:1], "Load_Balancer", name)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from ovnlab.topology.grammar import Backend, Name, OneOrMore, OptionKey, Part, T
 from ovnlab.topology.objects.base import Keys, Scope
 from ovnlab.topology.resolved import NorthboundRow
 from ovnlab.topology.source import Where
+
+if TYPE_CHECKING:
+    from ovnlab.topology.model import Logical
 
 
 class BalancerOptions(Keys):
@@ -95,6 +98,13 @@ class BalancerGroup(Part):
     """Routers that have it."""
 
 
+def zones_of_group(group: BalancerGroup, logical: Logical, zones: Sequence[str]) -> tuple[str, ...]:
+    """Return the availability zones of what has a group, the first of them where nothing has it."""
+    places = [logical.switches[name].zone for name in group.switches if name in logical.switches]
+    places += [logical.routers[name].zone for name in group.routers if name in logical.routers]
+    return tuple(dict.fromkeys(zone or "" for zone in places)) or tuple(zones[:1])
+
+
 class BalancerGroups(Keys):
     """Groups of load balancers, and variables of templates."""
 
@@ -120,11 +130,16 @@ class BalancerGroups(Keys):
 
     def northbound_rows(self, scope: Scope) -> Iterator[NorthboundRow]:
         """Yield a Load_Balancer_Group for each with references to it, and each chassis' Chassis_Template_Var."""
+        logical = scope.file.logical
         for name, group in self.load_balancer_groups.items():
-            yield from scope.row("Load_Balancer_Group", name, {"load_balancer": tuple(group.load_balancers)})
-            for table, members in (("Logical_Switch", group.switches), ("Logical_Router", group.routers)):
-                for member in members:
-                    for zone in scope.zones:
-                        yield NorthboundRow(table, member, {"load_balancer_group": (name,)}, zone=zone)
+            for zone in zones_of_group(group, logical, scope.zones):
+                members = tuple(dict.fromkeys(group.load_balancers))
+                yield NorthboundRow("Load_Balancer_Group", name, {"load_balancer": members}, zone=zone)
+            for switch in group.switches:
+                zone = logical.switches[switch].zone or ""
+                yield NorthboundRow("Logical_Switch", switch, {"load_balancer_group": (name,)}, zone=zone)
+            for router in group.routers:
+                zone = logical.routers[router].zone or ""
+                yield NorthboundRow("Logical_Router", router, {"load_balancer_group": (name,)}, zone=zone)
         for chassis, variables in self.template_variables.items():
             yield from scope.row("Chassis_Template_Var", chassis, {"chassis": chassis, "variables": dict(variables)})
