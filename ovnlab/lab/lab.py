@@ -317,7 +317,9 @@ class Lab:
         from ovnlab.lab.schemas import northbound_schema  # noqa: PLC0415  few files have such rows
 
         centrals = [node.name for zone in topology.zones for node in topology.centrals(zone)]
-        build = next((self.builds[name] for name in centrals if name in self.builds), "")
+        build: str | None = next((self.builds[name] for name in centrals if name in self.builds), "")
+        if not build and builds.wanted(topology).keys() & set(centrals):  # it is not known which
+            build = None
         return northbound_schema(self.base, build, [nodes[name] for name in centrals if name in nodes])
 
     def target(self, name: str) -> Target:
@@ -656,6 +658,7 @@ class Lab:
         for fault in self._faults():
             if fault.is_left_alone:
                 self.reporter.note(f"deliberately, {fault.title}: left alone")
+        self.builds, missing = builds.planned(topology, self.reporter, self.build_host)
         seen = self.look(topology)
         topology = self._keeping(topology, seen.rows)
         if topology.schema_rows and seen.schema is None:
@@ -665,7 +668,6 @@ class Lab:
             self.reporter.note("the databases do not run: what is in them is not known, and may be all there")
         if all("ovnnb_db" in state.daemons for name, state in seen.nodes.items() if _is_central(topology, name)):
             seen.require_rows()
-        self.builds, missing = builds.planned(topology, self.reporter, self.build_host)
         todo = self._planned(topology, seen, prune=prune)
         todo = replace(todo, build=missing)
         self._check_matches(topology, source, todo)

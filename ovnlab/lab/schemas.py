@@ -1,57 +1,51 @@
-"""The schema of a lab's Northbound database: as its server says, and cached for the software that it is of."""
+"""The schema of a lab's Northbound database: that of the software which it runs, or as its server says."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
-from ovnlab.atomic_write import write_whole
 from ovnlab.errors import CommandFailed
 from ovnlab.nodes.node import RunningNode
 from ovnlab.northbound.ovsschema import NorthboundSchema, parse
-from ovnlab.state import Base, cache_root
+from ovnlab.state import Base
 from ovnlab.tasks.script import run_script
 from ovnlab.templating import render
 
-SCHEMA_FILE = "usr/share/ovn/ovn-nb.ovsschema"
-"""The file that packages make new databases from."""
+SCHEMA_FILE = "share/ovn/ovn-nb.ovsschema"
+"""The file that packages and builds make new databases from, in their folders."""
 
 
-def northbound_schema(base: Base | None, build: str, centrals: Iterable[RunningNode]) -> NorthboundSchema | None:
+def northbound_schema(base: Base | None, build: str | None, centrals: Iterable[RunningNode]) -> NorthboundSchema | None:
     """Return the schema of the software with this base and build, None where no database runs yet that would say it.
 
-    `centrals` are the nodes that may be asked.
+    `build` is empty where nothing is built, and None where it is whatever runs. `centrals` are the nodes that may be
+    asked; one that runs another build does not know.
     """
-    key = f"{base.key if base else ''} {build}"
-    cached = cache_root() / "schemas" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-    if key.strip():
-        with contextlib.suppress(OSError, msgspec.DecodeError, KeyError):
-            return parse(cached.read_bytes())
-    text = _of_packages(base) if not build else None
+    text = _of_software(base, build) if build is not None else None
     for node in () if text else centrals:
-        with contextlib.suppress(CommandFailed):  # its database does not run; another's may
+        with contextlib.suppress(CommandFailed):  # its database does not run, or is another's; another node may know
             text = run_script(
                 node.context,
-                render("node/print-northbound-schema.sh.j2"),
+                render("node/print-northbound-schema.sh.j2", build=build or "", certain=build is not None),
                 where=f"{node.name}: reading the schema of the Northbound database",
             ).encode()
             break
-    if text is None:
-        return None
-    if key.strip():
-        with contextlib.suppress(OSError):  # it is no more than faster the next time
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(cached, text)
-    return parse(text)
+    return parse(text) if text else None
 
 
-def _of_packages(base: Base | None) -> bytes | None:
-    """Return the schema that unpacked packages have, None where nothing is unpacked."""
+def _of_software(base: Base | None, build: str) -> bytes | None:
+    """Return the schema that a build or unpacked packages have, None where they are not here."""
+    if build:
+        from ovnlab.software.artefacts import builds_root  # noqa: PLC0415  where something is built
+
+        folder = builds_root() / build
+        if not folder.is_dir():
+            return None
+        with contextlib.suppress(OSError):  # OVN is not part of it
+            return (folder / SCHEMA_FILE).read_bytes()
     try:
-        return Path(base.tree, SCHEMA_FILE).read_bytes() if base and base.tree else None
+        return Path(base.tree, "usr", SCHEMA_FILE).read_bytes() if base and base.tree else None
     except OSError:
         return None
