@@ -423,7 +423,7 @@ def _atom(value: str | int | bool) -> str:
     if isinstance(value, int):
         return str(value)
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return '"' + re.sub(r"[\x00-\x1f]", lambda found: f"\\u{ord(found[0]):04x}", escaped) + '"'
 
 
 def _same(wanted: Value, live: object) -> bool:

@@ -127,6 +127,24 @@ def _plain_text(value: str) -> str:
     return scalars.printable(value)
 
 
+def _column(value: object) -> object:
+    """Return the value of a column. Raise PydanticCustomError for what no column can have, whatever its type."""
+    keys = list(value) if isinstance(value, dict) else []
+    if not all(isinstance(key, str | int) and not isinstance(key, bool) for key in keys):
+        raise PydanticCustomError("column", "a key must be text: put it in quotes")
+    members = value if isinstance(value, list) else [*keys, *value.values()] if isinstance(value, dict) else [value]
+    if not all(map(_is_scalar, members)):
+        expected = "text, a number, true or false, or a list or mapping of such"
+        raise PydanticCustomError("column", "invalid value: expected {expected}", {"expected": expected})
+    return value
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, int | float):
+        return -(2**63) <= value < 2**63
+    return value is None or (isinstance(value, str) and "\0" not in value)
+
+
 def _memory(value: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]*[MG]", value):
         raise ValueError(f"invalid amount of memory {value!r} such as 512M or 2G")
@@ -202,6 +220,7 @@ DeviceXml = Annotated[str, text("<watchdog/>", scalars.device_elements), string(
 Encap = Literal["geneve", "vxlan"]
 OptionKey = Annotated[str, text("requested-tnl-key", _option_key), string("the name of an option")]
 Options = dict[OptionKey, Text]
+ColumnValue = Annotated[Any, BeforeValidator(_column)]
 TcpPort = Annotated[int, Field(ge=1, le=65535)]
 
 

@@ -6,7 +6,7 @@ in `unsupported`. What has to agree between parts of the file is in `check`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from ovnlab.topology.grammar import (
     LIST_OF_NAMES,
     Backend,
+    ColumnValue,
     CompilerFlags,
     DeviceXml,
     Encap,
@@ -587,7 +588,7 @@ class Logical(LogicalKeys):
     """Rules that limit or mark traffic."""
     load_balancers: dict[Name, LoadBalancer] = {}
     """Load balancers by name."""
-    rows: dict[Text, dict[Text, Annotated[dict[Text, Any], *MayBeEmpty]]] = {}
+    rows: dict[Text, dict[Text, Annotated[dict[Text, ColumnValue], *MayBeEmpty]]] = {}
     """Rows of the Northbound database by table and name, with columns as its schema has them (ovn-nb(5)): for what has
     no key of its own. References are names of rows."""
 

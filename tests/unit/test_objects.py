@@ -125,6 +125,9 @@ def test_what_a_switch_cannot_have_is_refused_with_its_line(port: str, switch: s
             "label goes with action: allow-related",
         ),
         ("load_balancer_groups: {g: {switches: [x]}}", "unknown switch 'x'"),
+        ("rows: {NB_Global: {.: {options: {a: 2020-01-01}}}}", "options: invalid value: expected text, a number"),
+        ("rows: {NB_Global: {.: {options: {null: a}}}}", "options: a key must be text: put it in quotes"),
+        ("rows: {NB_Global: {.: {nb_cfg: 99999999999999999999}}}", "nb_cfg: invalid value: expected text, a number"),
         ("template_variables: {x: {vip: '1'}}", "unknown node 'x'"),
         (
             'load_balancers: {l: {vip: "10.9.0.1:80", backends: "10.1.0.11:80", vips: {"10.9.0.1:80": "10.1.0.11:80"}}}',
