@@ -287,7 +287,7 @@ class _Rows:
         announces = self.topology.leads_outside(port.switch) and (port.centralized or router.chassis)
         # The gateway tells the physical network where NAT addresses are now (ovn-nb(5), nat-addresses).
         addresses = {"nat-addresses": "router"} if announces else {}
-        vips = " ".join(self._vips_inside(switch)) if switch is not None else ""
+        vips = " ".join(dict.fromkeys(self._vips_inside(switch))) if switch is not None else ""
         # Nobody else answers for a VIP in the switch's own subnet (ovn-nb(5), arp_proxy).
         proxy = {"arp_proxy": vips} if vips else {}
         columns = {
@@ -302,10 +302,21 @@ class _Rows:
     def _vips_inside(self, switch: Switch) -> Iterator[str]:
         """Yield the VIPs on a switch that are IPv4 addresses of its own subnets."""
         networks = [ipaddress.ip_network(subnet) for subnet in switch.subnets]
+        groups = self._further("Logical_Switch", switch.name, "load_balancer_group")
+        grouped = {name for group in groups for name in self._further("Load_Balancer_Group", group, "load_balancer")}
         for balancer in self.topology.load_balancers:
-            address = parse_endpoint(balancer.vip).address
-            if switch.name in balancer.switches and address.version == 4 and any(address in net for net in networks):
-                yield str(address)
+            if switch.name not in balancer.switches and balancer.name not in grouped:
+                continue
+            for vip in (balancer.vip, *self._further("Load_Balancer", balancer.name, "vips")):
+                address = parse_endpoint(vip).address
+                if address.version == 4 and any(address in net for net in networks):
+                    yield str(address)
+
+    def _further(self, table: str, name: str, column: str) -> Iterator[str]:
+        """Yield the keys or members of a column that another part of the file says of a row."""
+        for row in self.topology.rows:
+            value = row.columns.get(column) if (row.table, row.name) == (table, name) else None
+            yield from map(str, value) if isinstance(value, tuple | dict) else ()
 
     # ── rules and load balancers ─────────────────────────────────────────────────────────────────────
 

@@ -95,6 +95,14 @@ def given_addresses(network: model.Logical) -> set[str]:
     return {ip for ip in found if ip not in ("dhcp", "slaac")}
 
 
+def _vips(network: model.Logical) -> Iterator[str]:
+    """Yield the addresses of load balancers and forwarding groups."""
+    for balancer in network.load_balancers.values():
+        yield from (parse_endpoint(vip).ip for vip in (balancer.vip, *balancer.vips))
+    for switch in network.switches.values():
+        yield from (group.vip for group in switch.forwarding_groups.values())
+
+
 # ── routers ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -181,7 +189,7 @@ def _ports(topology: Topology, network: model.Logical, switch_name: str, in_use:
                 taken.update(ip_of(network) for network in router_port.networks)
         taken.update(nat.external for nat in router.nat)
     taken.update(address for node in topology.nodes for address in node.addresses)
-    taken.update(parse_endpoint(balancer.vip).ip for balancer in network.load_balancers.values())
+    taken.update(_vips(network))
     taken |= in_use.others.get(switch_name, frozenset())
     had = {name: found for name in switch.ports if (found := in_use.ports.get((switch_name, name))) is not None}
     chosen_ips = {name: had[name].ips for name in had if {"dhcp", "slaac"} >= set(switch.ports[name].ip)}
@@ -433,6 +441,7 @@ def _spare_address(topology: Topology, file: model.TopologyFile, beside: str) ->
     network = next(net for net in subnets if address in net)
     taken = {ip for switch in topology.switches for port in switch.ports for ip in port.ips}
     taken |= given_addresses(file.logical)
+    taken.update(_vips(file.logical))
     spare = network.broadcast_address - (1 if network.version == 4 else 0)
     while str(spare) in taken:
         spare -= 1

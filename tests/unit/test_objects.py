@@ -170,6 +170,22 @@ def test_a_port_group_has_ports_to_the_outside_too() -> None:
     assert row_of(loaded(text), "Port_Group", "g").columns["ports"] == ("vm1", "vm3")
 
 
+def test_every_vip_on_a_switch_is_answered_for_and_given_to_no_port() -> None:
+    topology = loaded(
+        '  load_balancers:\n    one: {vip: "10.2.0.2:80", backends: "vm1:80", vips: {"10.2.0.3:80": "vm1:80"}, switches: b}\n'
+        '    two: {vip: "10.2.0.4:80", backends: "vm1:80"}\n'
+        "  load_balancer_groups: {g: {load_balancers: two, switches: b}}\n"
+        "  routers: {r: {ports: {b: {ip: 10.2.0.1/24}}}}\n"
+    )
+    options = row_of(topology, "Logical_Switch_Port", "b-r").columns["options"]
+    assert options == {"router-port": "r-b", "arp_proxy": "10.2.0.2 10.2.0.3 10.2.0.4"}
+    more = BASE.replace("b: {subnet: 10.2.0.0/24}", "b: {subnet: 10.2.0.0/24, ports: {vm9: {}}}")
+    vips = '  load_balancers: {l: {vip: "10.2.0.2:80", backends: "vm1:80", vips: {"10.2.0.3:80": "vm1:80"}}}\n'
+    port = load_text("lab.yaml", (more + vips).encode()).topology.port("vm9")
+    assert port is not None
+    assert port.ips == ("10.2.0.4",)
+
+
 ZONES = """\
 nodes: {c1: {role: central, zone: z1}, c2: {role: central, zone: z2}}
 logical:
