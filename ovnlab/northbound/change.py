@@ -170,7 +170,7 @@ class _Difference:
         references = row.schema.references
         for column, value in values.items():
             if column in references:
-                found = [self._reference(row, references[column], str(name)) for name in value]  # type: ignore[union-attr]
+                found = dict.fromkeys(self._reference(row, references[column], str(name)) for name in value)  # type: ignore[union-attr]
                 if found:
                     yield f"{column}={','.join(found)}"
             elif value not in ((), {}):
@@ -413,7 +413,7 @@ def _assign(column: str, value: Value) -> list[str]:
     if isinstance(value, Mapping):
         return [f"{column}:{_atom(key)}={_atom(item)}" for key, item in value.items()]
     if isinstance(value, tuple):
-        return [f"{column}=[{','.join(map(_atom, value))}]"]
+        return [f"{column}=[{','.join(dict.fromkeys(map(_atom, value)))}]"]
     return [f"{column}={_atom(value)}"]
 
 
@@ -428,7 +428,7 @@ def _atom(value: str | int | bool) -> str:
 
 def _same(wanted: Value, live: object) -> bool:
     if isinstance(wanted, tuple):
-        return tuple(sorted(wanted, key=str)) == live
+        return tuple(sorted(set(wanted), key=str)) == live
     return wanted == live
 
 

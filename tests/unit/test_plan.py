@@ -155,6 +155,14 @@ def test_a_port_keeps_its_addresses_whatever_ovn_takes_it_to_have() -> None:
     assert in_use(of_topology(topology), topology, live).agrees(topology)
 
 
+def test_what_stands_twice_in_a_set_is_once_in_the_database() -> None:
+    policy = WantedRow("Logical_Router_Policy", "p", {"nexthops": ("10.0.0.9", "10.0.0.9")}, mark=(MARK, "lab"))
+    (change,) = changes("lab", [policy], [])
+    assert 'nexthops=["10.0.0.9"]' in change.commands[0]
+    live = as_live(replace(policy, columns={"nexthops": ("10.0.0.9",)}))
+    assert changes("lab", [policy], [live]) == []
+
+
 def test_a_port_goes_along_with_its_switch() -> None:
     ours = row("Logical_Switch", "old", (MARK, "lab"))
     port = row("Logical_Switch_Port", "theirs", (MARK, "lab"), "old")
