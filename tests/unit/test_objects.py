@@ -110,6 +110,18 @@ def test_what_a_switch_cannot_have_is_refused_with_its_line(port: str, switch: s
     assert found.startswith(f"6: {message}")
 
 
+def test_a_forwarding_group_has_a_name_of_its_own() -> None:
+    groups = "forwarding_groups: {g: {vip: 10.3.0.9, ports: vm3}}"
+    other = "    d: {ports: {vm4: {}}, forwarding_groups: {g: {vip: 10.4.0.9, ports: vm4}}}\n"
+    assert refusal(SWITCH % ("", groups) + other) == ["7: 'g' is the name of a forwarding group of c already"]
+
+
+def test_a_backend_is_a_fake_vm() -> None:
+    balancer = '  load_balancers: {l: {vip: "10.9.0.1:80", backends: "vm3:80", health_check: true}}\n'
+    found = refusal(SWITCH % ("type: localnet, physical_network: p", "") + balancer + "physical_networks: {p: {}}\n")
+    assert found == ["7: unknown fake VM 'vm3' (did you mean 'vm1'?)"]
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

@@ -12,6 +12,7 @@ from ovnlab.topology.addresses import Endpoint, parse_endpoint, split_name
 from ovnlab.topology.findings import Finding, unknown
 from ovnlab.topology.grammar import Backend, Name, OneOrMore, OptionKey, Part, Text, Vip
 from ovnlab.topology.objects.base import Keys, Scope
+from ovnlab.topology.objects.port_types import OUTSIDE
 from ovnlab.topology.resolved import NorthboundRow
 from ovnlab.topology.source import Where
 
@@ -73,7 +74,8 @@ def _backend_mistakes(scope: Scope, where: Where, vip: Endpoint, backend: str) -
     name, port = split_name(backend)
     switches = scope.file.logical.switches.values()
     if name:
-        yield from unknown(where, name, "fake VM", [vm for switch in switches for vm in switch.ports])
+        ports = {vm: port for switch in switches for vm, port in switch.ports.items()}
+        yield from unknown(where, name, "fake VM", [vm for vm, port in ports.items() if port.type not in OUTSIDE])
         owner = next((switch for switch in switches if name in switch.ports), None)
         given = [ip for ip in owner.ports[name].ip if ip not in ("dhcp", "slaac")] or owner.subnet if owner else []
         if owner and not any(ipaddress.ip_interface(ip).version == vip.address.version for ip in given):

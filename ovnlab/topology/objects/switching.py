@@ -70,6 +70,12 @@ class Switching(Keys):
         if self.dns_reverse and not switch.dns:
             yield scope.at("dns_reverse"), f"{scope.name} has no dns whose addresses could be resolved"
         for name, group in self.forwarding_groups.items():
+            for other, found in scope.file.logical.switches.items():
+                if other == scope.name:
+                    break
+                if name in found.forwarding_groups and found.zone == switch.zone:
+                    where = scope.at("forwarding_groups", name)
+                    yield where, f"{name!r} is the name of a forwarding group of {other} already"
             for number, port in enumerate(group.ports):
                 yield from unknown(scope.at("forwarding_groups", name, "ports", number), port, "port", switch.ports)
 
