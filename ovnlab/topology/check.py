@@ -310,6 +310,8 @@ def _zones_of_chassis(file: TopologyFile) -> Iterator[Finding]:
         where: Where = ("logical", "switches", switch_name)
         if switch.transit and (switch.ports or switch.dhcp or switch.dns or switch.physical_network):
             yield where, f"{switch_name} is a transit switch: only routers have ports on it"
+        if switch.transit:
+            yield from _on_transit_switch(file, switch_name)
         for name, port in switch.ports.items():
             at: Where = (*where, "ports", name)
             wanted += [((*at, "chassis"), port.chassis, switch.zone)] if port.chassis else []
@@ -328,6 +330,29 @@ def _zones_of_chassis(file: TopologyFile) -> Iterator[Finding]:
         node = file.nodes.get(chassis)
         if node is not None and node.zone != zone:
             yield place, f"{chassis} is in zone {node.zone}, and this in zone {zone}"
+
+
+def _on_transit_switch(file: TopologyFile, name: str) -> Iterator[Finding]:
+    """Yield what a transit switch cannot have: ovn-ic makes it in each zone, with nothing but ports of routers."""
+    switch, logical = file.logical.switches[name], file.logical
+    for key in ("multicast", "vlan_passthru", "copp"):
+        if getattr(switch, key):
+            yield ("logical", "switches", name, key), f"{name} is a transit switch, which has no {key}"
+    rules: list[tuple[Where, str | None]] = [
+        *((("logical", "acls", i, "switch"), acl.switch) for i, acl in enumerate(logical.acls)),
+        *((("logical", "qos", i, "switch"), rule.switch) for i, rule in enumerate(logical.qos)),
+    ]
+    yield from ((at, f"{name} is a transit switch, which has no rules") for at, owner in rules if owner == name)
+    balanced: list[tuple[Where, list[str]]] = [
+        *((("logical", "load_balancers", n, "switches"), item.switches) for n, item in logical.load_balancers.items()),
+        *(
+            (("logical", "load_balancer_groups", n, "switches"), item.switches)
+            for n, item in logical.load_balancer_groups.items()
+        ),
+    ]
+    for where, switches in balanced:
+        if name in switches:
+            yield (*where, switches.index(name)), f"{name} is a transit switch, which has no load balancers"
 
 
 def _usable(where: Where, subnet: AnyNetwork) -> Iterator[Finding]:
