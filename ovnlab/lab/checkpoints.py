@@ -92,18 +92,27 @@ class Checkpoints:
         saved = self._read(name)
         with self._lab.locked():
             self._lab.require_up()
+            self._refuse_other_zones(name, saved)
             homes = self._homes()
         if extra := sorted(set(homes) - set(saved.homes)):
             self._lab.unbind(extra)
         with self._lab.locked():
             for zone, text in saved.northbound.items():
-                self._put(saved.stored.topology, zone, text)
+                self._put(self._lab.topology, zone, text)  # where its databases are now
             self._lab.become(saved.stored)
             homes = self._homes()
         if wrong := {vm: node for vm, node in saved.homes.items() if homes.get(vm) != node}:
             self._lab.bind(wrong)
         if unwanted := sorted(set(homes) - set(saved.homes)):
             self._lab.unbind(unwanted)
+
+    def _refuse_other_zones(self, name: str, saved: Checkpoint) -> None:
+        """Raise UsageError where there are databases of other zones: theirs have no place to go."""
+        if set(self._lab.topology.zones) != set(saved.northbound):
+            raise UsageError(
+                f"snapshot {name} is of other availability zones than lab {self._lab.name} has now",
+                hint="`ovnlab up` with those zones first",
+            )
 
     def snapshots(self) -> Mapping[str, int]:
         """Return the names of all, and when each was taken, in seconds since 1970."""
