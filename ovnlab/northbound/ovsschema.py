@@ -12,7 +12,7 @@ from ovnlab.northbound.schema import TABLES, Table, holders
 
 WRITTEN = {
     "NB_Global": {"nb_cfg", "nb_cfg_timestamp", "sb_cfg", "sb_cfg_timestamp", "hv_cfg", "hv_cfg_timestamp"},
-    "Logical_Switch_Port": {"up", "dynamic_addresses", "tag"},
+    "Logical_Switch_Port": {"up", "dynamic_addresses"},
     "Logical_Router_Port": {"ipv6_prefix", "status"},
     "BFD": {"status"},
     "Connection": {"is_connected", "status"},
