@@ -102,10 +102,11 @@ class _Rows:
             if not target:
                 continue
             names = tuple(name for name in columns[column] if self._knows(row, column, target, name))
-            self.referred.update((target, name) for name in names)
+            if self.schema.columns[row.table][column].is_strong:
+                self.referred.update((target, name) for name in names)
             if column in self.holders.get(row.table, ()):
                 del columns[column]
-                self._hold(row, target, names)
+                self._hold(row, column, target, names)
             else:
                 columns[column] = tuple(self.names.get((target, name), name) for name in names)
 
@@ -117,12 +118,15 @@ class _Rows:
             self._complain(row, column, f"unknown {target} {name}: the file has no such row", hint)
         return name in there
 
-    def _hold(self, row: SchemaRow, target: str, names: Iterable[str]) -> None:
+    def _hold(self, row: SchemaRow, column: str, target: str, names: Iterable[str]) -> None:
         holder = self._of_topology(row.table, self.names[row.table, row.name])
-        parent = holder or WantedRow(row.table, self.names[row.table, row.name], zone=self._zone(row))
+        parent = holder or WantedRow(row.table, self.names[row.table, row.name])
         for name in names:
             if (target, name) in self.names:
-                self.parents[target, name] = parent
+                other = self.parents.setdefault((target, name), parent)
+                if (other.table, other.name) != (parent.table, parent.name):
+                    message = f"{target} {name} belongs to {other.table} {other.name} already"
+                    self._complain(row, column, message, "give each a row of its own")
 
     def _of_topology(self, table: str, name: str) -> WantedRow | None:
         """Return the row that other keys of the file mean."""
