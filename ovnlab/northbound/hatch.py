@@ -42,6 +42,7 @@ class _Rows:
         self.rows = rows
         self.parents: dict[Place, WantedRow] = {}
         self.referred: set[Place] = set()
+        self.referring: dict[Place, list[Place]] = {}
 
     def all(self) -> list[WantedRow]:
         """Return all rows, those that others belong to before these."""
@@ -49,6 +50,8 @@ class _Rows:
             self._link(row)
         for row in sorted(self.rows, key=lambda row: list(self.tables).index(row.table)):
             self._add(row)
+        for row in self.rows:
+            self._refuse_other_zones(row)
         if self.problems:
             path = self.topology.schema_rows[0].places[""].rsplit(":", 2)[0]
             raise TopologyError(path, self.problems)
@@ -102,6 +105,8 @@ class _Rows:
             if not target:
                 continue
             names = tuple(name for name in columns[column] if self._knows(row, column, target, name))
+            for name in names:
+                self.referring.setdefault((target, name), []).append((row.table, row.name))
             if self.schema.columns[row.table][column].is_strong:
                 self.referred.update((target, name) for name in names)
             if column in self.holders.get(row.table, ()):
@@ -133,13 +138,23 @@ class _Rows:
         return next((found for key, found in self.found.items() if key[1:] == (table, name)), None)
 
     def _zone(self, row: SchemaRow) -> str:
-        key: Place | None = (row.table, row.name)
-        while key in self.parents:
-            parent = self.parents[key]
-            if parent.zone:
-                return parent.zone
-            key = next((own for own, name in self.names.items() if (own[0], name) == (parent.table, parent.name)), None)
+        """Return the availability zone of what a row belongs to or what refers to it, the first where nothing does."""
+        places: list[Place] = [(row.table, row.name)]
+        for place in places:  # which grows
+            found = self._of_topology(place[0], self.names.get(place, place[1]))
+            if found is not None:
+                return found.zone
+            places += [other for other in self.referring.get(place, ()) if other not in places]
         return self.topology.zones[0]
+
+    def _refuse_other_zones(self, row: SchemaRow) -> None:
+        found = self._of_topology(row.table, self.names[row.table, row.name])
+        for column, value in self.columns[row.table, row.name].items():
+            target = self.schema.columns[row.table][column].references
+            for name in value if target and found else ():
+                if found and (found.zone, target, name) not in self.found:
+                    where = f"in availability zone {found.zone}, where {row.name} is"
+                    self._complain(row, column, f"unknown {target} {name}: there is none {where}")
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────
 
