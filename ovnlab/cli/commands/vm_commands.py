@@ -173,11 +173,23 @@ class OnSeveral(PassOn):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of one call."""
         ours = args[: args.index("--")] if "--" in args else args
-        if not ctx.resilient_parsing and any(word == "--all" or word.startswith("--role") for word in ours):
+        if not ctx.resilient_parsing and self._are_for_several(ctx, ours, separated="--" in args):
             if "--" not in args:
                 raise UsageError("missing `--` before the command", hint="ovnlab exec --all -- COMMAND")
             args = [*ours, EVERYWHERE, *args[len(ours) :]]
         return super().parse_args(ctx, args)
+
+    def _are_for_several(self, ctx: click.Context, words: list[str], *, separated: bool) -> bool:
+        """Return True if words are for several nodes: an --all or --role behind a target may be the other program's."""
+        parser = self.make_parser(ctx)
+        parser.allow_interspersed_args, parser.ignore_unknown_options = separated, not separated
+        try:
+            values, _, _ = parser.parse_args(list(words))
+        except click.UsageError:
+            return False
+        return bool(values.get("every") or values.get("roles")) and not (
+            separated and isinstance(values.get("target"), str)
+        )
 
 
 @click.command("exec", cls=OnSeveral)
@@ -227,19 +239,28 @@ def _run_on_several(lab: Lab, roles: Sequence[str], command: Sequence[str], *, j
     margin = max(map(len, names))
     printed: dict[str, list[str]] = {name: [] for name in names}
 
+    def tell(name: str, text: str) -> None:
+        printed[name].append(text)
+        if not json:
+            output.line(f"{output.coloured(name.ljust(margin), 'blue')}  {text}")
+            streams.flush()
+
     def run(name: str) -> int:
         if name not in running:
-            printed[name].append("does not run")
+            tell(name, "does not run")
             return 1
         argv = lab.target(name).command(command)
         with subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="backslashreplace",
         ) as process:
             for text in process.stdout or ():
-                printed[name].append(text.rstrip("\n"))
-                if not json:
-                    output.line(f"{output.coloured(name.ljust(margin), 'blue')}  {printed[name][-1]}")
-        return process.returncode
+                tell(name, text.rstrip("\n"))
+        return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
     codes = dict(zip(names, for_each(names, run), strict=True))
     if json:

@@ -1,0 +1,34 @@
+"""What command lines mean: which words are ovnlab's, and which are another program's."""
+
+from __future__ import annotations
+
+import pytest
+
+from ovnlab.cli.commands.vm_commands import EVERYWHERE, execute
+from ovnlab.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("line", "target", "command", "every"),
+    [
+        ("--all -- ls -l", EVERYWHERE, "ls -l", True),
+        ("--json --all -l mine -- ls", EVERYWHERE, "ls", True),
+        ("--role gateway -- ls", EVERYWHERE, "ls", False),
+        ("worker1 ls --all", "worker1", "ls --all", False),
+        ("worker1 -- ls --all", "worker1", "ls --all", False),
+        ("worker1 git log --all -- file", "worker1", "git log --all -- file", False),
+        ("worker1 tool --role gateway", "worker1", "tool --role gateway", False),
+        ("--all worker1 -- ls", "worker1", "ls", True),
+        ("worker1 --all -- ls", "worker1", "ls", True),
+    ],
+)
+def test_all_and_role_of_exec_are_told_from_those_of_the_program(
+    line: str, target: str, command: str, every: bool
+) -> None:
+    params = execute.make_context("exec", line.split()).params
+    assert (params["target"], " ".join(params["command"]), params["every"]) == (target, command, every)
+
+
+def test_a_command_for_several_nodes_stands_behind_two_dashes() -> None:
+    with pytest.raises(UsageError, match="missing `--` before the command"):
+        execute.make_context("exec", ["--all", "ls"])
