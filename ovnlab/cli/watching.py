@@ -16,40 +16,44 @@ INTERVAL = 0.2
 """Seconds between two looks at the file."""
 
 
-def watch(request: Request) -> int:
-    """Converge on each save until Ctrl-C. A mistake in the file, or an `up` that fails, is told and leaves the lab."""
+def watch(request: Request, known: bytes | None, *, prune: bool) -> int:
+    """Converge on each save until Ctrl-C. A mistake in the file, or an `up` that fails, is told and leaves the lab.
+
+    `known` is what the file held before the lab was made what it says: it may have been saved since.
+    """
     output.line(f"watching {typed_path(request.path)}; Ctrl-C ends it, and leaves the lab up")
     streams.flush()
-    path = Path(request.path)
-    known = _content(path)
     try:
         while True:
             CLOCK.sleep(INTERVAL)
-            content = _content(path)
+            content = read(request.path)
             if content is not None and content != known:
                 known = content
-                _converge(request)
+                _converge(request, prune=prune)
                 streams.flush()
     except KeyboardInterrupt:
         interruption.end()
         return 0
 
 
-def _content(path: Path) -> bytes | None:
-    """Return what a file holds; None while an editor replaces it, or has just emptied it to write it anew."""
+def read(path: str) -> bytes | None:
+    """Return what a file holds; None while an editor replaces it, or has just emptied it to write it anew.
+
+    What is not a file, such as a pipe, can be read once, and is not for this.
+    """
     try:
-        return path.read_bytes() or None
+        return (Path(path).read_bytes() or None) if Path(path).is_file() else None
     except OSError:
         return None
 
 
-def _converge(request: Request) -> None:
+def _converge(request: Request, *, prune: bool) -> None:
     began = CLOCK.monotonic()
     try:
         with progress() as reporter:
             lab, wanted = prepare(request, reporter)
             source, named = str(Path(request.path).resolve()), request.name is not None
-            outcome = lab.up(wanted, source=source, named=named, options=request.options())
+            outcome = lab.up(wanted, source=source, named=named, options=request.options(), prune=prune)
     except OvnlabError as error:
         output.error(error, json=False)
         if isinstance(error, TopologyError):

@@ -81,6 +81,10 @@ def up(
         raise UsageError(f"--lab {lab} is of a lab that is there", hint=f"--name {lab} names the lab of a file")
     again = None if topology or settings or name or provider else _stored_one(lab)
     request = Request.again(again) if again else Request(find_topology(topology), settings, name, provider)
+    if watch:
+        from ovnlab.cli import watching  # noqa: PLC0415
+
+        known = watching.read(request.path)
     with progress() as reporter:
         found, wanted = prepare(request, reporter)
         if topology is None:
@@ -116,9 +120,7 @@ def up(
     if not json:
         measure.show()
     if watch:
-        from ovnlab.cli.watching import watch as keep_up  # noqa: PLC0415
-
-        return keep_up(request)
+        return watching.watch(request, known, prune=prune)
     return 5 if exit_code and steps else 0
 
 
