@@ -345,7 +345,10 @@ class Lab:
 
         Raises CommandFailed for another exit code than 0, with what the command prints on stderr.
         """
-        done = subprocess.run(self.target(target).command(command), capture_output=True, text=True, check=False)
+        argv = self.target(target).command(command)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="backslashreplace", check=False
+        )
         if done.returncode:
             detail = done.stderr.strip()
             message = f"exit code {done.returncode} from: {' '.join(command)}"
