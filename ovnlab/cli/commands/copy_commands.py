@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -48,7 +48,7 @@ def cp(source: str, target: str, lab: str | None, json: bool) -> int:
     """
     from ovnlab.nodes import copying  # noqa: PLC0415
 
-    ends = [_PLACE.fullmatch(word) if not Path(word).exists() else None for word in (source, target)]
+    ends = [_PLACE.fullmatch(word) if not os.path.exists(word) else None for word in (source, target)]  # noqa: PTH110  also of what this user may not look at
     if not any(ends):
         raise UsageError("one of SRC and DST must be NODE:PATH or VM:PATH", hint=f"ovnlab cp {source} NODE:{target}")
     found = _find(lab)
@@ -106,12 +106,16 @@ def _serve(connection: socket.socket, place: Target, number: str, addresses: lis
     """Let a program where the service is carry what comes over a connection."""
     from ovnlab.templating import render  # noqa: PLC0415  brings jinja2
 
-    command = place.command(["python3", "-c", render("node/forward-port.py.j2"), number, *addresses])
     with connection:
         ends = connection.fileno()
-        done = subprocess.run(command, stdin=ends, stdout=ends, stderr=subprocess.PIPE, text=True, check=False)
+        try:
+            command = place.command(["python3", "-c", render("node/forward-port.py.j2"), number, *addresses])
+            done = subprocess.run(command, stdin=ends, stdout=ends, stderr=subprocess.PIPE, check=False)
+        except OSError as error:  # too many connections at once, or processes
+            streams.say(output.shown(f"ovnlab: {place.name}:{number}: {error.strerror}"))
+            return
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        said = done.stderr.decode(errors="replace").strip().splitlines()
         streams.say(output.shown(f"ovnlab: {place.name}:{number}: {said[-1] if said else done.returncode}"))
 
 
