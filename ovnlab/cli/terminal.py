@@ -12,10 +12,11 @@ PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
 """Signals of the keyboard that the program gets itself."""
 
 
-def run_with_terminal(command: Sequence[str]) -> int:
+def run_with_terminal(command: Sequence[str], *, suspends: bool = False) -> int:
     """Run an interactive program and return its exit code.
 
-    A shell turns echo and line editing off. One that is killed with its lab would leave the terminal so.
+    A shell turns echo and line editing off. One that is killed with its lab would leave the terminal so. A program that
+    `suspends` stops on Ctrl-Z, as editors do, and this process with it.
     """
     if not sys.stdin.isatty():
         return subprocess.run(list(command), check=False).returncode
@@ -25,6 +26,8 @@ def run_with_terminal(command: Sequence[str]) -> int:
     before = termios.tcgetattr(terminal)
     # Handlers that do nothing: unlike SIG_IGN, they are not inherited by the program.
     handlers = {number: signal.signal(number, lambda *_: None) for number in PASSED_ON}
+    if suspends:
+        signal.signal(signal.SIGTSTP, handlers.pop(signal.SIGTSTP))
     try:
         with subprocess.Popen(list(command)) as process:
             code = process.wait()

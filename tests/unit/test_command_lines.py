@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from ovnlab.cli.commands.starter_commands import init
 from ovnlab.cli.commands.vm_commands import EVERYWHERE, execute
 from ovnlab.errors import UsageError
+from ovnlab.topology.load import load_text
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,20 @@ def test_all_and_role_of_exec_are_told_from_those_of_the_program(
 def test_a_command_for_several_nodes_stands_behind_two_dashes() -> None:
     with pytest.raises(UsageError, match="missing `--` before the command"):
         execute.make_context("exec", ["--all", "ls"])
+
+
+@pytest.mark.parametrize("words", [("2026", "--switch", "1", "--switch", "on"), ("1e3", "--like", "gateway")])
+def test_init_takes_names_that_are_numbers_in_yaml(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    init.main(list(words), standalone_mode=False)
+    assert load_text("ovnlab.yaml", Path("ovnlab.yaml").read_bytes()).topology.name == words[0]
+
+
+@pytest.mark.parametrize("words", [(r"a\1", "--like", "gateway"), ("x", "--like", "no/such.yaml"), ("\udcff",)])
+def test_init_refuses_what_cannot_be(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError):
+        init.main(list(words), standalone_mode=False)
+    assert list(tmp_path.iterdir()) == []

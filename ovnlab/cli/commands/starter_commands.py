@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 
 from ovnlab.cli import output, streams
 from ovnlab.cli.options import complete_topologies, json_option, lab_option
+from ovnlab.cli.terminal import run_with_terminal
 from ovnlab.errors import OvnlabError, TopologyError, UsageError
 from ovnlab.shipped import HERE, TOPOLOGIES, find_topology
 from ovnlab.state import typed_path
@@ -62,7 +62,7 @@ def init(
     else:
         text = "".join(f"{line}\n" for line in _lines(lab, nodes or NODES, switches or ("network1",), into))
     try:
-        load_text(into, text.encode())
+        load_text(into, text.encode(errors="surrogateescape"))
     except TopologyError as error:  # a name that the command line gave
         raise UsageError(error.mistakes[0].message, hint="ovnlab init --help") from None
     output.require_writable(path)
@@ -81,10 +81,28 @@ def schema_line() -> str:
 
 def _copied(path: str, lab: str, into: str) -> str:
     """Return a shipped topology under another name, with comments that name the new file."""
-    text = Path(path).read_text(encoding="utf-8")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"--like {path}: cannot be read: {reason}", hint="ovnlab topologies") from None
     text = re.sub(r"\A# yaml-language-server:.*", lambda _: schema_line(), text)
     text = text.replace(f"topologies/{Path(path).name}", into)
-    return re.sub(r"(?m)^name:.*$", f"name: {lab}", text, count=1)
+    named, count = re.subn(r"(?m)^name:.*$", lambda _: f"name: {_word(lab)}", text, count=1)
+    return named if count else f"name: {_word(lab)}\n{text}"
+
+
+_PLAIN = re.compile(r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[a-z][a-z0-9_-]*", re.IGNORECASE)
+"""Words that are texts in YAML as they stand."""
+
+
+def _word(text: str) -> str:
+    """Return a name as it stands in YAML, in quotes where it would be a number or anything else.
+
+    >>> _word("web"), _word("2026"), _word("on")
+    ('web', "'2026'", "'on'")
+    """
+    return text if _PLAIN.fullmatch(text) else "'" + text.replace("'", "''") + "'"
 
 
 def _lines(lab: str, nodes: int, switches: Sequence[str], into: str) -> Iterator[str]:
@@ -101,7 +119,7 @@ def _lines(lab: str, nodes: int, switches: Sequence[str], into: str) -> Iterator
     yield "#   ovnlab help KEY             explains a key of this file, such as `ovnlab help nodes.role`"
     yield "#   ovnlab down                 removes it"
     yield ""
-    yield f"name: {lab}"
+    yield f"name: {_word(lab)}"
     yield ""
     yield "# Where OVS and OVN run. A central has the databases; all are chassis, with tunnels to each other."
     yield "nodes:"
@@ -114,7 +132,7 @@ def _lines(lab: str, nodes: int, switches: Sequence[str], into: str) -> Iterator
     yield "  switches:"
     number = 0
     for index, switch in enumerate(switches, 1):
-        yield f"    {switch}:"
+        yield f"    {_word(switch)}:"
         yield f"      subnet: 10.0.{index}.0/24"
         yield "      ports:    # fake VMs, and where they are bound; addresses are chosen, or say ip: and mac:"
         for _ in range(2):
@@ -124,9 +142,9 @@ def _lines(lab: str, nodes: int, switches: Sequence[str], into: str) -> Iterator
         yield "  routers:"
         yield "    router1:"
         yield "      ports:"
-        yield from (f"        {switch}: {{ip: 10.0.{index}.1/24}}" for index, switch in enumerate(switches, 1))
+        yield from (f"        {_word(switch)}: {{ip: 10.0.{index}.1/24}}" for index, switch in enumerate(switches, 1))
     yield "  # acls:"
-    yield f"  #   - {{switch: {switches[0]}, direction: to-lport, priority: 1000, match: icmp4, action: drop}}"
+    yield f"  #   - {{switch: {_word(switches[0])}, direction: to-lport, priority: 1000, match: icmp4, action: drop}}"
     yield ""
     yield "# What `ovnlab test` tries beside all pairs of fake VMs."
     yield "checks:"
@@ -185,9 +203,13 @@ def edit(yes: bool, lab: str | None) -> int:
 
 def _open(path: Path) -> None:
     """Open a file in the person's editor, and return when that has ended."""
-    words = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    given = os.environ.get("VISUAL", "").strip() or os.environ.get("EDITOR", "").strip() or "vi"
     try:
-        code = subprocess.run([*words, str(path)], check=False).returncode
+        words = shlex.split(given)
+    except ValueError as error:
+        raise UsageError(f"invalid editor {given!r}: {error}".rstrip("."), hint="set EDITOR") from None
+    try:
+        code = run_with_terminal([*words, str(path)], suspends=True)
     except OSError as error:
         raise UsageError(f"the editor {words[0]!r} cannot be run: {error.strerror}", hint="set EDITOR") from None
     if code:
@@ -195,11 +217,15 @@ def _open(path: Path) -> None:
 
 
 def _agreed(question: str) -> bool:
-    """Return True if the person at the terminal says yes; without a terminal, nobody does."""
+    """Return True if the person at the terminal says yes, or simply Enter; without a terminal, nobody does."""
     if not sys.stdin.isatty():
         return False
     streams.say(f"{question} [Y/n] ", end="")
-    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+    answer = sys.stdin.readline()
+    if not answer:  # Ctrl-D, which is not Enter
+        streams.say("")
+        return False
+    return answer.strip().lower() in ("", "y", "yes")
 
 
 COMMANDS = (init, edit)
