@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -52,6 +54,12 @@ def test_every_key_has_a_description_and_says_what_it_may_be() -> None:
 def test_help_of_a_command_is_its_own() -> None:
     assert told("help", "up")[0] == told("up", "--help")[0]
     assert told("help", "image", "build")[0] == "Usage: ovnlab image build [OPTIONS] [NAME]"
+
+
+def test_help_of_a_command_as_json_is_one_object() -> None:
+    found = json.loads("\n".join(told("help", "up", "--json")))
+    assert found["command"] == "ovnlab up"
+    assert found["help"].startswith("Usage: ovnlab up ")
 
 
 @pytest.mark.parametrize("word", ["gateway_chasis", "nods", "nodes.nothing"])

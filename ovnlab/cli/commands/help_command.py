@@ -150,8 +150,7 @@ def help_command(ctx: click.Context, words: tuple[str, ...], json: bool) -> int:
     root = ctx.find_root()
     assert isinstance(root.command, click.Group)  # noqa: S101  it has this command
     if not words:
-        output.line(root.get_help())
-        return 0
+        return _tell(root, json=json)
     command = root.command.get_command(root, words[0])
     if command is not None:
         inner = click.Context(command, info_name=words[0], parent=root)
@@ -160,8 +159,7 @@ def help_command(ctx: click.Context, words: tuple[str, ...], json: bool) -> int:
             if below is None:
                 raise UsageError(f"unknown command {word!r} of {inner.command_path}")
             command, inner = below, click.Context(below, info_name=word, parent=inner)
-        output.line(inner.get_help())
-        return 0
+        return _tell(inner, json=json)
     found = _matching(".".join(words))
     if json:
         output.as_json(keys=[_object(key) for key in found])
@@ -173,6 +171,15 @@ def help_command(ctx: click.Context, words: tuple[str, ...], json: bool) -> int:
     if len(found) > MOST:
         output.line()
         output.line(f"… and {len(found) - MOST} more: say more of the path, such as {_plain(found[-1].path)}")
+    return 0
+
+
+def _tell(context: click.Context, *, json: bool) -> int:
+    """Print the help of a command."""
+    if json:
+        output.as_json(command=context.command_path, help=context.get_help())
+    else:
+        output.line(context.get_help())
     return 0
 
 
