@@ -19,7 +19,7 @@ from ovnlab.insight.decisions import deciding, place_named
 from ovnlab.insight.evidence import Trace
 from ovnlab.insight.lab_view import LabView
 from ovnlab.insight.verdict import Verdict
-from ovnlab.northbound.change import Change, changes
+from ovnlab.northbound.change import Change, changes, without_schema_rows
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import WantedRow, wanted
 from ovnlab.northbound.schema import TABLES
@@ -118,7 +118,7 @@ def drifts(trace: Trace) -> list[Drift]:
         return []
     rows = wanted(look.topology)
     try:
-        found = changes(look.topology.name, rows, look.northbound)
+        found = without_schema_rows(look.topology, changes(look.topology.name, rows, look.northbound))
     except OvnlabError:  # a row of somebody else's is in the way: `up` says which
         return []
     read = {row.zone for row in look.northbound}  # a database that is silent lacks nothing
@@ -143,9 +143,15 @@ def drifts(trace: Trace) -> list[Drift]:
     )
 
 
+def disabled_by_file(topology: Topology) -> set[str]:
+    """Return the names of the rows that the file disables."""
+    found = {row.name for row in topology.rows if row.columns.get("enabled") == (False,)}
+    return found | {row.name for row in topology.schema_rows if row.columns.get("enabled") in (False, [False])}
+
+
 def _disabled(look: LabView) -> Iterator[Change]:
     """Yield the rows of the file that somebody disabled by hand, which `up` leaves alone, as changes."""
-    meant = {row.name for row in look.topology.rows if row.columns.get("enabled") == (False,)}
+    meant = disabled_by_file(look.topology)
     for row in look.northbound:
         is_disabled = row.table in ENABLING and tuple(row.columns.get("enabled", ())) == (False,)
         if is_disabled and row.name not in meant and not is_by_hand(row):

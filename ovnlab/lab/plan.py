@@ -9,7 +9,7 @@ import msgspec
 
 from ovnlab.deliberate import Fault, left_alone
 from ovnlab.errors import OvnlabError
-from ovnlab.northbound.change import Change, changes, remove
+from ovnlab.northbound.change import Change, changes, remove, without_schema_rows
 from ovnlab.northbound.live import LiveRow
 from ovnlab.northbound.rows import wanted
 from ovnlab.ovsdb.endpoints import CERTIFICATE, NORTHBOUND, SOUTHBOUND, listening, of_zone, remotes
@@ -407,14 +407,7 @@ def _changes(topology: Topology, seen: LabState) -> list[Change]:
         from ovnlab.northbound.hatch import with_schema_rows  # noqa: PLC0415  few files have such rows
 
         return changes(topology.name, with_schema_rows(topology, wanted(topology), seen.schema), rows)
-    found = changes(topology.name, wanted(topology), rows)
-    left = {(row.table, row.name) for row in topology.schema_rows}
-    tables = {table for table, _ in left}
-    return [
-        change
-        for change in found
-        if (change.table, change.name) not in left and not (change.verb == "remove" and change.table in tables)
-    ]
+    return without_schema_rows(topology, changes(topology.name, wanted(topology), rows))
 
 
 def _going(topology: Topology, rows: Sequence[LiveRow]) -> set[str]:

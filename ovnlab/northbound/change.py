@@ -19,6 +19,7 @@ from ovnlab.templating import render
 
 if TYPE_CHECKING:
     from ovnlab.nodes.context import Context
+    from ovnlab.topology.resolved import Topology
 
 Key = tuple[str, str, str]
 Command = tuple[str, ...]
@@ -46,6 +47,17 @@ def changes(lab: str, wanted: Sequence[WantedRow], live: Sequence[LiveRow]) -> l
     Raises OvnlabError where a row of somebody else's has a name that the lab needs.
     """
     return _Difference(lab, wanted, live).changes()
+
+
+def without_schema_rows(topology: Topology, found: Sequence[Change]) -> list[Change]:
+    """Return changes of what is known without a schema: rows of the file in its words are as they should be."""
+    left = {(row.table, row.name) for row in topology.schema_rows}
+    tables = {table for table, _ in left}
+    return [
+        change
+        for change in found
+        if (change.table, change.name) not in left and not (change.verb == "remove" and change.table in tables)
+    ]
 
 
 class _Difference:

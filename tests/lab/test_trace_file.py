@@ -46,6 +46,11 @@ logical:
     - {switch: net1, direction: from-lport, priority: 10, match: 'inport == "vm1"', rate: 100000}
   load_balancers:
     web: {vip: "172.30.0.1:80", backends: ["192.168.1.12:22"], switches: [net1]}
+  rows:
+    ACL:
+      discarded: {direction: from-lport, priority: 500, match: 'udp.dst == 9', action: drop}
+    Logical_Switch:
+      net1: {acls: [discarded]}
 """
 
 
@@ -107,8 +112,14 @@ def test_a_row_by_hand_is_called_so(filed: Labs) -> None:
     try:
         found = filed.json("trace", "vm1", "vm2")
     finally:
-        filed.run("nbctl", "lr-route-del", "left", "192.168.1.12/32")
+        filed.run("nbctl", "--wait=hv", "lr-route-del", "left", "192.168.1.12/32")
     assert re.search(r"as intended, by static route 192.168.1.12 via discard \w{8}; made by hand", found["verdict"])
+
+
+def test_a_row_in_the_words_of_the_schema_is_of_the_file(filed: Labs) -> None:
+    found = filed.json("trace", "vm1", "vm2", "--udp", "9")
+    assert found["verdict"].startswith("dropped as intended, by ACL ")
+    assert "made by hand" not in found["verdict"]
 
 
 @pytest.mark.thorough

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import LIKELY, Cause, Evidence, Finding
-from ovnlab.insight.file_drift import ENABLING
+from ovnlab.insight.file_drift import ENABLING, disabled_by_file
 from ovnlab.insight.snapshot import LabSnapshot
 from ovnlab.northbound.change import Change
 from ovnlab.northbound.live import LiveRow
@@ -121,7 +121,7 @@ def _twins(snapshot: LabSnapshot) -> Iterator[Finding]:
 
 def _disabled(snapshot: LabSnapshot) -> Iterator[Finding]:
     """Yield routers, their ports, and the switch ports that join them, that somebody disabled (ovn-nb(5), enabled)."""
-    meant = {row.name for row in snapshot.topology.rows if row.columns.get("enabled") == (False,)}
+    meant = disabled_by_file(snapshot.topology)
     peers = {f"{row.name}": row.parent or "" for row in snapshot.rows if row.table == "Logical_Router_Port"}
     for row in snapshot.rows:
         if row.table not in ENABLING or tuple(row.columns.get("enabled", ())) != (False,) or row.name in meant:
