@@ -21,6 +21,7 @@ from ovnlab.insight import causes
 from ovnlab.insight.causes.finding import CERTAIN, Evidence, FailingPair, Finding
 from ovnlab.insight.causes.passes import is_address, passes
 from ovnlab.insight.expected_reachability import Intent, intents
+from ovnlab.insight.file_drift import is_by_hand
 from ovnlab.insight.probe_packet import TraceRequest
 from ovnlab.insight.snapshot import LabSnapshot, observe
 from ovnlab.insight.trace import trace
@@ -428,7 +429,7 @@ def _meant(snapshot: LabSnapshot, pair: FailingPair) -> Finding | None:
     reason = pair.reason.removeprefix("its answer: ")
     row = _row_of(snapshot, reason)
     evidence = [f"ovn-trace: {what} of {pair.title} {verb} by {reason}"]
-    by_hand = row is not None and row.mark is None
+    by_hand = row is not None and is_by_hand(row)
     if row is not None:
         columns = row.columns
         said = ", ".join(

@@ -59,7 +59,9 @@ def explain_object(look: LabView, name: str) -> Explanation | None:
 def rule(look: LabView, row: LiveRow) -> AppliedRule:
     """Return a row as a rule, in words, with its line."""
     kind, text = _said(row)
-    if row.mark is None:
+    if row.is_learned:
+        text += " (learned by ovn-ic)"
+    elif row.mark is None:
         text += " (made by hand)"
     return AppliedRule(kind, text, row.uuid, place_of(look.topology, row))
 

@@ -99,6 +99,8 @@ def reaches(trace: Trace) -> bool:
     if trace.outcome == "answered":
         said = " ".join(hop.packet.said for hop in trace.hops if hop.what == "answered" and hop.packet)
         return not any(word in said for word in _REFUSALS)
+    if trace.outcome == "left":
+        return trace.answer is not None and trace.answer.state == "came"
     answered = trace.answer is None or trace.answer.state == "came"
     return trace.outcome == "delivered" and answered and not trace.logical.asks_for_mac
 
@@ -175,9 +177,8 @@ def _removal(row: LiveRow) -> str:
 
 
 def is_by_hand(row: LiveRow) -> bool:
-    """Return True if neither `ovnlab up` nor `ovnlab bind` made a row, nor ovn-ic (ovn-ic(8), route exchange)."""
-    learned = "ic-learned-route" in row.columns.get("external_ids", {})
-    return row.mark is None and not row.by_bind and not learned
+    """Return True if neither `ovnlab up`, `ovnlab bind` nor ovn-ic made a row."""
+    return row.mark is None and not row.by_bind and not row.is_learned
 
 
 class _Way:

@@ -67,6 +67,11 @@ class LiveRow(msgspec.Struct, frozen=True):
         """Return True if `ovnlab bind` made it."""
         return BY_BIND in self.columns["external_ids"]
 
+    @property
+    def is_learned(self) -> bool:
+        """Return True for a route that ovn-ic learned of another zone (ovn-nb(5), Logical_Router_Static_Route)."""
+        return "ic-learned-route" in self.columns["external_ids"]
+
 
 def read(central: Context, databases: Databases, schemas: Mapping[str, Table] = TABLES) -> list[LiveRow]:
     """Return all rows of the tables that ovnlab writes, or of these, of one zone, in one ovn-nbctl."""
