@@ -173,7 +173,10 @@ def _translates(columns: Mapping[str, Any], port: str, ips: Sequence[str]) -> bo
     """Return True if a NAT rule is about a port or one of its addresses."""
     if port in columns["logical_port"]:
         return True
-    inside = ipaddress.ip_network(columns["logical_ip"], strict=False)
+    try:
+        inside = ipaddress.ip_network(columns["logical_ip"], strict=False)
+    except ValueError:  # OVSDB takes any text
+        return False
     return any(ipaddress.ip_address(ip) in inside for ip in ips if is_ip(ip))
 
 

@@ -151,7 +151,10 @@ def _options(row: LiveRow, column: str = "options") -> Iterator[Fact]:
 
 
 def _balancers(look: LabView, row: LiveRow) -> list[LiveRow]:
-    return [item for item in look.northbound if item.uuid in row.columns.get("load_balancer", ())]
+    """Return the load balancers of a switch or router, and those of its groups."""
+    groups = [item for item in look.northbound if item.uuid in row.columns.get("load_balancer_group", ())]
+    uuids = {uuid for one in (row, *groups) for uuid in one.columns.get("load_balancer", ())}
+    return [item for item in look.northbound if item.uuid in uuids]
 
 
 def _router(look: LabView, name: str) -> Explanation | None:
@@ -193,7 +196,16 @@ def _peer(look: LabView, router_port: str) -> LiveRow | None:
 
 def _towards(look: LabView, router_port: str) -> str:
     peer = _peer(look, router_port)
+    if peer is None and (other := _other_router(look, router_port)) is not None:
+        return f"to router {other.parent} ({other.name})"
     return f"to switch {peer.parent} ({peer.name})" if peer else "to nothing"
+
+
+def _other_router(look: LabView, router_port: str) -> LiveRow | None:
+    """Return the router port that one is joined to without a switch between them (ovn-nb(5), peer)."""
+    row = _row(look, "Logical_Router_Port", router_port)
+    peers = row.columns["peer"] if row is not None else ()
+    return _row(look, "Logical_Router_Port", peers[0]) if peers else None
 
 
 def _redirect(look: LabView, router_port: str) -> LogicalPort | None:
@@ -234,7 +246,8 @@ def _router_port(look: LabView, name: str) -> Explanation | None:
     ]
     problems = ["it is disabled: it drops everything"] if _is_disabled(row) else []
     if peer is None:
-        problems.append(f"no switch port has router-port={name}: it leads nowhere")
+        if _other_router(look, name) is None:
+            problems.append(f"no switch port has router-port={name}: it leads nowhere")
     elif _is_disabled(peer):
         problems.append(f"its port {peer.name} of switch {peer.parent} is disabled")
     if redirect is not None:
@@ -377,6 +390,7 @@ def _balancer(look: LabView, name: str) -> Explanation | None:
 def _owners(look: LabView) -> dict[str, str]:
     """Return the logical ports by their addresses, and the machines of the lab by theirs."""
     found = {ip: node.name for node in look.topology.nodes for ip in node.addresses}
+    found |= {ip_of(word): node.name for node in look.topology.nodes for nic in node.nics for word in nic.addresses}
     for zone in look.zones.values():
         found |= {ip: port.name for port in zone.names.ports.values() if not port.type for ip in port.ips}
     found |= {
