@@ -107,6 +107,8 @@ def trace(
 
     if summary and detail:
         raise UsageError("--summary and --detail are two ways of showing it")
+    if html is not None:
+        output.require_writable(Path(html))
     wish = dataclasses.replace(_wish(source, destination, icmp, tcp, udp, expression), size=size)
     from ovnlab.cli.progress import busy  # noqa: PLC0415
 

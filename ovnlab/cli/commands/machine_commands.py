@@ -9,7 +9,7 @@ import click
 
 from ovnlab.cli import output
 from ovnlab.cli.commands.vm_commands import run_on
-from ovnlab.cli.options import PassOn, json_option, lab_option, node_argument
+from ovnlab.cli.options import PassOn, json_option, lab_of_all, lab_option, node_argument
 from ovnlab.errors import OvnlabError, UsageError
 from ovnlab.shipped import find_topology
 
@@ -49,7 +49,7 @@ def _complete_snapshots(ctx: click.Context, param: click.Parameter, incomplete: 
     """Return snapshots of the lab that is meant."""
     del param
     try:
-        lab = _find(ctx.params.get("lab"))
+        lab = _find(ctx.params.get("lab") or lab_of_all(ctx))
         found = (lab.machine_snapshots or _checkpoints(lab)).snapshots()
     except OvnlabError:
         return []

@@ -65,8 +65,9 @@ def bundle(lab: Lab, into: str | None, *, json: bool) -> int:
     """Write a bundle, and say where."""
     moment = datetime.fromtimestamp(now_ns() // 1_000_000_000).astimezone()
     path = Path(into or f"{lab.name}-{moment:%Y%m%d-%H%M%S}.tar.gz")
-    if path.is_dir() or not path.parent.is_dir():
-        raise OvnlabError("cannot be written: there is no such folder", where=str(path))
+    output.require_writable(path)
+    if path.exists() and not path.is_file():  # it is put in the place of what is there
+        raise OvnlabError("is not a file", where=str(path))
     written = write(lab, path)
     if json:
         output.as_json(written=str(path), bytes=written.size, missing=written.missing)
