@@ -11,7 +11,6 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ovnlab.errors import OvnlabError
@@ -107,10 +106,7 @@ def reaches(trace: Trace) -> bool:
 
 def up_command(look: LabView) -> str:
     """Return the command that makes the lab what its file says."""
-    source = look.lab.stored.source if look.lab is not None and look.lab.stored is not None else ""
-    if not source:
-        return "ovnlab up"
-    return f"ovnlab up {source}" + (f" --name {look.name}" if Path(source).stem != look.name else "")
+    return look.lab.folder.up_words() if look.lab is not None else "ovnlab up"
 
 
 def drifts(trace: Trace) -> list[Drift]:
