@@ -239,6 +239,10 @@ def test_the_lab_follows_its_file_while_it_is_watched(mine: Labs) -> None:
         while "the lab stays as it is" not in process.stderr.readline():
             assert process.poll() is None
         mine.run("ping", "vm3", "vm1", "-c", "1")
+        mine.write("ovnlab.yaml", MINE.replace("name: mine", "name: other"))
+        while "the file is of lab other now, and not of mine" not in process.stderr.readline():
+            assert process.poll() is None
+        assert [lab["name"] for lab in mine.json("ls")["labs"]] == ["mine"]
         mine.write("ovnlab.yaml", MINE)
         until(process, "vm3")
     finally:
@@ -256,6 +260,10 @@ def test_a_file_is_edited_checked_and_brought_up(mine: Labs) -> None:
     assert {port["name"] for port in mine.json("status")["ports"]} == {"vm1", "vm9"}
     mine.extra_environment["EDITOR"] = "sed -i s/nodes:/nods:/"
     assert "unknown key 'nods'" in mine.run("edit", expect=2).stderr
+    mine.extra_environment["EDITOR"] = "sed -i -e s/nods:/nodes:/ -e 's/name: mine/name: other/'"
+    assert "is of lab other now, and not of mine" in mine.run("edit", expect=2).stderr
+    mine.extra_environment["EDITOR"] = "'"
+    assert 'invalid editor "\'"' in mine.run("edit", expect=2).stderr
     assert {port["name"] for port in mine.json("status")["ports"]} == {"vm1", "vm9"}, "a mistake changes nothing"
     mine.extra_environment.clear()
     mine.write("ovnlab.yaml", MINE)

@@ -120,7 +120,7 @@ def up(
     if not json:
         measure.show()
     if watch:
-        return watching.watch(request, known, prune=prune)
+        return watching.watch(request, wanted.name, known, prune=prune)
     return 5 if exit_code and steps else 0
 
 

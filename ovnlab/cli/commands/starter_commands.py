@@ -170,7 +170,7 @@ def edit(yes: bool, lab: str | None) -> int:
     if found.stored is None or not found.stored.source:
         raise OvnlabError(f"the file that lab {found.name} was made from is not known")
     path = Path(found.stored.source)
-    if path.parent == TOPOLOGIES:
+    if path.parent == TOPOLOGIES.resolve():
         hint = f"ovnlab init {found.name} --like {path.stem}, then ovnlab up --name {found.name}"
         raise UsageError(f"{path.stem} is shipped with ovnlab: it is not for editing", hint=hint)
     request = Request.again(found.stored)
@@ -179,6 +179,9 @@ def edit(yes: bool, lab: str | None) -> int:
         try:
             with progress() as reporter:
                 lab_now, wanted = prepare(request, reporter)
+                if wanted.name != found.name:
+                    hint = f"ovnlab up {typed_path(str(path))} brings {wanted.name} up beside it"
+                    raise UsageError(f"the file is of lab {wanted.name} now, and not of {found.name}", hint=hint)
                 plan = lab_now.dry_run(wanted, source=str(path), named=request.name is not None).plan.steps()
             break
         except TopologyError as error:
