@@ -216,13 +216,17 @@ def _ips(addresses: tuple[str, ...]) -> tuple[str, ...]:
 
 def _watch(lab: str | None, into: Path, language: str, view: str) -> int:
     """Write the picture anew whenever it is another one, until Ctrl-C."""
+    from ovnlab.cli.progress import NoProgress  # noqa: PLC0415
+    from ovnlab.lab.lab import find  # noqa: PLC0415
+
+    name = find(lab, NoProgress()).name  # of this one, whatever labs come and go
     output.line(f"writing {into}; Ctrl-C ends it")
     streams.flush()
     before = into.read_text(encoding="utf-8")
     try:
         while True:
             CLOCK.sleep(INTERVAL)
-            text = _drawn(_picture_of_lab(lab), language, view, live=True)
+            text = _drawn(_picture_of_lab(name), language, view, live=True)
             if text != before:
                 output.write_text(into, text)
                 before = text

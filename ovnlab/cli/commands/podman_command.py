@@ -62,7 +62,7 @@ def podman_shim(words: tuple[str, ...], install: Path | None, lab: str | None) -
 
 
 def _copy(reading: list[str], writing: list[str]) -> int:
-    with subprocess.Popen(reading, stdout=subprocess.PIPE) as reader:
+    with subprocess.Popen(reading, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as reader:
         written = subprocess.run(writing, stdin=reader.stdout, check=False)
     if reader.returncode or written.returncode:
         raise OvnlabError("podman cp did not copy everything")

@@ -136,7 +136,8 @@ def render(
     ]
     if not scripts:
         raise UsageError(
-            f"--only {only}: found in the title of no script", hint="titles are NODE/STEP.sh, such as worker1/bind.sh"
+            f"--only {only}: found in the title of no script",
+            hint="titles are NODE/STEP.sh, such as worker1/bind-vms.sh",
         )
     if into is not None:
         for title, text in scripts:
