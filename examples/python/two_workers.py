@@ -1,4 +1,4 @@
-"""Bring a lab up, ping between two workers, say which way the packet went, and remove the lab again."""
+"""Bring a lab up, ping between two workers, print the version of OVS on each chassis, and remove the lab."""
 
 from __future__ import annotations
 
