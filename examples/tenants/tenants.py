@@ -1,6 +1,6 @@
-"""A very small cloud: tenants with a network each, which reach one another only where they are peered.
+"""A very small cloud: tenants with a network each, which can reach each other only if they are peered.
 
-It stands for whatever writes an OVN Northbound database: an OpenStack driver, a CNI plugin, a controller of your own.
+It is an example of a program that writes an OVN Northbound database, such as an OpenStack driver or a CNI plugin.
 
     python tenants.py add red 10.1.0.0/24 red1 red2
     python tenants.py peer red blue
@@ -18,18 +18,18 @@ ROUTER = "tenants"
 
 
 def run_here(argv: Sequence[str]) -> str:
-    """What a command prints on this machine."""
+    """Run a command on this machine, and return its output."""
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
 class Tenants:
-    """Tenants in the Northbound database that ovn-nbctl talks to; `run` runs a command where that is."""
+    """Tenants in a Northbound database. `run` runs ovn-nbctl where the database is."""
 
     def __init__(self, run: Callable[[Sequence[str]], str] = run_here) -> None:
         self._run = run
 
     def add(self, tenant: str, subnet: str, vms: Sequence[str]) -> None:
-        """A network for a tenant, with its fake VMs, behind the router that all share."""
+        """Add a tenant: a network with its VMs, behind the shared router."""
         network = ipaddress.ip_network(subnet)
         gateway, *addresses = list(network.hosts())[: len(vms) + 1]
         words = ["--may-exist", "lr-add", ROUTER]
@@ -42,7 +42,7 @@ class Tenants:
         for vm, address in zip(vms, addresses, strict=True):
             words += ["--", "lsp-add", tenant, vm]
             words += ["--", "lsp-set-addresses", vm, f"{_mac(address)} {address}"]
-        # Nothing of another network gets in.
+        # Drop packets from other networks.
         words += ["--", "acl-add", tenant, "to-lport", "1000", f"ip4 && ip4.src != {subnet}", "drop"]
         self._nbctl(*words)
 
@@ -54,7 +54,7 @@ class Tenants:
         self._nbctl(*words[1:])
 
     def remove(self, tenant: str) -> None:
-        """Remove a tenant and all that is its."""
+        """Remove a tenant and its network."""
         self._nbctl("--if-exists", "ls-del", tenant, "--", "--if-exists", "lrp-del", f"to-{tenant}")
 
     def _subnet(self, tenant: str) -> str:
@@ -66,12 +66,12 @@ class Tenants:
 
 
 def _mac(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """A MAC address that no other address has."""
+    """Return a MAC address that is unique for an IP address."""
     return "0a:00:" + address.packed[-4:].hex(":")
 
 
 def main(argv: Sequence[str]) -> None:
-    """The command line."""
+    """Run the command line."""
     tenants = Tenants()
     match list(argv):
         case ["add", tenant, subnet, *vms]:

@@ -1,4 +1,4 @@
-"""What the tenants of tenants.py can reach, tried with real packets on a real multi-node OVN."""
+"""Reachability of the tenants of tenants.py, with real packets on a multi-node OVN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tenants import Tenants
 
-from ovnlab.lab.lab import Lab
+from ovnlab import Lab
 from ovnlab.testing import checks
 
 pytestmark = pytest.mark.topology("topologies/two-workers.yaml")
@@ -19,7 +19,7 @@ Hosts = Callable[[str], Any]
 
 @pytest.fixture
 def tenants(lab: Lab, node: Hosts) -> Tenants:
-    """Two tenants, each with a fake VM on either worker."""
+    """Two tenants, each with a fake VM on each worker."""
     cloud = Tenants(lambda argv: node("central").check_output(shlex.join(argv)))
     cloud.add("red", "10.1.0.0/24", ["red1", "red2"])
     cloud.add("blue", "10.2.0.0/24", ["blue1", "blue2"])
@@ -45,7 +45,7 @@ def test_peers_reach_each_other(lab: Lab, tenants: Tenants) -> None:
     checks.reachable(lab, "blue1", "red2")
 
 
-def test_a_tenant_that_goes_takes_everything_with_it(lab: Lab, tenants: Tenants, node: Hosts) -> None:
+def test_removing_a_tenant_leaves_nothing(lab: Lab, tenants: Tenants, node: Hosts) -> None:
     tenants.remove("blue")
     assert "blue" not in node("central").check_output("ovn-nbctl show")
     lab.unbind(["blue1", "blue2"])
