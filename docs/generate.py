@@ -1,8 +1,8 @@
-"""Writes docs/topology.md from the model and docs/commands.md from the command line.
+"""Writes docs/topology.md, commands.md, diagnosis.md and ovnlab.1 from the code.
 
     python docs/generate.py
 
-A test holds both files to what this would write.
+A test compares them with its output.
 """
 
 from __future__ import annotations
@@ -99,50 +99,52 @@ TOPOLOGY_HEAD = """# The topology file
 
 <!-- Written by docs/generate.py from ovnlab/topology/model.py. -->
 
-One YAML file describes a lab. Only `nodes` must be there, and one of them must have `role: central`; everything else
-has a default. `ovnlab validate FILE --json` shows what was decided for all that a file leaves open. Editors that know
-the YAML language server complete and check these files by their first line:
+One YAML file describes a lab. Only `nodes` is required, with one node of `role: central`; everything else has a
+default. `ovnlab init` writes a file to start from, `ovnlab help KEY` explains a key, and `ovnlab validate FILE --json`
+prints the file with all defaults resolved. Editors with the YAML language server complete and check files with this
+first line:
 
 ```yaml
 # yaml-language-server: $schema=topology.schema.json
 ```
 
-What this version of ovnlab cannot do yet is valid, is named by `ovnlab validate`, and is refused by `ovnlab up`.
+Keys that this version of ovnlab does not support yet are valid: `ovnlab validate` names them, and `ovnlab up` refuses
+them. [Rows of the schema](schema-rows.md) set what has no key.
 
 - Names of nodes, switches, routers and fake VMs: letters, digits, `.`, `_` and `-`, starting with a letter or digit, at
   most 63 characters. Nodes and fake VMs share one set of names.
-- A list of one may be written without its brackets: `ip: 10.0.0.1` or `ip: [10.0.0.1, "fd00::1"]`.
+- A list of one item may be written without brackets: `ip: 10.0.0.1` or `ip: [10.0.0.1, "fd00::1"]`.
 - `nodes` and `physical` may be lists of names, or mappings.
-- Text is of one line and has no control characters. A `match` may stand on several lines, which become one.
-- A file has at most 4 MiB and 200,000 values. What it can make run or read: [security.md](security.md).
+- Text has one line and no control characters. A `match` may span several lines, which are joined.
+- A file has at most 4 MiB and 200,000 values. For programs and files that it can use, see [Security](security.md).
 """
 
 COMMANDS_HEAD = """# Commands
 
 <!-- Written by docs/generate.py from the command line's own help. -->
 
-`-l/--lab NAME` picks the lab; without it the only running lab is meant. `--json` prints one object with a
+`-l/--lab NAME` selects the lab; without it, the only running lab is taken. `--json` prints one object with a
 `schema_version` on stdout; progress and errors go to stderr. Exit codes:
 
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | something failed while it was being done |
-| 2 | the command line or the topology makes no sense |
+| 1 | failed |
+| 2 | usage error, or invalid topology |
 | 3 | this machine lacks something; `ovnlab doctor` says what |
-| 4 | a check did not hold (`ping`: a packet did not come back) |
+| 4 | a check failed, or something is wrong (`ping`: a reply is missing) |
 | 5 | `--dry-run --exit-code`, and there is something to do |
 | 130 | interrupted |
 
-`exec`, `shell` and the tools (`nbctl`, `vsctl`, …) end with the exit code of what they ran.
+`exec`, `shell` and the tools (`nbctl`, `vsctl`, …) return the exit code of the command that they run.
 """
 
 DIAGNOSIS_HEAD = """# Diagnosis
 
 <!-- Written by docs/generate.py from ovnlab/insight/causes. -->
 
-`ovnlab diagnose` says what is wrong with a lab: the object that is to blame, what was seen there, and the command that
-mends it. Its exit code is 4 if anything is wrong.
+`ovnlab diagnose` says what is wrong with a lab: the object at fault, the evidence, and the command that repairs it. Its
+exit code is 4 if anything is wrong. [Faults](faults.md) that are deliberate are marked as such.
 
 ```console
 $ ovnlab up 3node
@@ -153,7 +155,7 @@ $ ovnlab diagnose vm1 vm2 --size 1414
 $ ovnlab down
 ```
 
-Where something is wrong:
+If something is wrong:
 
 ```
 1. interface vm2 of fake VM vm2: is down
@@ -166,40 +168,38 @@ Where something is wrong:
 
 ## How it reasons
 
-1. **One snapshot.** All nodes and databases are asked at the same time: processes and daemons, the switch's own
-   database, OpenFlow flows and ports of every bridge, addresses, routes and neighbours of the node and of every fake
-   VM, listening TCP ports, the last warnings of the logs, both databases of each zone, and what `ovnlab up --dry-run`
-   would do. Each question has a limit of 3 seconds. What does not answer is itself a finding, and no other finding is
-   made from its silence.
-2. **Packets.** Pairs of fake VMs (at most 200 of them), the largest packet between each two chassis, and the file's
-   checks are tried. For what gets no answer, ovn-trace says whether OVN means it so, there and back.
-3. **Causes.** Each kind of fault looks at the snapshot for what it knows, in the order below: an earlier kind is
-   never a symptom of a later one. A finding says which others follow from it, and which pairs pass its object; those
-   are printed under it. Findings that were not there in a second snapshot are left out: a lab that is just changing
-   is not broken.
-4. **What is left.** A failing pair that no finding explains is named by the rule in the logical network that drops
-   it, or traced to the place where logic and reality part. Where that fails too, the answer is *cannot be told*.
+1. **One snapshot.** All nodes and databases are queried at the same time: processes and daemons, the local OVS
+   database, OpenFlow flows and ports of every bridge, addresses, routes and neighbors of each node and fake VM,
+   listening TCP ports, the last warnings of the logs, both databases of each zone, and the changes of `ovnlab up
+   --dry-run`. Each query has a limit of 3 seconds. A missing answer is itself a finding, and no other finding is
+   derived from it.
+2. **Packets.** It tries pairs of fake VMs (at most 200), the largest packet between each two chassis, and the file's
+   checks. For those without an answer, ovn-trace says whether that is intended, in both directions.
+3. **Causes.** Each kind of cause examines the snapshot, in the order below: an earlier kind is never a symptom of a
+   later one. A finding names the findings that follow from it and the failing pairs that pass its object; these are
+   printed below it. Findings that a second snapshot does not confirm are omitted: the lab was changing.
+4. **Remaining pairs.** A failing pair that no finding explains is attributed to the rule of the logical network that
+   drops it, or traced to the place where logic and reality differ. Otherwise the answer is *cannot be told*.
 
-A finding is **certain** where what is wrong was read, and **likely** where it follows from what was read but could be
-meant. `explains` are failing pairs whose packets, or answers, pass the object; `may explain` are those that pass it
-and need not be hurt by it.
+A finding is **certain** if the fault itself was read, and **likely** if it follows from what was read but could be
+intended. `explains` lists failing pairs whose packets or replies pass the object; `may explain` lists pairs that pass
+it without certainly being affected.
 
-With SRC and DST a pair that OVN's own logic drops is a finding, with its row and whether somebody made that by hand.
-Without, it is not: a lab that does what its logical network says is well.
+With SRC and DST, a pair that the logical network drops is a finding, with the row, and whether it was made by hand.
+Without them it is not, because the lab does what its logical network says.
 
-`ovnlab trace` compares what OVN means with the file, too: a packet that is dropped, rejected or not answered because a
-row that the file has is missing or changed is not dropped as intended. The row is named with its line, the remedy is
-`ovnlab up FILE`, and the exit code is 4. A row that somebody added by hand is named as made by hand; whether that is
-meant cannot be known, and the exit code is 0 where the switches do what it says.
+`ovnlab trace` also compares the logical network with the file. If a packet is dropped, rejected or not answered because
+a row of the file is missing or changed, that is not intended: the row is named with its line, the remedy is `ovnlab up
+FILE`, and the exit code is 4. A row that was added by hand is named as such. Whether it is intended cannot be known, so
+the exit code is 0 if the switches do what it says.
 
-## What it cannot know
+## What it cannot detect
 
-- What is between the machines of a lab that ovnlab did not make: their switches and firewalls.
-- What a program in a fake VM does with a packet. Of TCP it sees who listens; of UDP nothing.
+- Switches and firewalls between machines that ovnlab did not make.
+- What a program in a fake VM does with a packet. It sees listening TCP ports, but nothing of UDP.
 - Faults that come and go between two snapshots, and loss of single packets.
-- Flows that ovn-controller may leave out for a good reason (of port groups, address sets, and ports elsewhere) are
-  not missed.
-- Whether a row that somebody made by hand in the Northbound database is meant.
+- Missing flows that ovn-controller may omit for a good reason (of port groups, address sets, and ports elsewhere).
+- Whether a row that was made by hand in the Northbound database is intended.
 
 ## The causes
 
@@ -321,23 +321,23 @@ def manual() -> str:
 
 MANUAL = {
     "ENVIRONMENT": (
-        ("OVNLAB_LAB", "The lab that is meant where -l does not say it."),
+        ("OVNLAB_LAB", "The lab, if -l is not given."),
         ("OVNLAB_SSH_PASSWORD", "The password for machines that ask for one."),
-        ("VISUAL, EDITOR", "What `ovnlab edit` opens a file with."),
-        ("NO_COLOR", "Nothing is coloured."),
-        ("XDG_STATE_HOME, XDG_CACHE_HOME", "Where labs, and software, are kept."),
+        ("VISUAL, EDITOR", "The editor of `ovnlab edit`."),
+        ("NO_COLOR", "Disables colours."),
+        ("XDG_STATE_HOME, XDG_CACHE_HOME", "The folders of labs, and of software."),
     ),
     "FILES": (
-        ("ovnlab.yaml, topology.yaml", "What `ovnlab up` takes in the current folder where there is no lab."),
+        ("ovnlab.yaml, topology.yaml", "The topology that `ovnlab up` takes in the current folder if there is no lab."),
         ("~/.local/state/ovnlab", "Labs and their logs."),
-        ("~/.cache/ovnlab", "Software, and what was built."),
+        ("~/.cache/ovnlab", "Software and builds."),
     ),
     "EXIT STATUS": (
         ("0", "Done."),
-        ("1", "Something failed while it was being done."),
-        ("2", "The command line or the topology makes no sense."),
+        ("1", "Failed."),
+        ("2", "Usage error, or invalid topology."),
         ("3", "This machine lacks something; `ovnlab doctor` says what."),
-        ("4", "A check did not hold."),
+        ("4", "A check failed, or something is wrong."),
         ("5", "With --dry-run --exit-code: there is something to do."),
         ("130", "Interrupted."),
     ),

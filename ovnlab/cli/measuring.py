@@ -81,11 +81,13 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 def traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a command, which asks `wanted` for what they say."""
     path = click.Path(path_type=Path)
-    measured = "Send a packet each millisecond from A to B (and to C): what is lost, and for how long."
+    measured = "Send a packet each millisecond from A to B (and to C), and report losses and gaps."
     for option in (
-        click.option("--svg", metavar="FILE", type=path, expose_value=False, callback=_keep, help="Draw that loss."),
-        click.option("--tcp", is_flag=True, expose_value=False, callback=_keep, help="By TCP: which connections die."),
-        click.option("--udp", is_flag=True, expose_value=False, callback=_keep, help="By UDP instead of pings."),
+        click.option("--svg", metavar="FILE", type=path, expose_value=False, callback=_keep, help="Draw the loss."),
+        click.option(
+            "--tcp", is_flag=True, expose_value=False, callback=_keep, help="Use TCP; report dead connections."
+        ),
+        click.option("--udp", is_flag=True, expose_value=False, callback=_keep, help="Use UDP instead of pings."),
         click.option(
             "--traffic", metavar="A,B[,C...]", multiple=True, expose_value=False, callback=_keep, help=measured
         ),

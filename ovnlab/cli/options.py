@@ -172,7 +172,7 @@ def glob_escape(text: str) -> str:
 
 
 lab_option = click.option(
-    "--lab", "-l", metavar="NAME", callback=_lab, shell_complete=complete_labs, help="The lab that is meant."
+    "--lab", "-l", metavar="NAME", callback=_lab, shell_complete=complete_labs, help="Name of the lab."
 )
 bundle_option = click.option("--bundle", metavar="FILE", help="A lab that `ovnlab bundle` wrote, not one that runs.")
 json_option = click.option("--json", is_flag=True, help="Print one JSON object.")
@@ -186,7 +186,7 @@ topology_argument = click.argument(
 provider_option = click.option(
     "--provider", metavar="P", shell_complete=complete_providers, help="Use this provider instead of the file's."
 )
-name_option = click.option("--name", metavar="NAME", help="Name the lab so.")
+name_option = click.option("--name", metavar="NAME", help="The lab's name instead of the file's.")
 set_option = click.option(
     "--set",
     "settings",

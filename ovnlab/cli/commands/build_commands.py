@@ -113,7 +113,7 @@ def _as_object(artefact: Artefact, used: dict[str, list[str]]) -> dict[str, Any]
 @lab_option
 @json_option
 def upgrade(nodes: tuple[str, ...], software: tuple[str, ...], every: bool, lab: str | None, json: bool) -> int:
-    """Give nodes of a running lab other OVS or OVN, one after the other; `up` gives them what the file says again.
+    """Change OVS or OVN on nodes of a running lab, one after the other; `up` returns to those of the file.
 
     \b
     ovnlab upgrade worker2 --software ovs.distro=true --traffic vm1,vm2

@@ -33,9 +33,9 @@ _COLOURS = {"●": "green", "·": "dim", "✗": "red", "+": "red", "?": "yellow"
 @click.command("test")
 @lab_option
 @click.option(
-    "--sample", metavar="N", type=click.IntRange(min=0), default=SAMPLE, help="Of more pairs than this, try a random N."
+    "--sample", metavar="N", type=click.IntRange(min=0), default=SAMPLE, help="Try at most N pairs, at random."
 )
-@click.option("--seed", metavar="N", type=int, default=1, help="Which random ones: the same for the same N.")
+@click.option("--seed", metavar="N", type=int, default=1, help="Seed of the random choice.")
 @click.option("--all", "everything", is_flag=True, help="Show the matrix of many fake VMs whole.")
 @click.option(
     "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write a JUnit report, as CI systems read it."
@@ -220,7 +220,7 @@ def complete_conditions(ctx: click.Context, param: click.Parameter, incomplete: 
 @lab_option
 @json_option
 def wait_for(conditions: tuple[str, ...], timeout: int, lab: str | None, json: bool) -> int:
-    """Wait until a lab is so far; at the deadline say what lagged. For scripts that change a lab and go on.
+    """Wait until a lab has followed a change; at the deadline, say what lags. For scripts.
 
     \b
     ovnlab wait --for hv-synced

@@ -39,7 +39,7 @@ def _find(lab: str | None) -> Lab:
 def cp(source: str, target: str, lab: str | None, json: bool) -> int:
     """Copy files and directories to, from or between nodes; a fake VM has the files of its node.
 
-    Into a directory that is there, or as what does not exist yet, as cp -r does.
+    As with cp -r, DST is an existing directory or a new name.
 
     \b
     ovnlab cp worker1:/etc/openvswitch/conf.db .

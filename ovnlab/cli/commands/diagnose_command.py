@@ -21,7 +21,7 @@ MOST_PAIRS = 6
 
 @click.command("diagnose")
 @click.argument("src", required=False, shell_complete=complete_targets, help="A fake VM or node that sends.")
-@click.argument("dst", required=False, shell_complete=complete_targets, help="Whom it cannot reach: a name or address.")
+@click.argument("dst", required=False, shell_complete=complete_targets, help="A name or address that it cannot reach.")
 @lab_option
 @click.option("--size", "-s", metavar="BYTES", type=click.IntRange(0, 65507), help="Bytes of ICMP payload of the ping.")
 @click.option("--tcp", metavar="PORT", type=click.IntRange(1, 65535), help="Try a TCP connection to this port.")

@@ -28,7 +28,7 @@ fault_group = click.Group(
     no_args_is_help=True,
     help="""Break something of a lab on purpose: `ovnlab faults` lists it, `ovnlab heal` ends it.
 
-    `status`, `test` and `diagnose` say what is deliberate, `up` leaves it alone, and `down` takes it with the lab.
+    `status`, `test` and `diagnose` mark faults as deliberate, `up` leaves them alone, `down` removes them with the lab.
 
     \b
     ovnlab fault kill worker1 ovn-controller
@@ -206,7 +206,7 @@ def leader(database: str, time: str | None, lab: str | None, json: bool) -> int:
 
 
 @fault_group.command("northd")
-@click.argument("state", metavar="pause", help="What it is to do.")
+@click.argument("state", metavar="pause", help="The only action.")
 @for_option
 @lab_option
 @json_option
@@ -221,7 +221,7 @@ def northd(state: str, time: str | None, lab: str | None, json: bool) -> int:
 
 @fault_group.command("bfd")
 @click.argument("node", metavar="NODE", shell_complete=complete_nodes, help="A chassis.")
-@click.argument("state", metavar="off", help="What it is to be.")
+@click.argument("state", metavar="off", help="The only setting.")
 @for_option
 @lab_option
 @json_option
@@ -275,7 +275,7 @@ def link(
 ) -> int:
     """Cut a link of a node, or make it slow and lossy. `up` heals what was done to it.
 
-    What is said again of the same link and direction takes the place of what was said before.
+    A second command for the same link and direction replaces the first.
 
     \b
     ovnlab link worker1 down
@@ -308,7 +308,7 @@ def link(
 @lab_option
 @json_option
 def partition(words: tuple[str, ...], one_way: bool, time: str | None, lab: str | None, json: bool) -> int:
-    """Let nodes of two sides, or of one side and all others, not reach one another on the underlay.
+    """Part two sides, or one side and all other nodes, on the underlay.
 
     \b
     ovnlab partition gw1
@@ -320,12 +320,12 @@ def partition(words: tuple[str, ...], one_way: bool, time: str | None, lab: str 
 
 @click.command("flap")
 @click.argument("target", metavar="NODE[:NIC]", shell_complete=complete_nodes, help="A NIC; the underlay's if omitted.")
-@click.option("--every", metavar="TIME", default="3s", help="How long it is gone, and then there.")
+@click.option("--every", metavar="TIME", default="3s", help="How long it is down, and then up.")
 @for_option
 @lab_option
 @json_option
 def flap(target: str, every: str, time: str | None, lab: str | None, json: bool) -> int:
-    """Let a link come and go.
+    """Take a link down and up, repeatedly.
 
     \b
     ovnlab flap gw1 --every 3s --for 30s
@@ -365,7 +365,7 @@ def list_faults(lab: str | None, json: bool) -> int:
 @lab_option
 @json_option
 def heal(words: tuple[str, ...], every: bool, moment: float | None, lab: str | None, json: bool) -> int:
-    """End faults, and wait until the lab is well. Without words, the only one there is.
+    """End faults, and wait until the lab is well. Without arguments, the only fault.
 
     \b
     ovnlab heal 1

@@ -69,7 +69,7 @@ def complete_views(ctx: click.Context, param: click.Parameter, incomplete: str) 
     "form",
     metavar="F",
     shell_complete=complete_formats,
-    help="svg, html, png, mermaid or dot; what FILE ends in, or svg.",
+    help="svg, html, png, mermaid or dot; by default the suffix of FILE, or svg.",
 )
 @click.option("--output", "-o", "into", metavar="FILE", help="Write it there instead of printing it.")
 @click.option("--view", metavar="V", default="both", shell_complete=complete_views, help="physical, logical or both.")

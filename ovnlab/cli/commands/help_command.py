@@ -133,9 +133,7 @@ def _plain(path: tuple[str, ...]) -> str:
 
 
 @click.command("help")
-@click.argument(
-    "words", metavar="[COMMAND|KEY]", nargs=-1, shell_complete=complete_words, help="What is to be explained."
-)
+@click.argument("words", metavar="[COMMAND|KEY]", nargs=-1, shell_complete=complete_words, help="A command or key.")
 @click.pass_context
 @json_option
 def help_command(ctx: click.Context, words: tuple[str, ...], json: bool) -> int:

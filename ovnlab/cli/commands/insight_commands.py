@@ -60,7 +60,7 @@ def _look(lab: str | None, bundle: str | None) -> Iterator[LabView]:
     "--expr", "expression", metavar="MATCH", default="", help="Fields of an OVN expression that override others."
 )
 @click.option("--size", metavar="BYTES", type=click.IntRange(0, 9000), default=0, help="Bytes of its payload.")
-@click.option("--count", metavar="N", type=click.IntRange(1, 1000), default=1, help="Send N at once after it; count.")
+@click.option("--count", metavar="N", type=click.IntRange(1, 1000), default=1, help="Then send N at once, and count.")
 @click.option("--from-chassis", is_flag=True, help="Put the packet in at the chassis' switch, not in the fake VM.")
 @click.option("--no-send", is_flag=True, help="Send nothing: only what flows tell.")
 @click.option("--logical", is_flag=True, help="Only what OVN means to do.")
@@ -91,8 +91,8 @@ def trace(
 ) -> int:
     """Trace a packet through OVN, the switches and the wire, and say whether the three agree.
 
-    An answer that is due and does not come is followed back. Exit code 0 where they agree, 4 where they do not, where
-    an answer is lost, where a row of the file is missing that lets it pass, and where it cannot be told.
+    If a reply is expected and missing, it is traced, too. Exit code 0 if the three agree; 4 if they do not, if the
+    reply is lost, if a row of the file that would let the packet pass is missing, or if the result is unknown.
 
     \b
     ovnlab trace vm1 vm2
@@ -208,8 +208,8 @@ def capture(
 ) -> int:
     """Capture packets at several interfaces, merged by timestamp, with the names of what tunnels carry. Ctrl-C ends it.
 
-    On a node that is its NIC of the underlay, and tunnels there unless --filter says otherwise, which is also asked of
-    what they carry; in a fake VM its interface. With --json, an object a line.
+    On a node, it captures at the underlay NIC, without --filter only tunnels; in a fake VM, at its interface. --filter
+    also applies to the packets in tunnels. With --json, it prints one object per line.
 
     \b
     ovnlab capture vm1 worker1 worker2
@@ -249,10 +249,10 @@ def decode(file: str, bundle: str | None, lab: str | None, json: bool) -> int:
 
 @click.command("flows")
 @node_argument
-@click.option("--active", is_flag=True, help="Only those that match packets just now.")
+@click.option("--active", is_flag=True, help="Only flows that match packets at the moment.")
 @click.option("--port", metavar="VM", default="", shell_complete=complete_vms, help="Only those about a logical port.")
 @click.option("--table", metavar="NAME", default="", help="Only those of a table, by name or number.")
-@click.option("--follow", "-f", is_flag=True, help="Show what is hit, again and again.")
+@click.option("--follow", "-f", is_flag=True, help="Show matching flows repeatedly.")
 @lab_option
 @json_option
 def flows(node: str, active: bool, port: str, table: str, follow: bool, lab: str | None, json: bool) -> int:
@@ -300,7 +300,7 @@ def explain(name: str, lab: str | None, bundle: str | None, json: bool) -> int:
 @lab_option
 @json_option
 def bundle(into: str | None, lab: str | None, json: bool) -> int:
-    """Put all that is asked for when something is wrong into one archive: databases, flows, logs, versions. No secrets.
+    """Write databases, flows, logs and versions of a lab to one archive, without secrets, for a bug report.
 
     `trace --logical`, `explain`, `decode` and `graph` read it with --bundle, on any machine.
 

@@ -58,9 +58,9 @@ def up(
 ) -> int:
     """Bring a lab up, or make it what the file says now.
 
-    Without TOPOLOGY it is the lab that --lab names, or the only one there is, with the file and the options that it was
-    brought up with. Where there is none, it is ovnlab.yaml or topology.yaml in this folder, else the shipped 3node.
-    A password that it needs is asked for, or taken from OVNLAB_SSH_PASSWORD.
+    Without TOPOLOGY, it takes the lab that --lab names, or the only lab, with the file and options of its last `up`. If
+    there is none, it takes ovnlab.yaml or topology.yaml in this folder, else the shipped 3node. A password is asked
+    for, or taken from OVNLAB_SSH_PASSWORD.
 
     \b
     ovnlab up topologies/3node.yaml
@@ -169,7 +169,7 @@ def _stored_one(lab: str | None) -> Stored | None:
 @lab_option
 @json_option
 def down(labs: tuple[str, ...], every: bool, forget: bool, forget_hosts: bool, lab: str | None, json: bool) -> int:
-    """Remove labs and every trace of them; their logs stay. Nothing there is success.
+    """Remove labs with everything but their logs. Succeeds if there is none.
 
     \b
     ovnlab down
@@ -239,7 +239,7 @@ def _kept_one(there: Sequence[str], kept: Sequence[str]) -> list[str]:
 @click.command("ls")
 @json_option
 def list_labs(json: bool) -> int:
-    """List the labs of this user, and what is kept of labs that are down.
+    """List the labs of this user, and labs that are down but kept.
 
     \b
     ovnlab ls

@@ -32,10 +32,10 @@ images = click.Group(
 snapshots = click.Group(
     "snapshot",
     no_args_is_help=True,
-    help="""Save whole labs as they are at one moment, and restore them.
+    help="""Save whole labs at one moment, and restore them.
 
-    Of virtual machines that is all memory and disks; of other labs the Northbound databases, the nodes of the topology,
-    and where fake VMs are bound, which takes a second or two.
+    Of virtual machines, a snapshot has memory and disks; of other labs the Northbound databases, the nodes of the
+    topology and the bindings of fake VMs, in a second or two.
 
     \b
     ovnlab snapshot save before
@@ -183,7 +183,7 @@ def suspend(lab: str | None, json: bool) -> int:
 @lab_option
 @json_option
 def resume(lab: str | None, json: bool) -> int:
-    """Let a suspended lab go on.
+    """Resume a suspended lab.
 
     \b
     ovnlab resume
@@ -231,7 +231,7 @@ def save(name: str, lab: str | None, json: bool) -> int:
 @lab_option
 @json_option
 def restore(name: str, lab: str | None, json: bool) -> int:
-    """Make a lab what it was: its nodes, its logical network, and where fake VMs are bound.
+    """Restore the nodes, the logical network and the bindings of a lab.
 
     \b
     ovnlab snapshot restore before-upgrade
@@ -255,6 +255,8 @@ def restore(name: str, lab: str | None, json: bool) -> int:
 @json_option
 def diff(name: str, lab: str | None, json: bool) -> int:
     """Say what has changed since a snapshot: nodes, rows of the Northbound database, bindings.
+
+    Snapshots of virtual machines do not support this.
 
     \b
     ovnlab snapshot diff before-upgrade
@@ -318,7 +320,7 @@ def remove_snapshot(name: str, lab: str | None, json: bool) -> int:
 
 
 @images.command()
-@click.argument("name", metavar="[NAME]", default="debian", help="What nodes call it as their image.")
+@click.argument("name", metavar="[NAME]", default="debian", help="Its name, for `image:` of nodes.")
 @click.option("--suite", metavar="SUITE", default="bookworm", help="Which Debian.")
 @click.option("--box", is_flag=True, help="Make a Vagrant box of it as well.")
 @click.option("--for", "built_for", metavar="TOPOLOGY", help="Put into it what this topology builds from source.")
@@ -407,7 +409,7 @@ def list_images(json: bool) -> int:
 @name_argument
 @json_option
 def remove_image(name: str, json: bool) -> int:
-    """Remove an image, and its copies in storage pools that no machine runs of and no lab is kept of.
+    """Remove an image, and its copies in storage pools that no machine and no kept lab uses.
 
     \b
     ovnlab image rm debian

@@ -23,7 +23,7 @@ from ovnlab.shipped import find_topology, shipped_topologies
 def validate(
     topology: str | None, provider: str | None, name: str | None, settings: tuple[str, ...], json: bool
 ) -> int:
-    """Check a file; with --json, print it with everything decided that it leaves open.
+    """Check a file; with --json, print it with all defaults resolved.
 
     \b
     ovnlab validate topologies/3node.yaml
@@ -101,8 +101,8 @@ def schema(json: bool) -> int:
 @provider_option
 @name_option
 @set_option
-@click.option("--only", metavar="REGEX", help="Only scripts whose title this is found in.")
-@click.option("--output", "-o", "into", metavar="FOLDER", help="Write a file each instead of printing.")
+@click.option("--only", metavar="REGEX", help="Only scripts whose title matches.")
+@click.option("--output", "-o", "into", metavar="FOLDER", help="Write each script to a file instead of printing it.")
 @json_option
 def render(
     topology: str | None,

@@ -75,14 +75,14 @@ def traffic(
 @click.command("perf")
 @click.argument("source", metavar="SRC", shell_complete=complete_targets, help="A fake VM or node.")
 @click.argument("destination", metavar="DST", shell_complete=complete_targets, help="A fake VM or node.")
-@click.option("--tcp", is_flag=True, help="By TCP, which is what is done if nothing is said.")
-@click.option("--udp", is_flag=True, help="By UDP.")
-@click.option("--streams", metavar="N", type=click.IntRange(1, 64), default=1, help="How many at once.")
+@click.option("--tcp", is_flag=True, help="Use TCP; the default.")
+@click.option("--udp", is_flag=True, help="Use UDP.")
+@click.option("--streams", metavar="N", type=click.IntRange(1, 64), default=1, help="Number of parallel streams.")
 @click.option(
     "--size",
     metavar="B",
     type=click.IntRange(1, 1 << 20),
-    help="Bytes that are written at once, of UDP those of a packet; 131072 and 1380 if omitted.",
+    help="Bytes per write, or per packet with --udp; 131072 and 1380 if omitted.",
 )
 @click.option("--for", "time", metavar="TIME", default="5s", help="How long, such as 500ms, 5s or 2m.")
 @lab_option
@@ -98,7 +98,7 @@ def perf(
     lab: str | None,
     json: bool,
 ) -> int:
-    """Send as much as goes: throughput, packets, latency without and with that load, and the CPU of the switches.
+    """Measure throughput, packets, latency without and under load, and the CPU time of switches.
 
     \b
     ovnlab perf vm1 vm2

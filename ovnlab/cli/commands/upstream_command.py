@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ovnlab.upstream import GroupResult
 
 NOT_AS_EXPECTED = 4
-"""The exit code where a group did not come to what is expected of it."""
+"""The exit code if the outcome of a group is not the expected one."""
 
 
 @click.command("upstream")
@@ -28,7 +28,7 @@ NOT_AS_EXPECTED = 4
 @click.option(
     "-k", "expressions", metavar="EXPR", multiple=True, help="Only groups with these keywords, as in autotest."
 )
-@click.option("--provider", default="local", help="Where the nodes are: local.")
+@click.option("--provider", default="local", help="The provider of the nodes: local.")
 @click.option("--tests-only", is_flag=True, help="Let the nodes run what the topology says, not what is in --ovn.")
 @click.option("--keep", is_flag=True, help="Leave the lab as it is after the last group.")
 @click.option(
@@ -48,8 +48,8 @@ def upstream(
 ) -> int:
     """Run OVN's own multinode test suite (tests/multinode.at) on a lab of the topology that it expects.
 
-    The suite is generated without building OVN. Each group gets the lab as `up` makes it. The exit code is 4 where a
-    group did not come to what is expected of it on this provider; logs of groups that failed are kept.
+    The suite is generated without building OVN. `up` restores the lab before each group. The exit code is 4 if the
+    outcome of a group is not the expected one on this provider. Logs of failed groups are kept.
 
     \b
     ovnlab upstream --ovn ~/src/ovn

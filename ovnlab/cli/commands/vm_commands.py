@@ -305,7 +305,7 @@ def _has_ended(lab: Lab, node: str) -> bool:
 @click.command("ping")
 @click.argument("source", metavar="SRC", shell_complete=complete_targets, help="A fake VM or node.")
 @click.argument("destination", metavar="DST", shell_complete=complete_targets, help="A fake VM, a node or an address.")
-@click.option("--count", "-c", type=click.IntRange(min=0), default=3, help="How many; 0 goes on until Ctrl-C.")
+@click.option("--count", "-c", type=click.IntRange(min=0), default=3, help="Number of packets; 0 pings until Ctrl-C.")
 @click.option("--size", "-s", type=click.IntRange(min=0), help="Bytes of payload, not to be fragmented.")
 @lab_option
 @json_option
