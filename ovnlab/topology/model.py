@@ -75,7 +75,7 @@ class Origin(Part):
     git: GitUrl | None = None
     """URL of a git repository."""
     ref: GitRef | None = None
-    """Branch, tag or commit of `git`; its default branch where nothing is said. A branch is asked for again by
+    """Branch, tag or commit of `git`; if omitted, its default branch. A branch is asked for again by
     each `up`, a tag or commit only once."""
     tarball: Path | None = None
     """A file or a URL. One from a URL without `sha256` is kept and not asked for again."""
@@ -114,11 +114,11 @@ class Build(Part):
 
     ovs: OriginOrWord = "packages"
     """The OVS that runs: packages, system (what is installed), or an origin that it is built from. In a node's own
-    software, the lab's where nothing is said."""
+    software, the lab's by default."""
     ovn: OriginOrWord = "packages"
     """The OVN that runs, in the same way. A node that names one of its own has no `ovn_library` of the lab's."""
     ovn_library: Origin | None = None
-    """The OVS that OVN is compiled against; the one that it pins where nothing is said."""
+    """The OVS that OVN is compiled against; the one that it pins by default."""
     profile: Literal["fast", "perf", "debug"] = "fast"
     """How it is compiled: fast is -O1 and quick to build, perf is -O2, debug is -O0 -g and not stripped. A node that
     names one has no `cflags` of the lab's."""
@@ -151,7 +151,7 @@ class Control(Part):
     northd_threads: Annotated[int, Field(ge=1, le=256)] = 1
     """The threads of ovn-northd that build logical flows (ovn-northd(8), --n-threads)."""
     probe_interval: Annotated[int, Field(ge=0, le=3_600_000)] | None = None
-    """Milliseconds of silence after which a connection is probed; 0 never does. 180000 where nothing is said,
+    """Milliseconds of silence after which a connection is probed; 0 never does. 180000 by default,
     10000 where another server can take over."""
     election_timer: Annotated[int, Field(ge=1000, le=600_000)] = 1000
     """Milliseconds without a leader after which a RAFT cluster elects one."""
@@ -163,7 +163,7 @@ class PhysicalNetwork(Part):
     subnet: Annotated[list[Network], *OneOrMore] = []
     """Hosts on it without an address get one from here."""
     bridge: InterfaceName | None = None
-    """The bridge that carries it on each chassis; br- and its name where nothing is said."""
+    """The bridge that carries it on each chassis; br- and its name by default."""
     chassis_macs: bool = False
     """Whether each chassis sends on it with a MAC address of its own instead of the routers'
     (ovn-chassis-mac-mappings)."""
@@ -182,11 +182,11 @@ class Machine(Part):
     """The virtual hardware of a node, or how an existing machine is reached."""
 
     cpus: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Processors; 1 where nothing is said."""
+    """Processors; 1 by default."""
     memory: MachineMemory | None = None
-    """Memory, at least 128M; 512M where nothing is said."""
+    """Memory, at least 128M; 512M by default."""
     disk: Memory | None = None
-    """The size of its disk; that of its image where nothing is said."""
+    """The size of its disk; that of its image by default."""
     disks: Annotated[list[Memory], *OneOrMore] = []
     """The sizes of further disks, which are empty."""
     image: Path | None = None
@@ -205,7 +205,7 @@ class Machine(Part):
     xml: DeviceXml | None = None
     """Further elements of its libvirt domain's devices."""
     uri: LibvirtUri | None = None
-    """The libvirt connection that it is defined on; qemu:///system where nothing is said. Nodes on several
+    """The libvirt connection that it is defined on; qemu:///system by default. Nodes on several
     hypervisors need a bridge that joins them, as libvirt: {bridge: …}."""
     host: Host | None = None
     """Where it is reached by SSH."""
@@ -221,7 +221,7 @@ class Machine(Part):
     """Whether a machine that is there already is entered with a password instead of `key`, which is asked for, or
     taken from OVNLAB_SSH_PASSWORD, until the lab's own key lets ovnlab in: while it is in the lab."""
     known_hosts: Path | None = None
-    """The file with its host key; ~/.ssh/known_hosts where nothing is said."""
+    """The file with its host key; ~/.ssh/known_hosts by default."""
     jump: Jump | None = None
     """The machine that the way to it goes over, as USER@HOST:PORT."""
     nics: dict[Name, InterfaceName] = {}
@@ -229,7 +229,7 @@ class Machine(Part):
     adopt: bool = False
     """Whether a host may be taken whose OVS has bridges already, or that runs OVN."""
     sudo: bool | None = None
-    """Whether `user` becomes root by sudo; so it is for every user but root where nothing is said."""
+    """Whether `user` becomes root by sudo; by default for every user but root."""
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -278,7 +278,7 @@ class Libvirt(Part):
     network: Literal["nat", "route", "isolated"] = "nat"
     """How the network that nodes are reached by is joined to others; isolated is not at all."""
     subnet: Network | None = None
-    """Its subnet; one of 10.64.0.0/10 by the lab's name where nothing is said."""
+    """Its subnet; by default one of 10.64.0.0/10 that depends on the lab's name."""
     bridge: InterfaceName | None = None
     """A bridge of the hypervisor instead of that network. It needs `subnet`, which nodes get addresses of. Where nodes
     are on several hypervisors, it is a bridge of that name on each, on one Ethernet, and carries the underlay too."""
@@ -294,14 +294,14 @@ class Port(PortKeys):
     share; localnet joins the switch to a physical network on all chassis that have it, l2gateway on one, vtep to
     a hardware switch by its `options`."""
     mac: Mac | None = None
-    """Its MAC address; chosen and kept where nothing is said."""
+    """Its MAC address; by default chosen automatically and kept."""
     ip: Annotated[list[IpOrAsked], *OneOrMore] = []
-    """Its addresses; one of each of the switch's subnets where nothing is said; dhcp asks OVN for them, slaac
+    """Its addresses; by default one of each subnet of the switch; dhcp asks OVN for them, slaac
     makes an IPv6 address of what a router advertises."""
     chassis: Name | None = None
     """The node that `up` binds it to."""
     mtu: Annotated[int, Field(ge=68, le=65000)] | None = None
-    """In bytes; what the encapsulation leaves where nothing is said."""
+    """In bytes; by default what the encapsulation leaves."""
     serve: Annotated[list[TcpPort], *OneOrMore] = []
     """TCP ports on which the fake VM answers HTTP with its name."""
     port_security: bool = False
@@ -388,7 +388,7 @@ class RouterPort(RouterPortKeys):
     ip: Annotated[list[Interface], Field(min_length=1), *OneOrMore]
     """Its addresses with prefix length."""
     mac: Mac | None = None
-    """Its MAC address; chosen and kept where nothing is said."""
+    """Its MAC address; by default chosen automatically and kept."""
     gateway_chassis: Annotated[list[Name], *OneOrMore] = []
     """Gateways for it, the preferred first."""
     ha_chassis_group: Name | None = None
@@ -440,7 +440,7 @@ class Nat(NatKeys):
     port: Name | None = None
     """The port whose chassis does it (distributed NAT)."""
     mac: Mac | None = None
-    """The MAC address of `external` where it is distributed; chosen and kept where nothing is said."""
+    """The MAC address of `external` where it is distributed; by default chosen automatically and kept."""
 
     def row_name(self, router: str) -> str:
         """Return the name of its row."""
@@ -539,7 +539,7 @@ class HealthCheck(Part):
     """Health checks of a load balancer's backends."""
 
     source: Ip | None = None
-    """The address that probes come from; a free one of the backends' switch where nothing is said."""
+    """The address that probes come from; a free one of the backends' switch by default."""
     interval: Annotated[int, Field(ge=1)] = 1
     """Seconds between two probes."""
     timeout: Annotated[int, Field(ge=1)] = 1
@@ -664,7 +664,7 @@ class TopologyFile(Part):
     """A topology file."""
 
     name: LabName | None = None
-    """The lab's name; the file's stem where nothing is said."""
+    """The lab's name; the file's stem by default."""
     provider: Literal["local", "libvirt", "vagrant", "ssh"] = "local"
     """What the nodes are."""
     datapath: Literal["auto", "kernel", "netdev"] = "auto"

@@ -36,7 +36,7 @@ class BalancerOptions(Keys):
     selection_fields: Annotated[
         list[Literal["eth_src", "eth_dst", "ip_src", "ip_dst", "tp_src", "tp_dst"]], *OneOrMore
     ] = []
-    """What of a packet chooses its backend; all of the connection where nothing is said."""
+    """What of a packet chooses its backend; all of the connection by default."""
 
     def find_mistakes(self, scope: Scope) -> Iterator[Finding]:
         """Yield VIPs and backends that do not fit each other."""

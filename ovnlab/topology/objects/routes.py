@@ -21,11 +21,11 @@ class Bfd(Part):
     """A BFD session of a router with a next hop (RFC 5880)."""
 
     min_tx: Annotated[int, Field(ge=1)] | None = None
-    """Milliseconds between two of its packets; 1000 where nothing is said."""
+    """Milliseconds between two of its packets; 1000 by default."""
     min_rx: Annotated[int, Field(ge=0)] | None = None
-    """Milliseconds between two packets of the next hop that it can take; 1000 where nothing is said."""
+    """Milliseconds between two packets of the next hop that it can take; 1000 by default."""
     detect_mult: Annotated[int, Field(ge=1, le=255)] | None = None
-    """Packets that may be lost; 5 where nothing is said."""
+    """Packets that may be lost; 5 by default."""
 
 
 class RouteOptions(Keys):

@@ -23,7 +23,7 @@ class Querier(Part):
     ip: Ip
     """The address that it asks from."""
     mac: Mac | None = None
-    """Its MAC address; chosen where nothing is said."""
+    """Its MAC address; by default chosen automatically."""
     interval: Annotated[int, Field(ge=1, le=3600)] | None = None
     """Seconds between two questions."""
 
@@ -45,7 +45,7 @@ class ForwardingGroup(Part):
     vip: Ip
     """The address."""
     mac: Mac | None = None
-    """Its MAC address; chosen where nothing is said."""
+    """Its MAC address; by default chosen automatically."""
     ports: Annotated[list[Name], Field(min_length=1), *OneOrMore]
     """The ports of the switch that packets go to."""
     liveness: bool = False
