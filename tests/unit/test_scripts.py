@@ -16,6 +16,7 @@ from ovnlab.nodes.context import ProcessContext, TimedOut
 from ovnlab.parallel import for_each
 from ovnlab.shipped import TEMPLATES
 from ovnlab.templating import render
+from ovnlab.waiting import wait_until
 
 
 def test_a_daemon_has_ended_when_its_process_has_not_when_its_pidfile_has_gone(tmp_path: Path) -> None:
@@ -73,7 +74,8 @@ def test_a_command_that_does_not_end_in_time_ends_with_all_that_it_started(tmp_p
     with pytest.raises(TimedOut) as raised:
         ProcessContext(list).run(script, timeout=0.5)
     assert raised.value.stderr == "said\n"
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+    pid = int((tmp_path / "pid").read_text())
+    wait_until("its end", lambda: not is_alive(pid), timeout=20)
 
 
 def test_a_command_whose_output_is_closed_is_waited_for_no_longer_than_was_said() -> None:
@@ -89,7 +91,8 @@ def test_an_interrupt_ends_the_command_and_all_that_it_started(tmp_path: Path) -
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
     assert "KeyboardInterrupt" in shown.stderr
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+    pid = int((tmp_path / "pid").read_text())
+    wait_until("its end", lambda: not is_alive(pid), timeout=20)
 
 
 def is_alive(pid: int) -> bool:
