@@ -65,9 +65,14 @@ def recorded(text: str) -> dict[str, tuple[str, ...]]:
 
 def _quoted(key: str) -> str:
     """Return a key as one word without white space."""
-    return "".join(f"%{ord(letter):02x}" if letter.isspace() or letter == "%" else letter for letter in key)
+    return "".join(_hex(letter) if letter.isspace() or letter == "%" else letter for letter in key)
+
+
+def _hex(letter: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in letter.encode())
 
 
 def _plain(word: str) -> str:
-    first, *parts = word.split("%")
-    return first + "".join(chr(int(part[:2], 16)) + part[2:] for part in parts)
+    """Return the key that a word stands for; a person may have written anything."""
+    plain = re.sub(rb"%([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), word.encode())
+    return plain.decode(errors="replace")

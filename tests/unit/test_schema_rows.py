@@ -11,7 +11,9 @@ from ovnlab.errors import TopologyError
 from ovnlab.northbound.change import changes
 from ovnlab.northbound.hatch import with_schema_rows
 from ovnlab.northbound.ovsschema import parse
+from ovnlab.northbound.ownership import record, recorded
 from ovnlab.northbound.rows import WantedRow, wanted
+from ovnlab.northbound.schema import TABLES as KNOWN
 from ovnlab.topology.load import load_text
 
 
@@ -80,3 +82,9 @@ def test_what_cannot_be_is_refused_with_its_line(lines: list[str], message: str)
     with pytest.raises(TopologyError) as refused:
         rows(*lines)
     assert [f"{mistake.line}: {mistake.message}" for mistake in refused.value.mistakes] == [message]
+
+
+def test_a_record_has_any_key_and_may_have_been_written_by_anybody() -> None:
+    key = "50% of\u2003all: é=1"
+    assert recorded(record(KNOWN["Logical_Switch"], {"other_config": {key: "x"}})) == {"other_config": (key,)}
+    assert recorded("options:a%zz options:% tag") == {"options": ("a%zz", "%"), "tag": ()}
