@@ -58,6 +58,10 @@ BINDING = "static_mac_bindings: [%s]"
             "policies: [{priority: 1, match: ip4, action: drop}, {priority: 1, match: ip4, action: allow}]",
             "duplicate policy: priority 1 and this match",
         ),
+        (
+            "routes: [{prefix: 0.0.0.0/0, nexthop: 10.1.0.9, bfd: {min_tx: 9}}, {prefix: 9.0.0.0/8, nexthop: 10.1.0.9, bfd: true}]",
+            "the BFD session with 10.1.0.9 has other times in another route",
+        ),
         ("discards: [10.9.0.0/24, 10.9.0.0/24]", "duplicate prefix 10.9.0.0/24"),
         ("copp: c", "unknown protection 'c' (available: none)"),
         (
@@ -99,6 +103,7 @@ SWITCH = "    c: {subnet: 10.3.0.0/24, ports: {vm3: {%s}}, %s}\n"
         ("mirrors: m", "", "unknown mirror 'm' (available: none)"),
         ("allowed_addresses: 10.3.0.9", "", "allowed_addresses goes with port_security: true"),
         ("activation: rarp, requested_chassis: w1", "", "activation goes with several requested_chassis"),
+        ("chassis: w1, requested_chassis: g1", "", "w1 is to bind vm3, and is not among them"),
         ("requested_chassis: w2", "", "unknown node 'w2' (available: central, w1, g1, g2)"),
         ("addresses: [nowhere]", "", "invalid IP address 'nowhere'"),
         ("", "dns_reverse: true", "c has no dns whose addresses could be resolved"),

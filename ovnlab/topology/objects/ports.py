@@ -62,6 +62,8 @@ class PortOptions(Keys):
             yield scope.at("allowed_addresses"), "allowed_addresses goes with port_security: true"
         if self.activation and len(self.requested_chassis) < 2:
             yield scope.at("activation"), "activation goes with several requested_chassis"
+        if port.type is None and self.requested_chassis and port.chassis not in (None, *self.requested_chassis):
+            yield scope.at("requested_chassis"), f"{port.chassis} is to bind {scope.name}, and is not among them"
         for number, name in enumerate(self.requested_chassis):
             yield from unknown(scope.at("requested_chassis", number), name, "node", scope.file.nodes)
 

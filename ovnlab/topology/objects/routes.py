@@ -39,11 +39,15 @@ class RouteOptions(Keys):
     """The route table that it is in: that of router ports with the same `route_table`."""
 
     def find_mistakes(self, scope: Scope) -> Iterator[Finding]:
-        """Yield a BFD session of a route that leaves by no port."""
-        if self.bfd is not None:
-            for hop in _hops(scope):
-                if not _port(scope, hop):
-                    yield scope.at("bfd"), f"{hop} is in no network of {scope.owner} that BFD could be spoken on"
+        """Yield a BFD session of a route that leaves by no port, and one that has other times in another route."""
+        if self.bfd is None:
+            return
+        before = scope.file.logical.routers[scope.owner].routes[: int(scope.where[-1])]
+        for hop in _hops(scope):
+            if not _port(scope, hop):
+                yield scope.at("bfd"), f"{hop} is in no network of {scope.owner} that BFD could be spoken on"
+            if any(hop in other.nexthop and other.bfd not in (None, self.bfd) for other in before):
+                yield scope.at("bfd"), f"the BFD session with {hop} has other times in another route"
 
     def northbound_rows(self, scope: Scope) -> Iterator[NorthboundRow]:
         """Yield further columns for each next hop, and its BFD session."""
