@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -408,7 +409,7 @@ def _article(row: LiveRow) -> str:
 def _typed_removal(row: LiveRow) -> str:
     """Return what a person would type to remove it."""
     zone = f"--zone {row.zone} " if row.zone else ""
-    return zone + (f"{_DELETE[row.table]} {row.name}" if row.table in _DELETE else " ".join(_removal(row)))
+    return zone + shlex.join((_DELETE[row.table], row.name) if row.table in _DELETE else _removal(row))
 
 
 def forget_port(name: str, zone: str) -> Change:

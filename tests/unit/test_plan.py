@@ -163,6 +163,14 @@ def test_what_stands_twice_in_a_set_is_once_in_the_database() -> None:
     assert changes("lab", [policy], [live]) == []
 
 
+def test_a_name_in_a_command_to_type_is_quoted() -> None:
+    ours = row("Logical_Switch", "old", (MARK, "lab"))
+    theirs = row("Logical_Switch_Port", "$(reboot)", parent="old")
+    with pytest.raises(OvnlabError) as refused:
+        words([*LIVE, ours, theirs])
+    assert refused.value.hint == "remove that first: ovnlab nbctl lsp-del '$(reboot)'"
+
+
 def test_a_port_goes_along_with_its_switch() -> None:
     ours = row("Logical_Switch", "old", (MARK, "lab"))
     port = row("Logical_Switch_Port", "theirs", (MARK, "lab"), "old")
