@@ -231,7 +231,10 @@ def test_the_lab_follows_its_file_while_it_is_watched(mine: Labs) -> None:
     try:
         assert process.stdout is not None
         until(process, "watching ovnlab.yaml")
-        mine.write("ovnlab.yaml", MINE.replace("vm2: {chassis: ovn}", "vm2: {chassis: ovn}, vm3: {chassis: ovn}"))
+        mine.write(
+            "ovnlab.yaml",
+            MINE.replace("vm2: {chassis: ovn}", "vm2: {chassis: ovn}, vm3: {ip: 10.2.0.33, chassis: ovn}"),
+        )
         until(process, "lab mine: ")
         mine.run("ping", "vm3", "vm1", "-c", "1")
         mine.write("ovnlab.yaml", MINE.replace("nodes", "nods"))
