@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from ovnlab.cli.commands.starter_commands import init
@@ -36,6 +37,8 @@ def test_all_and_role_of_exec_are_told_from_those_of_the_program(
 def test_a_command_for_several_nodes_stands_behind_two_dashes() -> None:
     with pytest.raises(UsageError, match="missing `--` before the command"):
         execute.make_context("exec", ["--all", "ls"])
+    with pytest.raises(click.exceptions.Exit):  # it has been shown
+        execute.make_context("exec", ["--all", "--help"])
 
 
 @pytest.mark.parametrize("words", [("2026", "--switch", "1", "--switch", "on"), ("1e3", "--like", "gateway")])

@@ -187,9 +187,10 @@ class OnSeveral(PassOn):
             values, _, _ = parser.parse_args(list(words))
         except click.UsageError:
             return False
-        return bool(values.get("every") or values.get("roles")) and not (
-            separated and isinstance(values.get("target"), str)
-        )
+        asks = self.get_help_option(ctx)
+        if (asks is not None and values.get(asks.name or "")) or (separated and isinstance(values.get("target"), str)):
+            return False
+        return bool(values.get("every") or values.get("roles"))
 
 
 @click.command("exec", cls=OnSeveral)
