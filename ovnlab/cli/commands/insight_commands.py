@@ -60,7 +60,9 @@ def _look(lab: str | None, bundle: str | None) -> Iterator[LabView]:
     "--expr", "expression", metavar="MATCH", default="", help="Fields of an OVN expression that override others."
 )
 @click.option("--size", metavar="BYTES", type=click.IntRange(0, 9000), default=0, help="Bytes of its payload.")
-@click.option("--count", metavar="N", type=click.IntRange(1, 1000), default=1, help="Then send N at once, and count.")
+@click.option(
+    "--count", metavar="N", type=click.IntRange(1, 1000), default=1, help="Also send N at once, and count arrivals."
+)
 @click.option("--from-chassis", is_flag=True, help="Put the packet in at the chassis' switch, not in the fake VM.")
 @click.option("--no-send", is_flag=True, help="Send nothing: only what flows tell.")
 @click.option("--logical", is_flag=True, help="Only what OVN means to do.")
