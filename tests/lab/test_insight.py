@@ -104,8 +104,8 @@ def test_flows_name_the_acl_and_its_line(lab: Labs) -> None:
 
 def test_flows_mistakes(lab: Labs) -> None:
     assert "unknown table 'acl'" in lab.run("flows", "--lab", "acl", "worker1", "--table", "acl", expect=2).stderr
-    assert "no logical port 'vm9'" in lab.run("flows", "--lab", "acl", "worker1", "--port", "vm9", expect=2).stderr
-    assert "no chassis" in lab.run("flows", "--lab", "gateway", "host1", expect=2).stderr
+    assert "unknown logical port 'vm9'" in lab.run("flows", "--lab", "acl", "worker1", "--port", "vm9", expect=2).stderr
+    assert "is not a chassis" in lab.run("flows", "--lab", "gateway", "host1", expect=2).stderr
 
 
 # ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────
