@@ -80,7 +80,7 @@ def _load(
     path: str, content: bytes, settings: Sequence[str], name: str | None, provider: str | None, in_use: InUse | None
 ) -> Loaded:
     source = parse(path, content)
-    _apply(source, settings)
+    apply_settings(source, settings)
     for key, value in (("name", name), ("provider", provider)):
         if value is not None:
             source.data[key] = value
@@ -115,7 +115,7 @@ def load_software(option: str, settings: Sequence[str], lab: resolved.Software) 
     data: dict[object, object] = {"software": words[0]} if words else {"software": {}}
     source = Source(option, data, {}, {})
     if not words:
-        _apply(source, [f"software.{setting}" for setting in settings])
+        apply_settings(source, [f"software.{setting}" for setting in settings])
         source.options.update({where: f"{option} {'.'.join(map(str, where[1:]))}" for where in source.options})
     data["nodes"] = {"central": {"role": "central"}}
     model, mistakes = _validate(source)
@@ -133,7 +133,7 @@ def default_name(path: str) -> str:
     return stem.strip("-")[:32] or "lab"
 
 
-def _apply(source: Source, settings: Sequence[str]) -> None:
+def apply_settings(source: Source, settings: Sequence[str]) -> None:
     """Put `--set` values into the data, and note that they come from there."""
     for setting in settings:
         key, separator, text = setting.partition("=")
