@@ -32,6 +32,7 @@ COMMANDS = {
     "graph_command": ("graph",),
     "tool_commands": ("nbctl", "sbctl", "vsctl", "ofctl", "appctl"),
     "topology_commands": ("validate", "schema", "topologies", "render"),
+    "save_command": ("save",),
     "machine_commands": ("ssh", "ssh-config", "inventory", "console", "suspend", "resume", "image", "snapshot"),
     "help_command": ("help",),
     "doctor_command": ("doctor",),

@@ -73,6 +73,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "topologies": "List the topologies that come with ovnlab",
         "validate": "Check a topology file",
         "render": "Print every script that `up` would run",
+        "save": "Print a lab as it is now as a topology file",
         "schema": "Print the JSON schema, for editors",
         "build": "Build OVS and OVN from source, without a lab",
         "doctor": "Say what this machine lacks, and what mends it",
