@@ -187,8 +187,8 @@ class Lab:
             raise
 
     def require_up(self) -> None:
-        """Raise OvnlabError where the lab is down."""
-        if not self.provider.is_up():
+        """Raise OvnlabError where the lab is down. One whose machines are on, and do not answer, is not."""
+        if not self.provider.is_up() and not self.provider.active():
             raise OvnlabError(f"lab {self.name} is down", hint=f"{self.folder.up_command()} brings it back")
 
     def central(self, zone: str | None = None) -> RunningNode:

@@ -185,7 +185,7 @@ def test_a_branch_that_takes_the_place_of_a_folder_of_branches(user_labs: Labs, 
     trees.git(ovs, "branch", "--move", "feature/x", "feature")
     own(user_labs, ovs)
     built(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: feature}}}}")
-    assert "there is no branch" in failing(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: abcdef0}}}}")
+    assert "unknown branch" in failing(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: abcdef0}}}}")
 
 
 @pytest.mark.thorough
@@ -265,7 +265,7 @@ def test_a_ref_that_does_not_exist(user_labs: Labs, ovs: Path) -> None:
     own(user_labs, ovs)
     for ref in ("v9.9", "0123456789", "0" * 40):
         said = failing(user_labs, f"{{ovs: {{git: 'file://{ovs}', ref: '{ref}'}}}}")
-        assert f"there invalid branch, tag or commit {ref} in file://{ovs}" in said
+        assert f"unknown branch, tag or commit {ref} in file://{ovs}" in said
 
 
 def test_a_host_that_is_not_reached(user_labs: Labs) -> None:
