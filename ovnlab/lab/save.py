@@ -31,7 +31,7 @@ from ovnlab.northbound.schema import TABLES, holders
 from ovnlab.ovsdb.client import listed
 from ovnlab.ovsdb.endpoints import Databases
 from ovnlab.tasks.probe import NodeState
-from ovnlab.topology.addresses import is_ip, is_mac
+from ovnlab.topology.addresses import ip_of, is_ip, is_mac
 from ovnlab.topology.file_bytes import read
 from ovnlab.topology.load import Loaded, apply_settings, load_text
 from ovnlab.topology.resolved import NAME, Topology
@@ -495,7 +495,7 @@ class _Saving:
 
     def _add_port(self, row: LiveRow) -> None:
         vm = self.bound[row.name][1].vm if row.name in self.bound else None
-        of_vm = (vm.mac, [word.partition("/")[0] for word in vm.addresses]) if vm is not None else ("", [])
+        of_vm = (vm.mac, [ip_of(word) for word in vm.addresses]) if vm is not None else ("", [])
         mac, ips = _mac_and_ips(row) or of_vm
         keys = ("logical", "switches", row.parent or "", "ports", row.name)
         self.file.put(keys, {"mac": mac, **_one_or_more("ip", ips)})

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from ovnlab.cli.app import app
 from ovnlab.cli.commands.starter_commands import init
 from ovnlab.cli.commands.vm_commands import EVERYWHERE, execute
 from ovnlab.errors import UsageError
@@ -30,15 +31,15 @@ from ovnlab.topology.load import load_text
 def test_all_and_role_of_exec_are_told_from_those_of_the_program(
     line: str, target: str, command: str, every: bool
 ) -> None:
-    params = execute.make_context("exec", line.split()).params
+    params = execute.make_context("exec", line.split(), **app.context_settings).params
     assert (params["target"], " ".join(params["command"]), params["every"]) == (target, command, every)
 
 
 def test_a_command_for_several_nodes_stands_behind_two_dashes() -> None:
     with pytest.raises(UsageError, match="missing `--` before the command"):
-        execute.make_context("exec", ["--all", "ls"])
+        execute.make_context("exec", ["--all", "ls"], **app.context_settings)
     with pytest.raises(click.exceptions.Exit):  # it has been shown
-        execute.make_context("exec", ["--all", "--help"])
+        execute.make_context("exec", ["--all", "--help"], **app.context_settings)
 
 
 @pytest.mark.parametrize("words", [("2026", "--switch", "1", "--switch", "on"), ("1e3", "--like", "gateway")])
@@ -46,7 +47,7 @@ def test_init_takes_names_that_are_numbers_in_yaml(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    init.main(list(words), standalone_mode=False)
+    init.main(list(words), standalone_mode=False, **app.context_settings)
     assert load_text("ovnlab.yaml", Path("ovnlab.yaml").read_bytes()).topology.name == words[0]
 
 
@@ -54,5 +55,5 @@ def test_init_takes_names_that_are_numbers_in_yaml(
 def test_init_refuses_what_cannot_be(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError):
-        init.main(list(words), standalone_mode=False)
+        init.main(list(words), standalone_mode=False, **app.context_settings)
     assert list(tmp_path.iterdir()) == []
