@@ -49,6 +49,15 @@ def daemons_of(lab: Lab, node: Node, name: str | None) -> tuple[tuple[str, str],
     return ((node.name, name),)
 
 
+def running_daemons(lab: Lab, name: str, daemon: str | None, verb: str) -> tuple[tuple[str, str], ...]:
+    """Return a daemon of a node, or all that it has, to do something with. Raises OvnlabError for one that is dead."""
+    targets = daemons_of(lab, node_of(lab, name), daemon)
+    if not targets:
+        raise UsageError(f"has no daemons to {verb}", where=name)
+    require_running(lab, targets)
+    return targets
+
+
 def words(request: FaultRequest, least: int, most: int, usage: str) -> tuple[str, ...]:
     """Return the words of a request. Raises UsageError for too few or too many."""
     if not least <= len(request.words) <= most:

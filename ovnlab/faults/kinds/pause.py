@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from ovnlab.deliberate import Fault
-from ovnlab.errors import UsageError
 from ovnlab.faults.kind import FaultRequest, Kind
-from ovnlab.faults.targets import daemons_of, node_of, require_running, signal, words
+from ovnlab.faults.targets import running_daemons, signal, words
 from ovnlab.lab.lab import Lab
 
 
 def _describe(lab: Lab, request: FaultRequest) -> Fault:
     name, *daemon = words(request, 1, 2, "pause NODE [DAEMON]")
-    targets = daemons_of(lab, node_of(lab, name), daemon[0] if daemon else None)
-    if not targets:
-        raise UsageError("has no daemons to pause", where=name)
-    require_running(lab, targets)
+    targets = running_daemons(lab, name, daemon[0] if daemon else None, "pause")
     effects = tuple(f"daemon {name} {one}" for _, one in targets)
     what = f"{daemon[0]} on {name} is" if daemon else f"all daemons of {name} are"
     return Fault(0, "pause", name, f"{what} paused", (name,), targets, effects=effects)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ovnlab.insight.causes.finding import Cause, Evidence, Finding
 from ovnlab.insight.lab_view import DIGITS
@@ -13,8 +13,6 @@ from ovnlab.topology.resolved import Node
 
 REFUSED = re.compile(r'error parsing actions "(?P<text>.*)": (?P<reason>.*)')
 """What ovn-controller logs about a logical flow that it leaves out; of several in a short time it logs the first."""
-
-_WORD = re.compile(r"Syntax error at `([A-Za-z_][A-Za-z0-9_.]{4,})'")
 
 
 def _find(snapshot: LabSnapshot, evidence: Evidence) -> Iterator[Finding]:
@@ -42,12 +40,6 @@ def _refused(seen: NodeSnapshot) -> dict[str, str]:
     """Return the actions that the log of ovn-controller names, and the reason of each."""
     found = (REFUSED.search(line) for line in seen.log("ovn-controller"))
     return {match["text"]: match["reason"] for match in found if match is not None}
-
-
-def _is_refused(actions: str, reasons: Mapping[str, str]) -> bool:
-    """Return True for actions that the log names, or that have the very word in them that it complains about."""
-    words = (match[1] for reason in reasons.values() if (match := _WORD.search(reason)) is not None)
-    return actions in reasons or any(word in actions for word in words)
 
 
 def _finding(snapshot: LabSnapshot, node: Node, rows: list[Row], reasons: dict[str, str]) -> Finding:
